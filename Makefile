@@ -1,0 +1,68 @@
+# Needs Python 3.11 or newer, make and git; every target makes .venv itself and uses it again until a lock
+# file changes. `make run` and `make test` are where to begin.
+
+SHELL := bash
+.SHELLFLAGS := -o pipefail -ec
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCKS := requirements-build.lock requirements-dev.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check e2e mutants bench format generate lock clean
+
+help:  ## Say what there is
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY)  ## Make .venv with everything the other targets need
+
+$(READY): $(LOCKS) pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, as PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes $(LOCKS:%=-r %)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(READY)  ## Show it all: sandbox, daemon, real clients, faults, and the table of what became of the events
+	@$(BIN)/python tests/e2e/demo.py
+
+test: $(READY)  ## Unit, contract and integration tests, under 3 minutes
+	$(BIN)/python -m pytest -q tests --ignore=tests/e2e
+
+check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (generated files among them)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit tests/contract
+
+e2e: $(READY)  ## Real clients against real processes
+	$(BIN)/python -m pytest -q tests/e2e
+
+mutants: $(READY)  ## Break the code in known ways; each must turn the tests red
+	$(BIN)/python tests/mutants.py
+
+bench: $(READY)  ## Events a second and CPU per event, beside the naive ways
+	$(BIN)/python benchmarks/run.py
+
+format: $(READY)  ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: $(READY)  ## Write the generated files again
+	$(BIN)/forwarder check --schema > config/schema.json.new
+	mv config/schema.json.new config/schema.json
+
+# uv reads the present lock files, so that only what must change does; `make lock UPGRADE=--upgrade` moves all.
+UPGRADE ?=
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(UPGRADE)
+lock:  ## Resolve the lock files again (needs uv)
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | \
+	  $(COMPILE) -o requirements-build.lock -
+	$(COMPILE) -o requirements.lock pyproject.toml
+	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean:  ## Remove what the targets above made
+	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

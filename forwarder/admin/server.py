@@ -1,0 +1,119 @@
+"""The admin listener: what the daemon says of itself. It changes nothing, so it may listen on any address.
+
+Invariants:
+- ``live`` says that the event loop turns, ``ready`` that the daemon listens and does not stop; neither knows
+  of AWS, so no trouble there takes a pod out of service.
+- A scrape reads every number in one step of the loop, so the ledger balances in each.
+- Every answer but the metrics is JSON, errors too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from forwarder.config import Listen
+from forwarder.logs import limited
+from forwarder.metrics import Metrics
+
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+CLOSE_SECONDS = 1.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class AdminServer:
+    """``start`` it with where to listen; ``close`` it last, so that a stop can be watched."""
+
+    def __init__(
+        self, metrics: Metrics, status: Callable[[], Mapping[str, Any]], ready: Callable[[], bool]
+    ) -> None:
+        self._metrics = metrics
+        self._status = status
+        self._ready = ready
+        self._runner: web.AppRunner | None = None
+        self._listen = Listen("")
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[_errors_as_json])
+        app.add_routes(
+            [
+                web.get("/metrics", self._get_metrics),
+                web.get("/health/live", self._get_live),
+                web.get("/health/ready", self._get_ready),
+                web.get("/status", self._get_status),
+            ]
+        )
+        return app
+
+    async def start(self, listen: Listen) -> None:
+        """Listen; raises OSError when the address cannot be had."""
+        self._listen = listen
+        self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        await self._runner.setup()
+        site: web.BaseSite
+        if listen.socket_path is not None:
+            site = web.UnixSite(self._runner, listen.socket_path)
+        else:
+            host, port = listen.address
+            site = web.TCPSite(self._runner, host, port)
+        await site.start()
+
+    @property
+    def address(self) -> str:
+        """Where it listens: ``host:port`` with the port in use, or ``unix:/path``."""
+        if self._runner is None or self._listen.socket_path is not None or not self._runner.addresses:
+            return str(self._listen)
+        host, port = self._runner.addresses[0][:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _get_metrics(self, _request: web.Request) -> web.Response:
+        headers = {**HEADERS, "Content-Type": CONTENT_TYPE_LATEST}
+        return web.Response(body=self._metrics.expose(), headers=headers)
+
+    async def _get_live(self, _request: web.Request) -> web.Response:
+        return _json({"live": True})
+
+    async def _get_ready(self, _request: web.Request) -> web.Response:
+        ready = self._ready()
+        return _json({"ready": ready}, status=200 if ready else 503)
+
+    async def _get_status(self, _request: web.Request) -> web.Response:
+        return _json(self._status())
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return _error(error.status, error.reason, allow)
+    except Exception:
+        log = structlog.get_logger("admin")
+        limited(log, "admin").error("admin request failed", path=request.path, exc_info=True)
+        return _error(500, "Internal Server Error", {})
+
+
+def _error(status: int, reason: str, headers: Mapping[str, str]) -> web.Response:
+    code = "".join(reason.split())
+    messages = {
+        404: "There is /metrics, /health/live, /health/ready and /status.",
+        405: "The admin listener is read-only: use GET.",
+    }
+    return _json({"error": {"code": code, "message": messages.get(status, reason)}}, status, headers)
+
+
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    body = msgspec.json.encode(content, enc_hook=str)
+    headers = {**HEADERS, "Content-Type": "application/json", **(headers or {})}
+    return web.Response(body=body, status=status, headers=headers)

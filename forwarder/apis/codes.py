@@ -1,0 +1,131 @@
+"""AWS's error codes: the closed tables that say what each of them means.
+
+Invariants:
+- A code stands in one table per place (whole call, entry of one API); what stands in none means retry.
+- Only a code that is AWS's word about the very event is permanent, and only one about the very call REFUSED.
+- ``KNOWN`` is closed, so that codes can be labels of metrics.
+"""
+
+from __future__ import annotations
+
+from forwarder.model import CallStatus, Kind
+
+# The SDKs' common list of throttle codes (botocore, retries/standard.py, names them too), and two of quotas.
+_THROTTLED = """
+    Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException
+    TooManyRequestsException ProvisionedThroughputExceededException TransactionInProgressException
+    RequestLimitExceeded BandwidthLimitExceeded LimitExceededException SlowDown PriorRequestNotComplete
+    EC2ThrottledException ServiceQuotaExceededException
+"""
+
+# Common Errors of each API reference, and the 5xx errors that the three operations list themselves.
+_UNAVAILABLE = """
+    InternalException InternalFailure InternalError InternalServerError InternalServerException
+    ServiceUnavailable ServiceUnavailableException RequestTimeout RequestTimeoutException
+    RequestAbortedException MalformedHttpRequestException ConflictException InvalidStateException
+"""
+
+# Common Errors again: credentials, signatures, the clock, policies, and what does not exist.
+_HELD = """
+    ExpiredToken ExpiredTokenException UnrecognizedClientException InvalidClientTokenId
+    InvalidAccessKeyId InvalidSignatureException SignatureDoesNotMatch IncompleteSignature
+    IncompleteSignatureException MissingAuthenticationToken MissingAuthenticationTokenException
+    RequestExpired RequestTimeTooSkewed AuthFailure NotAuthorized OptInRequired
+    AccessDenied AccessDeniedException ForbiddenException UnauthorizedOperation
+    ResourceNotFoundException NotFoundException UnknownOperation UnknownOperationException
+    InvalidAction NoSuchEndpoint
+"""
+
+_REFUSED = """
+    ValidationException ValidationError SerializationException
+    RequestEntityTooLarge RequestEntityTooLargeException PayloadTooLargeException
+"""
+
+CALL_CODES: dict[str, CallStatus] = {
+    code: status
+    for status, codes in (
+        (CallStatus.THROTTLED, _THROTTLED),
+        (CallStatus.UNAVAILABLE, _UNAVAILABLE),
+        (CallStatus.HELD, _HELD),
+        (CallStatus.REFUSED, _REFUSED),
+    )
+    for code in codes.split()
+}
+
+# These tell nothing without a code we know; every other 4xx is about configuration, and so is a redirect.
+_TELLS_NOTHING = {400, 408, 409, 425, 499}
+
+PUT_EVENTS_RETRY = frozenset({"InternalFailure", "InternalException", "ThrottlingException"})
+PUT_EVENTS_PERMANENT = frozenset(
+    {
+        "AccessDeniedException",
+        "InvalidAccountIdException",
+        "InvalidArgument",
+        "MalformedDetail",
+        "NotAuthorizedForDetailTypeException",
+        "NotAuthorizedForSourceException",
+        "RedactionFailure",
+    }
+)
+
+# Evidently's entries fail with the codes of whole calls. Access, missing and conflicting resources are about
+# the project, which can be mended; only a validation is about the event.
+PUT_PROJECT_EVENTS_RETRY = frozenset(
+    {
+        "AccessDeniedException",
+        "ConflictException",
+        "InternalServerException",
+        "ResourceNotFoundException",
+        "ServiceQuotaExceededException",
+        "ThrottlingException",
+    }
+)
+PUT_PROJECT_EVENTS_PERMANENT = frozenset({"ValidationException"})
+
+OTHER = "other"
+WRONG_SHAPE = "wrong_shape"
+OWN = frozenset(
+    {OTHER, WRONG_SHAPE, "timeout", "connection", "credentials", "configuration", "tls", "verify"}
+)
+"""What the forwarder itself calls troubles that no AWS code names."""
+
+_STATUSES = frozenset(map(str, (301, 302, 303, 307, 308, *range(400, 432), *range(500, 512))))
+"""SDKs make the HTTP status the code of an answer that has none."""
+
+KNOWN = (
+    frozenset(CALL_CODES)
+    | PUT_EVENTS_RETRY
+    | PUT_EVENTS_PERMANENT
+    | PUT_PROJECT_EVENTS_RETRY
+    | PUT_PROJECT_EVENTS_PERMANENT
+    | OWN
+    | _STATUSES
+)
+
+
+def call_status(code: str, status: int) -> CallStatus:
+    """What became of a call that failed: by its code (a throttle may be a 400), else by its HTTP status."""
+    return CALL_CODES.get(code) or _by_http(status)
+
+
+def _by_http(status: int) -> CallStatus:
+    if status == 429:
+        return CallStatus.THROTTLED
+    if status == 413:
+        return CallStatus.REFUSED
+    if 300 <= status < 500 and status not in _TELLS_NOTHING:
+        return CallStatus.HELD
+    return CallStatus.UNAVAILABLE
+
+
+def known_code(code: str) -> str:
+    """The code if it is of the closed set, else ``other``."""
+    return code if code in KNOWN else OTHER
+
+
+def put_events_kind(code: str) -> Kind:
+    return Kind.REJECTED if code in PUT_EVENTS_PERMANENT else Kind.RETRY
+
+
+def put_project_events_kind(code: str) -> Kind:
+    return Kind.REJECTED if code in PUT_PROJECT_EVENTS_PERMANENT else Kind.RETRY

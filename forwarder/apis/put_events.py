@@ -1,0 +1,258 @@
+"""EventBridge ``PutEvents``: its entries, checks, byte formula, limits, and answers.
+
+Page: EventBridge API reference, PutEvents, PutEventsRequestEntry, PutEventsResultEntry.
+
+Invariants:
+- What is admitted, AWS takes: its limits and forms are checked here, with its words where they are known,
+  those included that AWS would break silently (it drops a DetailType that is too long and says success).
+- An admitted event carries a Time, so that a delayed one keeps its moment; unless there is no room for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import msgspec
+
+from forwarder.apis import codes
+from forwarder.apis.wire import (
+    Number,
+    ResultNames,
+    is_json_object,
+    object_text,
+    read_entries,
+    time_number,
+    utf8_length,
+)
+from forwarder.model import Draft, Outcome, Refusal
+
+MAX_ENTRIES = 10
+"""PutEvents, Entries: "Minimum number of 1 item. Maximum number of 10 items."."""
+DEFAULT_MAX_REQUEST_BYTES = 1_048_575
+"""User guide, "Calculating PutEvents event entry size": the sum of all entries must be less than 1 MB."""
+TIME_BYTES = 14
+"""The same page: a Time counts 14 bytes."""
+MAX_DETAIL_TYPE = 128
+"""PutEventsRequestEntry, DetailType: "with a maximum of 128 characters allowed"."""
+MAX_RESOURCE = 2048
+MAX_BUS = 1600
+MAX_TRACE_HEADER = 500
+MAX_ENDPOINT_ID = 50
+RESERVED_SOURCES = "aws."
+
+INVALID_ARGUMENT = "InvalidArgument"
+MALFORMED_DETAIL = "MalformedDetail"
+NOT_AUTHORIZED_FOR_SOURCE = "NotAuthorizedForSourceException"
+ENTRY_TOO_LARGE = "EntryTooLarge"
+VALIDATION = "ValidationException"
+OVER_THE_LIMIT = "Total size of the entries in the request is over the limit."
+
+RETRY_CODES = codes.PUT_EVENTS_RETRY
+PERMANENT_CODES = codes.PUT_EVENTS_PERMANENT
+entry_kind = codes.put_events_kind
+
+_NAMES = ResultNames("FailedEntryCount", "Entries", "EventId", "ErrorCode", "ErrorMessage")
+_BUS = re.compile(
+    r"(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[.\-_A-Za-z0-9]+", re.ASCII
+).fullmatch
+_ENDPOINT_ID = re.compile(r"[A-Za-z0-9\-]+\.[A-Za-z0-9\-]+").fullmatch
+_ABSENT = msgspec.Raw(b"null")
+_encode = msgspec.json.Encoder().encode
+
+
+class Entry(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
+    """PutEventsRequestEntry. Nothing is required here: entries are judged one by one, by ``admit``."""
+
+    Time: int | float | str | None = None
+    Source: str | None = None
+    Resources: list[str] | None = None
+    DetailType: str | None = None
+    Detail: str | None = None
+    EventBusName: str | None = None
+    TraceHeader: str | None = None
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """A PutEvents call."""
+
+    Entries: list[Entry] = []
+    EndpointId: str | None = None
+
+
+class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """An entry as our own API takes it: Detail may be an object or the text of one."""
+
+    Time: int | float | str | None = None
+    Source: str | None = None
+    Resources: list[str] | None = None
+    DetailType: str | None = None
+    Detail: msgspec.Raw = _ABSENT
+    EventBusName: str | None = None
+    TraceHeader: str | None = None
+
+
+class _Result(msgspec.Struct, gc=False, omit_defaults=True):
+    """PutEventsResultEntry."""
+
+    EventId: str = ""
+    ErrorCode: str = ""
+    ErrorMessage: str = ""
+
+
+class _Answer(msgspec.Struct, gc=False):
+    FailedEntryCount: int
+    Entries: list[_Result]
+
+
+def size(entry: Entry) -> int:
+    """Bytes that AWS counts for an entry; its bus, its trace header and JSON's own signs are free."""
+    counted = utf8_length(entry.Source or "") + utf8_length(entry.DetailType or "")
+    counted += utf8_length(entry.Detail or "")
+    if entry.Resources:
+        counted += sum(map(utf8_length, entry.Resources))
+    return counted if entry.Time is None else counted + TIME_BYTES
+
+
+def check_call(entries: Sequence[Entry], max_bytes: int = DEFAULT_MAX_REQUEST_BYTES) -> Refusal | None:
+    """Why AWS would refuse the call as a whole, if it would. ``max_bytes`` is the most it takes."""
+    count = len(entries)
+    if count < 1:
+        return _count_refusal(count, "greater than or equal to 1")
+    if count > MAX_ENTRIES:
+        return _count_refusal(count, f"less than or equal to {MAX_ENTRIES}")
+    if sum(map(size, entries)) > max_bytes:
+        return Refusal(VALIDATION, OVER_THE_LIMIT, "too_large")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class PutEvents:
+    """The API as one target uses it. ``default_bus`` is for native events that name none."""
+
+    kind: ClassVar[str] = "eventbridge"
+    native_type: ClassVar[type[NativeEvent]] = NativeEvent
+
+    max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
+    default_bus: str = ""
+
+    def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "") -> Draft | Refusal:
+        """Take an entry of a call, or say why not. The entry's Time is set in place.
+
+        ``arrived_at``: wall clock. ``endpoint_id``: the call's, which its entries keep.
+        """
+        if not entry.Source or not entry.DetailType or not entry.Detail:
+            return _missing(entry)
+        if not is_json_object(entry.Detail):
+            return Refusal(MALFORMED_DETAIL, "Detail is malformed.")
+        return self._admit(entry, arrived_at, endpoint_id)
+
+    def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
+        """Take an event of our own API, or say why not."""
+        detail = object_text(event.Detail)
+        bus = event.EventBusName if event.EventBusName is not None else self.default_bus or None
+        entry = Entry(
+            Time=event.Time,
+            Source=event.Source,
+            Resources=event.Resources,
+            DetailType=event.DetailType,
+            Detail=detail,
+            EventBusName=bus,
+            TraceHeader=event.TraceHeader,
+        )
+        if detail and event.Source and event.DetailType:
+            return self._admit(entry, arrived_at, "")
+        if event.Source and event.DetailType and bytes(event.Detail).strip() not in (b"", b"null", b'""'):
+            return Refusal(MALFORMED_DETAIL, "Detail is malformed: it must be a JSON object, or its text.")
+        return _missing(entry)
+
+    def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
+        """One Outcome per event from a parsed 200 answer; None when it is not what PutEvents answers."""
+        return read_entries(answer, count, _NAMES, entry_kind)
+
+    def render_results(self, results: Sequence[str | Refusal]) -> bytes:
+        return render_results(results)
+
+    def _admit(self, entry: Entry, arrived_at: float, endpoint_id: str) -> Draft | Refusal:
+        key = _endpoint_key(endpoint_id)
+        if key is None:
+            return _invalid(
+                "EndpointId", f"it must have the form of an id, of 1 to {MAX_ENDPOINT_ID} characters"
+            )
+        refusal = _wrong_form(entry)
+        if refusal is not None:
+            return refusal
+        counted = size(entry)
+        if counted > self.max_request_bytes:
+            message = f"The entry counts {counted} bytes, more than the limit of {self.max_request_bytes}."
+            return Refusal(ENTRY_TOO_LARGE, message, "too_large")
+        if entry.Time is None and counted + TIME_BYTES <= self.max_request_bytes:
+            entry.Time = int(arrived_at)  # EventBridge keeps whole seconds
+            counted += TIME_BYTES
+        return Draft(_encode(entry), counted, key)
+
+
+def render_results(results: Sequence[str | Refusal]) -> bytes:
+    """The answer's body: an event id, or a refusal, for each entry of the call."""
+    entries = [
+        _Result("", result.code, result.message) if isinstance(result, Refusal) else _Result(result)
+        for result in results
+    ]
+    failed = sum(isinstance(result, Refusal) for result in results)
+    return _encode(_Answer(failed, entries))
+
+
+def _wrong_form(entry: Entry) -> Refusal | None:
+    """What is wrong with an entry that has all it must have. Times are turned into numbers here."""
+    source, detail_type, bus, trace = entry.Source, entry.DetailType, entry.EventBusName, entry.TraceHeader
+    if source and source.startswith(RESERVED_SOURCES):
+        message = f"Not authorized for the source: {RESERVED_SOURCES} is reserved for AWS services."
+        return Refusal(NOT_AUTHORIZED_FOR_SOURCE, message)
+    if detail_type and len(detail_type) > MAX_DETAIL_TYPE:
+        return _invalid("DetailType", f"DetailType is longer than {MAX_DETAIL_TYPE} characters")
+    if bus is not None and (len(bus) > MAX_BUS or not _BUS(bus)):
+        return _invalid("EventBusName", f"it must be a bus's name or ARN of 1 to {MAX_BUS} characters")
+    if trace is not None and not 0 < len(trace) <= MAX_TRACE_HEADER:
+        return _invalid("TraceHeader", f"TraceHeader must have 1 to {MAX_TRACE_HEADER} characters")
+    if entry.Resources and max(map(len, entry.Resources)) > MAX_RESOURCE:
+        return _invalid("Resources", f"a resource is longer than {MAX_RESOURCE} characters")
+    return None if entry.Time is None else _fix_time(entry, entry.Time)
+
+
+def _fix_time(entry: Entry, time: Number | str) -> Refusal | None:
+    try:
+        entry.Time = time_number(time)
+    except ValueError as problem:
+        return _invalid("Time", f"it is {problem}")
+    return None
+
+
+def _missing(entry: Entry) -> Refusal:
+    """AWS's words, in AWS's order."""
+    field = "Source" if not entry.Source else "DetailType" if not entry.DetailType else "Detail"
+    return _invalid(field, f"{field} is a required argument")
+
+
+def _invalid(field: str, why: str) -> Refusal:
+    return Refusal(INVALID_ARGUMENT, f"Parameter {field} is not valid. Reason: {why}.")
+
+
+def _count_refusal(count: int, constraint: str) -> Refusal:
+    """AWS's sentence, but for the value: AWS says every entry back."""
+    value = "[]" if count == 0 else f"[{count} x PutEventsRequestEntry(...)]"
+    return Refusal(
+        VALIDATION,
+        f"1 validation error detected: Value '{value}' at 'entries' failed to satisfy constraint: "
+        f"Member must have length {constraint}",
+    )
+
+
+@lru_cache(maxsize=1000)
+def _endpoint_key(endpoint_id: str) -> bytes | None:
+    """The envelope of a call: its EndpointId, one object for equal ones. None when it has the wrong form."""
+    if endpoint_id and (len(endpoint_id) > MAX_ENDPOINT_ID or not _ENDPOINT_ID(endpoint_id)):
+        return None
+    return endpoint_id.encode()

@@ -1,0 +1,196 @@
+"""Evidently ``PutProjectEvents``: its events, checks, limits, and answers.
+
+Page: CloudWatch Evidently API reference, PutProjectEvents, Event, PutProjectEventsResultEntry. AWS ended the
+service on 2025-10-16; its API lives on in emulators and replacements.
+
+Invariants:
+- A call carries the events of one project, so the project is the events' key.
+- Events are judged one by one, as AWS does: a bad one costs no other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+
+from forwarder.apis import codes
+from forwarder.apis.wire import (
+    ResultNames,
+    interned,
+    is_json_object,
+    object_text,
+    read_entries,
+    time_number,
+)
+from forwarder.model import Draft, Outcome, Refusal
+
+MAX_EVENTS = 50
+"""PutProjectEvents, events: "Minimum number of 0 items. Maximum number of 50 items."."""
+MAX_PROJECT = 2048
+"""PutProjectEvents, project: "Maximum length of 2048."."""
+TYPES = frozenset({"aws.evidently.evaluation", "aws.evidently.custom"})
+"""Event, type: valid values."""
+DEFAULT_MAX_EVENT_BYTES = 1 << 20
+"""Ours: AWS documents no limit."""
+
+VALIDATION = "ValidationException"
+
+RETRY_CODES = codes.PUT_PROJECT_EVENTS_RETRY
+PERMANENT_CODES = codes.PUT_PROJECT_EVENTS_PERMANENT
+entry_kind = codes.put_project_events_kind
+
+_NAMES = ResultNames("failedEventCount", "eventResults", "eventId", "errorCode", "errorMessage")
+_PROJECT = re.compile(r"[-a-zA-Z0-9._]+|arn:[^:]*:[^:]*:[^:]*:[^:]*:project/[-a-zA-Z0-9._]+").fullmatch
+_ABSENT = msgspec.Raw(b"null")
+_encode = msgspec.json.Encoder().encode
+
+
+class Event(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
+    """Event; ``data`` is the text of a JSON object. All are required, which ``admit`` checks."""
+
+    timestamp: int | float | str | None = None
+    type: str | None = None
+    data: str | None = None
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """A PutProjectEvents call, but for the project, which is in its path."""
+
+    events: list[Event]
+
+
+class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """An event with its project, as our own API takes it: data may be an object or the text of one."""
+
+    timestamp: int | float | str | None = None
+    type: str | None = None
+    data: msgspec.Raw = _ABSENT
+    project: str | None = None
+
+
+class _Result(msgspec.Struct, gc=False, omit_defaults=True):
+    """PutProjectEventsResultEntry."""
+
+    eventId: str = ""
+    errorCode: str = ""
+    errorMessage: str = ""
+
+
+class _Answer(msgspec.Struct, gc=False):
+    failedEventCount: int
+    eventResults: list[_Result]
+
+
+def size(body: bytes) -> int:
+    """Bytes an event adds to a call's body: itself and the comma after it."""
+    return len(body) + 1
+
+
+def check_call(project: str, events: Sequence[Event]) -> Refusal | None:
+    """Why AWS would refuse the call as a whole, if it would."""
+    if len(events) > MAX_EVENTS:
+        return Refusal(
+            VALIDATION,
+            f"1 validation error detected: Value '[{len(events)} x Event(...)]' at 'events' failed to "
+            f"satisfy constraint: Member must have length less than or equal to {MAX_EVENTS}",
+        )
+    return _wrong_project(project)
+
+
+@dataclass(frozen=True, slots=True)
+class PutProjectEvents:
+    """The API as one target uses it. A single project is the default of native events."""
+
+    kind: ClassVar[str] = "evidently"
+    native_type: ClassVar[type[NativeEvent]] = NativeEvent
+
+    projects: tuple[str, ...] = ()
+    max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES
+
+    def admit_call(
+        self, project: str, request: Request, arrived_at: float
+    ) -> list[Draft | Refusal] | Refusal:
+        """Take the events of a call one by one, or refuse it whole. ``project``: a name or ARN, decoded."""
+        refusal = check_call(project, request.events)
+        if refusal is not None:
+            return refusal
+        key = interned(project.encode())
+        return [self._admit(event, key) for event in request.events]
+
+    def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
+        """Take an event of our own API, or say why not. ``arrived_at``: wall clock."""
+        project = event.project
+        if project is None:
+            if len(self.projects) != 1:
+                return _required("project", f" as the target has {len(self.projects)} projects")
+            project = self.projects[0]
+        refusal = _wrong_project(project)
+        if refusal is not None:
+            return refusal
+        data = object_text(event.data)
+        if data is None and bytes(event.data).strip() not in (b"", b"null"):
+            return Refusal(VALIDATION, "data must be a JSON object, or the text of one.")
+        timestamp = event.timestamp if event.timestamp is not None else round(arrived_at, 3)
+        wire_event = Event(timestamp=timestamp, type=event.type, data=data)
+        return self._admit(wire_event, interned(project.encode()))
+
+    def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
+        """One Outcome per event from a parsed 200 answer; None when it is not what the API answers."""
+        return read_entries(answer, count, _NAMES, entry_kind)
+
+    def render_results(self, results: Sequence[str | Refusal]) -> bytes:
+        return render_results(results)
+
+    def _admit(self, event: Event, key: bytes) -> Draft | Refusal:
+        refusal = _wrong_event(event)
+        if refusal is not None:
+            return refusal
+        body = _encode(event)
+        if size(body) > self.max_event_bytes:
+            message = f"The event counts {size(body)} bytes, more than the limit of {self.max_event_bytes}."
+            return Refusal(VALIDATION, message, "too_large")
+        return Draft(body, size(body), key)
+
+
+def render_results(results: Sequence[str | Refusal]) -> bytes:
+    """The answer's body: an event id, or a refusal, for each event of the call."""
+    entries = [
+        _Result("", result.code, result.message) if isinstance(result, Refusal) else _Result(result)
+        for result in results
+    ]
+    failed = sum(isinstance(result, Refusal) for result in results)
+    return _encode(_Answer(failed, entries))
+
+
+def _wrong_event(event: Event) -> Refusal | None:
+    """What is wrong with an event. Its timestamp is turned into a number here."""
+    if event.timestamp is None:
+        return _required("timestamp")
+    if event.type is None:
+        return _required("type")
+    if event.data is None:
+        return _required("data")
+    if event.type not in TYPES:
+        return Refusal(VALIDATION, f"type must be one of {', '.join(sorted(TYPES))}.")
+    if not is_json_object(event.data):
+        return Refusal(VALIDATION, "data must be the text of a JSON object.")
+    try:
+        event.timestamp = time_number(event.timestamp)
+    except ValueError as problem:
+        return Refusal(VALIDATION, f"timestamp is {problem}.")
+    return None
+
+
+def _wrong_project(project: str) -> Refusal | None:
+    if len(project) <= MAX_PROJECT and _PROJECT(project):
+        return None
+    message = f"project must be the name or ARN of a project, of 1 to {MAX_PROJECT} characters."
+    return Refusal(VALIDATION, message)
+
+
+def _required(field: str, why: str = "") -> Refusal:
+    return Refusal(VALIDATION, f"{field} is required{why}.")

@@ -1,0 +1,263 @@
+"""CloudWatch RUM ``PutRumEvents``: its events, envelopes, checks, and answers.
+
+Page: CloudWatch RUM API reference, PutRumEvents, RumEvent, UserDetails, AppMonitorDetails.
+
+Invariants:
+- A call carries the events of one user session, so its envelope (all but the events) is the events' key;
+  from the key alone the target can rebuild the call.
+- RUM takes all of a call or nothing, so one bad event refuses the whole call, on the wire.
+- A client's BatchId is part of the key: its batch stays one batch. Native events without one may be joined.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+
+from forwarder.apis.wire import Number, interned, is_json_object, object_text, time_number
+from forwarder.model import Draft, Kind, Outcome, Refusal
+
+MAX_TYPE = 256
+"""CloudWatch user guide, "Send custom events": a type has 1 to 256 characters."""
+MAX_ALIAS = 255
+"""PutRumEvents, Alias: minimum length of 1, maximum length of 255."""
+
+VALIDATION = "ValidationException"
+
+_UUID = re.compile(r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}").fullmatch
+_BATCH_IDS = uuid.UUID("6f6c5a52-6d5f-4a0b-9c43-1f0f6b0c2a77")
+"""Ours, drawn once: the name space of BatchIds that are made of event ids."""
+_ABSENT = msgspec.Raw(b"null")
+_DELIVERED = Outcome(Kind.DELIVERED)
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class AppMonitorDetails(msgspec.Struct, gc=False, omit_defaults=True):
+    name: str | None = None
+    id: str | None = None
+    version: str | None = None
+
+
+class UserDetails(msgspec.Struct, gc=False, omit_defaults=True):
+    userId: str | None = None
+    sessionId: str | None = None
+
+
+class RumEvent(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
+    """RumEvent; ``details`` and ``metadata`` are texts of JSON objects. Admission checks what is required."""
+
+    id: str | None = None
+    timestamp: int | float | str | None = None
+    type: str | None = None
+    details: str | None = None
+    metadata: str | None = None
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """A PutRumEvents call, but for the app monitor's id, which is in its path."""
+
+    RumEvents: list[RumEvent]
+    BatchId: str | None = None
+    AppMonitorDetails: AppMonitorDetails | None = None
+    UserDetails: UserDetails | None = None
+    Alias: str | None = None
+    SessionMetadata: str | None = None
+
+
+class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """An event with its envelope, as our own API takes it; JSON texts may be objects instead."""
+
+    id: str | None = None
+    timestamp: int | float | str | None = None
+    type: str | None = None
+    details: msgspec.Raw = _ABSENT
+    metadata: msgspec.Raw = _ABSENT
+    AppMonitorId: str | None = None
+    AppMonitorDetails: AppMonitorDetails | None = None
+    UserDetails: UserDetails | None = None
+    Alias: str | None = None
+    SessionMetadata: msgspec.Raw = _ABSENT
+    BatchId: str | None = None
+
+
+class _Envelope(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
+    """The parameters of a call but for its events, in the order they are written into keys."""
+
+    Id: str
+    BatchId: str | None = None
+    AppMonitorDetails: AppMonitorDetails
+    UserDetails: UserDetails
+    Alias: str | None = None
+    SessionMetadata: str | None = None
+
+
+def size(body: bytes) -> int:
+    """Bytes an event adds to a call's body: itself and the comma after it."""
+    return len(body) + 1
+
+
+def read_envelope(key: bytes) -> dict[str, Any]:
+    """The call's parameters but for RumEvents; BatchId is among them when the client gave one."""
+    return _decode(key)
+
+
+def batch_id(ids: Sequence[str]) -> str:
+    """A BatchId for these events: the same for the same ids in the same order."""
+    return str(uuid.uuid5(_BATCH_IDS, "\n".join(ids)))
+
+
+@dataclass(frozen=True, slots=True)
+class PutRumEvents:
+    """The API as one target uses it. A single app monitor is the default of native events."""
+
+    kind: ClassVar[str] = "rum"
+    native_type: ClassVar[type[NativeEvent]] = NativeEvent
+
+    app_monitors: tuple[str, ...] = ()
+
+    def admit_batch(
+        self, app_monitor: str, request: Request, arrived_at: float
+    ) -> list[Draft | Refusal] | Refusal:
+        """Take all events of a call, or say why not: RUM refuses calls as a whole."""
+        if request.BatchId is None:
+            return _required("BatchId")
+        if request.AppMonitorDetails is None:
+            return _required("AppMonitorDetails")
+        if request.UserDetails is None:
+            return _required("UserDetails")
+        envelope = _Envelope(
+            Id=app_monitor,
+            BatchId=request.BatchId,
+            AppMonitorDetails=request.AppMonitorDetails,
+            UserDetails=request.UserDetails,
+            Alias=request.Alias,
+            SessionMetadata=request.SessionMetadata,
+        )
+        refusal = _wrong_envelope(envelope, "Id")
+        if refusal is not None:
+            return refusal
+        key = _encode(envelope)
+        drafts: list[Draft | Refusal] = []
+        for i, event in enumerate(request.RumEvents):
+            draft = _admit(event, key, f"RumEvents[{i}].")
+            if isinstance(draft, Refusal):
+                return draft
+            drafts.append(draft)
+        return drafts
+
+    def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
+        """Take an event of our own API, or say why not. ``arrived_at``: wall clock."""
+        key = self._native_key(event)
+        if isinstance(key, Refusal):
+            return key
+        details = _native_text(event.details, "details")
+        if isinstance(details, Refusal):
+            return details
+        metadata = _native_text(event.metadata, "metadata")
+        if isinstance(metadata, Refusal):
+            return metadata
+        rum_event = RumEvent(
+            id=event.id if event.id is not None else str(uuid.uuid4()),
+            timestamp=event.timestamp if event.timestamp is not None else round(arrived_at, 3),
+            type=event.type,
+            details=details,
+            metadata=metadata,
+        )
+        return _admit(rum_event, key, "")
+
+    def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
+        """One Outcome per event: RUM answers a call it took with nothing, or an empty object."""
+        return [_DELIVERED] * count
+
+    def render_results(self, results: Sequence[str | Refusal]) -> bytes:
+        return b"{}"
+
+    def _native_key(self, event: NativeEvent) -> bytes | Refusal:
+        monitor = event.AppMonitorId
+        if monitor is None:
+            if len(self.app_monitors) != 1:
+                return _required("AppMonitorId", f" as the target has {len(self.app_monitors)} app monitors")
+            monitor = self.app_monitors[0]
+        metadata = _native_text(event.SessionMetadata, "SessionMetadata")
+        if isinstance(metadata, Refusal):
+            return metadata
+        envelope = _Envelope(
+            Id=monitor,
+            BatchId=event.BatchId,
+            AppMonitorDetails=event.AppMonitorDetails or AppMonitorDetails(),
+            UserDetails=event.UserDetails or UserDetails(),
+            Alias=event.Alias,
+            SessionMetadata=metadata,
+        )
+        return _wrong_envelope(envelope, "AppMonitorId") or interned(_encode(envelope))
+
+
+def _admit(event: RumEvent, key: bytes, where: str) -> Draft | Refusal:
+    """``where`` names the event before the field, where there are several. Its timestamp is set in place."""
+    if event.id is None or not _UUID(event.id):
+        return _uuid_refusal(f"{where}id", event.id)
+    if event.type is None or not 0 < len(event.type) <= MAX_TYPE:
+        return Refusal(VALIDATION, f"{where}type must have 1 to {MAX_TYPE} characters.")
+    if event.details is None or not is_json_object(event.details):
+        return _text_refusal(f"{where}details", event.details)
+    if event.metadata is not None and not is_json_object(event.metadata):
+        return _text_refusal(f"{where}metadata", event.metadata)
+    timestamp = _timestamp(event.timestamp, f"{where}timestamp")
+    if isinstance(timestamp, Refusal):
+        return timestamp
+    event.timestamp = timestamp
+    body = _encode(event)
+    return Draft(body, size(body), key)
+
+
+def _timestamp(value: int | float | str | None, field: str) -> Number | Refusal:
+    if value is None:
+        return _required(field)
+    try:
+        return time_number(value)
+    except ValueError as problem:
+        return Refusal(VALIDATION, f"{field} is {problem}.")
+
+
+def _wrong_envelope(envelope: _Envelope, monitor_field: str) -> Refusal | None:
+    user = envelope.UserDetails
+    ids = {
+        monitor_field: envelope.Id,
+        "BatchId": envelope.BatchId,
+        "UserDetails.userId": user.userId,
+        "UserDetails.sessionId": user.sessionId,
+    }
+    for field, value in ids.items():
+        if value is not None and not _UUID(value):
+            return _uuid_refusal(field, value)
+    if envelope.Alias is not None and not 0 < len(envelope.Alias) <= MAX_ALIAS:
+        return Refusal(VALIDATION, f"Alias must have 1 to {MAX_ALIAS} characters.")
+    if envelope.SessionMetadata is not None and not is_json_object(envelope.SessionMetadata):
+        return _text_refusal("SessionMetadata", envelope.SessionMetadata)
+    return None
+
+
+def _native_text(raw: msgspec.Raw, field: str) -> str | Refusal | None:
+    if bytes(raw).strip() in (b"", b"null"):
+        return None
+    return object_text(raw) or Refusal(VALIDATION, f"{field} must be a JSON object, or the text of one.")
+
+
+def _text_refusal(field: str, value: str | None) -> Refusal:
+    if value is None:
+        return _required(field)
+    return Refusal(VALIDATION, f"{field} must be the text of a JSON object.")
+
+
+def _uuid_refusal(field: str, value: str | None) -> Refusal:
+    return _required(field) if value is None else Refusal(VALIDATION, f"{field} must be a UUID.")
+
+
+def _required(field: str, why: str = "") -> Refusal:
+    return Refusal(VALIDATION, f"{field} is required{why}.")

@@ -1,0 +1,236 @@
+"""AWS's wire, read and rendered in both directions: what the APIs have in common.
+
+Invariants:
+- Pure: no I/O, no clock; what is read comes from the network, so nothing here trusts it.
+- Errors are rendered so that every SDK can read them: the code in the body as ``__type``, and, by whoever
+  sends the answer, in the header ``ERROR_HEADER``.
+- ``is_json_object`` is exact: what it passes is JSON, what it stops is not, or is too deep for EventBridge.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from forwarder.apis.codes import WRONG_SHAPE
+from forwarder.apis.codes import call_status as call_status  # the one table, found where the wire is read
+from forwarder.apis.codes import known_code as known_code
+from forwarder.model import Kind, Outcome
+
+ERROR_HEADER = "x-amzn-ErrorType"
+MAX_DELAY = 300.0
+"""Seconds of waiting that an answer can ask for."""
+MAX_DEPTH = 1000
+"""Levels of nesting (PutEventsRequestEntry, Detail: "nesting at most 1000 levels")."""
+
+Number = int | float
+
+_END_OF_TIME = 253_402_300_800  # the year 10000
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_SCOPE = re.compile(r"Credential=[^/,\s]+/\d{8}/([^/,\s]+)/[^/,\s]+/aws4_request", re.ASCII)
+_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKETS = re.compile(r"[^][{}]+")
+_SURROGATES = re.compile(r"(\\\\)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_KEYS_REMEMBERED = 10_000
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_any = msgspec.json.Decoder()
+_text = msgspec.json.Decoder(str)
+_keys: dict[bytes, bytes] = {}
+
+
+def error_body(code: str, message: str) -> bytes:
+    return msgspec.json.encode({"__type": code, "message": message})
+
+
+def error_code(body: bytes, headers: Mapping[str, str], status: int) -> tuple[str, str]:
+    """Code and message of an error answer; its HTTP status is the code where nothing better is said."""
+    try:
+        said = _any.decode(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        said = {}
+    code = header(headers, ERROR_HEADER) or said.get("__type") or said.get("code") or said.get("Code")
+    message = said.get("message") or said.get("Message") or f"HTTP status {status}"
+    return _plain_code(str(code or "")) or str(status), str(message)
+
+
+def _plain_code(code: str) -> str:
+    """``Name`` of ``namespace#Name`` and of ``Name:http://...``."""
+    return code.partition(":")[0].rpartition("#")[2].strip()
+
+
+def header(headers: Mapping[str, str], name: str) -> str | None:
+    """A header's value, whatever the case of its name, also in a plain dict."""
+    value = headers.get(name)
+    if value is None:
+        name = name.lower()
+        value = next((value for key, value in headers.items() if key.lower() == name), None)
+    return value
+
+
+def retry_delay(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an answer asks to wait: ``x-amz-retry-after`` (milliseconds), else ``Retry-After``.
+
+    A date in Retry-After is measured from the answer's own Date, so that no clock of ours matters.
+    """
+    milliseconds = _seconds(header(headers, "x-amz-retry-after"))
+    if milliseconds is not None:
+        return min(milliseconds / 1000, MAX_DELAY)
+    said = header(headers, "Retry-After")
+    delay = _seconds(said)
+    if delay is None and said is not None:
+        delay = _between(header(headers, "Date"), said)
+    return None if delay is None else min(delay, MAX_DELAY)
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _between(start: str | None, end: str) -> float | None:
+    try:
+        return max(0.0, (parsedate_to_datetime(end) - parsedate_to_datetime(start or "")).total_seconds())
+    except (ValueError, TypeError):  # no dates, or one with and one without a zone
+        return None
+
+
+class ResultNames(msgspec.Struct, frozen=True):
+    """What an API calls the members of its answer."""
+
+    failed: str
+    entries: str
+    id: str
+    code: str
+    message: str
+
+
+def read_entries(
+    answer: Mapping[str, Any], count: int, names: ResultNames, kind_of: Callable[[str], Kind]
+) -> list[Outcome] | None:
+    """One Outcome per event; None when this is not an answer to ``count`` events.
+
+    Nor is it one that counts more failures than it shows: nobody knows which events they were.
+    """
+    entries = answer.get(names.entries)
+    if not isinstance(entries, list) or len(entries) != count:
+        return None
+    outcomes = []
+    for entry in entries:
+        if not isinstance(entry, Mapping):
+            return None
+        outcomes.append(_read_entry(entry, names, kind_of))
+    counted = answer.get(names.failed)
+    shown = sum(outcome.kind is not Kind.DELIVERED for outcome in outcomes)
+    return None if isinstance(counted, int) and counted > shown else outcomes
+
+
+def _read_entry(entry: Mapping[str, Any], names: ResultNames, kind_of: Callable[[str], Kind]) -> Outcome:
+    code, message, aws_id = entry.get(names.code), entry.get(names.message) or "", entry.get(names.id)
+    if code:
+        known = known_code(str(code))
+        return Outcome(kind_of(known), known, f"{message}" if known == code else f"{code}: {message}")
+    if aws_id:
+        return Outcome(Kind.DELIVERED, aws_id=str(aws_id))
+    return Outcome(Kind.RETRY, WRONG_SHAPE, f"an entry with neither {names.id} nor {names.code}")
+
+
+def parse_time(value: int | float | str) -> float:
+    """Epoch seconds of a timestamp: a number, or ISO 8601 (UTC where it names no zone); else ValueError."""
+    return float(time_number(value))
+
+
+def time_number(value: int | float | str) -> Number:
+    """``parse_time``, but a number stays as it was, so that whole seconds stay whole on the wire."""
+    seconds = _iso_seconds(value) if isinstance(value, str) else value
+    if isinstance(value, bool) or not 0 <= seconds < _END_OF_TIME:  # NaN is in no range
+        raise ValueError("not between the years 1970 and 9999, in seconds")
+    return seconds
+
+
+def _iso_seconds(text: str) -> Number:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("neither epoch seconds nor ISO 8601") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    seconds = (moment - _EPOCH).total_seconds()
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+def utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def region_of_scope(authorization: str) -> str | None:
+    """The region a request was signed for, from its Authorization header; SigV4a names none."""
+    scope = _SCOPE.search(authorization)
+    return scope[1] if scope else None
+
+
+def region_of_arn(arn: str) -> str | None:
+    parts = arn.split(":", 5)
+    return parts[3] or None if len(parts) == 6 and parts[0] == "arn" else None
+
+
+def interned(key: bytes) -> bytes:
+    """One object for all equal keys, as far as a bounded memory reaches."""
+    if len(_keys) >= _KEYS_REMEMBERED:
+        _keys.clear()
+    return _keys.setdefault(key, key)
+
+
+def is_json_object(text: str) -> bool:
+    """Whether the text is valid JSON, an object, and at most MAX_DEPTH levels deep."""
+    try:
+        _object.decode(text)
+    except RecursionError:
+        return False
+    except ValueError:
+        if "\\u" not in text:
+            return False
+        return _is_object_with_half_pairs(text)
+    return not _is_too_deep(text)
+
+
+def object_text(raw: msgspec.Raw) -> str | None:
+    """The text of a JSON object that came as an object or as a string; None when it is neither.
+
+    ``raw`` must come from a decoder, which has seen to it that it is JSON, but not that it is UTF-8.
+    """
+    try:
+        text = str(raw, "utf-8").strip()  # a copy: the Raw itself would keep the whole body alive
+        if text.startswith('"'):
+            text = _text.decode(text)
+            return text if is_json_object(text) else None
+    except (ValueError, RecursionError):
+        return None
+    return text if text.startswith("{") and not _is_too_deep(text) else None
+
+
+def _is_object_with_half_pairs(text: str) -> bool:
+    """JavaScript cuts strings inside surrogate pairs and escapes the halves: JSON, but not to msgspec."""
+    try:
+        _object.decode(_SURROGATES.sub(lambda found: found[1] or "?", text))
+    except (ValueError, RecursionError):
+        return False
+    return not _is_too_deep(text)
+
+
+def _is_too_deep(text: str) -> bool:
+    if len(text) < 2 * MAX_DEPTH or text.count("{") + text.count("[") <= MAX_DEPTH:
+        return False
+    brackets = _NO_BRACKETS.sub("", _STRINGS.sub("", text))
+    return max(accumulate(1 if bracket in "{[" else -1 for bracket in brackets)) > MAX_DEPTH

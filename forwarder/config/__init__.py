@@ -1,0 +1,39 @@
+"""The configuration: settings, their types, how they are read and checked.
+
+Invariants:
+- Everything wrong in a file is said at once, and nothing of it is used.
+- No kind of target is known here; ``load`` is told the types of their options.
+"""
+
+from forwarder.config.checks import cross_check
+from forwarder.config.reading import ConfigError, Kinds, load, parse
+from forwarder.config.schema import json_schema
+from forwarder.config.settings import (
+    AdminConfig,
+    Config,
+    DeadLettersConfig,
+    IngestConfig,
+    LogConfig,
+    ShutdownConfig,
+    StorageConfig,
+)
+from forwarder.config.units import Bytes, Duration, Listen
+
+__all__ = [
+    "AdminConfig",
+    "Bytes",
+    "Config",
+    "ConfigError",
+    "DeadLettersConfig",
+    "Duration",
+    "IngestConfig",
+    "Kinds",
+    "Listen",
+    "LogConfig",
+    "ShutdownConfig",
+    "StorageConfig",
+    "cross_check",
+    "json_schema",
+    "load",
+    "parse",
+]

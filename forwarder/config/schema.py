@@ -1,0 +1,87 @@
+"""The JSON Schema of the configuration, for editors; ``config/schema.json`` is its generated copy.
+
+Regenerate it with ``forwarder check --schema > config/schema.json``.
+
+Invariants:
+- Made from the types that ``reading`` walks, so that the two cannot tell different things.
+- Takes what ``reading`` takes: ``${NAME}`` may stand for any single value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from forwarder.config.reading import TARGET_NAME, Kinds, default_struct, struct_in
+from forwarder.config.settings import Config
+from forwarder.config.units import Bytes, Duration, Listen
+
+_ENVIRONMENT = {"type": "string", "pattern": r"\$\{"}
+_UNITS: dict[type, dict[str, Any]] = {
+    Duration: {
+        "description": "A duration with its unit: 100ms, 2s, 5m, 1h30m, 14d.",
+        "anyOf": [{"type": "string"}, {"const": 0}],
+    },
+    Bytes: {
+        "description": "A size with its unit: 512KiB, 64MiB, 1GiB; a plain number is bytes.",
+        "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}],
+    },
+    Listen: {"description": "host:port or unix:/path", "type": "string"},
+}
+
+
+def json_schema(kinds: Kinds) -> dict[str, Any]:
+    """The schema of a whole file, with one form of target per kind."""
+    schema = _struct(Config)
+    schema["properties"]["targets"] = {
+        "description": "Name to target.",
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": f"^{TARGET_NAME.pattern}$"},
+        "additionalProperties": {"oneOf": [_target(kind, options) for kind, options in kinds.items()]},
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _target(kind: str, options: type[msgspec.Struct]) -> dict[str, Any]:
+    form = _struct(options)
+    form["properties"] = {"kind": {"const": kind}, **form["properties"]}
+    form["required"] = ["kind", *form.get("required", ())]
+    return form
+
+
+def _struct(type_: type[msgspec.Struct], base: msgspec.Struct | None = None) -> dict[str, Any]:
+    """``base``: the Struct whose values are the defaults, where a kind has its own."""
+    fields = msgspec.structs.fields(type_)
+    required = [field.encode_name for field in fields if field.required and base is None]
+    return {
+        "description": " ".join((type_.__doc__ or "").split()),
+        "type": "object",
+        "properties": {field.encode_name: _field(field, base) for field in fields},
+        **({"required": required} if required else {}),
+        "additionalProperties": False,
+    }
+
+
+def _field(field: msgspec.structs.FieldInfo, base: msgspec.Struct | None) -> dict[str, Any]:
+    if (struct := struct_in(field.type)) is not None:
+        return _struct(struct, getattr(base, field.name, None) or default_struct(field))
+    schema = _open_to_environment(msgspec.json.schema(field.type, schema_hook=_UNITS.__getitem__))
+    default = field.default if base is None else getattr(base, field.name)
+    if default is msgspec.NODEFAULT or default is None:
+        return schema
+    return {**schema, "default": _text(default)}
+
+
+def _text(default: Any) -> Any:
+    """A default as a file would have it."""
+    if isinstance(default, Duration | Bytes):
+        return default.text
+    return str(default) if isinstance(default, Listen) else default
+
+
+def _open_to_environment(schema: dict[str, Any]) -> dict[str, Any]:
+    forms = schema.get("anyOf", [schema])
+    single = any("enum" in form or form.get("type") in ("integer", "number", "boolean") for form in forms)
+    return {"anyOf": [*forms, _ENVIRONMENT]} if single and schema not in _UNITS.values() else schema

@@ -1,0 +1,84 @@
+"""Everything the daemon can be told, typed and frozen, with its defaults.
+
+Invariants:
+- What a target can be told is not here: each kind declares its own options.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from forwarder.config.units import Bytes, Duration, Listen
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The data listener: where programs send their events."""
+
+    listen: Listen = Listen("127.0.0.1:2780")
+    max_body: Bytes = Bytes(8 << 20)
+    max_header_bytes: Bytes = Bytes(16 << 10)
+    read_timeout: Duration = Duration(30.0)
+    keep_alive: Duration = Duration(75.0)
+    max_connections: Count = 1024
+    memory_budget: Bytes = Bytes(256 << 20)
+
+
+class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The read-only listener: metrics, health, status."""
+
+    listen: Listen = Listen("127.0.0.1:2781")
+
+
+class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of what was given up on is kept, and for how long; then the oldest goes."""
+
+    max_bytes: Bytes = Bytes(256 << 20)
+    max_age: Duration = Duration(14 * 86400.0)
+
+
+class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the daemon's one file lives. Without ``path``: $STATE_DIRECTORY, else the user's state home."""
+
+    path: str | None = None
+    dead_letters: DeadLettersConfig = msgspec.field(default_factory=DeadLettersConfig)
+
+    def directory(self, environ: Mapping[str, str] = os.environ) -> Path:
+        """The directory in use."""
+        if self.path:
+            return Path(self.path)
+        if given := environ.get("STATE_DIRECTORY"):
+            return Path(given.split(":")[0])
+        home = environ.get("XDG_STATE_HOME")
+        return (Path(home) if home else Path.home() / ".local" / "state") / "forwarder"
+
+
+class ShutdownConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a stop goes: new events are taken for ``input_grace``, old ones sent for ``drain_timeout``."""
+
+    input_grace: Duration = Duration(2.0)
+    drain_timeout: Duration = Duration(20.0)
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``auto``: console on a terminal, else JSON."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the daemon is told. ``targets``: name to the options of its kind, in the file's order."""
+
+    targets: dict[str, Any]
+    ingest: IngestConfig = msgspec.field(default_factory=IngestConfig)
+    admin: AdminConfig = msgspec.field(default_factory=AdminConfig)
+    storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
+    shutdown: ShutdownConfig = msgspec.field(default_factory=ShutdownConfig)
+    log: LogConfig = msgspec.field(default_factory=LogConfig)

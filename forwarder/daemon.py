@@ -1,0 +1,369 @@
+"""The composition root: builds every room, starts them, and stops them in a numbered order.
+
+Invariants:
+- The only file that knows all rooms; the only list that orders start and stop.
+- Starting needs no AWS: a target without credentials, name or route is shown as held, and delivers within
+  one probe once they appear.
+- Any task that ends unexpectedly stops the daemon, with its report and exit code 70.
+- At the end every event is delivered, a dead letter, or counted as dropped: the report balances.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+import uvloop
+
+from forwarder import __version__, logs
+from forwarder.admin.server import AdminServer
+from forwarder.config import Config, ConfigError, cross_check, load
+from forwarder.dead_letters import DeadLetters
+from forwarder.gate import Gate, GateOptions
+from forwarder.ingest.bindings import Bindings, Route
+from forwarder.ingest.budget import Budget
+from forwarder.ingest.server import IngestServer
+from forwarder.metrics import Metrics
+from forwarder.model import Clock, SystemClock
+from forwarder.queues.memory import MemoryQueue
+from forwarder.storage import Storage, StorageError
+from forwarder.targets import TARGETS, AwsTarget, option_types
+from forwarder.worker import Lane, Policy, sweep, verify, work
+
+EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_CONFIG = 0, 3, 70, 78
+
+FINISH_REQUESTS_SECONDS = 5.0
+LETTERS_EXPIRE_SECONDS = 600.0
+DRAIN_LOOK_SECONDS = 0.02
+_BOUND = ("buses", "app_monitors", "projects")
+
+
+class StartError(Exception):
+    """The daemon cannot start; the message is for the operator."""
+
+
+class Daemon:
+    """One forwarder: ``start`` it, await ``stop_asked``, then ``stop`` it."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._log = structlog.get_logger("daemon")
+        self._metrics = Metrics(self._clock)
+        self._storage = Storage(config.storage.directory())
+        self._letters = self._make_letters()
+        self._lanes: dict[str, Lane] = {}
+        self._targets: dict[str, AwsTarget] = {}
+        routes = [self._add_target(name, options) for name, options in config.targets.items()]
+        self._budget = Budget(self._bytes_for_bodies())
+        self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
+        self._ingest = IngestServer(config.ingest, Bindings(routes), self._budget, self._metrics, self._clock)
+        self._admin = AdminServer(self._metrics, self.status, lambda: self._ready)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started_at = self._clock.monotonic()
+        self._ready = False
+        self._failed = False
+        self.stop_asked = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    # --- build
+
+    def _make_letters(self) -> DeadLetters:
+        bounds = self._config.storage.dead_letters
+        letters = DeadLetters(
+            self._storage,
+            max_bytes=bounds.max_bytes,
+            max_age=bounds.max_age,
+            clock=self._clock,
+            on_dropped=self._count_dropped_letters,
+        )
+        self._metrics.watch_dead_letters(letters.view)
+        return letters
+
+    def _count_dropped_letters(self, target: str, count: int) -> None:
+        self._metrics.for_target(target).dead_letters_dropped += count
+
+    def _add_target(self, name: str, options: Any) -> Route[Any]:
+        target = TARGETS[options.kind].build(name, options)
+        metrics = self._metrics.for_target(name)
+        bounds = options.queue_limits
+        queue = MemoryQueue(
+            target.limits,
+            max_events=bounds.max_events,
+            max_bytes=bounds.max_bytes,
+            clock=self._clock,
+            metrics=metrics,
+        )
+        gate = Gate(name, _gate_options(options), self._clock)
+        self._metrics.watch(name, queue.view, gate.view)
+        self._targets[name] = target
+        self._lanes[name] = Lane(
+            name, target, queue, gate, _policy(options), self._letters, metrics, self._clock
+        )
+        return Route(
+            name=name,
+            api=target.api,
+            region=target.region,
+            queue=queue,
+            metrics=metrics,
+            max_event_bytes=target.limits.max_event_bytes,
+            names=_bound_names(options),
+            default=self._is_default(name, options),
+        )
+
+    def _is_default(self, name: str, options: Any) -> bool:
+        """As configured; unsaid, the only target of a kind is its default when nothing is bound to it."""
+        if options.default is not None:
+            return bool(options.default)
+        others = [n for n, other in self._config.targets.items() if other.kind == options.kind and n != name]
+        return not others and not _bound_names(options)
+
+    def _bytes_for_bodies(self) -> int:
+        """What the memory budget leaves for requests when every queue is full."""
+        queues = sum(int(options.queue_limits.max_bytes) for options in self._config.targets.values())
+        return int(self._config.ingest.memory_budget) - queues
+
+    def _memory_used(self) -> int:
+        views = [lane.queue.view() for lane in self._lanes.values()]
+        return self._budget.used + sum(view.waiting_bytes + view.in_flight_bytes for view in views)
+
+    @property
+    def ingest_address(self) -> str:
+        """Where it listens once started, with the port in use."""
+        return self._ingest.address
+
+    @property
+    def admin_address(self) -> str:
+        return self._admin.address
+
+    # --- start
+
+    async def start(self) -> None:
+        """Open the storage, start every task, then the listeners. Raises StartError with a sentence."""
+        try:
+            await self._storage.open()
+            await self._letters.open()
+        except StorageError as problem:
+            raise StartError(f"storage {self._config.storage.directory()}: {problem}") from None
+        for lane in self._lanes.values():
+            self._start_lane(lane)
+        self._spawn(self._metrics.run(), "metrics")
+        self._spawn(self._expire_letters(), "dead letters")
+        await self._listen()
+        self._ready = True
+        self._say_started()
+
+    def _start_lane(self, lane: Lane) -> None:
+        for number in range(self._config.targets[lane.name].workers):
+            self._spawn(work(lane), f"{lane.name} worker {number}")
+        self._spawn(sweep(lane), f"{lane.name} sweep")
+        if lane.target.verify_every is not None:
+            self._spawn(verify(lane, lane.target.verify_every), f"{lane.name} verify")
+
+    async def _listen(self) -> None:
+        admin = self._config.admin.listen
+        for name, starting in (("admin", self._admin.start(admin)), ("ingest", self._ingest.start())):
+            try:
+                await starting
+            except OSError as problem:
+                await self._close()
+                address = getattr(self._config, name).listen
+                raise StartError(f"{name}.listen {address}: {problem.strerror or problem}") from None
+
+    def _spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(job, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        problem = task.exception()
+        if problem is not None or not self.stop_asked.is_set():
+            self._failed = True
+            self._log.error("a task ended unexpectedly", task=task.get_name(), exc_info=problem)
+            self.stop_asked.set()
+
+    async def _expire_letters(self) -> None:
+        while True:
+            await asyncio.sleep(LETTERS_EXPIRE_SECONDS)
+            with contextlib.suppress(StorageError):  # the storage says it; the next round tries again
+                await self._letters.expire()
+
+    def _say_started(self) -> None:
+        in_memory = [name for name, options in self._config.targets.items() if options.queue == "memory"]
+        if in_memory:
+            self._log.warning(
+                "events wait in memory only: a kill loses what has not been sent", targets=in_memory
+            )
+        self._log.info(
+            "ready",
+            version=__version__,
+            ingest=self._ingest.address,
+            admin=self._admin.address,
+            storage=str(self._config.storage.directory()),
+        )
+
+    # --- stop
+
+    def ask_to_stop(self) -> None:
+        """Stop in order; asked a second time, stop draining."""
+        if self.stop_asked.is_set():
+            self._hurry.set()
+        self.stop_asked.set()
+
+    async def stop(self) -> int:
+        """Stop in the numbered order, and say the report; the exit code."""
+        grace, patience = self._config.shutdown.input_grace, self._config.shutdown.drain_timeout
+        self._ready, self._metrics.process.draining = False, True  # 1: not ready; answers close connections
+        self._log.info("stopping", input_grace=float(grace), drain_timeout=float(patience))
+        self._ingest.begin_draining()
+        for lane in self._lanes.values():  # 2: every back-off ends, each batch gets its try
+            lane.queue.drain()
+            lane.gate.drain()
+        await self._wait_unless_hurried(grace)  # 3: programs that stop with us send their last events
+        self._ingest.stop_accepting()  # 4
+        await self._ingest.finish_requests(FINISH_REQUESTS_SECONDS)
+        await self._drain(patience)  # 5
+        await self._cancel_tasks()  # 6: what is left of a memory queue is lost, and said
+        for lane in self._lanes.values():
+            lost = len(lane.queue.close())
+            if lost:
+                lane.metrics.settled(dropped={"shutdown": lost})
+        await self._close()  # 7
+        return self._report()  # 8
+
+    async def _wait_unless_hurried(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+
+    async def _drain(self, patience: float) -> None:
+        ends = asyncio.get_running_loop().time() + patience
+        while not (self._failed or all(lane.done for lane in self._lanes.values())):
+            if self._hurry.is_set() or asyncio.get_running_loop().time() > ends:
+                return
+            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+
+    async def _cancel_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _close(self) -> None:
+        await self._cancel_tasks()
+        await self._ingest.close()
+        for lane in self._lanes.values():
+            await lane.target.close()
+        await self._storage.close()
+        await self._admin.close()
+
+    def _report(self) -> int:
+        """Say where every event went."""
+        lost = 0
+        for name in self._lanes:
+            ledger = self._metrics.ledger(name)
+            lost += ledger["dropped"]
+            self._log.info("ledger", target=name, **ledger)
+        if lost:
+            self._log.error("stopped with losses", lost=lost)
+        else:
+            self._log.info("stopped, nothing lost")
+        if self._failed:
+            return EXIT_INTERNAL
+        return EXIT_LOST if lost else EXIT_OK
+
+    # --- status
+
+    def status(self) -> dict[str, Any]:
+        """What a person on call asks first: what would a kill lose, and how is each target."""
+        letters = self._letters.view().values()
+        return {
+            "only_in_memory": sum(lane.queue.view().events for lane in self._lanes.values()),
+            "version": __version__,
+            "uptime_seconds": round(self._clock.monotonic() - self._started_at, 1),
+            "draining": self._metrics.process.draining,
+            "targets": {name: self._target_status(lane) for name, lane in self._lanes.items()},
+            "storage": {
+                "path": str(self._config.storage.directory()),
+                "dead_letters_events": sum(events for events, _ in letters),
+                "dead_letters_bytes": sum(size for _, size in letters),
+            },
+        }
+
+    def _target_status(self, lane: Lane) -> dict[str, Any]:
+        queue, gate, rates = lane.queue.view(), lane.gate.view(), self._metrics.rates(lane.name)
+        ledger = self._metrics.ledger(lane.name)
+        age = 0.0 if queue.oldest_at is None else self._clock.monotonic() - queue.oldest_at
+        return {
+            "kind": self._config.targets[lane.name].kind,
+            "region": self._targets[lane.name].region,
+            "state": gate.state,
+            "since": gate.since_wall,
+            "message": gate.message,
+            "next_probe_seconds": gate.next_probe_in,
+            "waiting": queue.waiting_events,
+            "in_flight": queue.in_flight_events,
+            "oldest_age_seconds": round(age, 3),
+            **{name: ledger[name] for name in ("received", "delivered", "dead_lettered", "dropped")},
+            "retried": sum(lane.metrics.retried.values()),
+            "rates": {
+                "received_per_second": rates.received_per_second,
+                "delivered_per_second": rates.delivered_per_second,
+            },
+        }
+
+
+def _gate_options(options: Any) -> GateOptions:
+    return GateOptions(
+        slots=options.workers,
+        pace=options.max_calls_per_second,
+        backoff_base=options.retry.base,
+        backoff_cap=options.retry.cap,
+        probe=options.hold.probe,
+        probe_cap=options.hold.probe_cap,
+    )
+
+
+def _policy(options: Any) -> Policy:
+    retry = options.retry
+    return Policy(retry.max_age, retry.max_attempts, retry.base, retry.cap)
+
+
+def _bound_names(options: Any) -> tuple[str, ...]:
+    """The buses, app monitors or projects that the options bind, whichever their kind has."""
+    return tuple(name for field in _BOUND for name in getattr(options, field, ()))
+
+
+def main(config_path: str) -> int:
+    """Run a daemon until it is told to stop; the exit code."""
+    try:
+        config = load(config_path, option_types())
+        cross_check(config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    logs.configure(config.log.level, config.log.format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    loop = asyncio.get_running_loop()
+    try:
+        daemon = Daemon(config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, daemon.ask_to_stop)
+        await daemon.start()
+    except (StartError, ConfigError) as error:
+        structlog.get_logger("daemon").error("cannot start", reason=str(error))
+        return EXIT_CONFIG
+    await daemon.stop_asked.wait()
+    return await daemon.stop()

@@ -1,0 +1,271 @@
+"""Dead letters: the events given up on, kept in the storage, bounded by size and by age, and read by people.
+
+Invariants:
+- ``keep`` returns when the letters are on the disk; when it raises, none of them is.
+- What the table holds is counted in the table's own transaction, so the numbers never differ from the rows,
+  also when somebody deletes rows by hand.
+- Over a bound the oldest letters go, and each is counted as dropped.
+- Keeping an event again changes nothing: its id is there once.
+- The readers need no daemon, and disturb none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from forwarder.logs import limited
+from forwarder.model import Clock, Dead, SystemClock
+from forwarder.storage import Connection, Storage, open_read_only
+
+ROW_OVERHEAD_BYTES = 250
+"""What a row costs in the file beside its texts: id, index, numbers, and its part of half-filled pages."""
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS dead_letters (
+        position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, target TEXT NOT NULL, reason TEXT NOT NULL,
+        code TEXT NOT NULL, message TEXT NOT NULL, attempts INTEGER NOT NULL, received_at REAL NOT NULL,
+        died_at REAL NOT NULL, size INTEGER NOT NULL, bytes INTEGER NOT NULL, key BLOB NOT NULL,
+        body BLOB NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS dead_letter_totals (
+        target TEXT PRIMARY KEY, events INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID""",
+    """CREATE TRIGGER IF NOT EXISTS dead_letter_kept AFTER INSERT ON dead_letters BEGIN
+        INSERT INTO dead_letter_totals VALUES (NEW.target, 1, NEW.bytes)
+        ON CONFLICT (target) DO UPDATE SET events = events + 1, bytes = bytes + NEW.bytes; END""",
+    """CREATE TRIGGER IF NOT EXISTS dead_letter_gone AFTER DELETE ON dead_letters BEGIN
+        UPDATE dead_letter_totals SET events = events - 1, bytes = bytes - OLD.bytes
+        WHERE target = OLD.target; END""",
+)
+
+
+class Letter(msgspec.Struct, frozen=True, gc=False):
+    """One dead letter. Times are seconds since 1970; ``key`` and ``body`` are the Event's."""
+
+    id: str
+    target: str
+    reason: str
+    code: str
+    message: str
+    attempts: int
+    received_at: float
+    died_at: float
+    size: int
+    key: bytes
+    body: bytes
+
+
+_COLUMNS = ", ".join(Letter.__struct_fields__)
+_PLACES = ", ".join("?" * len(Letter.__struct_fields__))
+_INSERT = f"INSERT INTO dead_letters ({_COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
+
+Totals = dict[str, tuple[int, int]]
+
+
+class _Change(NamedTuple):
+    totals: Totals
+    dropped: Counter[str]
+
+
+class DeadLetters:
+    """The daemon's side: ``open`` once the storage is open, then ``keep``, and ``expire`` now and then.
+
+    ``max_bytes`` counts texts and bodies with ``ROW_OVERHEAD_BYTES`` each; ``max_age`` is in seconds since
+    the event was given up on. ``on_dropped(target, count)`` is told, on the event loop, what the bounds cost.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        max_bytes: int,
+        max_age: float,
+        clock: Clock | None = None,
+        on_dropped: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self._storage = storage
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._clock = clock or SystemClock()
+        self._on_dropped = on_dropped
+        self._totals: Totals = {}
+        self._log = structlog.get_logger("dead_letters")
+
+    async def open(self) -> None:
+        """Make the tables if need be, count what is there, and drop what the bounds no longer allow."""
+        await self._change(_make_tables)
+
+    async def keep(self, target: str, dead: Sequence[Dead]) -> None:
+        """Return when all of them are on the disk; StorageError when none is.
+
+        Cancelled, the writing goes on: ``Storage.close`` waits for it, and keeping them again is harmless.
+        """
+        wall = self._clock.wall()
+        to_wall = wall - self._clock.monotonic()
+        rows = [_row(_letter(target, each, each.event.received_at + to_wall, wall)) for each in dead]
+        await self._change(lambda connection: connection.executemany(_INSERT, rows))
+
+    async def expire(self) -> None:
+        """Drop what is older than ``max_age``; ``open`` and ``keep`` do so too."""
+        await self._change(lambda connection: None)
+
+    def view(self) -> Mapping[str, tuple[int, int]]:
+        """Events and bytes kept, by target."""
+        return self._totals
+
+    async def _change(self, change: Callable[[Connection], Any]) -> None:
+        died_before = self._clock.wall() - self._max_age
+        max_bytes = self._max_bytes
+
+        def work(connection: Connection) -> _Change:
+            change(connection)
+            dropped = _drop_oldest(connection, max_bytes, died_before)
+            return _Change(_totals(connection), dropped)
+
+        changed = self._storage.submit(work)
+        # Counted when it is done, whether or not the one who asked is still there.
+        changed.add_done_callback(self._learn)
+        await asyncio.shield(changed)
+
+    def _learn(self, changed: asyncio.Future[_Change]) -> None:
+        if changed.cancelled() or changed.exception() is not None:
+            return  # nothing was changed; who asked is told
+        self._totals, dropped = changed.result()
+        for target, count in dropped.items():
+            limited(self._log, f"dead letters dropped {target}").warning(
+                "oldest dead letters dropped: over max_bytes or max_age", target=target, dropped=count
+            )
+            if self._on_dropped is not None:
+                self._on_dropped(target, count)
+
+
+def _letter(target: str, dead: Dead, received: float, died: float) -> Letter:
+    event = dead.event
+    message = dead.message.encode("utf-8", "replace").decode()  # half a surrogate pair has no place in a file
+    numbers = (event.attempts, received, died, event.size)
+    return Letter(event.id, target, dead.reason, dead.code, message, *numbers, event.key, event.body)
+
+
+def _row(letter: Letter) -> tuple[Any, ...]:
+    cost = len(letter.body) + len(letter.key) + len(letter.message) + ROW_OVERHEAD_BYTES
+    return (*msgspec.structs.astuple(letter), cost)
+
+
+def _make_tables(connection: Connection) -> None:
+    for statement in _TABLES:
+        connection.execute(statement)
+
+
+def _totals(connection: Connection) -> Totals:
+    rows = connection.execute("SELECT target, events, bytes FROM dead_letter_totals WHERE events > 0")
+    return {target: (events, size) for target, events, size in rows}
+
+
+def _drop_oldest(connection: Connection, max_bytes: int, died_before: float) -> Counter[str]:
+    (kept,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM dead_letter_totals").fetchone()
+    excess, last, dropped = kept - max_bytes, 0, Counter[str]()
+    oldest_first = "SELECT position, target, bytes, died_at FROM dead_letters ORDER BY position"
+    for position, target, size, died_at in connection.execute(oldest_first):
+        if excess <= 0 and died_at >= died_before:
+            break
+        excess -= size
+        last = position
+        dropped[target] += 1
+    if dropped:
+        connection.execute("DELETE FROM dead_letters WHERE position <= ?", (last,))
+    return dropped
+
+
+# The readers: for the command line, beside a running daemon or without one.
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which letters: those that match every member given. Times are seconds since 1970."""
+
+    target: str | None = None
+    reason: str | None = None
+    code: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: int | None = None
+
+
+def list_(directory: Path, wanted: Wanted | None = None) -> Iterator[Letter]:
+    """The letters, oldest first; StorageError when there is no file, or none that can be read."""
+    condition, values = _condition(wanted or Wanted())
+    with open_read_only(directory) as connection:
+        for row in _select(connection, condition, values):
+            yield Letter(*row)
+
+
+def show(directory: Path, id_: str) -> Letter | None:
+    """One letter by its event's id."""
+    with open_read_only(directory) as connection:
+        for row in _select(connection, "WHERE id = ?", [id_]):
+            return Letter(*row)
+    return None
+
+
+def export(directory: Path, wanted: Wanted | None = None) -> Iterator[bytes]:
+    """The letters as JSON lines, oldest first."""
+    for letter in list_(directory, wanted):
+        yield as_json(letter) + b"\n"
+
+
+def as_json(letter: Letter) -> bytes:
+    """One letter as a JSON object on one line: ``event`` is what AWS was to get, ``key`` its envelope."""
+    return msgspec.json.encode(
+        {
+            "id": letter.id,
+            "target": letter.target,
+            "reason": letter.reason,
+            "code": letter.code,
+            "message": letter.message,
+            "attempts": letter.attempts,
+            "received_at": _iso(letter.received_at),
+            "died_at": _iso(letter.died_at),
+            "size": letter.size,
+            "key": _readable(letter.key),
+            "event": _readable(letter.body),
+        }
+    )
+
+
+def _select(connection: Connection, condition: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
+    tables = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
+    if connection.execute(tables).fetchone():  # a daemon that never got to open them has left no table
+        yield from connection.execute(f"SELECT {_COLUMNS} FROM dead_letters {condition}", values)
+
+
+def _condition(wanted: Wanted) -> tuple[str, list[Any]]:
+    tests = {
+        "target = ?": wanted.target,
+        "reason = ?": wanted.reason,
+        "code = ?": wanted.code,
+        "died_at >= ?": wanted.since,
+        "died_at < ?": wanted.until,
+    }
+    given = {test: value for test, value in tests.items() if value is not None}
+    where = f"WHERE {' AND '.join(given)} " if given else ""
+    limit = -1 if wanted.limit is None else wanted.limit
+    return f"{where}ORDER BY position LIMIT ?", [*given.values(), limit]
+
+
+def _readable(data: bytes) -> msgspec.Raw | str:
+    """A JSON object as it is, anything else as text; always fit for one line."""
+    try:
+        if data.startswith(b"{") and b"\n" not in data:
+            return msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    return data.decode("utf-8", "replace")
+
+
+def _iso(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

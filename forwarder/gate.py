@@ -1,0 +1,287 @@
+"""The gate: when a target may be called. Open slots, pace, throttle back-off, hold.
+
+Invariants:
+- Trouble of a call closes the gate for the whole target, once: calls that started before it closed can
+  neither lengthen the back-off nor open the gate again.
+- A closed gate opens for one call at a time; the first that AWS answers opens it for all.
+- ``held`` is trouble that only a person can end; one probe per interval, which grows up to its cap.
+- What others know of the target (a bus is missing, dead letters cannot be written) blocks the gate under
+  a name of its own, until the same owner unblocks it; no probe passes a block.
+- No await between a decision and the counter that records it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from types import TracebackType
+
+import msgspec
+import structlog
+
+from forwarder.metrics import GateView
+from forwarder.model import CallStatus, Chance, Clock, Kind, Results, full_jitter
+
+SUSPECTS = 3
+"""Single events refused alike, with nothing ever taken, before the envelope is blamed and not the events."""
+
+DRAIN_BACKOFF_CAP = 1.0
+"""Seconds; longer back-offs than this would sleep the drain away."""
+
+PACE_SLACK_CALLS = 2
+"""Calls that may make up for a timer that fired late, so that the pace is reached and not only approached."""
+
+FOREVER = float("inf")
+_CLOSED_STATES = {
+    CallStatus.THROTTLED: "throttled",
+    CallStatus.UNAVAILABLE: "throttled",
+    CallStatus.HELD: "held",
+}
+
+
+class GateOptions(msgspec.Struct, frozen=True):
+    """``slots``: calls in flight at most; ``pace``: calls a second, None for no bound. Durations in seconds."""
+
+    slots: int = 8
+    pace: float | None = None
+    backoff_base: float = 0.2
+    backoff_cap: float = 30.0
+    probe: float = 30.0
+    probe_cap: float = 300.0
+
+
+class Call:
+    """One passage through the gate: ``async with gate.call() as call``, then ``call.learn(results)``."""
+
+    __slots__ = ("_gate", "epoch", "learned", "probe")
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.epoch = -1
+        self.learned = False
+        self.probe = False
+
+    async def __aenter__(self) -> Call:
+        await self._gate._enter(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gate._leave(self)
+
+    def learn(self, results: Results) -> bool:
+        """Tell the gate what the call met; True when AWS has ever taken an event of this target."""
+        self.learned = True
+        return self._gate._learn(self, results)
+
+
+class Gate:
+    """One target's gate, shared by its workers."""
+
+    def __init__(self, name: str, options: GateOptions, clock: Clock, chance: Chance = random.random) -> None:
+        self._options = options
+        self._clock = clock
+        self._chance = chance
+        self._log = structlog.get_logger("gate").bind(target=name)
+        self._state = "open"
+        self._message = ""
+        self._since = clock.monotonic()
+        self._since_wall = clock.wall()
+        self._closed_until = 0.0
+        self._epoch = 0
+        self._failures = 0
+        self._in_flight = 0
+        self._probing = False
+        self._next_call_at = 0.0
+        self._throttled_seconds = 0.0
+        self._blocks: dict[str, str] = {}
+        self._proven = False
+        self._suspects = 0
+        self._draining = False
+        self._drained_at = 0.0
+        self._last_try_failed = False
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def call(self) -> Call:
+        return Call(self)
+
+    def block(self, owner: str, message: str) -> None:
+        """Hold the target for a reason of the owner's, until ``unblock``."""
+        if owner not in self._blocks:
+            self._log.warning("target held", reason=message)
+        self._blocks[owner] = message
+
+    def unblock(self, owner: str) -> None:
+        if self._blocks.pop(owner, None) is not None:
+            self._log.info("target no longer held", owner=owner)
+            self._tell()
+
+    def drain(self) -> None:
+        """End every back-off now; from here on a held target gets one try."""
+        self._draining = True
+        self._drained_at = self._clock.monotonic()
+        self._closed_until = 0.0
+        self._failures = 0
+        self._tell()
+
+    @property
+    def gave_up(self) -> bool:
+        """True while draining when no further call can help: held after its last try, or blocked."""
+        if not self._draining:
+            return False
+        blocked_for = self._clock.monotonic() - self._drained_at
+        return self._last_try_failed or (bool(self._blocks) and blocked_for > DRAIN_BACKOFF_CAP)
+
+    async def pause(self) -> None:
+        """Wait as long as who blocks the gate should before its next try; a drain ends the wait."""
+        await self._wait(DRAIN_BACKOFF_CAP if self._draining else self._options.probe)
+
+    def view(self) -> GateView:
+        now = self._clock.monotonic()
+        closed = self._state != "open"
+        blocked = bool(self._blocks)
+        return GateView(
+            state="held" if blocked else self._state,
+            since_wall=self._since_wall,
+            message="; ".join(self._blocks.values()) if blocked else self._message,
+            next_probe_in=max(0.0, self._closed_until - now) if closed and not blocked else None,
+            in_flight=self._in_flight,
+            limit=self._options.slots,
+            throttle_wait_seconds=self._throttled_seconds + self._throttled_now(now),
+        )
+
+    async def _enter(self, call: Call) -> None:
+        while (seconds := self._must_wait()) > 0:
+            await self._wait(seconds)
+        # no await from here: the slot, the pace and the probe are ours in one step
+        self._in_flight += 1
+        call.epoch = self._epoch
+        call.probe = self._state != "open"
+        self._probing = self._probing or call.probe
+        self._spend_pace()
+
+    def _leave(self, call: Call) -> None:
+        self._in_flight -= 1
+        if call.probe and call.epoch == self._epoch:
+            self._probing = False
+        if not call.learned:
+            self._refund_pace()
+        self._tell()
+
+    def _must_wait(self) -> float:
+        """Seconds until a call may pass: 0 for now, infinity for "when something changes"."""
+        if self._blocks or self._in_flight >= self._options.slots or self.gave_up:
+            return FOREVER
+        now = self._clock.monotonic()
+        if self._state != "open":
+            if self._probing:
+                return FOREVER
+            if self._closed_until > now:
+                return self._closed_until - now
+        return max(0.0, self._next_call_at - now)
+
+    def _spend_pace(self) -> None:
+        pace = self._options.pace
+        if pace is not None:
+            earliest = self._clock.monotonic() - PACE_SLACK_CALLS / pace
+            self._next_call_at = max(self._next_call_at, earliest) + 1 / pace
+
+    def _refund_pace(self) -> None:
+        if self._options.pace is not None:
+            self._next_call_at -= 1 / self._options.pace
+
+    async def _wait(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        timer = None if seconds == FOREVER else loop.call_later(max(seconds, 0.001), _resolve, waiter)
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+            if timer is not None:
+                timer.cancel()
+
+    def _tell(self) -> None:
+        for waiter in self._waiters:
+            _resolve(waiter)
+
+    def _learn(self, call: Call, results: Results) -> bool:
+        if results.status is CallStatus.REFUSED:
+            self._refused(call, results)
+        elif results.status is CallStatus.OK:
+            self._answered(call, results)
+        else:
+            self._trouble(call, results)
+        return self._proven
+
+    def _answered(self, call: Call, results: Results) -> None:
+        if any(outcome.kind is Kind.DELIVERED for outcome in results.outcomes):
+            self._proven, self._suspects = True, 0
+        if self._state != "open" and call.epoch == self._epoch:
+            self._open()
+
+    def _refused(self, call: Call, results: Results) -> None:
+        """AWS answered, so the gate is open; if all it ever said is no, the envelope is to blame."""
+        if len(results.outcomes) == 1 and not self._proven:
+            self._suspects += 1
+        if self._suspects >= SUSPECTS:
+            self._trouble(call, msgspec.structs.replace(results, status=CallStatus.HELD))
+        else:
+            self._answered(call, results)
+
+    def _trouble(self, call: Call, results: Results) -> None:
+        state = _CLOSED_STATES[results.status]
+        stale = call.epoch != self._epoch
+        if stale and (state != "held" or self._state != "throttled"):
+            return
+        self._failures = 1 if state != self._state else self._failures + 1
+        self._epoch += 1
+        self._probing = False
+        self._last_try_failed = state == "held" and self._draining
+        self._closed_until = self._clock.monotonic() + self._pause(state, results.delay)
+        self._enter_state(state, f"{results.code}: {results.message}" if results.message else results.code)
+        self._tell()
+
+    def _pause(self, state: str, asked_for: float | None) -> float:
+        options = self._options
+        if state == "held":
+            return min(options.probe_cap, options.probe * 2.0 ** min(self._failures - 1, 32))
+        cap = min(options.backoff_cap, DRAIN_BACKOFF_CAP) if self._draining else options.backoff_cap
+        pause = full_jitter(self._failures, options.backoff_base, cap, self._chance)
+        if asked_for is not None:
+            pause = max(pause, asked_for * (1 + self._chance() / 10))
+        return pause
+
+    def _open(self) -> None:
+        self._failures = 0
+        self._probing = False
+        self._enter_state("open", "")
+        self._tell()
+
+    def _enter_state(self, state: str, message: str) -> None:
+        changed = state != self._state
+        if changed:
+            now = self._clock.monotonic()
+            seconds = now - self._since
+            self._throttled_seconds += self._throttled_now(now)
+            self._say(state, message, seconds)
+            self._state, self._since, self._since_wall = state, now, self._clock.wall()
+        self._message = message
+
+    def _say(self, state: str, message: str, seconds: float) -> None:
+        if state == "held":
+            self._log.warning("target held", reason=message)
+        elif state == "throttled":
+            self._log.info("target backing off", reason=message)
+        else:
+            self._log.info("target recovered", was=self._state, after_seconds=round(seconds, 3))
+
+    def _throttled_now(self, now: float) -> float:
+        return now - self._since if self._state == "throttled" else 0.0
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,1 @@
+"""The data listener: HTTP in, events in queues out."""

@@ -1,0 +1,198 @@
+"""The AWS operations: each call to the targets its names are bound to.
+
+Invariants:
+- A full target refuses its own entries of a PutEvents call and no other's; only when nothing was taken is
+  the call refused as a whole.
+- A RUM call is taken whole or not at all, and leaves as the one batch it came as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from forwarder.apis import put_events, wire
+from forwarder.apis.put_events import DEFAULT_MAX_REQUEST_BYTES, PutEvents, check_call
+from forwarder.apis.put_project_events import PutProjectEvents
+from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.ingest.bindings import A, Bound, Route
+from forwarder.ingest.dialects import aws
+from forwarder.ingest.dialects.errors import NOT_FOUND, THROTTLING, VALIDATION, BadRequest
+from forwarder.ingest.intake import count, limited, put
+from forwarder.ingest.operations import Call
+from forwarder.metrics import TargetMetrics
+from forwarder.model import Clock, Draft, Refusal
+
+INVALID_ARGUMENT = "InvalidArgument"
+DEFAULT_BUS = "default"
+
+
+class PutEventsOperation:
+    """``AWSEvents.PutEvents``: every entry goes to the target of its bus."""
+
+    dialect = aws.JSON_1_1
+    label = "put_events"
+    known = True
+
+    def __init__(self, buses: Bound[PutEvents], clock: Clock, unbound: TargetMetrics) -> None:
+        self.buses = buses
+        self.clock = clock
+        self.unbound = unbound
+        self.render = PutEvents().render_results  # the same for all, and there for a call without a target
+        apis = [route.api for route in buses.routes]
+        self.max_bytes = max((api.max_request_bytes for api in apis), default=DEFAULT_MAX_REQUEST_BYTES)
+
+    def open(self, name: str, headers: Mapping[str, str]) -> Call:
+        return _PutEventsCall(self, _region(headers))
+
+
+class _PutEventsCall:
+    __slots__ = ("_operation", "_region", "metrics")
+    status = 200
+
+    def __init__(self, operation: PutEventsOperation, region: str | None) -> None:
+        self.metrics = operation.unbound
+        self._operation = operation
+        self._region = region
+
+    async def take(self, body: bytes, lines: bool) -> bytes:
+        request = aws.decode(aws.PUT_EVENTS, body)
+        refusal = check_call(request.Entries, self._operation.max_bytes)
+        if refusal is not None:
+            raise aws.refused(refusal)
+        drafts, groups = self._admit(request)
+        results: list[str | Refusal] = [draft if isinstance(draft, Refusal) else "" for draft in drafts]
+        problems = []
+        for route, places in groups.items():  # a full target refuses its own entries and no other's
+            try:
+                taken = await put(route, [drafts[i] for i in places], self._operation.clock)
+            except BadRequest as problem:
+                problems.append(problem)
+                taken = [_instead(problem, drafts[i]) for i in places]
+            count(route.metrics, taken)
+            for i, result in zip(places, taken, strict=True):
+                results[i] = result
+        if problems and all(isinstance(result, Refusal) for result in results):
+            raise _worst(problems)
+        return self._operation.render(results)
+
+    def _admit(
+        self, request: put_events.Request
+    ) -> tuple[list[Draft | Refusal], dict[Route[PutEvents], list[int]]]:
+        """Every entry admitted or refused, and which entries go to which target."""
+        wall, endpoint = self._operation.clock.wall(), request.EndpointId or ""
+        drafts: list[Draft | Refusal] = []
+        groups: dict[Route[PutEvents], list[int]] = {}
+        for i, entry in enumerate(request.Entries):
+            route = self._find(entry.EventBusName or DEFAULT_BUS)
+            if isinstance(route, Refusal):
+                self._operation.unbound.refused(route.reason)
+                drafts.append(route)
+            else:
+                drafts.append(route.api.admit(entry, wall, endpoint))
+                groups.setdefault(route, []).append(i)
+        return drafts, groups
+
+    def _find(self, bus: str) -> Route[PutEvents] | Refusal:
+        place = self._operation.buses.find(bus, self._region)
+        if isinstance(place, Refusal):
+            if place.code == VALIDATION:
+                raise aws.refused(place)
+            return Refusal(INVALID_ARGUMENT, place.message, place.reason)
+        return place
+
+
+class PutRumEventsOperation:
+    """``PutRumEvents``: a client's batch, taken whole or not at all, and sent on as it came."""
+
+    dialect = aws.REST_JSON
+    label = "put_rum_events"
+    known = True
+
+    def __init__(self, monitors: Bound[PutRumEvents], clock: Clock) -> None:
+        self._monitors = monitors
+        self._clock = clock
+
+    def open(self, name: str, headers: Mapping[str, str]) -> Call:
+        return _PutRumEventsCall(name, _bound(self._monitors.find(name, _region(headers))), self._clock)
+
+
+class _PutRumEventsCall:
+    __slots__ = ("_clock", "_monitor", "_route", "metrics")
+    status = 200
+
+    def __init__(self, monitor: str, route: Route[PutRumEvents], clock: Clock) -> None:
+        self.metrics = route.metrics
+        self._monitor = monitor
+        self._route = route
+        self._clock = clock
+
+    async def take(self, body: bytes, lines: bool) -> bytes:
+        request = aws.decode(aws.PUT_RUM_EVENTS, body)
+        drafts = self._route.api.admit_batch(self._monitor, request, self._clock.wall())
+        results = [drafts] if isinstance(drafts, Refusal) else limited(self._route, drafts)
+        for result in results:
+            if isinstance(result, Refusal):
+                raise aws.refused(result, events=len(request.RumEvents))
+        return self._route.api.render_results(await put(self._route, results, self._clock, complete=True))
+
+
+class PutProjectEventsOperation:
+    """``PutProjectEvents``: events judged one by one."""
+
+    dialect = aws.REST_JSON
+    label = "put_project_events"
+    known = True
+
+    def __init__(self, projects: Bound[PutProjectEvents], clock: Clock) -> None:
+        self._projects = projects
+        self._clock = clock
+
+    def open(self, name: str, headers: Mapping[str, str]) -> Call:
+        return _PutProjectEventsCall(name, _bound(self._projects.find(name, _region(headers))), self._clock)
+
+
+class _PutProjectEventsCall:
+    __slots__ = ("_clock", "_project", "_route", "metrics")
+    status = 200
+
+    def __init__(self, project: str, route: Route[PutProjectEvents], clock: Clock) -> None:
+        self.metrics = route.metrics
+        self._project = project
+        self._route = route
+        self._clock = clock
+
+    async def take(self, body: bytes, lines: bool) -> bytes:
+        request = aws.decode(aws.PUT_PROJECT_EVENTS, body)
+        drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
+        if isinstance(drafts, Refusal):
+            raise aws.refused(drafts)
+        results = await put(self._route, drafts, self._clock)
+        count(self.metrics, results)
+        return self._route.api.render_results(results)
+
+
+def _bound(place: Route[A] | Refusal) -> Route[A]:
+    if isinstance(place, Refusal):
+        raise aws.refused(place, 404 if place.code == NOT_FOUND else 400)
+    return place
+
+
+def _region(headers: Mapping[str, str]) -> str | None:
+    """The region a request was signed for."""
+    authorization = headers.get("Authorization")
+    return wire.region_of_scope(authorization) if authorization is not None else None
+
+
+def _instead(problem: BadRequest, draft: Draft | Refusal) -> Refusal:
+    """What an entry is told when its target took none of them."""
+    if isinstance(draft, Refusal):
+        return draft
+    code = THROTTLING if problem.status == 429 else INVALID_ARGUMENT
+    return Refusal(code, problem.message, problem.reason)
+
+
+def _worst(problems: Sequence[BadRequest]) -> BadRequest:
+    """One answer for a call of which nothing was taken; its entries are counted. 429 when trying may help."""
+    problem = max(problems, key=lambda problem: problem.status)
+    problem.events = 0
+    return problem

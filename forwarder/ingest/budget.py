@@ -1,0 +1,62 @@
+"""The memory that request bodies may hold, all requests together.
+
+Invariants:
+- What was reserved is released exactly once, whatever became of the request: the ``Lease`` sees to it.
+- ``used`` never exceeds ``limit``. Queues have their own reserves; this is only for bodies on their way.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from forwarder.ingest.dialects.errors import THROTTLING, BadRequest, too_large
+
+
+class Budget:
+    """``limit`` bytes, lent out until they are given back."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def reserve(self, size: int) -> bool:
+        """Lend ``size`` bytes; False, and nothing lent, when there are not that many."""
+        if self.used + size > self.limit:
+            return False
+        self.used += size
+        return True
+
+    def release(self, size: int) -> None:
+        self.used -= size
+
+
+class Lease:
+    """What one request has of the budget; given back when the ``with`` block ends."""
+
+    __slots__ = ("_budget", "held")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        """Reserve ``size`` bytes more, or refuse the request: for now, or for ever."""
+        if self._budget.reserve(size):
+            self.held += size
+        elif self.held + size > self._budget.limit:
+            raise too_large(f"The request needs more than the {self._budget.limit} bytes kept for requests.")
+        else:
+            raise BadRequest(
+                429, THROTTLING, "Memory for requests is used up at the moment.", reason="queue_full"
+            )
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget.release(self.held)
+        self.held = 0

@@ -1,0 +1,222 @@
+"""Connections: what happens before there is a request, and to those that never become one.
+
+aiohttp's low-level server answers what it cannot parse in plain text, waits for a slow head as long as for
+an idle connection, and bounds one header but not all of them; here each of these gets a bound and an
+answer in JSON.
+
+Invariants:
+- At most ``max_connections`` are served; one more is told 503 and closed.
+- A head that is not complete ``read_timeout`` after its first byte is told 408 and closed; one that is
+  larger than ``max_header_bytes`` is told 431 and closed.
+- Whoever cannot be told in a dialect, since nothing says which, is told in the shapes of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from uuid import uuid4
+
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from forwarder.ingest.answers import refuse
+from forwarder.ingest.dialects import unknown
+from forwarder.ingest.dialects.errors import (
+    HEADERS_TOO_LARGE,
+    INTERNAL,
+    MALFORMED,
+    NO_HEADERS,
+    TIMEOUT,
+    UNAVAILABLE,
+    BadRequest,
+)
+
+LINGER = 1.0
+"""Seconds for a peer to read why it is turned away, before the connection is cut."""
+
+BODY_LINGER = 3.0
+"""Seconds that the rest of a refused body is read and forgotten, so that its sender reads our answer."""
+
+MAX_TURNED_AWAY = 128
+"""Connections beyond the bound that are told so at one time; any more are cut without a word."""
+
+
+def raw_answer(problem: BadRequest, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
+    """A whole HTTP answer, for connections that have no request to answer."""
+    body = unknown.DIALECT.error(problem)
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    status = HTTPStatus(problem.status)
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        f"x-amzn-ErrorType: {problem.code}\r\nx-amzn-RequestId: {uuid4()}\r\n{more}"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def headers_too_large(limit: int) -> BadRequest:
+    message = f"The request's headers are larger than {limit} bytes."
+    return BadRequest(431, HEADERS_TOO_LARGE, message, close=True)
+
+
+TOO_SLOW = BadRequest(408, TIMEOUT, "The request's headers did not arrive in time.")
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection, with bounds on the head of a request and errors in JSON."""
+
+    __slots__ = (
+        "_cut",
+        "_head_bytes",
+        "_head_since",
+        "_on_lost",
+        "_payload",
+        "ended",
+        "handling",
+        "head_too_large",
+        "max_head",
+    )
+
+    def __init__(
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        max_head: int,
+        keep_alive: float,
+        on_lost: Callable[[], None],
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            max_line_size=max_head,
+            max_field_size=max_head,
+            keepalive_timeout=keep_alive,
+            auto_decompress=False,
+            lingering_time=BODY_LINGER,
+            access_log=None,  # type: ignore[arg-type]
+        )
+        self.max_head = max_head
+        self._on_lost = on_lost
+        self._head_bytes = 0
+        self._head_since = 0.0
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        self._cut = False
+        self.handling = False  # from the head of a request to the end of its handler
+        self.ended = False  # the peer said its last, and may still listen
+        self.head_too_large = False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._on_lost()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._cut:
+            return  # read and forgotten, so that our last word is not lost to a reset
+        if self.handling or not self._payload.is_eof():
+            super().data_received(data)
+            return
+        if not self._head_bytes:
+            self._head_since = self._loop.time()
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > self.max_head:
+            self._loop.call_soon(self._check_head)  # after the request was begun, if this completed one
+
+    def eof_received(self) -> bool:  # type: ignore[override] # aiohttp narrowed what asyncio allows
+        """The peer closed its side: what it sent whole is still answered (aiohttp would hang up on it)."""
+        self.ended = True
+        self._loop.call_soon(self._check_end)  # after the request was begun, if there is one
+        return True
+
+    def begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
+        """A head is complete; it was small if all that came for it was, and came for it alone."""
+        self.handling = True
+        self._payload = payload
+        if not 0 < self._head_bytes <= self.max_head:
+            size = sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
+            self.head_too_large = size > self.max_head
+        self._head_bytes = 0
+
+    @property
+    def busy(self) -> bool:
+        """Between the first byte of a request and the end of its handler."""
+        return self.handling or self._head_bytes > 0
+
+    def cut_when_slow(self, before: float) -> None:
+        """Turn away a peer whose head began before that moment and is still not complete."""
+        if self._head_bytes and self._head_since < before and not self.handling and not self._cut:
+            self.turn_away(raw_answer(TOO_SLOW))
+
+    def turn_away(self, answer: bytes) -> None:
+        """Say this, then close, giving the peer a moment to read it."""
+        self._cut = True
+        self._head_bytes = 0
+        if self.transport is not None:
+            self.transport.write(answer)
+            self._loop.call_later(LINGER, self.force_close)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp says by itself: nearly always that the peer does not speak HTTP."""
+        self.handling = False
+        if isinstance(exc, LineTooLong):
+            problem = headers_too_large(self.max_head)
+        elif status < 500:
+            line = (message or "").partition("\n")[0].rstrip(": ")
+            problem = BadRequest(status, MALFORMED, f"This is not a valid HTTP request: {line}.")
+        else:
+            problem = BadRequest(status, INTERNAL, "The request could not be handled.")
+        problem.close = True
+        return refuse(unknown.DIALECT, problem)
+
+    def _check_end(self) -> None:
+        if not self.handling or not self._payload.is_eof():
+            self.force_close()
+
+    def _check_head(self) -> None:
+        if self._head_bytes > self.max_head and not self._cut:
+            self.turn_away(raw_answer(headers_too_large(self.max_head)))
+
+
+class TurnedAway(asyncio.Protocol):
+    """A connection beyond the bound: told so when it speaks, then closed."""
+
+    __slots__ = ("_answer", "_others", "_timer", "_told", "_transport")
+
+    def __init__(self, others: set[TurnedAway], retry: Mapping[str, str]) -> None:
+        problem = BadRequest(503, UNAVAILABLE, "Too many connections; try again in a moment.")
+        self._answer = raw_answer(problem, retry)
+        self._others = others
+        self._told = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._others.add(self)
+        if len(self._others) > MAX_TURNED_AWAY:
+            transport.abort()
+        self._timer = asyncio.get_running_loop().call_later(LINGER, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._told:
+            self._told = True
+            self._transport.write(self._answer)
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+
+    def cut(self) -> None:
+        self._transport.abort()
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        self._others.discard(self)
+        self._timer.cancel()

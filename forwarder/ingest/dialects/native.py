@@ -1,0 +1,158 @@
+"""The native dialect: one event, a JSON array of them, or one per line, in the target's own field names.
+
+Invariants:
+- The whole body is decoded at once; only when that fails is it taken apart event by event, so that one bad
+  event never costs its neighbours and good bodies never pay for it.
+- One result per event, in the order they came; a refusal of a line names the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from forwarder.ingest.dialects.errors import SERIALIZATION, TOO_LARGE, VALIDATION, BadRequest, Dialect
+from forwarder.model import Refusal
+
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_MANY_VALUES = "trailing characters"
+
+Item = Any
+"""An event as the API's ``native_type`` has it."""
+
+
+class Codec:
+    """Decoders for one API's native events."""
+
+    __slots__ = ("_many", "_one")
+
+    def __init__(self, native_type: type) -> None:
+        self._one: msgspec.json.Decoder[Item] = msgspec.json.Decoder(native_type)
+        self._many: msgspec.json.Decoder[list[Item]] = msgspec.json.Decoder(list[native_type])  # type: ignore[valid-type]
+
+    def parse(self, body: bytes, *, lines: bool) -> list[Item | Refusal]:
+        """The events of a body, each decoded or refused. A BadRequest when there is none to be found."""
+        try:
+            items = self._parse_whole(body, lines)
+        except _BROKEN:
+            items = self._parse_lines(body) if lines else self._parse_apart(body)
+        if not items:
+            raise BadRequest(400, VALIDATION, "The body holds no events.")
+        return items
+
+    def _parse_whole(self, body: bytes, lines: bool) -> list[Item | Refusal]:
+        if lines:
+            return self._one.decode_lines(body)
+        return self._many.decode(body) if _is_array(body) else [self._one.decode(body)]
+
+    def _parse_lines(self, body: bytes) -> list[Item | Refusal]:
+        return [self._decode(line) for _, line in _lines(body)]
+
+    def _parse_apart(self, body: bytes) -> list[Item | Refusal]:
+        try:
+            raws: Sequence[msgspec.Raw | bytes] = _RAWS.decode(body) if _is_array(body) else [body]
+        except _BROKEN as problem:
+            raise _not_json(problem) from None
+        if len(raws) == 1:
+            _check_json(body)
+        return [self._decode(raw) for raw in raws]
+
+    def _decode(self, raw: msgspec.Raw | bytes) -> Item | Refusal:
+        try:
+            return self._one.decode(raw)
+        except msgspec.ValidationError as problem:
+            return Refusal(VALIDATION, f"{problem}.")
+        except _BROKEN as problem:
+            return Refusal(SERIALIZATION, f"{_sentence(problem)}.")
+
+
+def name_lines(body: bytes, results: list[str | Refusal]) -> None:
+    """Put the number of its line into each refusal."""
+    lines = _lines(body)
+    if len(lines) != len(results):
+        return  # some line held several events, so the numbers would mislead
+    for i, (number, _) in enumerate(lines):
+        if isinstance(refusal := results[i], Refusal):
+            results[i] = Refusal(refusal.code, f"Line {number}: {refusal.message}", refusal.reason)
+
+
+def none_taken(refusals: Sequence[Refusal]) -> BadRequest:
+    """The error for a body whose every event was refused, and counted: 413 when none could fit, else 400."""
+    first = refusals[0]
+    message = first.message
+    if len(refusals) > 1:
+        message = f"None of the {len(refusals)} events was taken. The first: {message}"
+    if all(refusal.reason == "too_large" for refusal in refusals):
+        return BadRequest(413, TOO_LARGE, message, refusals=refusals, events=0)
+    return BadRequest(400, first.code, message, refusals=refusals, events=0)
+
+
+def render(results: Sequence[str | Refusal]) -> bytes:
+    """The answer for a body of which at least one event was taken."""
+    if len(results) == 1:
+        return b'{"accepted":1,"rejected":0,"results":[{"id":"%b"}]}' % str(results[0]).encode()
+    rejected = sum(isinstance(result, Refusal) for result in results)
+    return b'{"accepted":%d,"rejected":%d,"results":[%b]}' % (
+        len(results) - rejected,
+        rejected,
+        _rows(results),
+    )
+
+
+def _rows(results: Sequence[str | Refusal]) -> bytes:
+    return b",".join([_row(result) for result in results])
+
+
+def _row(result: str | Refusal) -> bytes:
+    if isinstance(result, str):
+        return b'{"id":"%b"}' % result.encode()
+    return msgspec.json.encode({"code": result.code, "message": result.message})
+
+
+def _error(problem: BadRequest) -> bytes:
+    error = msgspec.json.encode({"code": problem.code, "message": problem.message})
+    if not problem.refusals:
+        return b'{"error":%b}' % error
+    return b'{"error":%b,"accepted":0,"rejected":%d,"results":[%b]}' % (
+        error,
+        len(problem.refusals),
+        _rows(problem.refusals),
+    )
+
+
+def _is_array(body: bytes) -> bool:
+    return body[:1] == b"[" or (body[:1] in b" \t\r\n" and body.lstrip()[:1] == b"[")
+
+
+def _lines(body: bytes) -> list[tuple[int, bytes]]:
+    """The lines that hold something, with their numbers from 1."""
+    return [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+
+
+def _check_json(body: bytes) -> None:
+    """A single event that is not JSON at all makes the whole body so."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except _BROKEN as problem:
+        raise _not_json(problem) from None
+
+
+def _not_json(problem: Exception) -> BadRequest:
+    message = f"The body is not valid JSON: {_sentence(problem)}."
+    if _MANY_VALUES in message:
+        message += " To send one event per line, say Content-Type: application/x-ndjson."
+    return BadRequest(400, SERIALIZATION, message)
+
+
+def _sentence(problem: Exception) -> str:
+    if isinstance(problem, RecursionError):
+        return "JSON is nested too deeply"
+    if isinstance(problem, UnicodeDecodeError):
+        return "JSON is not valid UTF-8"
+    return str(problem)
+
+
+DIALECT = Dialect("application/json", _error, aws=False)

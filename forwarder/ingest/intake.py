@@ -1,0 +1,61 @@
+"""From admitted drafts to events in a queue.
+
+Invariants:
+- An event is ours when its queue's ``put`` returned; ids, answers and counts follow from that.
+- A queue takes all that was admitted for it, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from forwarder.ingest.bindings import Route
+from forwarder.ingest.dialects.errors import VALIDATION, full
+from forwarder.metrics import TargetMetrics
+from forwarder.model import Clock, Draft, Event, QueueFull, Refusal, new_ids
+
+
+async def put(
+    route: Route[Any], drafts: Sequence[Draft | Refusal], clock: Clock, *, complete: bool = False
+) -> list[str | Refusal]:
+    """Put what was admitted into the route's queue: one id, or refusal, per draft. BadRequest: it is full."""
+    drafts = limited(route, drafts)
+    admitted = [draft for draft in drafts if isinstance(draft, Draft)]
+    if not admitted:
+        return [draft for draft in drafts if isinstance(draft, Refusal)]
+    ids = new_ids(len(admitted), clock.wall())
+    now = clock.monotonic()
+    events = [
+        Event(id, draft.body, draft.size, draft.key, now) for id, draft in zip(ids, admitted, strict=True)
+    ]
+    try:
+        await route.queue.put(events, complete=complete)
+    except QueueFull as problem:
+        raise full(route.name, problem, len(drafts)) from None
+    if len(ids) == len(drafts):
+        return list(ids)
+    remaining = iter(ids)
+    return [draft if isinstance(draft, Refusal) else next(remaining) for draft in drafts]
+
+
+def limited(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Sequence[Draft | Refusal]:
+    """The drafts, with a refusal in place of each that no call of the target could carry."""
+    most = route.max_event_bytes
+    for draft in drafts:
+        if isinstance(draft, Draft) and draft.size > most:
+            return [_limit(draft, most) for draft in drafts]
+    return drafts
+
+
+def _limit(draft: Draft | Refusal, most: int) -> Draft | Refusal:
+    if isinstance(draft, Refusal) or draft.size <= most:
+        return draft
+    message = f"The event counts {draft.size} bytes; a call of its target takes {most}."
+    return Refusal(VALIDATION, message, "too_large")
+
+
+def count(metrics: TargetMetrics, results: Sequence[str | Refusal]) -> None:
+    for result in results:
+        if isinstance(result, Refusal):
+            metrics.refused(result.reason)

@@ -1,0 +1,109 @@
+"""What a sender can ask for: each operation opens a call, and the call takes the body.
+
+Invariants:
+- ``open`` judges what the head of a request tells, before its body is read: unknown names, wrong regions.
+- ``take`` either returns the answer's body, or raises BadRequest and took nothing.
+- Refused events are counted once: by the call when they are some of many, by the server when it is the
+  request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from forwarder.ingest.bindings import Route
+from forwarder.ingest.dialects import native
+from forwarder.ingest.dialects.errors import NOT_FOUND, BadRequest, Dialect
+from forwarder.ingest.intake import count, put
+from forwarder.metrics import TargetMetrics
+from forwarder.model import Clock, Draft, Refusal
+
+SLICE = 1000
+"""Events that are admitted in one go."""
+
+MAX_NAME = 200
+"""Characters of an unknown name that are said back to its sender."""
+
+
+class Call(Protocol):
+    """One opened request. ``metrics`` counts what is refused as a whole; ``status`` is that of success."""
+
+    metrics: TargetMetrics
+    status: int
+
+    async def take(self, body: bytes, lines: bool) -> bytes: ...
+
+
+class Operation(Protocol):
+    """``label`` is its name in metrics; not ``known``: 404, whatever the method."""
+
+    dialect: Dialect
+    label: str
+    known: bool
+
+    def open(self, name: str, headers: Mapping[str, str]) -> Call: ...
+
+
+class NativeEvents:
+    """Native events for one target; its own call, since the path says it all."""
+
+    dialect = native.DIALECT
+    label = "native"
+    known = True
+    status = 202
+
+    def __init__(self, route: Route[Any], clock: Clock) -> None:
+        self.metrics = route.metrics
+        self._route = route
+        self._clock = clock
+        self._codec = native.Codec(route.api.native_type)
+
+    def open(self, name: str, headers: Mapping[str, str]) -> Call:
+        return self
+
+    async def take(self, body: bytes, lines: bool) -> bytes:
+        drafts = await self._admit(self._codec.parse(body, lines=lines))
+        results = await put(self._route, drafts, self._clock)
+        refusals = [result for result in results if type(result) is Refusal]
+        if refusals:
+            count(self.metrics, refusals)
+            if lines:
+                native.name_lines(body, results)
+            if len(refusals) == len(results):
+                raise native.none_taken([result for result in results if isinstance(result, Refusal)])
+        return native.render(results)
+
+    async def _admit(self, items: list[native.Item | Refusal]) -> list[Draft | Refusal]:
+        admit, wall = self._route.api.admit_native, self._clock.wall()
+        drafts: list[Draft | Refusal] = []
+        for start in range(0, len(items), SLICE):
+            if start:
+                await asyncio.sleep(0)  # a huge body must not hold up everybody else
+            some = items[start : start + SLICE]
+            drafts += [item if type(item) is Refusal else admit(item, wall) for item in some]
+        return drafts
+
+
+class Refusing:
+    """An operation that is none: every request to it gets the same error, with its name in the sentence."""
+
+    def __init__(
+        self, label: str, dialect: Dialect, status: int, code: str, sentence: str, *, known: bool = True
+    ) -> None:
+        self.label = label
+        self.dialect = dialect
+        self.known = known
+        self._status = status
+        self._code = code
+        self._before, _, self._after = sentence.partition("NAME")
+
+    def open(self, name: str, headers: Mapping[str, str]) -> Call:
+        message = f"{self._before}{name[:MAX_NAME]}{self._after}"
+        raise BadRequest(self._status, self._code, message, events=0)
+
+
+def unknown_target(targets: Sequence[str]) -> Operation:
+    sentence = f'There is no target "NAME" here; there is: {", ".join(targets) or "none"}.'
+    return Refusing("native", native.DIALECT, 404, NOT_FOUND, sentence)

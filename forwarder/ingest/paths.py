@@ -1,0 +1,84 @@
+"""From a request's path to its operation: exact paths by a dict, the rest by plain string searches.
+
+Invariants:
+- The path is judged as it came: what is percent-encoded in it (an ARN with slashes) is one name.
+- The Host header means nothing (SDKs put ``dataplane.`` before it), and AWS paths may have any prefix.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from forwarder.ingest.aws_operations import (
+    PutEventsOperation,
+    PutProjectEventsOperation,
+    PutRumEventsOperation,
+)
+from forwarder.ingest.bindings import Bindings
+from forwarder.ingest.dialects import aws, native, unknown
+from forwarder.ingest.dialects.errors import UNKNOWN_OPERATION
+from forwarder.ingest.operations import NativeEvents, Operation, Refusing, unknown_target
+from forwarder.metrics import TargetMetrics
+from forwarder.model import Clock
+
+NATIVE = "/v1/"
+TARGETS, EVENTS = "/v1/targets/", "/events"
+MONITORS = "/appmonitors/"
+PROJECTS = "/events/projects/"
+PUT_EVENTS = "AWSEvents.PutEvents"
+TARGET_HEADER = "X-Amz-Target"
+
+UNKNOWN_CALL = Refusing(
+    "put_events", aws.JSON_1_1, 400, UNKNOWN_OPERATION, f'X-Amz-Target is "NAME"; only {PUT_EVENTS} is known.'
+)
+NATIVE_NOWHERE = Refusing(
+    "other",
+    native.DIALECT,
+    404,
+    UNKNOWN_OPERATION,
+    f"There is nothing at NAME; events go to {TARGETS}<target>{EVENTS}.",
+    known=False,
+)
+NOWHERE = Refusing("other", unknown.DIALECT, 404, UNKNOWN_OPERATION, "There is nothing at NAME.", known=False)
+
+
+class Paths:
+    """Every operation there is, and which one a request asks for."""
+
+    def __init__(self, bindings: Bindings, clock: Clock, unbound: TargetMetrics) -> None:
+        self._native = {
+            f"{TARGETS}{route.name}{EVENTS}": NativeEvents(route, clock) for route in bindings.routes
+        }
+        self._unknown_target = unknown_target([route.name for route in bindings.routes])
+        self._put_events = PutEventsOperation(bindings.buses, clock, unbound)
+        self._put_rum_events = PutRumEventsOperation(bindings.monitors, clock)
+        self._put_project_events = PutProjectEventsOperation(bindings.projects, clock)
+
+    def find(self, request: web.BaseRequest) -> tuple[Operation, str]:
+        """The operation, and the name that the path gives it."""
+        path = request.rel_url.raw_path
+        native = self._native.get(path)
+        if native is not None:
+            return native, ""
+        if path.endswith("/"):
+            target = request.headers.get(TARGET_HEADER)
+            if target == PUT_EVENTS:
+                return self._put_events, ""
+            if target is not None or path == "/":
+                return UNKNOWN_CALL, target or ""
+        return self._find_by_name(path)
+
+    def _find_by_name(self, path: str) -> tuple[Operation, str]:
+        if path.startswith(NATIVE):
+            if path.startswith(TARGETS) and path.endswith(EVENTS):
+                return self._unknown_target, unquote(path[len(TARGETS) : -len(EVENTS)])
+            return NATIVE_NOWHERE, path
+        project = path.partition(PROJECTS)[2].removesuffix("/")
+        if project:
+            return self._put_project_events, unquote(project)
+        monitor = path.rpartition(MONITORS)[2].removesuffix("/")
+        if monitor and "/" not in monitor:
+            return self._put_rum_events, unquote(monitor)
+        return NOWHERE, path

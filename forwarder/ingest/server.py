@@ -1,0 +1,200 @@
+"""The data listener: dispatch, bounds and answers around the operations.
+
+Invariants:
+- Every request that parses as HTTP gets an answer in JSON, in its dialect's shape, whatever happens.
+- A body is read only after its operation is open, and inside its lease of the budget.
+- A sender that goes away cancels nothing: what its handler began, it ends.
+- While draining every answer closes its connection; a request that is being read may still end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from time import perf_counter
+from typing import cast
+
+import structlog
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+
+from forwarder.config import IngestConfig
+from forwarder.ingest.answers import refuse, respond, retry_headers
+from forwarder.ingest.bindings import Bindings
+from forwarder.ingest.bodies import is_gzipped, read_body
+from forwarder.ingest.budget import Budget, Lease
+from forwarder.ingest.connections import Connection, TurnedAway, headers_too_large
+from forwarder.ingest.dialects.errors import INTERNAL, METHOD, BadRequest
+from forwarder.ingest.listening import listen, remove_socket
+from forwarder.ingest.media import holds_lines
+from forwarder.ingest.operations import Call, Operation
+from forwarder.ingest.paths import Paths
+from forwarder.metrics import Metrics
+from forwarder.model import Chance, Clock
+
+SWEEP_SECONDS = 1.0
+MAX_SWEEP_SHARE = 0.25
+POLL_SECONDS = 0.02
+CLOSE_SECONDS = 0.5
+ALLOW = {"Allow": "POST"}
+
+
+class IngestServer:
+    """Listens, from ``start`` to ``close``. For a stop: ``begin_draining``, ``stop_accepting``,
+    ``finish_requests``, ``close``, in that order."""
+
+    def __init__(
+        self,
+        settings: IngestConfig,
+        bindings: Bindings,
+        budget: Budget,
+        metrics: Metrics,
+        clock: Clock,
+        chance: Chance = random.random,
+    ) -> None:
+        self.address = str(settings.listen)
+        self._settings = settings
+        self._budget = budget
+        self._http = metrics.http
+        self._chance = chance
+        self._paths = Paths(bindings, clock, metrics.unbound)
+        self._log = structlog.get_logger("ingest")
+        self._listener: asyncio.AbstractServer | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._turned_away: set[TurnedAway] = set()
+        self._open = 0
+        self._in_flight = 0
+        self._draining = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests between their head and their answer."""
+        return self._in_flight
+
+    @property
+    def connections(self) -> int:
+        return self._open
+
+    async def start(self) -> None:
+        """Listen; raises OSError when the address cannot be had. Then ``address`` has the real port."""
+        self._loop = asyncio.get_running_loop()
+        self._server = web.Server(self._handle, request_factory=self._begin)
+        self._listener, self.address = await listen(self._settings.listen, self._connect)
+        self._sweep()
+
+    def begin_draining(self) -> None:
+        """From now on every answer says ``Connection: close``."""
+        self._draining = True
+
+    def stop_accepting(self) -> None:
+        """Close the listener; connections stay."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            remove_socket(self._settings.listen)
+
+    async def finish_requests(self, patience: float) -> None:
+        """Wait until every request that has begun is answered, at most ``patience`` seconds; hang up then."""
+        ends = self._loop.time() + patience
+        while self._is_busy() and self._loop.time() < ends:  # noqa: ASYNC110 - a slow head sets no event
+            await asyncio.sleep(POLL_SECONDS)
+        self._server.pre_shutdown()  # what is idle closes now: nothing may be taken after the drain
+
+    async def close(self) -> None:
+        """Close the connections, and cancel what is still in flight."""
+        self.stop_accepting()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._server.pre_shutdown()
+            await self._server.shutdown(timeout=CLOSE_SECONDS)
+            for other in list(self._turned_away):
+                other.cut()
+
+    def _is_busy(self) -> bool:
+        return self._in_flight > 0 or any(
+            cast(Connection, connection).busy for connection in self._server.connections
+        )
+
+    def _connect(self) -> asyncio.Protocol:
+        if self._open >= self._settings.max_connections:
+            return TurnedAway(self._turned_away, retry_headers(self._chance))
+        self._open += 1
+        return Connection(
+            self._server,
+            self._loop,
+            max_head=self._settings.max_header_bytes,
+            keep_alive=self._settings.keep_alive,
+            on_lost=self._disconnected,
+        )
+
+    def _disconnected(self) -> None:
+        self._open -= 1
+
+    def _sweep(self) -> None:
+        before = self._loop.time() - self._settings.read_timeout
+        for connection in self._server.connections:
+            cast(Connection, connection).cut_when_slow(before)
+        pause = min(SWEEP_SECONDS, self._settings.read_timeout * MAX_SWEEP_SHARE)
+        self._sweeper = self._loop.call_later(pause, self._sweep)
+
+    def _begin(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        cast(Connection, protocol).begin(message, payload)
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        began = perf_counter()
+        connection = cast(Connection, request.protocol)
+        self._in_flight += 1
+        try:
+            operation, name = self._paths.find(request)
+            response = await self._answer(request, connection, operation, name)
+        finally:
+            self._in_flight -= 1
+            connection.handling = False
+        if self._draining or connection.ended:
+            response.force_close()
+        self._http.request(operation.label, response.status, perf_counter() - began)
+        return response
+
+    async def _answer(
+        self, request: web.BaseRequest, connection: Connection, operation: Operation, name: str
+    ) -> web.StreamResponse:
+        dialect = operation.dialect
+        call = None
+        try:
+            call = self._open_call(request, connection, operation, name)
+            with Lease(self._budget) as lease:
+                settings = self._settings
+                lines, packed = holds_lines(request.headers), is_gzipped(request.headers)
+                body = await read_body(request, lease, settings.max_body, settings.read_timeout, packed)
+                answer = await call.take(body, lines)
+            return respond(dialect, call.status, answer)
+        except BadRequest as problem:
+            if call is not None and problem.events:
+                call.metrics.refused(problem.reason, problem.events)
+            if "Expect" in request.headers and not request.content.is_eof():
+                problem.close = True  # nobody can tell whether the body still comes
+            return refuse(dialect, problem, self._chance)
+        except Exception:
+            self._log.exception("a request failed", operation=operation.label)
+            return refuse(dialect, _failure())
+
+    @staticmethod
+    def _open_call(request: web.BaseRequest, connection: Connection, operation: Operation, name: str) -> Call:
+        if connection.head_too_large:
+            raise headers_too_large(connection.max_head)
+        if request.method != "POST" and operation.known:
+            raise BadRequest(405, METHOD, f"{request.method} is not possible here; use POST.", headers=ALLOW)
+        return operation.open(name, request.headers)
+
+
+def _failure() -> BadRequest:
+    return BadRequest(500, INTERNAL, "The request could not be handled; the log says why.")

@@ -1,0 +1,157 @@
+"""Logs: one line per change of state on stderr, for people on a terminal, else JSON.
+
+Invariants:
+- Every line has ``timestamp`` (UTC, milliseconds), ``level``, ``message``, and ``target`` where it has one.
+- A line that cannot be written is lost, and nothing else with it: no log call ever raises because of stderr.
+- What other libraries log goes the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+Fields = MutableMapping[str, Any]
+
+MAX_LIMITED = 1_000
+_FIRST = ("timestamp", "level", "message", "target")
+
+
+class Log(Protocol):
+    """What this module needs of a logger."""
+
+    def info(self, event: str, /, **fields: Any) -> Any: ...
+
+    def warning(self, event: str, /, **fields: Any) -> Any: ...
+
+    def error(self, event: str, /, **fields: Any) -> Any: ...
+
+
+def configure(level: str = "info", format: str = "auto") -> None:
+    """Set logging up for this process. ``format``: ``auto``, ``json`` or ``console``."""
+    console = format == "console" or (format == "auto" and sys.stderr.isatty())
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            _console() if console else render_json,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=_Stderr,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_Bridge()]
+    root.setLevel(max(number, logging.WARNING))
+
+
+def render_json(_logger: Any, _method: str, fields: Fields) -> str:
+    """One line of JSON, the common keys first."""
+    fields["message"] = fields.pop("event")
+    fields["timestamp"] = _timestamp()
+    line = {key: fields.pop(key) for key in _FIRST if key in fields} | dict(fields)
+    try:
+        return msgspec.json.encode(line, enc_hook=str).decode()
+    except UnicodeEncodeError:  # half a surrogate pair, in someone else's words
+        return json.dumps(line, default=str)
+
+
+def one_line(text: str) -> str:
+    """Someone else's words, safe to print: no line breaks, no terminal sequences."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _console() -> Callable[[Any, str, Fields], str]:
+    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=30)
+
+    def render(logger: Any, method: str, fields: Fields) -> str:
+        fields["timestamp"] = _timestamp()
+        return str(renderer(logger, method, fields))
+
+    return render
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Stderr:
+    """Writes lines; the end of every structlog chain. structlog passes the logger's name, which is unused."""
+
+    def __init__(self, *_name: object) -> None:
+        pass
+
+    def msg(self, line: str) -> None:
+        try:
+            data = f"{line}\n".encode(errors="backslashreplace").decode()
+            sys.stderr.write(data)
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass  # a closed pipe must not stop the daemon
+
+    debug = info = warning = error = critical = exception = fatal = log = msg
+
+
+class _Bridge(logging.Handler):
+    """Hands a record of the standard library's logging to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):
+            text = str(record.msg)
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        structlog.get_logger(record.name).log(
+            level, text, logger=record.name, exc_info=record.exc_info or False
+        )
+
+
+class _Silent:
+    def info(self, event: str, /, **fields: Any) -> None: ...
+
+    warning = error = info
+
+
+_last_lines: dict[str, tuple[float, int]] = {}
+
+
+def limited(log: Log, key: str, every: float = 10.0, now: Callable[[], float] = time.monotonic) -> Log:
+    """The log for a line that may come often: at most once per ``every`` seconds for each ``key``.
+
+    The next line that passes says how many were left out, as ``suppressed``. Use: ``limited(log, "disk
+    full").warning("the disk is full", free=0)``.
+    """
+    at = now()
+    last, suppressed = _last_lines.get(key, (float("-inf"), 0))
+    if at - last < every:
+        _last_lines[key] = (last, suppressed + 1)
+        return _Silent()
+    if len(_last_lines) >= MAX_LIMITED:
+        _last_lines.clear()
+    _last_lines[key] = (at, 0)
+    return _Counted(log, suppressed) if suppressed else log
+
+
+class _Counted:
+    def __init__(self, log: Log, suppressed: int) -> None:
+        self._log = log
+        self._suppressed = suppressed
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        self._log.info(event, suppressed=self._suppressed, **fields)
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        self._log.warning(event, suppressed=self._suppressed, **fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        self._log.error(event, suppressed=self._suppressed, **fields)

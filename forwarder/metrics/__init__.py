@@ -1,0 +1,186 @@
+"""What the daemon counts, and how it tells: numbers, families, and the exposition of both.
+
+Invariants:
+- The ledger balances at every scrape, since one reads everything without an await.
+- Depths are asked of the queue at the scrape, never computed as a difference of counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+
+from forwarder.metrics.exposition import Exposition
+from forwarder.metrics.families import FAMILIES, STATES, Family
+from forwarder.metrics.numbers import Histogram, HttpMetrics, ProcessMetrics, Sample, TargetMetrics
+from forwarder.model import Clock, QueueView, SystemClock
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "GateView",
+    "Histogram",
+    "HttpMetrics",
+    "Ledger",
+    "Metrics",
+    "ProcessMetrics",
+    "Rates",
+    "TargetMetrics",
+]
+
+TICK_SECONDS = 0.5
+RATE_WINDOW_TICKS = 20
+"""Rates are over the last ten seconds."""
+
+
+class GateView(msgspec.Struct, frozen=True):
+    """A gate at one moment. ``message`` is AWS's own sentence; no ``next_probe_in`` when open or blocked."""
+
+    state: str
+    since_wall: float
+    message: str
+    next_probe_in: float | None
+    in_flight: int
+    limit: int
+    throttle_wait_seconds: float
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Events a second over the last ten seconds or so."""
+
+    received_per_second: float
+    delivered_per_second: float
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """Where every event of a target is: came in on the left, is or went on the right."""
+
+    received: int
+    recovered: int
+    replayed: int
+    delivered: int
+    dead_lettered: int
+    dropped: int
+    in_queue: int
+
+    @property
+    def balanced(self) -> bool:
+        came = self.received + self.recovered + self.replayed
+        return came == self.delivered + self.dead_lettered + self.dropped + self.in_queue
+
+
+_Tick = tuple[float, dict[str, tuple[int, int]]]
+
+
+class Metrics:
+    """All numbers of the daemon. ``unbound`` counts events refused before any target was found for them."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._targets: dict[str, TargetMetrics] = {}
+        self._views: dict[str, tuple[Callable[[], QueueView], Callable[[], GateView]]] = {}
+        self._letters: Callable[[], Mapping[str, tuple[int, int]]] = dict
+        self._ticks: deque[_Tick] = deque(maxlen=RATE_WINDOW_TICKS + 1)
+        self.unbound = TargetMetrics("", self._clock.wall)
+        self.http = HttpMetrics()
+        self.process = ProcessMetrics()
+        self._registry = CollectorRegistry()
+        self._registry.register(Exposition(self.samples))
+        ProcessCollector(registry=self._registry)
+
+    def for_target(self, name: str) -> TargetMetrics:
+        """The target's numbers, made at the first call."""
+        if name not in self._targets:
+            self._targets[name] = TargetMetrics(name, self._clock.wall)
+        return self._targets[name]
+
+    def watch(
+        self, target: str, queue_view: Callable[[], QueueView], gate_view: Callable[[], GateView]
+    ) -> None:
+        """Ask these for the target's depth and state at every scrape."""
+        self.for_target(target)
+        self._views[target] = (queue_view, gate_view)
+
+    def watch_dead_letters(self, view: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
+        """Ask this at every scrape for target -> (events, bytes) of the dead letters kept."""
+        self._letters = view
+
+    def ledger(self, target: str) -> dict[str, int | bool]:
+        """The target's ledger by name, and ``balanced``."""
+        own = self.for_target(target)
+        views = self._views.get(target)
+        ledger = Ledger(
+            received=own.received,
+            recovered=own.recovered,
+            replayed=own.replayed,
+            delivered=own.delivered,
+            dead_lettered=sum(own.dead_lettered.values()),
+            dropped=sum(own.dropped.values()),
+            in_queue=views[0]().events if views else 0,
+        )
+        return {**msgspec.structs.asdict(ledger), "balanced": ledger.balanced}
+
+    def tick(self) -> None:
+        """Note the counters that ``rates`` is computed from."""
+        counts = {name: (each.received, each.delivered) for name, each in self._targets.items()}
+        self._ticks.append((self._clock.monotonic(), counts))
+
+    def rates(self, target: str) -> Rates:
+        """Zero until there were two ticks."""
+        if len(self._ticks) < 2:
+            return Rates(0.0, 0.0)
+        (began, before), (ended, after) = self._ticks[0], self._ticks[-1]
+        seconds = max(ended - began, 1e-9)
+        old, new = before.get(target, (0, 0)), after.get(target, (0, 0))
+        return Rates(round((new[0] - old[0]) / seconds, 1), round((new[1] - old[1]) / seconds, 1))
+
+    async def run(self) -> None:
+        """Until cancelled: measure the loop's lag, and tick."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            self.process.loop_lag.observe(max(0.0, loop.time() - due))
+            self.tick()
+
+    def expose(self) -> bytes:
+        """The Prometheus text exposition. Call it on the loop's thread: it reads all without an await."""
+        return generate_latest(self._registry)
+
+    def samples(self) -> Iterator[Sample]:
+        """Every number there is, now."""
+        yield from self.unbound.refusals()
+        yield from self.http.samples()
+        yield from self.process.samples()
+        now = self._clock.monotonic()
+        for name, own in self._targets.items():
+            yield from own.samples()
+            if views := self._views.get(name):
+                yield from _queue_samples(name, views[0](), now)
+                yield from _gate_samples(name, views[1]())
+        for name, (events, bytes_) in self._letters().items():
+            yield "dead_letters_events", (name,), events
+            yield "dead_letters_bytes", (name,), bytes_
+
+
+def _queue_samples(name: str, view: QueueView, now: float) -> Iterator[Sample]:
+    yield "queue_events", (name, "waiting"), view.waiting_events
+    yield "queue_events", (name, "in_flight"), view.in_flight_events
+    yield "queue_bytes", (name, "waiting"), view.waiting_bytes
+    yield "queue_bytes", (name, "in_flight"), view.in_flight_bytes
+    yield "queue_capacity_events", (name,), view.capacity_events
+    yield "queue_capacity_bytes", (name,), view.capacity_bytes
+    age = 0.0 if view.oldest_at is None else max(0.0, now - view.oldest_at)
+    yield "queue_oldest_event_age_seconds", (name,), age
+
+
+def _gate_samples(name: str, view: GateView) -> Iterator[Sample]:
+    for state in STATES:
+        yield "target_state", (name, state), int(state == view.state)
+    yield "send_in_flight", (name,), view.in_flight
+    yield "send_concurrency_limit", (name,), view.limit
+    yield "throttle_wait_seconds_total", (name,), view.throttle_wait_seconds

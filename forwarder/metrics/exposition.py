@@ -1,0 +1,42 @@
+"""The numbers as Prometheus reads them: one Collector, which groups samples under the table's families."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from forwarder.metrics.families import FAMILIES, PREFIX, Family
+from forwarder.metrics.numbers import Histogram, Sample, Value
+
+
+class Exposition(Collector):
+    """``samples`` is asked at every scrape; families come in the table's order."""
+
+    def __init__(self, samples: Callable[[], Iterable[Sample]]) -> None:
+        self._samples = samples
+
+    def collect(self) -> Iterator[Metric]:
+        by_family: dict[str, list[tuple[Sequence[str], Value]]] = {family.name: [] for family in FAMILIES}
+        for name, labels, value in self._samples():
+            by_family[name].append((labels, value))
+        for family in FAMILIES:
+            if rows := by_family[family.name]:
+                yield _family(family, rows)
+
+
+def _family(family: Family, rows: Sequence[tuple[Sequence[str], Value]]) -> Metric:
+    name, labels = PREFIX + family.name, family.labels
+    if family.type == "histogram":
+        histograms = HistogramMetricFamily(name, family.help, labels=labels)
+        for values, value in rows:
+            if isinstance(value, Histogram):
+                histograms.add_metric(values, value.cumulative(), value.sum)
+        return histograms
+    make = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
+    numbers = make(name, family.help, labels=labels)
+    for values, value in rows:
+        if not isinstance(value, Histogram):
+            numbers.add_metric(values, value)
+    return numbers

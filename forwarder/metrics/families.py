@@ -1,0 +1,76 @@
+"""Every metric there is: its name, labels and one sentence, in one table; and the label values that exist.
+
+Invariants:
+- Label values are closed sets: no bus, session, peer or event id, nothing that grows with what is sent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from forwarder.model import CallStatus, Flush
+
+PREFIX = "forwarder_"
+OTHER = "other"
+"""The label of what is in no closed set."""
+
+REJECT_REASONS = ("invalid", "too_large", "queue_full", "unauthenticated", "unknown_target", "draining")
+RETRY_REASONS = ("entry", *(status.value for status in CallStatus if status is not CallStatus.OK))
+DEATH_REASONS = ("rejected", "expired")
+DROP_REASONS = ("shutdown", "damaged")
+FLUSH_REASONS = tuple(flush.value for flush in Flush)
+CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")
+STATES = ("open", "throttled", "held")
+
+
+class Family(msgspec.Struct, frozen=True):
+    """One metric. ``core``: among the few to alarm on."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    help: str
+    core: bool = False
+
+
+_T = ("target",)
+FAMILIES = tuple(
+    Family(*row)
+    for row in (
+        ("events_received_total", "counter", _T, "Events the queue took: from there on they are ours.", True),
+        ("event_bytes_received_total", "counter", _T, "Bytes of those events, by the API's formula.", True),
+        ("events_rejected_total", "counter", (*_T, "reason"), "Events whose sender was told no.", True),
+        ("events_delivered_total", "counter", _T, "Events AWS took.", True),
+        ("events_retried_total", "counter", (*_T, "reason"), "Times an event went back to the queue.", True),
+        ("events_dead_lettered_total", "counter", (*_T, "reason"), "Events kept as dead letters.", True),
+        ("events_dropped_total", "counter", (*_T, "reason"), "Events lost; must stay 0.", True),
+        ("events_recovered_total", "counter", _T, "Events found in the queue at start.", False),
+        ("events_replayed_total", "counter", _T, "Events put back from the dead letters.", False),
+        ("queue_events", "gauge", (*_T, "state"), "Events in the queue, counted.", True),
+        ("queue_bytes", "gauge", (*_T, "state"), "Bytes the queue's events hold, counted.", True),
+        ("queue_capacity_events", "gauge", _T, "The queue's bound in events.", False),
+        ("queue_capacity_bytes", "gauge", _T, "The queue's bound in bytes.", False),
+        ("queue_oldest_event_age_seconds", "gauge", _T, "Age of the oldest event not yet settled.", True),
+        ("batch_events", "histogram", _T, "Events per call.", True),
+        ("batch_bytes", "histogram", _T, "Bytes per call, by the API's formula.", True),
+        ("batch_flushes_total", "counter", (*_T, "reason"), "Calls by what made their batch due.", False),
+        ("send_duration_seconds", "histogram", (*_T, "outcome"), "How long calls took, by outcome.", True),
+        ("event_failures_total", "counter", (*_T, "code"), "Failed tries of single events, by code.", False),
+        ("event_attempts", "histogram", _T, "Tries a delivered event needed.", False),
+        ("delivery_latency_seconds", "histogram", _T, "From taken by us to taken by AWS.", False),
+        ("target_state", "gauge", (*_T, "state"), "1 for the state the target is in.", True),
+        ("target_last_success_timestamp_seconds", "gauge", _T, "When AWS last took events.", False),
+        ("send_in_flight", "gauge", _T, "Calls in flight.", False),
+        ("send_concurrency_limit", "gauge", _T, "Calls that may be in flight.", False),
+        ("throttle_wait_seconds_total", "counter", _T, "Time the target spent backing off.", False),
+        ("dead_letters_events", "gauge", _T, "Dead letters kept.", False),
+        ("dead_letters_bytes", "gauge", _T, "Bytes of the dead letters kept.", False),
+        ("dead_letters_dropped_total", "counter", _T, "Dead letters dropped by size or age.", False),
+        ("http_requests_total", "counter", ("route", "code"), "Requests answered by the ingest.", False),
+        ("http_request_duration_seconds", "histogram", ("route",), "How long those took.", False),
+        ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),
+        ("memory_budget_bytes", "gauge", ("kind",), "Memory of bodies and queues, used and limit.", False),
+        ("draining", "gauge", (), "1 while the daemon stops.", False),
+        ("build_info", "gauge", ("version", "python", "aiobotocore"), "What runs here; always 1.", False),
+    )
+)

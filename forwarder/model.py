@@ -1,0 +1,277 @@
+"""The nouns of the forwarder, and the faces its rooms show each other.
+
+Invariants:
+- An Event's ``body`` is the target API's entry, serialised once, at ingest; nothing later changes it.
+- Times named ``*_at`` and ``not_before`` are seconds on the monotonic clock, so a stepped wall clock
+  expires nothing early and delays nothing; the wall clock is for people, for AWS and for the disk.
+- Results carry exactly one Outcome per event of the batch, in the batch's order.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+Chance = Callable[[], float]
+"""A source of numbers in [0, 1); a parameter wherever jitter is drawn, so that tests fix it."""
+
+
+class Clock(Protocol):
+    """Both clocks, in seconds; a parameter wherever time is read, so that tests can turn it."""
+
+    def wall(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    wall = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+
+class Event(msgspec.Struct, gc=False, eq=False):
+    """One thing a program told us, in its target API's wire form.
+
+    ``size`` is what it costs against the API's byte limit, by AWS's formula; ``key`` is the call's envelope:
+    only events with equal keys may share a call. ``attempts`` counts the answered calls that failed this
+    event by itself, not the troubles of whole calls.
+    """
+
+    id: str
+    body: bytes
+    size: int
+    key: bytes
+    received_at: float
+    attempts: int = 0
+    not_before: float = 0.0
+
+    @property
+    def memory(self) -> int:
+        """Bytes this event holds in memory, about: its body, its key, and the objects around them."""
+        return len(self.body) + len(self.key) + EVENT_OVERHEAD_BYTES
+
+
+EVENT_OVERHEAD_BYTES = 300
+"""The Event, its id, the headers of its bytes, its places in the containers: 291 B measured, rounded up."""
+
+
+class Draft(msgspec.Struct, gc=False):
+    """An event as an API admitted it, before it has an id: ``Event`` without what the forwarder adds."""
+
+    body: bytes
+    size: int
+    key: bytes
+
+
+class Refusal(msgspec.Struct, gc=False):
+    """Why one event was not taken: the API's error code, and a sentence that names the field."""
+
+    code: str
+    message: str
+    reason: str = "invalid"
+
+
+class Flush(enum.StrEnum):
+    """Why a batch left: full by count or by bytes, by time, complete as it came, retried, or drained."""
+
+    COUNT = "count"
+    BYTES = "bytes"
+    TIME = "time"
+    KEY = "key"
+    RETRY = "retry"
+    DRAIN = "drain"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one call of a target may carry. Bytes by the API's own formula; ``max_wait`` in seconds.
+
+    With ``whole`` a batch, once sent, stays as it is on every further try (its identity is known to AWS).
+    """
+
+    max_events: int
+    max_bytes: int
+    max_event_bytes: int
+    max_wait: float
+    whole: bool = False
+
+
+class Batch(msgspec.Struct, gc=False, eq=False):
+    """Events taken together: one key, within the target's limits."""
+
+    key: bytes
+    events: list[Event]
+    size: int
+    reason: Flush
+
+
+class Kind(enum.StrEnum):
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    REJECTED = "rejected"
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What one attempt did to one event. ``code`` is from the API's closed set, else ``other``."""
+
+    kind: Kind
+    code: str = ""
+    message: str = ""
+    aws_id: str = ""
+
+
+class CallStatus(enum.StrEnum):
+    """What became of a call as a whole.
+
+    OK: answered, entry by entry. THROTTLED: slow down. UNAVAILABLE: nobody knows whether it arrived, or it
+    did not. HELD: credentials, access, clock, or a missing resource; nobody but a person can help.
+    REFUSED: AWS read the call and will never take it as it is.
+    """
+
+    OK = "ok"
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    HELD = "held"
+    REFUSED = "refused"
+
+
+class Results(msgspec.Struct, frozen=True, gc=False):
+    """One Outcome per event of a batch, in order, and the call's own status.
+
+    ``code`` and ``message`` are AWS's words for the call's trouble (``timeout`` when no answer came);
+    ``delay`` is the seconds AWS asked us to wait, if it did.
+    """
+
+    status: CallStatus
+    outcomes: list[Outcome]
+    code: str = ""
+    message: str = ""
+    delay: float | None = None
+
+
+def same_for_all(
+    status: CallStatus, count: int, code: str, message: str, delay: float | None = None
+) -> Results:
+    """Results of a call that failed as a whole: every event is to be retried, the status says how."""
+    outcome = Outcome(Kind.RETRY, code, message)
+    return Results(status, [outcome] * count, code, message, delay)
+
+
+class Dead(msgspec.Struct, frozen=True):
+    """An event given up on. ``reason``: ``rejected`` by AWS, or ``expired`` (max_age, max_attempts)."""
+
+    event: Event
+    reason: str
+    code: str
+    message: str
+
+
+class QueueFull(Exception):
+    """The queue took none of the events. ``never``: they could not fit even an empty queue."""
+
+    def __init__(self, message: str, *, never: bool = False) -> None:
+        super().__init__(message)
+        self.never = never
+
+
+class QueueView(msgspec.Struct, frozen=True):
+    """A queue's depth at one moment, counted. ``oldest_at`` is None when it is empty."""
+
+    waiting_events: int
+    waiting_bytes: int
+    in_flight_events: int
+    in_flight_bytes: int
+    capacity_events: int
+    capacity_bytes: int
+    oldest_at: float | None
+
+    @property
+    def events(self) -> int:
+        return self.waiting_events + self.in_flight_events
+
+
+class Queue(Protocol):
+    """Where one target's events wait.
+
+    An event that was taken and not yet settled still belongs to the queue: it is counted, it is inside the
+    bound, and ``close`` returns it. ``put`` takes all of its events or none.
+    """
+
+    async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+        """Return when the events are ours; raise QueueFull when none was taken.
+
+        ``complete``: they are one batch already (equal keys) and leave together, at once.
+        """
+
+    async def ripe(self) -> bool:
+        """Wait until a batch is due; False when the queue is closed."""
+
+    def take(self) -> Batch | None:
+        """The oldest due batch, formed as late as possible; None when another worker was first."""
+
+    def settle(
+        self,
+        gone: Sequence[Event] = (),
+        retry: Sequence[Event] = (),
+        parts: Sequence[Sequence[Event]] = (),
+    ) -> None:
+        """Say what became of taken events.
+
+        ``gone``: delivered, or kept as a dead letter. ``retry``: to be tried again, now (at the front) or
+        after their ``not_before``. ``parts``: halves of a refused batch, each to be tried by itself.
+        """
+
+    def take_expired(self, received_before: float) -> list[Event]:
+        """Take the waiting events received before that moment (monotonic seconds)."""
+
+    def drain(self) -> None:
+        """From now on everything that waits is due, whatever its ``not_before``; ``put`` still works."""
+
+    def close(self) -> list[Event]:
+        """End the queue, once no worker has events of it in hand; what a memory queue loses by it."""
+
+    def view(self) -> QueueView:
+        """The queue's depth, counted now."""
+
+
+class Target(Protocol):
+    """One configured destination. ``send`` never raises but for cancellation."""
+
+    limits: Limits
+    verify_every: float | None
+
+    async def send(self, batch: Batch) -> Results: ...
+
+    async def verify(self) -> str | None:
+        """A sentence when the target must not be called now, else None; asked every ``verify_every`` s."""
+
+    async def close(self) -> None: ...
+
+
+def new_ids(count: int, wall: float) -> list[str]:
+    """``count`` UUIDv7 strings (RFC 9562), increasing in order, from one draw of randomness.
+
+    The 74 random bits start at a random value and grow by one per id, so a group costs one ``urandom``.
+    """
+    milliseconds = int(wall * 1000) & 0xFFFFFFFFFFFF
+    start = int.from_bytes(os.urandom(9)) >> 1
+    prefix = f"{milliseconds:012x}"
+    head = f"{prefix[:8]}-{prefix[8:]}-7"
+    return [_uuid7(head, start + i) for i in range(count)]
+
+
+def _uuid7(head: str, bits: int) -> str:
+    tail = f"{0x8000000000000000 | (bits & 0x3FFFFFFFFFFFFFFF):016x}"
+    return f"{head}{(bits >> 62) & 0xFFF:03x}-{tail[:4]}-{tail[4:]}"
+
+
+def full_jitter(attempt: int, base: float, cap: float, chance: Chance = random.random) -> float:
+    """Seconds to wait before try ``attempt`` + 1: uniform in (0, min(cap, base * 2**(attempt - 1)))."""
+    return chance() * min(cap, base * 2.0 ** min(attempt - 1, 32))

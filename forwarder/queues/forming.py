@@ -1,0 +1,210 @@
+"""Forming: events become groups at put, and a group becomes a batch as late as possible, at take.
+
+Invariants:
+- One open group per key. A group is due when full, when ``max_wait`` has passed since its first event, or
+  when it was complete as it came; until taken it goes on filling, so a closed gate makes fuller batches.
+- ``take`` pops the oldest due group, whatever its key: keys never wait for each other, and neither ``add``
+  nor ``take`` gets dearer with the number of keys.
+- A sealed group (a client's own batch, a half of a refused one) leaves exactly as it is.
+- Pure: no clock, no loop, no I/O; every moment is an argument in monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
+
+from forwarder.model import Batch, Event, Flush, Limits
+
+NEVER = float("inf")
+FRONT = float("-inf")
+"""``opened_at`` of a group that was tried before: older than anything that has not been."""
+
+
+class Group:
+    """Events of one key on their way to become a batch."""
+
+    __slots__ = ("events", "key", "oldest_at", "opened_at", "reason", "sealed", "size")
+
+    def __init__(
+        self, key: bytes, opened_at: float, reason: Flush = Flush.TIME, sealed: bool = False
+    ) -> None:
+        self.key = key
+        self.events: list[Event] = []
+        self.size = 0
+        self.oldest_at = NEVER
+        self.opened_at = opened_at
+        self.reason = reason
+        self.sealed = sealed
+
+    def append(self, event: Event) -> None:
+        self.events.append(event)
+        self.size += event.size
+        if event.received_at < self.oldest_at:
+            self.oldest_at = event.received_at
+
+    def fill(self, events: Iterable[Event]) -> Group:
+        """Append events without a look at the limits; returns itself."""
+        for event in events:
+            self.append(event)
+        return self
+
+
+class Forming:
+    """The groups of one queue. ``len()`` is the number of events in them, kept as they come and go."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._open: OrderedDict[bytes, Group] = OrderedDict()  # by the age of the first event
+        self._due: deque[Group] = deque()  # complete ones, tried ones at the front
+        self._delayed: list[tuple[float, int, Group]] = []  # heap by not_before
+        self._order = count()  # breaks ties in the heap
+        self._count = 0
+        self._draining = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, events: Iterable[Event], now: float) -> None:
+        """Put events into the open groups of their keys."""
+        max_events, max_bytes, groups = self._limits.max_events, self._limits.max_bytes, self._open
+        for event in events:
+            group = groups.get(event.key)
+            if group is not None and group.size + event.size > max_bytes:
+                self._complete(group, Flush.BYTES)
+                group = None
+            if group is None:
+                group = groups[event.key] = Group(event.key, now)
+            group.append(event)
+            self._count += 1
+            if len(group.events) >= max_events:
+                self._complete(group, Flush.COUNT)
+
+    def add_complete(self, events: Sequence[Event], now: float) -> None:
+        """Put events that are one batch already: due at once, never joined or split."""
+        self._due.append(Group(events[0].key, now, Flush.KEY, sealed=True).fill(events))
+        self._count += len(events)
+
+    def put_back(self, events: Sequence[Event], *, sealed: bool = False) -> None:
+        """Return the events of one tried batch to the front, due at once."""
+        group = Group(events[0].key, FRONT, Flush.RETRY, sealed or self._limits.whole).fill(events)
+        self._due.appendleft(group)
+        self._count += len(events)
+
+    def delay(self, events: Sequence[Event], *, sealed: bool = False) -> None:
+        """Return events that have a ``not_before``; then they join the others again, at the back."""
+        sealed = sealed or self._limits.whole
+        for together in [events] if sealed else [[event] for event in events]:
+            group = Group(together[0].key, FRONT, Flush.RETRY, sealed).fill(together)
+            moment = max(event.not_before for event in together)
+            heapq.heappush(self._delayed, (moment, next(self._order), group))
+        self._count += len(events)
+
+    def drain(self, now: float) -> None:
+        """From now on every group is due, and no event waits for its ``not_before``."""
+        self._draining = True
+        self._ripen(NEVER, now)
+
+    def next_due_at(self, now: float) -> float | None:
+        """When the next group is due: not after ``now`` means there is one; None, there is nothing."""
+        self._ripen(now, now)
+        if self._due:
+            return FRONT
+        moments = [self._opened_first().opened_at + self._wait()] if self._open else []
+        moments += [self._delayed[0][0]] if self._delayed else []
+        return min(moments, default=None)
+
+    def take(self, now: float) -> Batch | None:
+        """The oldest due group as a batch, filled up from its key's open group where there is room."""
+        group = self._pop_due(now)
+        if group is None:
+            return None
+        if not group.sealed:
+            self._top_up(group)
+        self._count -= len(group.events)
+        reason = Flush.DRAIN if self._draining and group.reason is Flush.TIME else group.reason
+        return Batch(group.key, group.events, group.size, reason)
+
+    def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:
+        """Take out the events that are wanted, wherever they wait. Walks all of them."""
+        taken: list[Event] = []
+        for group in self._groups():
+            wanted = [event for event in group.events if is_wanted(event)]
+            if wanted:
+                taken += wanted
+                rest = [event for event in group.events if not is_wanted(event)]
+                group.events, group.size, group.oldest_at = [], 0, NEVER
+                group.fill(rest)
+        if taken:
+            self._drop_empty()
+        self._count -= len(taken)
+        return taken
+
+    def __iter__(self) -> Iterator[Event]:
+        for group in self._groups():
+            yield from group.events
+
+    def oldest_at(self) -> float | None:
+        """When the oldest waiting event was received. Walks the groups."""
+        return min((group.oldest_at for group in self._groups()), default=None)
+
+    def _wait(self) -> float:
+        return FRONT if self._draining else self._limits.max_wait
+
+    def _opened_first(self) -> Group:
+        return next(iter(self._open.values()))
+
+    def _groups(self) -> Iterator[Group]:
+        yield from self._due
+        yield from self._open.values()
+        yield from (group for _, _, group in self._delayed)
+
+    def _complete(self, group: Group, reason: Flush) -> None:
+        del self._open[group.key]
+        group.reason = reason
+        self._due.append(group)
+
+    def _pop_due(self, now: float) -> Group | None:
+        self._ripen(now, now)
+        first = self._opened_first() if self._open else None
+        if first is not None and first.opened_at + self._wait() > now:
+            first = None
+        if self._due and (first is None or self._due[0].opened_at <= first.opened_at):
+            return self._due.popleft()
+        return self._open.pop(first.key) if first is not None else None
+
+    def _top_up(self, group: Group) -> None:
+        """Fill a batch that leaves with room in it from the group that is open for its key."""
+        donor = self._open.get(group.key)
+        if donor is None:
+            return
+        room = self._limits.max_events - len(group.events)
+        size, fits = group.size, 0
+        for event in donor.events[:room]:
+            size += event.size
+            if size > self._limits.max_bytes:
+                break
+            fits += 1
+        if fits:
+            group.fill(donor.events[:fits])
+            donor.size -= sum(event.size for event in donor.events[:fits])
+            del donor.events[:fits]
+            if not donor.events:
+                del self._open[group.key]
+
+    def _ripen(self, until: float, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= until:
+            group = heapq.heappop(self._delayed)[2]
+            if group.sealed:
+                self._due.append(group)
+            else:
+                self._count -= len(group.events)
+                self.add(group.events, now)
+
+    def _drop_empty(self) -> None:
+        self._due = deque(group for group in self._due if group.events)
+        self._open = OrderedDict((key, group) for key, group in self._open.items() if group.events)
+        self._delayed = [item for item in self._delayed if item[2].events]
+        heapq.heapify(self._delayed)

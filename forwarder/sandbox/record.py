@@ -1,0 +1,139 @@
+"""The record: every event that arrived at the sandbox, in the order of arrival, and what became of calls.
+
+Invariants:
+- An event is recorded when the sandbox takes it, whatever the caller hears of that (``slow`` and
+  ``reset_after`` answer late or never); an event that was refused or failed is not recorded.
+- Two events are the same when their entries are, byte for byte; the second is a duplicate. An event that
+  AWS would drop in silence is recorded as dropped and is no arrival.
+- Without ``keep`` the events themselves are forgotten; all numbers stay right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from forwarder.sandbox.calls import Item
+from forwarder.sandbox.faults import APIS, Api
+
+
+class Arrival(msgspec.Struct, gc=False, eq=False):
+    """One event that was taken. ``copy`` is 1 for the first arrival of an entry, more for duplicates."""
+
+    number: int
+    at: float
+    api: Api
+    call: int
+    name: str
+    copy: int
+    dropped: bool
+    envelope: bytes
+    entry: bytes
+
+
+class _Line(msgspec.Struct):
+    """An Arrival as a line of JSON: ``name`` is the bus, app monitor or project."""
+
+    number: int
+    at: float
+    api: str
+    call: int
+    name: str
+    copy: int
+    dropped: bool
+    envelope: msgspec.Raw
+    entry: msgspec.Raw
+
+
+class Hits(msgspec.Struct):
+    """How often a fault or a marker struck: calls, and events in them (for entries: the entries alone)."""
+
+    calls: int = 0
+    events: int = 0
+
+
+class Counts(msgspec.Struct):
+    """What one API saw. ``calls_answered`` were told their results; ``events`` are those that arrived."""
+
+    calls: int = 0
+    calls_answered: int = 0
+    throttled_calls: int = 0
+    events: int = 0
+    distinct: int = 0
+    duplicates: int = 0
+    dropped: int = 0
+    failed_entries: int = 0
+    entries_answered: int = 0
+    injected: dict[str, Hits] = {}
+
+    @property
+    def mean_batch(self) -> float:
+        """Entries per answered call, refused and dropped ones included."""
+        return round(self.entries_answered / self.calls_answered, 2) if self.calls_answered else 0.0
+
+
+class Record:
+    """Counts everything and, with ``keep``, remembers the events."""
+
+    __slots__ = ("_calls", "_copies", "_keep", "arrivals", "counts", "redirects_followed")
+
+    def __init__(self, keep: bool = True) -> None:
+        self._keep = keep
+        self.clear()
+
+    def clear(self) -> None:
+        self._calls = 0
+        self._copies: dict[bytes, int] = {}
+        self.arrivals: list[Arrival] = []
+        self.counts: dict[Api, Counts] = {api: Counts() for api in APIS}
+        self.redirects_followed = 0
+
+    def call(self, api: Api) -> int:
+        """A call that carries events came in; its number."""
+        self._calls += 1
+        self.counts[api].calls += 1
+        return self._calls
+
+    def answered(self, api: Api, entries: int, failed: int) -> None:
+        """A call was told its results."""
+        counts = self.counts[api]
+        counts.calls_answered += 1
+        counts.entries_answered += entries
+        counts.failed_entries += failed
+
+    def hit(self, api: Api, kind: str, calls: int, events: int) -> None:
+        """A fault or a marker struck."""
+        hits = self.counts[api].injected.setdefault(kind, Hits())
+        hits.calls += calls
+        hits.events += events
+
+    def take(self, api: Api, call: int, at: float, envelope: bytes, item: Item) -> None:
+        """An event was taken (or taken and lost, as AWS would lose it)."""
+        counts = self.counts[api]
+        copy = 1
+        if item.dropped:
+            counts.dropped += 1
+        else:
+            copy = self._copies.get(item.digest, 0) + 1
+            self._copies[item.digest] = copy
+            counts.events += 1
+            counts.distinct += copy == 1
+            counts.duplicates += copy > 1
+        if self._keep:
+            number = len(self.arrivals) + 1
+            arrival = Arrival(number, at, api, call, item.name, copy, item.dropped, envelope, item.entry)
+            self.arrivals.append(arrival)
+
+    def lines(self, api: Api | None = None, since: int = 0, dropped: bool = False) -> Iterator[bytes]:
+        """JSON lines of the events numbered above ``since``: those that arrived, or those dropped."""
+        arrivals = self.arrivals  # a reset in between takes nothing from who reads
+        for i in range(max(since, 0), len(arrivals)):
+            arrival = arrivals[i]
+            if arrival.dropped == dropped and api in (None, arrival.api):
+                yield msgspec.json.encode(_line(arrival)) + b"\n"
+
+
+def _line(a: Arrival) -> _Line:
+    envelope, entry = msgspec.Raw(a.envelope), msgspec.Raw(a.entry)
+    return _Line(a.number, round(a.at, 6), a.api, a.call, a.name, a.copy, a.dropped, envelope, entry)

@@ -1,0 +1,36 @@
+"""What a sandbox can be told when it starts.
+
+Invariants:
+- Everything that may change while it runs is a matter of the control endpoints, not of the settings.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+DEFAULT_LISTEN = "127.0.0.1:2790"
+
+
+class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``listen`` is host:port (port 0: any free one). ``buses`` exist beside ``default``; without
+    ``app_monitors`` or ``projects`` every one exists. ``max_request_bytes`` is PutEvents' limit, by AWS's
+    formula. ``upstream`` is the URL of another EventBridge that gets the calls no fault hits. ``keep`` off:
+    only count what arrives."""
+
+    listen: str = DEFAULT_LISTEN
+    upstream: str | None = None
+    require_auth: bool = False
+    keep: bool = True
+    buses: tuple[str, ...] = ()
+    app_monitors: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    max_request_bytes: int = 1_048_575
+    max_body_bytes: int = 8 << 20
+    account: str = "000000000000"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.listen.rpartition(":")
+        if not port.isdecimal() or int(port) > 65_535:
+            raise ValueError(f"listen is host:port, got {self.listen!r}")
+        return host.strip("[]") or "127.0.0.1", int(port)

@@ -1,0 +1,10 @@
+"""The one SQLite file: ``Storage`` owns and writes it, ``open_read_only`` reads it from outside.
+
+Invariants:
+- sqlite3 is imported in this package and nowhere else; its errors leave it as StorageError.
+"""
+
+from forwarder.storage.file import Connection, StorageError, open_read_only
+from forwarder.storage.owner import Storage, Work
+
+__all__ = ["Connection", "Storage", "StorageError", "Work", "open_read_only"]

@@ -1,0 +1,57 @@
+"""Where events go: every kind of target, one line each.
+
+Invariants:
+- Another kind is one file here, one in ``apis``, and one line in TARGETS; nobody else knows its name.
+- aiobotocore and botocore are imported below this package and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from forwarder.apis.put_events import PutEvents
+from forwarder.apis.put_project_events import PutProjectEvents
+from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.model import Target
+from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions
+from forwarder.targets.evidently import Evidently, EvidentlyOptions
+from forwarder.targets.options import TargetOptions
+from forwarder.targets.rum import Rum, RumOptions
+
+
+class AwsTarget(Target, Protocol):
+    """A target, and what ingest must know to take events for it. ``region`` is "" when it takes any."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def api(self) -> PutEvents | PutRumEvents | PutProjectEvents: ...
+
+    @property
+    def region(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TargetKind:
+    """A kind of target: the type of its options, and how one is built from its name and options.
+
+    Building neither calls AWS nor looks for credentials.
+    """
+
+    options: type[TargetOptions]
+    build: Callable[[str, Any], AwsTarget]
+
+
+TARGETS: dict[str, TargetKind] = {
+    "eventbridge": TargetKind(EventBridgeOptions, EventBridge),
+    "rum": TargetKind(RumOptions, Rum),
+    "evidently": TargetKind(EvidentlyOptions, Evidently),
+}
+
+
+def option_types() -> dict[str, type[TargetOptions]]:
+    """Each kind to the type of its options, as the configuration wants to be told."""
+    return {kind: target.options for kind, target in TARGETS.items()}

@@ -1,0 +1,226 @@
+"""One client of an AWS API: made when first needed, made anew when its credentials are no good, called once.
+
+Invariants:
+- ``call`` raises nothing but cancellation: what the SDK raises becomes Results here, and nowhere else.
+- Unknown trouble is UNAVAILABLE, which means retry. REFUSED is only what AWS said about this very operation:
+  trouble on the way to credentials is never blamed on the events.
+- A client that held the target is not used again, so that new credentials, profiles and roles are found;
+  calls in flight on it are left to end.
+- A 200 whose body is not a JSON object (or nothing) is no answer of AWS's: retry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from botocore import exceptions as errors
+from botocore import xform_name
+
+from forwarder.apis import wire
+from forwarder.apis.codes import OTHER, WRONG_SHAPE, call_status, known_code
+from forwarder.model import CallStatus, Outcome, Results, same_for_all
+from forwarder.targets.options import TargetOptions
+from forwarder.targets.session import STAND_IN_REGION, client_config, configured_region, open_session
+
+Read = Callable[[Mapping[str, Any], int], list[Outcome] | None]
+"""Reads an answer of so many events; None when it is not what the API answers."""
+
+decode = msgspec.json.Decoder().decode
+
+TIMEOUT, CONNECTION = "timeout", "connection"
+CREDENTIALS, CONFIGURATION, TLS = "credentials", "configuration", "tls"
+
+_TIMEOUTS = (TimeoutError, errors.ReadTimeoutError, errors.ConnectTimeoutError)
+_ON_THE_WAY = (
+    errors.ConnectionError,
+    errors.HTTPClientError,
+    errors.MetadataRetrievalError,
+    errors.IncompleteReadError,
+    errors.ChecksumError,
+)
+_NO_CREDENTIALS = (
+    errors.NoCredentialsError,
+    errors.PartialCredentialsError,
+    errors.CredentialRetrievalError,
+    errors.TokenRetrievalError,
+    errors.NoAuthTokenError,
+    errors.SSOError,
+    errors.LoginError,
+)
+MAX_MESSAGE = 500
+_MISSING = "ResourceNotFoundException"
+_NOT_AN_OBJECT = "forwarder:not-an-object"
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class AwsClient:
+    """Calls one service for one target."""
+
+    def __init__(self, service: str, options: TargetOptions, workers: int) -> None:
+        self.region = configured_region(options)
+        """Empty when none is configured anywhere: an endpoint of the operator's own takes events of any."""
+        self._service = service
+        self._options = options
+        # one more than the workers, so that the target can ask questions of its own while all are busy
+        self._config = client_config(options, workers + 1)
+        # The SDK's timeouts bound the steps; this bounds name look-ups, credentials and slow drips as well.
+        self._deadline = 2 * (float(options.timeouts.connect) + float(options.timeouts.read))
+        self._opening = asyncio.Lock()
+        self._open: _Open | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def call(self, operation: str, params: Mapping[str, Any], count: int, read: Read) -> Results:
+        """Call once and read the answer; trouble of the call is the same for each of the ``count`` events."""
+        client: _Open | None = None
+        try:
+            async with asyncio.timeout(self._deadline):
+                client = await self._client()
+                with client.used():
+                    answer = await getattr(client.sdk, xform_name(operation))(**params)
+            outcomes = None if _NOT_AN_OBJECT in answer else read(answer, count)
+        except Exception as error:
+            results = translate(error, count, operation)
+            if client is not None and results.status is CallStatus.HELD and results.code != _MISSING:
+                self._retire(client)
+            return results
+        finally:
+            self._sweep(client)
+        if outcomes is None:
+            message = f"{operation} was answered with 200, but not with what it answers"
+            return same_for_all(CallStatus.UNAVAILABLE, count, WRONG_SHAPE, message)
+        return Results(CallStatus.OK, outcomes)
+
+    async def close(self) -> None:
+        """Close every connection. The client must not be called again."""
+        if self._open is not None:
+            self._retire(self._open)
+        while self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _client(self) -> _Open:
+        if self._open is None:
+            async with self._opening:
+                if self._open is None:
+                    self._open = await self._new_client()
+        return self._open
+
+    async def _new_client(self) -> _Open:
+        region = self.region or await asyncio.to_thread(configured_region, self._options)
+        region = region or (STAND_IN_REGION if self._options.endpoint_url else "")
+        if not region:
+            raise errors.NoRegionError
+        session = await open_session(self._options, self._service, region)
+        making = session.create_client(
+            self._service, region_name=region, endpoint_url=self._options.endpoint_url, config=self._config
+        )
+        sdk = await making.__aenter__()
+        sdk.meta.events.register("before-parse", _mark_what_is_no_object)
+        return _Open(sdk)
+
+    def _retire(self, client: _Open) -> None:
+        """Use this client no more; it is closed when the last call on it has ended."""
+        client.retired = True
+        if self._open is client:
+            self._open = None
+        self._sweep(client)
+
+    def _sweep(self, client: _Open | None) -> None:
+        if client is not None and client.retired and not client.users and not client.closed:
+            client.closed = True
+            task = asyncio.create_task(client.sdk.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+class _Open:
+    """An SDK client, and how many calls are on it."""
+
+    __slots__ = ("closed", "retired", "sdk", "users")
+
+    def __init__(self, sdk: Any) -> None:
+        self.sdk = sdk
+        self.users = 0
+        self.retired = False
+        self.closed = False
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
+
+
+def translate(error: Exception, count: int, operation: str) -> Results:
+    """What the SDK raised while it should do ``operation`` with so many events."""
+    if isinstance(error, errors.ClientError):
+        return _refused(error, count, operation)
+    status, code = _classify(error)
+    return same_for_all(status, count, code, _short(f"{type(error).__name__}: {error}"))
+
+
+def _classify(error: Exception) -> tuple[CallStatus, str]:
+    if isinstance(error, _TIMEOUTS):
+        return CallStatus.UNAVAILABLE, TIMEOUT
+    if isinstance(error, errors.SSLError):
+        return CallStatus.HELD, TLS
+    if isinstance(error, _ON_THE_WAY):
+        return CallStatus.UNAVAILABLE, CONNECTION
+    if isinstance(error, _NO_CREDENTIALS):
+        return CallStatus.HELD, CREDENTIALS
+    if isinstance(
+        error, errors.BotoCoreError
+    ):  # all others are about profiles, regions, endpoints, parts missing
+        return CallStatus.HELD, CONFIGURATION
+    return CallStatus.UNAVAILABLE, OTHER
+
+
+def _refused(error: errors.ClientError, count: int, operation: str) -> Results:
+    """An answer that is an error, of our operation or of one that should have given us credentials."""
+    metadata = error.response.get("ResponseMetadata") or {}
+    headers: dict[str, str] = metadata.get("HTTPHeaders") or {}
+    http_status = int(metadata.get("HTTPStatusCode") or 0)
+    code, message = _words(error, http_status, headers)
+    status = call_status(code, http_status)
+    if error.operation_name != operation:
+        message = f"{error.operation_name}: {message}"
+        if status is CallStatus.REFUSED:
+            status = CallStatus.HELD
+    known = known_code(code)
+    message = message if known == code else f"{code}: {message}"
+    return same_for_all(status, count, known, _short(message), wire.retry_delay(headers))
+
+
+def _words(error: errors.ClientError, http_status: int, headers: Mapping[str, str]) -> tuple[str, str]:
+    """AWS's code and message."""
+    said = error.response.get("Error") or {}
+    code = str(said.get("Code") or http_status)
+    if code.isdigit():  # botocore reads the code of JSON 1.1 from the body only
+        code = (wire.header(headers, wire.ERROR_HEADER) or code).partition(":")[0]
+    if 300 <= http_status < 400:
+        return code, f"redirected to {wire.header(headers, 'Location')}; redirects are not followed"
+    return code, str(said.get("Message") or f"HTTP status {http_status}")
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+
+
+def _mark_what_is_no_object(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
+) -> None:
+    """Runs before botocore parses: it reads HTML and lists as answers without members, or breaks on them."""
+    body = response_dict["body"]
+    if response_dict["status_code"] >= 300 or not body.strip():
+        return
+    try:
+        _object.decode(body)
+    except ValueError:  # msgspec's errors are, and those of UTF-8
+        response_dict["body"] = b"{}"
+        customized_response_dict[_NOT_AN_OBJECT] = True

@@ -1,0 +1,84 @@
+"""Evidently: PutProjectEvents at an endpoint of the operator's own, for AWS ended the service.
+
+Invariants:
+- Nothing is ever sent to AWS's Evidently hosts: without an endpoint_url the options are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from forwarder.apis.put_project_events import PutProjectEvents
+from forwarder.config import Bytes, Duration
+from forwarder.model import Batch, Limits, Results
+from forwarder.targets.aws import AwsClient, decode
+from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
+
+ENDED = (
+    "AWS ended Evidently on 2025-10-16, so this needs an endpoint_url, an endpoint of your own that speaks "
+    "its API; else send these events to an eventbridge target, or to rum as custom events"
+)
+
+
+class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call may carry."""
+
+    max_events: Annotated[int, msgspec.Meta(ge=1, le=50)] = 50
+    max_bytes: Bytes = Bytes(1 << 20)
+    max_wait: Duration = Duration(0.1)
+
+    def __post_init__(self) -> None:
+        positive(self, "max_bytes")
+
+
+class EvidentlyRetry(Retry, frozen=True, kw_only=True):
+    """As for every kind; an hour after the evaluation its events count for nothing."""
+
+    max_age: Duration = Duration(3600.0)
+
+
+class EvidentlyOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="evidently"):
+    """Events for Evidently projects, at your own ``endpoint_url``. ``projects``: names or ARNs."""
+
+    projects: list[str] = msgspec.field(default_factory=list)
+    batch: EvidentlyBatch = msgspec.field(default_factory=EvidentlyBatch)
+    retry: EvidentlyRetry = msgspec.field(default_factory=EvidentlyRetry)
+    workers: Count = 4
+    max_calls_per_second: Rate | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.endpoint_url is None:
+            raise ValueError(ENDED)
+
+
+class Evidently:
+    """The target."""
+
+    kind = "evidently"
+    verify_every: float | None = None
+
+    def __init__(self, name: str, options: EvidentlyOptions) -> None:
+        batch = options.batch
+        self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
+        self.api = PutProjectEvents(projects=tuple(options.projects), max_event_bytes=int(batch.max_bytes))
+        self._client = AwsClient("evidently", options, options.workers)
+
+    @property
+    def region(self) -> str:
+        return self._client.region
+
+    async def send(self, batch: Batch) -> Results:
+        params = {
+            "project": batch.key.decode(),
+            "events": [decode(event.body) for event in batch.events],
+        }
+        return await self._client.call("PutProjectEvents", params, len(batch.events), self.api.read_results)
+
+    async def verify(self) -> str | None:
+        return None
+
+    async def close(self) -> None:
+        await self._client.close()

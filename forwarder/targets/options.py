@@ -1,0 +1,119 @@
+"""What every kind of target can be told, and how it is grouped in the configuration.
+
+Invariants:
+- The same words mean the same for every kind; a kind overrides defaults and adds what only it has.
+- A kind's name is its tag, and the value of ``kind`` in the configuration.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from forwarder.config import Bytes, Duration
+from forwarder.model import Limits
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+_HOST = r"[A-Za-z0-9._:-]+"
+Rate = Annotated[float, msgspec.Meta(gt=0)]
+
+
+def positive(options: msgspec.Struct, *names: str) -> None:
+    """Raise ValueError for a duration or size of 0."""
+    for name in names:
+        if getattr(options, name) <= 0:
+            raise ValueError(f"{name} is more than 0")
+
+
+class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much may wait for this target. Full means that senders are asked to come back."""
+
+    max_events: Count = 100_000
+    max_bytes: Bytes = Bytes(64 << 20)
+
+    def __post_init__(self) -> None:
+        positive(self, "max_bytes")
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """When to try again, with full jitter between 0 and ``cap``, and when to stop trying."""
+
+    base: Duration = Duration(0.2)
+    cap: Duration = Duration(30.0)
+    max_age: Duration = Duration(86_400.0)
+    max_attempts: Count | None = None
+
+    def __post_init__(self) -> None:
+        positive(self, "base", "cap", "max_age")
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """How often to ask while only a person can help (credentials, access, something missing)."""
+
+    probe: Duration = Duration(30.0)
+    probe_cap: Duration = Duration(300.0)
+
+    def __post_init__(self) -> None:
+        positive(self, "probe", "probe_cap")
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """How long one call may take to connect, and to answer."""
+
+    connect: Duration = Duration(3.0)
+    read: Duration = Duration(15.0)
+
+    def __post_init__(self) -> None:
+        positive(self, "connect", "read")
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """A role to assume for this target, with the credentials that the usual chain finds."""
+
+    arn: str
+    external_id: str | None = None
+    session_name: str = "event-forwarder"
+
+
+class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that all kinds share. Unset, region, FIPS and dual stack are those of the environment."""
+
+    default: bool | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    profile: str | None = None
+    role: Role | None = None
+    use_fips: bool | None = None
+    use_dualstack: bool | None = None
+    timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+    queue: Literal["memory"] = "memory"
+    queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
+    hold: Hold = msgspec.field(default_factory=Hold)
+
+    def __post_init__(self) -> None:
+        """What must hold for every kind. The configuration tells the ValueError with its place."""
+        if self.endpoint_url is not None and not _is_url(self.endpoint_url):
+            raise ValueError(f"endpoint_url is http:// or https:// and a host, got {self.endpoint_url!r}")
+        if self.endpoint_url is not None and (self.use_fips or self.use_dualstack):
+            raise ValueError("use_fips and use_dualstack choose an AWS host, so not with an endpoint_url")
+
+    @property
+    def kind(self) -> str:
+        return str(self.__struct_config__.tag)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        _ = url.port  # raises for what is no port
+    except ValueError:
+        return False
+    return url.scheme in ("http", "https") and re.fullmatch(_HOST, url.hostname or "") is not None
+
+
+def call_limits(max_events: int, max_bytes: Bytes, max_wait: Duration, *, whole: bool = False) -> Limits:
+    """The limits of a target whose single event may fill a call."""
+    return Limits(max_events, int(max_bytes), int(max_bytes), float(max_wait), whole)

@@ -1,0 +1,76 @@
+"""CloudWatch RUM: PutRumEvents, the events of one browser session a call.
+
+Invariants:
+- A call carries one user's session: its envelope is the batch's key, so sessions are never mixed.
+- RUM takes all of a call or nothing, and answers success with an empty body.
+- A batch keeps its BatchId on every try, also one that was derived from the ids of its events.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from forwarder.apis.put_rum_events import PutRumEvents, batch_id, read_envelope
+from forwarder.config import Bytes, Duration
+from forwarder.model import Batch, Limits, Results
+from forwarder.targets.aws import AwsClient, decode
+from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
+
+
+class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call may carry. AWS publishes no limits; these are those of its own browser client, about."""
+
+    max_events: Count = 100
+    max_bytes: Bytes = Bytes(256 << 10)
+    max_wait: Duration = Duration(1.0)
+
+    def __post_init__(self) -> None:
+        positive(self, "max_bytes")
+
+
+class RumRetry(Retry, frozen=True, kw_only=True):
+    """As for every kind; telemetry is of use for hours."""
+
+    max_age: Duration = Duration(6 * 3600.0)
+
+
+class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="rum"):
+    """Events for CloudWatch RUM app monitors. ``app_monitors``: ids whose events come here.
+
+    AWS takes 50 calls a second in an account and region, which ``max_calls_per_second`` keeps to.
+    """
+
+    app_monitors: list[str] = msgspec.field(default_factory=list)
+    batch: RumBatch = msgspec.field(default_factory=RumBatch)
+    retry: RumRetry = msgspec.field(default_factory=RumRetry)
+    workers: Count = 4
+    max_calls_per_second: Rate | None = 50.0
+
+
+class Rum:
+    """The target."""
+
+    kind = "rum"
+    verify_every: float | None = None
+
+    def __init__(self, name: str, options: RumOptions) -> None:
+        batch = options.batch
+        self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait, whole=True)
+        self.api = PutRumEvents(app_monitors=tuple(options.app_monitors))
+        self._client = AwsClient("rum", options, options.workers)
+
+    @property
+    def region(self) -> str:
+        return self._client.region
+
+    async def send(self, batch: Batch) -> Results:
+        params = read_envelope(batch.key)
+        params.setdefault("BatchId", batch_id([event.id for event in batch.events]))
+        params["RumEvents"] = [decode(event.body) for event in batch.events]
+        return await self._client.call("PutRumEvents", params, len(batch.events), self.api.read_results)
+
+    async def verify(self) -> str | None:
+        return None
+
+    async def close(self) -> None:
+        await self._client.close()

@@ -1,0 +1,176 @@
+"""The SDK's sessions, set up so that a daemon can rely on them.
+
+Invariants:
+- A redirect is never followed: the next host would get the body and the session token.
+- ``AWS_ENDPOINT_URL`` redirects none of our clients, not even those that fetch credentials, for it usually
+  names this daemon. ``AWS_ENDPOINT_URL_STS`` and its like, for the services credentials come from, do count.
+- The SDK never retries: one place retries, the worker.
+- Everything that reads files (profiles, service models) happens in a thread; models are read once.
+- The service models are botocore's own and ours, whatever lies in ``~/.aws/models``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import (
+    AioAssumeRoleCredentialFetcher,
+    AioCredentialResolver,
+    AioDeferredRefreshableCredentials,
+)
+from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.loaders import Loader
+
+from forwarder import __version__
+from forwarder.targets.options import Role, TargetOptions
+
+MODELS = Path(__file__).with_name("models")
+"""Service models that botocore lacks: Evidently, which it dropped, and a newer field of RUM."""
+
+KEEP_ALIVE_SECONDS = 55
+"""AWS closes idle connections after 60 s; ours go first, or a call would now and then meet a closed one."""
+
+DNS_SECONDS = 30
+
+STAND_IN_REGION = "us-east-1"
+"""The region to sign for when the endpoint is the operator's own and no region is configured anywhere."""
+
+
+class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc]
+    """The SDK's HTTP session over aiohttp, without aiohttp's habit of following redirects."""
+
+    async def _get_session(self, proxy_url: str | None) -> _NoRedirects:
+        return _NoRedirects(await super()._get_session(proxy_url))
+
+
+class _NoRedirects:
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    async def request(self, method: str, **kwargs: Any) -> Any:
+        return await self._session.request(method, **kwargs, allow_redirects=False)
+
+
+class ForwarderSession(AioSession):  # type: ignore[misc]
+    """A session of ours; the clients that the SDK makes by itself (STS, SSO) get our settings by it too."""
+
+    def create_client(self, service_name: str, *args: Any, **kwargs: Any) -> Any:
+        if not args and "endpoint_url" not in kwargs:
+            variable = f"AWS_ENDPOINT_URL_{service_name.upper().replace('-', '_')}"
+            kwargs["endpoint_url"] = os.environ.get(variable)
+        return super().create_client(service_name, *args, **kwargs)
+
+
+def client_config(options: TargetOptions, connections: int) -> AioConfig:
+    """The configuration of a target's client. What is said here, no environment changes."""
+    own = (
+        options.endpoint_url is not None
+    )  # then the choice of an AWS host is not ours, nor the environment's
+    return AioConfig(
+        http_session_cls=NoRedirectSession,
+        connector_args={"keepalive_timeout": KEEP_ALIVE_SECONDS, "ttl_dns_cache": DNS_SECONDS},
+        max_pool_connections=connections,
+        connect_timeout=float(options.timeouts.connect),
+        read_timeout=float(options.timeouts.read),
+        retries={"mode": "standard", "total_max_attempts": 1},
+        ignore_configured_endpoint_urls=True,
+        # The hosts of RUM and Evidently have a prefix that an endpoint of the operator's own has not.
+        inject_host_prefix=not own,
+        # Checked at ingest; what AWS makes of the rest is AWS's word.
+        parameter_validation=False,
+        use_fips_endpoint=False if own else options.use_fips,
+        use_dualstack_endpoint=False if own else options.use_dualstack,
+        defaults_mode="legacy",
+        disable_request_compression=True,
+        user_agent=f"event-forwarder/{__version__}",
+    )
+
+
+async def open_session(options: TargetOptions, service: str, region: str) -> AioSession:
+    """A session that is ready to make clients without blocking the loop."""
+    session = await asyncio.to_thread(_new_session, options, service)
+    if options.role is not None:
+        provider = AssumedRole(session, options.role, region)
+        session = await asyncio.to_thread(_new_session, options, service)
+        session.register_component("credential_provider", AioCredentialResolver([provider]))
+    return session
+
+
+def configured_region(options: TargetOptions) -> str:
+    """The region of the options, else of the environment or the profile, else ""."""
+    if options.region:
+        return options.region
+    try:
+        found = ForwarderSession(profile=options.profile).get_config_variable("region")
+    except BotoCoreError:
+        found = None  # a profile or a file that cannot be used: the client says so, until it can
+    return str(found or os.environ.get("AWS_REGION") or "")
+
+
+@functools.cache
+def _loader() -> Loader:
+    return Loader([Loader.BUILTIN_DATA_PATH, str(MODELS)], include_default_search_paths=False)
+
+
+def _new_session(options: TargetOptions, service: str) -> AioSession:
+    session = ForwarderSession(profile=options.profile)
+    session.user_agent_extra = ""
+    session.register_component("data_loader", _loader())
+    session.set_default_client_config(
+        AioConfig(
+            http_session_cls=NoRedirectSession,
+            connect_timeout=float(options.timeouts.connect),
+            read_timeout=float(options.timeouts.read),
+            retries={"mode": "standard", "total_max_attempts": 1},
+            ignore_configured_endpoint_urls=True,
+            use_fips_endpoint=options.use_fips,
+            use_dualstack_endpoint=options.use_dualstack,
+        )
+    )
+    _ = session.full_config
+    session.warm_up_loader_caches(service)
+    if options.role is not None:
+        session.warm_up_loader_caches("sts")
+    return session
+
+
+class AssumedRole:
+    """A credential provider: the role, assumed with what the source session's usual chain finds.
+
+    The role is assumed when credentials are first needed, and again before they expire.
+    """
+
+    METHOD = "assume-role"
+    CANONICAL_NAME = "forwarder-role"
+
+    def __init__(self, source: AioSession, role: Role, region: str) -> None:
+        self._source = source
+        self._role = role
+        self._region = region
+
+    async def load(self) -> AioDeferredRefreshableCredentials:
+        source = await self._source.get_credentials()
+        if source is None:
+            raise NoCredentialsError
+        arguments = {"RoleSessionName": self._role.session_name}
+        if self._role.external_id is not None:
+            arguments["ExternalId"] = self._role.external_id
+        fetcher = AioAssumeRoleCredentialFetcher(
+            client_creator=self._client,
+            source_credentials=source,
+            role_arn=self._role.arn,
+            extra_args=arguments,
+        )
+        return AioDeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
+
+    def _client(self, service: str, **keys: str) -> Any:
+        return self._source.create_client(service, region_name=self._region, **keys)

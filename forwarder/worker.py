@@ -1,0 +1,253 @@
+"""The loop that brings one target's batches to AWS, and what becomes of each event (plain, without I/O).
+
+Invariants:
+- Nothing is awaited between the answer of ``send`` and the moment where every event of the batch is settled
+  or on its way to the dead letters; a cancelled worker leaves its events in the queue, where they were.
+- Unknown means retry. Only AWS's word about the event, ``max_age`` or ``max_attempts`` makes a dead letter.
+- A dead letter leaves the queue after it is written, not before; while it cannot be, the target is held.
+- The counters of one batch move in one plain function, after the fact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from forwarder.gate import Gate
+from forwarder.metrics import TargetMetrics
+from forwarder.model import (
+    Batch,
+    CallStatus,
+    Chance,
+    Clock,
+    Dead,
+    Event,
+    Kind,
+    Outcome,
+    Queue,
+    Results,
+    Target,
+    full_jitter,
+)
+from forwarder.storage import StorageError
+
+LETTERS = "dead letters"
+VERIFY = "verify"
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """When a retry is given up, and how long a single event waits. Durations in seconds."""
+
+    max_age: float
+    max_attempts: int | None = None
+    backoff_base: float = 0.2
+    backoff_cap: float = 30.0
+
+
+class Letters(Protocol):
+    """Who keeps dead letters; raises StorageError when they could not be written."""
+
+    async def keep(self, target: str, dead: Sequence[Dead]) -> None: ...
+
+
+class Fate(msgspec.Struct):
+    """What becomes of each event of one batch: every event is in exactly one of these."""
+
+    delivered: list[Event] = []
+    retry: list[Event] = []
+    parts: list[list[Event]] = []
+    dead: list[Dead] = []
+
+
+class Lane(msgspec.Struct):
+    """One target's way out: everything its workers share."""
+
+    name: str
+    target: Target
+    queue: Queue
+    gate: Gate
+    policy: Policy
+    letters: Letters
+    metrics: TargetMetrics
+    clock: Clock
+    chance: Chance = random.random
+
+    @property
+    def done(self) -> bool:
+        """True when draining can do no more for this target."""
+        view = self.queue.view()
+        return view.events == 0 or (self.gate.gave_up and self.gate.view().in_flight == 0)
+
+
+def dispose(
+    batch: Batch, results: Results, now: float, policy: Policy, proven: bool, chance: Chance = random.random
+) -> Fate:
+    """Decide each event's fate from AWS's answer.
+
+    ``proven``: AWS has taken events of this target, so a single event that is refused is itself to blame.
+    Raises ValueError when there is not exactly one outcome per event: a target that miscounts is a bug.
+    """
+    if len(results.outcomes) != len(batch.events):
+        raise ValueError(f"{len(results.outcomes)} outcomes for a batch of {len(batch.events)} events")
+    if results.status is CallStatus.REFUSED:
+        return _refused(batch, results, now, policy, proven, chance)
+    fate = Fate()
+    alone = len(batch.events) == 1
+    for event, outcome in zip(batch.events, results.outcomes, strict=True):
+        if outcome.kind is Kind.DELIVERED:
+            fate.delivered.append(event)
+        elif outcome.kind is Kind.REJECTED:
+            fate.dead.append(Dead(event, "rejected", outcome.code, outcome.message))
+        else:
+            _prepare_retry(event, results.status, alone, now, policy, chance)
+            _retry_or_expire(fate, event, outcome, now, policy)
+    return fate
+
+
+def _refused(
+    batch: Batch, results: Results, now: float, policy: Policy, proven: bool, chance: Chance
+) -> Fate:
+    """Halve a refused batch until the culprit stands alone."""
+    events = batch.events
+    if len(events) > 1:
+        middle = len(events) // 2
+        for event in events:
+            event.not_before = 0.0
+        return Fate(parts=[events[:middle], events[middle:]])
+    if proven:
+        return Fate(dead=[Dead(events[0], "rejected", results.code, results.message)])
+    # Nothing was ever taken, so the envelope may be wrong and the event good: wait for evidence.
+    _wait_alone(events[0], now, policy, chance)
+    fate = Fate()
+    _retry_or_expire(fate, events[0], results.outcomes[0], now, policy)
+    return Fate(parts=[fate.retry]) if fate.retry else fate
+
+
+def _prepare_retry(
+    event: Event, status: CallStatus, alone: bool, now: float, policy: Policy, chance: Chance
+) -> None:
+    """Trouble of one entry delays that entry; trouble of the call is the gate's business.
+
+    After a call of unknown fate the events go to the back (a ``not_before`` of now), so that a batch
+    that always fails cannot stand before all others.
+    """
+    if status is CallStatus.OK:
+        _wait_alone(event, now, policy, chance)
+    elif status is CallStatus.UNAVAILABLE:
+        event.attempts += alone
+        event.not_before = now
+    else:
+        event.not_before = 0.0
+
+
+def _wait_alone(event: Event, now: float, policy: Policy, chance: Chance) -> None:
+    event.attempts += 1
+    event.not_before = now + full_jitter(event.attempts, policy.backoff_base, policy.backoff_cap, chance)
+
+
+def _retry_or_expire(fate: Fate, event: Event, outcome: Outcome, now: float, policy: Policy) -> None:
+    too_often = policy.max_attempts is not None and event.attempts >= policy.max_attempts
+    if too_often or now - event.received_at > policy.max_age:
+        fate.dead.append(Dead(event, "expired", outcome.code, outcome.message))
+    else:
+        fate.retry.append(event)
+
+
+async def work(lane: Lane) -> None:
+    """Send one batch after the other until the queue is closed."""
+    while await lane.queue.ripe():
+        async with lane.gate.call() as call:
+            batch = lane.queue.take()
+            if batch is None:
+                continue  # another worker was first
+            started = lane.clock.monotonic()
+            results = await lane.target.send(batch)
+            # no await from here until every event has its place
+            now = lane.clock.monotonic()
+            proven = call.learn(results)
+            fate = dispose(batch, results, now, lane.policy, proven, lane.chance)
+            lane.queue.settle(fate.delivered, fate.retry, fate.parts)
+            account(lane.metrics, batch, results, fate, started, now)
+        if fate.dead:
+            await bury(lane, fate.dead)
+
+
+async def bury(lane: Lane, dead: Sequence[Dead]) -> None:
+    """Move taken events to the dead letters; while they cannot be written, hold the target and try again."""
+    while not await _keep(lane, dead):
+        await lane.gate.pause()
+
+
+async def _keep(lane: Lane, dead: Sequence[Dead]) -> bool:
+    keeping = asyncio.ensure_future(lane.letters.keep(lane.name, dead))
+    cancelled = False
+    while not keeping.done():
+        try:
+            await asyncio.wait([keeping])
+        except asyncio.CancelledError:
+            cancelled = True  # what is being written will be written: wait for it, then go
+    problem = keeping.exception()
+    if problem is None:
+        lane.queue.settle(gone=[each.event for each in dead])
+        lane.metrics.settled(dead=Counter(each.reason for each in dead))
+        lane.gate.unblock(LETTERS)
+    elif isinstance(problem, StorageError):
+        lane.gate.block(LETTERS, f"dead letters cannot be written: {problem}")
+    else:
+        raise problem
+    if cancelled:
+        raise asyncio.CancelledError
+    return problem is None
+
+
+async def sweep(lane: Lane) -> None:
+    """Give up events older than ``max_age``, also while the gate is closed."""
+    interval = min(60.0, max(0.05, lane.policy.max_age / 10))
+    while True:
+        await asyncio.sleep(interval)
+        expired = lane.queue.take_expired(lane.clock.monotonic() - lane.policy.max_age)
+        if expired:
+            await bury(lane, [Dead(event, "expired", "max_age", "older than max_age") for event in expired])
+
+
+async def verify(lane: Lane, every: float) -> None:
+    """Ask the target whether it may be called; hold it while the answer is a sentence."""
+    while True:
+        sentence = await lane.target.verify()
+        if sentence is None:
+            lane.gate.unblock(VERIFY)
+        else:
+            lane.gate.block(VERIFY, sentence)
+        await asyncio.sleep(every)
+
+
+def account(
+    metrics: TargetMetrics, batch: Batch, results: Results, fate: Fate, started: float, now: float
+) -> None:
+    """Move every counter that one answered batch moves. Dead letters are counted when they are kept."""
+    metrics.call(_outcome_of(results, fate), now - started, len(batch.events), batch.size, batch.reason)
+    retried = len(fate.retry) + sum(map(len, fate.parts))
+    reason = results.status if results.status is not CallStatus.OK else "entry"
+    metrics.settled(delivered=len(fate.delivered), retried={reason: retried} if retried else {})
+    if len(fate.delivered) != len(batch.events):
+        for code, count in Counter(o.code for o in results.outcomes if o.kind is not Kind.DELIVERED).items():
+            metrics.failed(code, count)
+    for attempts, count in Counter(event.attempts + 1 for event in fate.delivered).items():
+        metrics.attempts(attempts, count)
+    for received_at, count in Counter(event.received_at for event in fate.delivered).items():
+        metrics.latency(now - received_at, count)
+
+
+def _outcome_of(results: Results, fate: Fate) -> str:
+    if results.code == "timeout":
+        return "timeout"
+    if results.status is CallStatus.THROTTLED:
+        return "throttled"
+    if results.status is not CallStatus.OK:
+        return "error"
+    return "ok" if not (fate.retry or fate.dead) else "partial"

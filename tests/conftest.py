@@ -1,0 +1,26 @@
+"""What holds for every test: where CI is set, a skip is a failure unless it is listed here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+EXPECTED_SKIPS = frozenset(
+    {
+        # PutRumEvents answers 200 with an empty body, so it has no results to be missing or wrong.
+        "this API answers success with nothing",
+    }
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if reason.removeprefix("Skipped: ") not in EXPECTED_SKIPS:
+            report.outcome = "failed"
+            report.longrepr = f"{reason}\nA skip in CI is a failure: see EXPECTED_SKIPS in tests/conftest.py."
+    return report

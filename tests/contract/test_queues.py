@@ -1,0 +1,493 @@
+"""What every Queue promises, one suite for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forwarder.metrics import TargetMetrics
+from forwarder.model import Batch, Event, Flush, Limits, Queue, QueueFull
+from forwarder.queues.memory import MemoryQueue
+
+_ids = itertools.count()
+
+LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.02)
+
+
+class HandClock:
+    """A clock that moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def wall(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class RealClock:
+    def wall(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+MakeQueue = Callable[..., Queue]
+
+
+def make_memory(
+    limits: Limits = LIMITS, *, max_events: int = 100, max_bytes: int = 10**9, clock: object = None
+) -> Queue:
+    return MemoryQueue(
+        limits,
+        max_events=max_events,
+        max_bytes=max_bytes,
+        clock=clock or RealClock(),  # type: ignore[arg-type]
+        metrics=TargetMetrics("t"),
+    )
+
+
+@pytest.fixture(params=[make_memory], ids=["memory"])
+def make_queue(request: pytest.FixtureRequest) -> Iterator[MakeQueue]:
+    return request.param
+
+
+def event(key: bytes = b"k", size: int = 10, received_at: float = 1000.0) -> Event:
+    return Event(id=f"e{next(_ids)}", body=b"x" * size, size=size, key=key, received_at=received_at)
+
+
+def events(count: int, **fields: object) -> list[Event]:
+    return [event(**fields) for _ in range(count)]  # type: ignore[arg-type]
+
+
+def ids(batch: Batch | None) -> list[str]:
+    return [each.id for each in batch.events] if batch is not None else []
+
+
+async def take_all(queue: Queue) -> AsyncIterator[Batch]:
+    while (batch := queue.take()) is not None:
+        yield batch
+
+
+async def test_a_full_group_is_due_at_once_and_the_rest_waits_for_max_wait(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(clock=clock)
+    put = events(13)
+    await queue.put(put)
+    first = queue.take()
+    assert first is not None
+    assert first.reason is Flush.COUNT
+    assert first.events == put[:10]
+    assert queue.take() is None
+    clock.now += 0.02
+    second = queue.take()
+    assert second is not None
+    assert second.reason is Flush.TIME
+    assert second.events == put[10:]
+
+
+async def test_a_group_never_exceeds_the_bytes_of_a_call(make_queue: MakeQueue) -> None:
+    queue = make_queue(
+        Limits(max_events=10, max_bytes=100, max_event_bytes=100, max_wait=0.0), clock=HandClock()
+    )
+    await queue.put([event(size=60), event(size=40), event(size=1), event(size=100)])
+    sizes = [[e.size for e in b.events] async for b in take_all(queue)]
+    assert sizes == [[60, 40], [1], [100]]
+
+
+async def test_events_of_different_keys_never_share_a_batch(make_queue: MakeQueue) -> None:
+    queue = make_queue(Limits(10, 1000, 1000, 0.0), clock=HandClock())
+    await queue.put([event(key=b"a"), event(key=b"b"), event(key=b"a")])
+    assert [b.key async for b in take_all(queue)] == [b"a", b"b"]
+
+
+async def test_a_full_queue_takes_none_of_the_events(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_events=5)
+    await queue.put(events(3))
+    with pytest.raises(QueueFull) as full:
+        await queue.put(events(3))
+    assert not full.value.never
+    assert queue.view().events == 3
+    await queue.put(events(2))
+    assert queue.view().events == 5
+
+
+async def test_what_could_never_fit_says_never(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_events=5)
+    with pytest.raises(QueueFull) as full:
+        await queue.put(events(6))
+    assert full.value.never
+
+
+async def test_the_bound_in_bytes_holds(make_queue: MakeQueue) -> None:
+    one = event().memory
+    queue = make_queue(max_bytes=3 * one)
+    await queue.put(events(3))
+    assert queue.view().waiting_bytes == 3 * one
+    with pytest.raises(QueueFull):
+        await queue.put(events(1))
+
+
+async def test_a_taken_event_still_counts_against_the_bound(make_queue: MakeQueue) -> None:
+    queue = make_queue(Limits(10, 1000, 1000, 0.0), max_events=5)
+    await queue.put(events(5))
+    batch = queue.take()
+    assert batch is not None
+    view = queue.view()
+    assert (view.waiting_events, view.in_flight_events) == (0, 5)
+    with pytest.raises(QueueFull):
+        await queue.put(events(1))
+    queue.settle(gone=batch.events)
+    assert queue.view().events == 0
+    await queue.put(events(5))
+
+
+async def test_an_event_settled_twice_is_an_error(make_queue: MakeQueue) -> None:
+    queue = make_queue(Limits(10, 1000, 1000, 0.0))
+    await queue.put(events(1))
+    batch = queue.take()
+    assert batch is not None
+    queue.settle(gone=batch.events)
+    with pytest.raises(KeyError):
+        queue.settle(gone=batch.events)
+
+
+async def test_a_retry_without_not_before_goes_to_the_front(make_queue: MakeQueue) -> None:
+    queue = make_queue(clock=HandClock())
+    put = events(20)
+    await queue.put(put)
+    first = queue.take()
+    assert first is not None
+    queue.settle(retry=first.events)
+    again = queue.take()
+    assert again is not None
+    assert again.events == put[:10]
+    assert again.reason is Flush.RETRY
+
+
+async def test_a_retry_with_not_before_lets_its_neighbours_pass(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(clock=clock)
+    put = events(10)
+    await queue.put(put)
+    first = queue.take()
+    assert first is not None
+    put[3].not_before = clock.now + 5
+    queue.settle(gone=[e for e in put if e is not put[3]], retry=[put[3]])
+    fresh = events(10)
+    await queue.put(fresh)
+    passed = queue.take()
+    assert passed is not None
+    assert passed.events == fresh
+    clock.now += 4.99
+    assert queue.take() is None
+    clock.now += 0.05
+    assert ids(queue.take()) == []  # ripe again, it waits max_wait for company
+    clock.now += 0.02
+    assert ids(queue.take()) == [put[3].id]
+
+
+async def test_halves_of_a_refused_batch_leave_by_themselves_and_in_order(make_queue: MakeQueue) -> None:
+    queue = make_queue(clock=HandClock())
+    put = events(10)
+    await queue.put(put)
+    batch = queue.take()
+    assert batch is not None
+    queue.settle(parts=[put[:5], put[5:]])
+    await queue.put(events(10))
+    assert ids(queue.take()) == [e.id for e in put[:5]]
+    assert ids(queue.take()) == [e.id for e in put[5:]]
+
+
+async def test_a_small_returned_batch_is_filled_up_from_what_came_since(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(clock=clock)
+    old = events(3)
+    await queue.put(old)
+    clock.now += 1
+    first = queue.take()
+    assert first is not None
+    queue.settle(retry=first.events)
+    fresh = events(9)
+    await queue.put(fresh)
+    again = queue.take()
+    assert again is not None
+    assert again.events == old + fresh[:7]
+    assert again.size == sum(e.size for e in again.events)
+
+
+async def test_a_batch_that_came_complete_leaves_whole_at_once_and_alone(make_queue: MakeQueue) -> None:
+    queue = make_queue(clock=HandClock())
+    own = events(15, key=b"session")
+    await queue.put(own, complete=True)
+    await queue.put(events(2, key=b"session"))
+    batch = queue.take()
+    assert batch is not None
+    assert batch.events == own
+    assert batch.reason is Flush.KEY
+    assert queue.take() is None
+
+
+async def test_with_whole_a_returned_batch_stays_as_it_was(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(Limits(10, 1000, 1000, 0.02, whole=True), clock=clock)
+    own = events(3)
+    await queue.put(own)
+    clock.now += 1
+    first = queue.take()
+    assert first is not None
+    await queue.put(events(4))
+    for each in own:
+        each.not_before = clock.now + 1
+    queue.settle(retry=own)
+    clock.now += 1.5
+    batches = [ids(b) async for b in take_all(queue)]
+    assert [e.id for e in own] in batches
+
+
+async def test_expired_events_are_taken_wherever_they_wait(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(clock=clock)
+    old = [event(received_at=1.0) for _ in range(12)]
+    await queue.put([*old, event(received_at=900.0)])
+    batch = queue.take()
+    assert batch is not None
+    for each in batch.events:
+        each.not_before = clock.now + 60
+    queue.settle(retry=batch.events)
+    expired = queue.take_expired(2.0)
+    assert {e.id for e in expired} == {e.id for e in old}
+    view = queue.view()
+    assert (view.waiting_events, view.in_flight_events) == (1, 12)
+    queue.settle(gone=expired)
+    assert queue.view().events == 1
+
+
+async def test_the_oldest_age_is_that_of_the_oldest_event_in_any_place(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(clock=clock)
+    assert queue.view().oldest_at is None
+    await queue.put([event(received_at=500.0)])
+    await queue.put([event(received_at=400.0, key=b"other")])
+    assert queue.view().oldest_at == 400.0
+    clock.now += 1
+    batch = queue.take()
+    assert batch is not None
+    assert queue.view().oldest_at == 400.0
+
+
+async def test_drain_makes_everything_due_and_still_takes_events(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(clock=clock)
+    delayed = events(10)
+    await queue.put(delayed)
+    batch = queue.take()
+    assert batch is not None
+    for each in delayed:
+        each.not_before = clock.now + 60
+    queue.settle(retry=delayed)
+    await queue.put(events(2, key=b"b"))
+    queue.drain()
+    await queue.put(events(1, key=b"c"))
+    assert await queue.ripe()
+    assert sorted([len(b.events) async for b in take_all(queue)]) == [1, 2, 10]
+
+
+async def test_close_returns_what_waits_and_what_is_in_flight(make_queue: MakeQueue) -> None:
+    queue = make_queue(Limits(2, 1000, 1000, 0.0))
+    put = events(5)
+    await queue.put(put)
+    queue.take()
+    left = queue.close()
+    assert {e.id for e in left} == {e.id for e in put}
+    assert queue.view().events == 0
+    assert await queue.ripe() is False
+    with pytest.raises(QueueFull):
+        await queue.put(events(1))
+
+
+async def test_ripe_wakes_when_max_wait_has_passed(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    waiting = asyncio.ensure_future(queue.ripe())
+    await asyncio.sleep(0)
+    await queue.put(events(1))
+    async with asyncio.timeout(5):
+        assert await waiting
+    assert queue.take() is not None
+
+
+async def test_close_ends_every_wait(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    waiting = [asyncio.ensure_future(queue.ripe()) for _ in range(3)]
+    await asyncio.sleep(0)
+    queue.close()
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*waiting) == [False] * 3
+
+
+async def test_a_cancelled_waiter_passes_its_wake_up_on(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    first = asyncio.ensure_future(queue.ripe())
+    second = asyncio.ensure_future(queue.ripe())
+    await asyncio.sleep(0)
+    await queue.put(events(10))  # wakes the first
+    first.cancel()
+    async with asyncio.timeout(5):
+        assert await second
+
+
+async def _worker(queue: Queue, seen: Counter[str], sizes: list[int]) -> None:
+    while await queue.ripe():
+        batch = queue.take()
+        if batch is None:
+            continue
+        await asyncio.sleep(0)
+        seen.update(ids(batch))
+        sizes.append(len(batch.events))
+        queue.settle(gone=batch.events)
+
+
+async def test_five_thousand_keys_with_one_event_each_all_leave(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_events=5000)
+    put = [event(key=str(n).encode()) for n in range(5000)]
+    seen: Counter[str] = Counter()
+    sizes: list[int] = []
+    workers = [asyncio.ensure_future(_worker(queue, seen, sizes)) for _ in range(2)]
+    await queue.put(put)
+    async with asyncio.timeout(30):
+        while queue.view().events:
+            await asyncio.sleep(0.01)
+    queue.close()
+    await asyncio.gather(*workers)
+    assert seen == Counter(e.id for e in put)
+
+
+async def _cost_of(queue: Queue, keys: int) -> int:
+    """Steps of the interpreter that one put and take need beside that many open groups."""
+    import sys
+
+    await queue.put([event(key=f"k{n}".encode()) for n in range(keys)])
+    steps = 0
+
+    def count(*_: object) -> object:
+        nonlocal steps
+        steps += 1
+        return count
+
+    sys.settrace(count)  # type: ignore[arg-type]
+    try:
+        await queue.put(events(10, key=b"mine"))
+        queue.take()
+    finally:
+        sys.settrace(None)
+    return steps
+
+
+async def test_put_and_take_do_not_get_dearer_with_the_number_of_keys(make_queue: MakeQueue) -> None:
+    few = await _cost_of(make_queue(clock=HandClock(), max_events=10**5), 10)
+    many = await _cost_of(make_queue(clock=HandClock(), max_events=10**5), 5000)
+    assert many <= few * 1.2
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32), steps=st.integers(5, 120))
+def test_no_event_is_lost_or_doubled_whatever_happens_to_it(seed: int, steps: int) -> None:
+    for make in (make_memory,):
+        asyncio.run(_random_life(make, random.Random(seed), steps))
+
+
+async def _random_life(make: MakeQueue, rng: random.Random, steps: int) -> None:
+    clock = HandClock()
+    queue = make(Limits(4, 100, 100, 0.5, whole=rng.random() < 0.3), max_events=60, clock=clock)
+    inside: set[str] = set()
+    flying: list[list[Event]] = []
+    for _ in range(steps):
+        clock.now += rng.random()
+        act = rng.random()
+        if act < 0.4:
+            await _random_put(queue, rng, inside, clock)
+        elif act < 0.65:
+            batch = queue.take()
+            if batch is not None:
+                assert len({e.key for e in batch.events}) == 1
+                assert batch.size == sum(e.size for e in batch.events)
+                flying.append(batch.events)
+        elif act < 0.7:
+            expired = queue.take_expired(clock.now - 5)
+            queue.settle(gone=expired)
+            inside -= {e.id for e in expired}
+        elif flying:
+            inside -= _random_fate(queue, rng, flying.pop(rng.randrange(len(flying))), clock)
+        view = queue.view()
+        assert view.events == len(inside)
+        assert view.in_flight_events == sum(map(len, flying))
+    assert {e.id for e in queue.close()} == inside
+
+
+async def _random_put(queue: Queue, rng: random.Random, inside: set[str], clock: HandClock) -> None:
+    complete = rng.random() < 0.2
+    key = bytes([rng.randrange(3)])
+    some = [
+        event(
+            key=key if complete else bytes([rng.randrange(3)]),
+            size=rng.randrange(1, 60),
+            received_at=clock.now,
+        )
+        for _ in range(rng.randrange(1, 9))
+    ]
+    try:
+        await queue.put(some, complete=complete)
+    except QueueFull:
+        return
+    inside |= {e.id for e in some}
+
+
+def _random_fate(queue: Queue, rng: random.Random, batch: list[Event], clock: HandClock) -> set[str]:
+    if len(batch) > 1 and rng.random() < 0.2:
+        for each in batch:
+            each.not_before = 0.0
+        middle = len(batch) // 2
+        queue.settle(parts=[batch[:middle], batch[middle:]])
+        return set()
+    gone, retry = [], []
+    for each in batch:
+        if rng.random() < 0.5:
+            gone.append(each)
+        else:
+            each.not_before = rng.choice([0.0, clock.now, clock.now + rng.random() * 3])
+            retry.append(each)
+    queue.settle(gone=gone, retry=retry)
+    return {e.id for e in gone}
+
+
+async def test_cancelled_workers_leave_their_events_in_the_queue(make_queue: MakeQueue) -> None:
+    rng = random.Random(7)
+    queue = make_queue(Limits(10, 1000, 1000, 0.001), max_events=2000)
+    seen: Counter[str] = Counter()
+    workers = [asyncio.ensure_future(_worker(queue, seen, [])) for _ in range(4)]
+    put = events(1000)
+    for start in range(0, 1000, 10):
+        await queue.put(put[start : start + 10])
+        if rng.random() < 0.3:
+            victim = rng.randrange(4)
+            workers[victim].cancel()
+            await asyncio.gather(workers[victim], return_exceptions=True)
+            workers[victim] = asyncio.ensure_future(_worker(queue, seen, []))
+        await asyncio.sleep(0)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    left = {e.id for e in queue.close()}
+    assert left | set(seen) == {e.id for e in put}
+    assert not left & set(seen)
+    assert set(seen.values()) == {1}

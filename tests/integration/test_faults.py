@@ -1,0 +1,180 @@
+"""The fault suite: whatever the network or AWS does, every event arrives, and only what AWS rejects is given up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.integration.events import KINDS, event, events, markers
+from tests.integration.harness import Settings, World, daemon_in, full_ledger
+
+WITH_RESULTS = ("eventbridge", "evidently")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A fault that ends. ``again``: AWS may have taken events without our knowing, so they come twice."""
+
+    name: str
+    fault: Settings
+    kinds: tuple[str, ...] = KINDS
+    again: bool = False
+    seen_as: str = ""
+
+    @property
+    def counted_as(self) -> str:
+        return self.seen_as or self.fault["fault"]
+
+
+def trouble(name: str, fault: str, times: int = 3, **more: Any) -> Trouble:
+    about = {key: more.pop(key) for key in ("kinds", "again", "seen_as") if key in more}
+    return Trouble(name, {"fault": fault, "times": times, **more}, **about)
+
+
+TROUBLES = [
+    trouble("throttle", "throttle"),
+    trouble("throttle with a time to wait", "throttle", retry_after=0.05),
+    trouble("429 of no name", "error", status=429, code="SlowDownPlease"),
+    trouble("500", "error"),
+    trouble("503", "error", status=503),
+    trouble("400 of no known name", "error", status=400, code="SomethingNew"),
+    trouble("slow", "slow", delay=0.1),
+    trouble("too slow", "slow", delay=0.7, times=2, again=True),
+    trouble("hang", "hang", times=2),
+    trouble("reset before", "reset"),
+    trouble("reset after", "reset_after", again=True),
+    trouble("HTML with 200", "wrong_shape"),
+    trouble("a list with 200", "wrong_shape", shape="list"),
+    trouble("nothing with 200", "wrong_shape", shape="empty", kinds=WITH_RESULTS),
+    trouble("an empty object with 200", "wrong_shape", shape="object", kinds=WITH_RESULTS),
+    trouble("null results", "wrong_shape", shape="null", kinds=WITH_RESULTS),
+    trouble("missing results", "missing_results", kinds=WITH_RESULTS),
+    trouble("redirect", "redirect", times=2),
+    trouble("expired credentials", "credentials", times=2),
+    trouble("access denied", "access_denied", times=2),
+    trouble("a missing resource", "not_found", times=2),
+    trouble("entries that fail", "entry", times=12, kinds=WITH_RESULTS),
+    trouble("throttled entries", "entry", times=12, code="ThrottlingException", kinds=WITH_RESULTS),
+    trouble("entries of no known error", "entry", times=12, code="SomethingNew", kinds=WITH_RESULTS),
+]
+CASES = [pytest.param(kind, each, id=f"{kind}-{each.name}") for each in TROUBLES for kind in each.kinds]
+
+
+@pytest.mark.parametrize(("kind", "wrong"), CASES)
+async def test_every_event_arrives_and_none_is_given_up(place: World, kind: str, wrong: Trouble) -> None:
+    async with daemon_in(place):
+        names = markers(60)
+        await place.order({**wrong.fault, "api": kind})
+        await place.send(kind, events(kind, names), size=12)
+        arrived = await place.all_arrive(kind, names)
+        await place.settled(kind)
+        ledger = await place.ledger(kind)
+    assert await place.injected(kind, wrong.counted_as) > 0
+    assert set(arrived) == set(names)
+    if not wrong.again:
+        assert set((await place.arrived(kind)).values()) == {1}
+    assert (ledger["received"], ledger["delivered"]) == (60, 60)
+    assert place.letters() == {}
+    assert (await place.summary(kind))["dropped"] == 0
+
+
+async def test_faults_of_every_kind_at_once_lose_nothing(place: World) -> None:
+    kinds = ("throttle", "error", "reset", "wrong_shape", "credentials", "slow")
+    async with daemon_in(place, hold={"probe": "20ms", "probe_cap": "20ms"}):
+        for kind in kinds:
+            await place.order({"fault": kind, "rate": 0.08, "delay": 0.02})
+        await place.order({"fault": "entry", "rate": 0.05}, {"fault": "missing_results", "rate": 0.03})
+        sent = {kind: markers(300) for kind in KINDS}
+        for kind, names in sent.items():
+            await place.send(kind, events(kind, names), size=25)
+        for kind, names in sent.items():
+            assert set(await place.all_arrive(kind, names)) == set(names)
+        await place.settled(*KINDS)
+        ledgers = await full_ledger(place)
+    assert {kind: ledger["delivered"] for kind, ledger in ledgers.items()} == dict.fromkeys(KINDS, 300)
+    assert place.letters() == {}
+
+
+async def test_redirects_are_not_followed(place: World, kind: str) -> None:
+    async with daemon_in(place):
+        await place.order({"fault": "redirect", "api": kind, "times": 2})
+        names = markers(3)
+        await place.send(kind, events(kind, names))
+        await place.all_arrive(kind, names)
+        async with place.http.get(f"{place.sandbox}/_sandbox/summary") as answer:
+            assert (await answer.json())["redirects_followed"] == 0
+
+
+@pytest.mark.parametrize("fault", ["throttle", "error", "reset", "credentials"])
+async def test_dead_letters_are_exactly_what_aws_rejected(place: World, kind: str, fault: str) -> None:
+    async with daemon_in(place):
+        good, bad = markers(40), markers(4)
+        await place.order({"fault": fault, "api": kind, "times": 2})
+        mixed = events(kind, good)
+        for i, name in enumerate(bad):
+            mixed.insert(i * 9 + i, event(kind, name, "reject"))
+        ids = await place.send(kind, mixed, size=11)
+        rejected = {ids[i * 9 + i]: name for i, name in enumerate(bad)}
+        arrived = await place.all_arrive(kind, good)
+        await place.settled(kind)
+        ledger = await place.ledger(kind)
+    letters = place.letters()
+    assert set(letters) == set(rejected)
+    assert all(name.encode() in letters[id_].body for id_, name in rejected.items())
+    assert {letter.reason for letter in letters.values()} == {"rejected"}
+    assert arrived == dict.fromkeys(good, 1)
+    assert (ledger["delivered"], ledger["dead_lettered"]) == (40, 4)
+
+
+@pytest.mark.parametrize("proven", [False, True], ids=["the first call ever", "after others"])
+@pytest.mark.parametrize("position", [0, 4, 9])
+async def test_one_poison_among_ten_costs_the_others_nothing(
+    place: World, kind: str, position: int, proven: bool
+) -> None:
+    async with daemon_in(place):
+        before = markers(3) if proven else []
+        if before:
+            await place.send(kind, events(kind, before))
+            await place.all_arrive(kind, before)
+        calls_before = (await place.summary(kind))["calls"]
+        good = markers(9)
+        batch = events(kind, good)
+        batch.insert(position, event(kind, "poison", "refuse"))
+        ids = await place.send(kind, batch)
+        await place.settled(kind)
+        arrived = await place.arrived(kind)
+        ledger = await place.ledger(kind)
+        calls = (await place.summary(kind))["calls"] - calls_before
+    assert arrived == dict.fromkeys(before + good, 1), "each once: none again after its 200"
+    assert set(place.letters()) == {ids[position]}
+    assert calls <= 9
+    assert (ledger["delivered"], ledger["dead_lettered"]) == (len(before) + 9, 1)
+
+
+@pytest.mark.parametrize("word", ["fail-once", "fail-twice", "throttle-once"])
+async def test_an_entry_that_failed_comes_back_alone(place: World, word: str) -> None:
+    async with daemon_in(place):
+        good, (late,) = markers(9), markers(1)
+        batch = events("eventbridge", good)
+        batch.insert(3, event("eventbridge", late, word))
+        await place.send("eventbridge", batch)
+        arrived = await place.all_arrive("eventbridge", [*good, late])
+        lines = await place.arrivals("eventbridge")
+        await place.settled("eventbridge")
+    assert arrived == dict.fromkeys([*good, late], 1)
+    calls = [line["call"] for line in lines]
+    assert len(set(calls[:9])) == 1 and calls[9] > calls[0], "nine in the first call, the tenth after it"
+
+
+async def test_an_envelope_that_aws_never_takes_holds_the_target_and_costs_no_event(place: World) -> None:
+    """Every call is refused alike, the first singles too: that is no poison, it is the set-up."""
+    async with daemon_in(place):
+        names = markers(12)
+        await place.order({"fault": "error", "api": "rum", "status": 400, "code": "ValidationException"})
+        await place.send("rum", events("rum", names))
+        assert "ValidationException" in await place.held("rum")
+        assert place.letters() == {}
+        await place.heal()
+        assert await place.all_arrive("rum", names) == dict.fromkeys(names, 1)

@@ -1,0 +1,206 @@
+"""Trouble that lasts: a target is held, the others do not notice, and nothing is lost when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.integration.events import KINDS, event, events, markers
+from tests.integration.harness import World, daemon_in, full_ledger, until
+from tests.integration.processes import Process, daemon_beside
+from tests.unit.targets.fake_aws import forget_credentials, set_credentials
+
+DENIED = {"fault": "access_denied"}
+
+
+async def test_a_target_that_is_held_and_full_costs_the_others_no_refusal(place: World) -> None:
+    small = {"queue_limits": {"max_events": 50}}
+    statuses: dict[str, Counter[int]] = {kind: Counter() for kind in KINDS}
+    taken: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    over = asyncio.Event()
+
+    async def load(kind: str, size: int) -> None:
+        while not over.is_set():
+            names = markers(size)
+            sent = await place.post(kind, events(kind, names))
+            statuses[kind][sent.status] += 1
+            if sent.status == 202:
+                taken[kind] += names
+
+    async with daemon_in(place, orders=small):
+        await place.order({**DENIED, "api": "eventbridge"})
+        await place.send("eventbridge", events("eventbridge", early := markers(50)), size=10)
+        await place.held("eventbridge", "AccessDenied")
+        async with asyncio.TaskGroup() as loads:
+            for kind in KINDS:
+                for _ in range(3):
+                    loads.create_task(load(kind, 10 if kind == "eventbridge" else 100))
+            await until(_many(place, "rum", 3000), "three thousand events for rum")
+            await until(_many(place, "evidently", 3000), "three thousand events for evidently")
+            over.set()
+        assert (await place.status("eventbridge"))["state"] == "held"
+        assert set(statuses["rum"]) == set(statuses["evidently"]) == {202}
+        assert set(statuses["eventbridge"]) == {429}
+        await place.heal()
+        await place.settled(*KINDS)
+        assert await place.all_arrive("eventbridge", early) == dict.fromkeys(early, 1)
+        for kind in ("rum", "evidently"):
+            assert await place.arrived(kind) == dict.fromkeys(taken[kind], 1)
+        ledgers = await full_ledger(place)
+    assert {kind: ledgers[kind]["received"] for kind in ("rum", "evidently")} == {
+        kind: len(taken[kind]) for kind in ("rum", "evidently")
+    }
+
+
+def _many(place: World, kind: str, count: int):  # type: ignore[no-untyped-def]
+    async def arrived() -> bool:
+        return bool((await place.summary(kind))["distinct"] >= count)
+
+    return arrived
+
+
+async def test_a_bus_that_was_deleted_and_made_again_gets_everything(place: World) -> None:
+    options = {"buses": ["shop"], "verify_interval": "50ms"}
+    async with daemon_in(place, orders=options):
+        await place.make_bus("shop")
+        before, gone, after = markers(15), markers(25), markers(15)
+        await place.send("eventbridge", events("eventbridge", before))
+        await place.all_arrive("eventbridge", before)
+        await place.delete_bus("shop")
+        assert "event bus shop does not exist" in await place.held("eventbridge")
+        await place.send("eventbridge", events("eventbridge", gone))
+        assert (await place.ledger("eventbridge"))["in_queue"] == 25
+        await place.make_bus("shop")
+        assert await place.all_arrive("eventbridge", before + gone) == dict.fromkeys(before + gone, 1)
+        await place.send("eventbridge", events("eventbridge", after))
+        await place.all_arrive("eventbridge", after)
+        await place.settled("eventbridge")
+    assert (await place.summary("eventbridge"))["dropped"] == 0
+    assert place.letters() == {}
+
+
+async def test_events_for_a_bus_that_is_made_later_wait_for_it_and_pass_no_others_by(place: World) -> None:
+    """The bus is not configured, so only its own events wait: those for another bus are delivered meanwhile."""
+    async with daemon_in(place, orders={"verify_interval": "50ms"}):
+        early, others = markers(5), markers(30)
+        await place.send("eventbridge", events("eventbridge", early, EventBusName="later"))
+        for i in range(0, 30, 5):
+            await place.send("eventbridge", events("eventbridge", others[i : i + 5]))
+        assert await place.all_arrive("eventbridge", others) == dict.fromkeys(others, 1)
+        await place.make_bus("later")
+        assert await place.all_arrive("eventbridge", early) == dict.fromkeys(early + others, 1)
+        await place.settled("eventbridge")
+    assert (await place.summary("eventbridge"))["dropped"] == 0
+    assert place.letters() == {}
+
+
+async def test_credentials_that_appear_late_find_everything_waiting(
+    place: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_credentials(monkeypatch)
+    async with daemon_in(place):
+        assert await place.ready()
+        sent = {kind: markers(30) for kind in KINDS}
+        for kind, names in sent.items():
+            await place.send(kind, events(kind, names), size=7)
+        for kind in KINDS:
+            assert "redentials" in await place.held(kind)
+            assert (await place.status(kind))["next_probe_seconds"] is not None
+            assert (await place.ledger(kind))["in_queue"] == 30
+        assert await place.ready(), "no trouble at AWS makes the daemon unready"
+        keys = "[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n"
+        Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]).write_text(keys)
+        for kind, names in sent.items():
+            assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
+        await place.settled(*KINDS)
+        assert {(await place.status(kind))["state"] for kind in KINDS} == {"open"}
+    assert place.letters() == {}
+
+
+async def test_credentials_that_change_while_held_are_found(
+    place: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    async with daemon_in(place):
+        names = markers(10)
+        await place.order({"fault": "credentials", "api": kind})
+        await place.send(kind, events(kind, names))
+        assert "expired" in await place.held(kind)
+        set_credentials(monkeypatch, "AKIDOTHER")
+        await place.heal()
+        assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
+
+
+async def test_events_that_grow_too_old_while_the_gate_is_closed_become_dead_letters(
+    place: World, kind: str
+) -> None:
+    async with daemon_in(place, retry={"max_age": "300ms"}):
+        names = markers(25)
+        await place.order({**DENIED, "api": kind})
+        ids = await place.send(kind, events(kind, names), size=10)
+        await place.held(kind, "AccessDenied")
+        await place.settled(kind)
+        ledger = await place.ledger(kind)
+        assert (await place.status(kind))["state"] == "held"
+    letters = place.letters()
+    assert set(letters) == set(ids)
+    assert {letter.reason for letter in letters.values()} == {"expired"}
+    assert (ledger["received"], ledger["dead_lettered"]) == (25, 25)
+    assert await place.arrived(kind) == {}
+
+
+class Disk:
+    """The limit on the size of the files a process writes: at 0 no write to its disk succeeds, as if full."""
+
+    def __init__(self, daemon: Process) -> None:
+        self._pid = daemon.process.pid
+
+    def fill(self) -> None:
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+    def empty(self) -> None:
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+async def test_a_dead_letter_that_cannot_be_written_stays_in_the_queue_until_it_can(
+    place: World, kind: str
+) -> None:
+    other = KINDS[KINDS.index(kind) - 1]
+    async with daemon_beside(place) as daemon:
+        disk = Disk(daemon)
+        first, good, more, elsewhere = markers(5), markers(9), markers(9), markers(20)
+        await place.send(kind, events(kind, first))
+        await place.all_arrive(kind, first)  # so that a refusal is the event's own
+        disk.fill()
+        ids = await place.send(kind, [*events(kind, good), event(kind, "bad", "reject")])
+        assert "dead letters cannot be written" in await place.held(kind)
+        assert await place.all_arrive(kind, good) == dict.fromkeys(first + good, 1)
+        await place.send(kind, events(kind, more))  # taken, and waiting behind the hold
+        assert (await place.ledger(kind))["in_queue"] == 10
+        await place.send(other, events(other, elsewhere))
+        assert await place.all_arrive(other, elsewhere) == dict.fromkeys(elsewhere, 1)
+        assert place.letters() == {} and (await place.ledger(kind))["dead_lettered"] == 0
+        disk.empty()
+        await place.settled(kind)
+        assert set(place.letters()) == {ids[9]}
+        assert await place.arrived(kind) == dict.fromkeys(first + good + more, 1)
+        daemon.ask(signal.SIGTERM)
+        assert await daemon.ended() == 0
+    assert not daemon.said("a task ended unexpectedly")
+    assert daemon.ledger(daemon.said("ledger")[KINDS.index(kind)]["target"])["dead_lettered"] == 1
+
+
+async def test_a_dead_letter_that_can_never_be_written_is_counted_as_lost_at_the_stop(place: World) -> None:
+    async with daemon_beside(place, shutdown={"drain_timeout": "3s"}) as daemon:
+        Disk(daemon).fill()
+        await place.send("eventbridge", [event("eventbridge", "bad", "reject")])
+        await place.held("eventbridge", "dead letters cannot be written")
+        daemon.ask(signal.SIGTERM)
+        assert await daemon.ended() == 3
+    assert daemon.ledger("orders")["dropped"] == 1
+    assert daemon.said("stopped with losses", lost=1)

@@ -1,0 +1,136 @@
+"""The admin listener, asked over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from forwarder.admin.server import AdminServer
+from forwarder.config import Listen
+from forwarder.metrics import Metrics
+
+
+class Daemon:
+    """What the listener asks of a daemon."""
+
+    def __init__(self) -> None:
+        self.is_ready = True
+        self.broken = False
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def status(self) -> dict[str, Any]:
+        if self.broken:
+            raise RuntimeError("a bug")
+        return {"only_in_memory": 3, "targets": {}}
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    return Daemon()
+
+
+@pytest.fixture
+async def base(daemon: Daemon) -> AsyncIterator[str]:
+    metrics = Metrics()
+    metrics.for_target("orders").took(2, 600)
+    server = AdminServer(metrics, daemon.status, daemon.ready)
+    await server.start(Listen.parse("127.0.0.1:0"))
+    yield f"http://{server.address}"
+    await server.close()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def test_metrics_are_a_prometheus_text(base: str, session: aiohttp.ClientSession) -> None:
+    async with session.get(f"{base}/metrics") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("text/plain; version=")
+        text = await response.text()
+    samples = {
+        (sample.name, sample.labels.get("target")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["forwarder_events_received_total", "orders"] == 2
+
+
+async def test_readiness_is_red_while_the_daemon_stops_and_liveness_is_not(
+    base: str, session: aiohttp.ClientSession, daemon: Daemon
+) -> None:
+    async with session.get(f"{base}/health/ready") as response:
+        assert (response.status, await response.json()) == (200, {"ready": True})
+    daemon.is_ready = False
+    async with session.get(f"{base}/health/ready") as response:
+        assert (response.status, await response.json()) == (503, {"ready": False})
+    async with session.get(f"{base}/health/live") as response:
+        assert (response.status, await response.json()) == (200, {"live": True})
+
+
+async def test_the_status_begins_with_what_a_kill_would_lose(
+    base: str, session: aiohttp.ClientSession
+) -> None:
+    async with session.get(f"{base}/status") as response:
+        assert response.headers["Cache-Control"] == "no-store"
+        assert (await response.text()).startswith('{"only_in_memory":3')
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, "NotFound"),
+        ("GET", "/metrics/x", 404, "NotFound"),
+        ("POST", "/metrics", 405, "MethodNotAllowed"),
+        ("DELETE", "/status", 405, "MethodNotAllowed"),
+    ],
+)
+async def test_errors_are_json(
+    base: str, session: aiohttp.ClientSession, method: str, path: str, status: int, code: str
+) -> None:
+    async with session.request(method, base + path) as response:
+        body = await response.json()
+        assert response.status == status
+        assert body["error"]["code"] == code
+        assert body["error"]["message"]
+        assert ("Allow" in response.headers) == (status == 405)
+
+
+async def test_a_bug_in_the_status_is_a_json_500_that_tells_nothing(
+    base: str, session: aiohttp.ClientSession, daemon: Daemon
+) -> None:
+    daemon.broken = True
+    async with session.get(f"{base}/status") as response:
+        assert response.status == 500
+        assert "a bug" not in await response.text()
+
+
+async def test_a_unix_socket_will_do_too(tmp_path: Path, daemon: Daemon) -> None:
+    server = AdminServer(Metrics(), daemon.status, daemon.ready)
+    await server.start(Listen.parse(f"unix:{tmp_path}/admin.sock"))
+    connector = aiohttp.UnixConnector(path=f"{tmp_path}/admin.sock")
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.get("http://localhost/health/live") as response,
+    ):
+        assert response.status == 200
+    assert server.address == f"unix:{tmp_path}/admin.sock"
+    await server.close()
+
+
+async def test_an_address_in_use_is_an_oserror(daemon: Daemon) -> None:
+    first, second = (AdminServer(Metrics(), daemon.status, daemon.ready) for _ in range(2))
+    await first.start(Listen.parse("127.0.0.1:0"))
+    with pytest.raises(OSError, match="in use"):
+        await second.start(Listen.parse(first.address))
+    await second.close()
+    await first.close()

@@ -1,0 +1,83 @@
+"""What must hold between settings."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from forwarder.config import Bytes, ConfigError, cross_check, parse
+
+
+class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
+    max_bytes: Bytes = Bytes(64 << 20)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    region: str | None = None
+    default: bool | None = None
+    buses: list[str] = []
+    queue: str = "memory"
+    queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
+
+
+class Other(Options, frozen=True, kw_only=True):
+    projects: list[str] = []
+
+
+def problems(text: str) -> list[str]:
+    config = parse(text, {"bus": Options, "project": Other}, {})
+    try:
+        cross_check(config)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def test_targets_that_do_not_meet_are_no_problem() -> None:
+    text = """
+    targets:
+      a: {kind: bus, region: eu-west-1, default: true, buses: [orders]}
+      b: {kind: bus, region: us-east-1, default: true, buses: [orders]}
+      c: {kind: project, region: eu-west-1, default: true, projects: [orders]}
+    """
+    assert problems(text) == []
+
+
+def test_two_defaults_of_one_kind_in_one_region_are_refused() -> None:
+    text = """
+    targets:
+      a: {kind: bus, region: eu-west-1, default: true}
+      b: {kind: bus, region: eu-west-1, default: true}
+    """
+    assert problems(text) == ["targets.b.default: a is already the default of this kind in eu-west-1"]
+
+
+@pytest.mark.parametrize("again", ["orders", "arn:aws:events:eu-west-1:000000000000:event-bus/orders"])
+def test_a_bus_bound_twice_in_one_region_is_refused_by_name_or_arn(again: str) -> None:
+    text = f"""
+    targets:
+      a: {{kind: bus, region: eu-west-1, buses: [orders, web]}}
+      b: {{kind: bus, region: eu-west-1, buses: ['{again}']}}
+    """
+    assert problems(text) == [f"targets.b.buses: {again} is already bound to a in eu-west-1"]
+
+
+@pytest.mark.parametrize(("budget", "good"), [("96MiB", True), (100_663_295, False)])
+def test_full_queues_and_four_bodies_fit_into_the_memory_budget(budget: str, good: bool) -> None:
+    text = f"targets: {{a: {{kind: bus}}}}\ningest: {{max_body: 8MiB, memory_budget: {budget}}}"
+    assert (problems(text) == []) == good
+
+
+def test_a_budget_that_is_too_small_is_told_with_its_sum() -> None:
+    text = "targets: {a: {kind: bus}, b: {kind: bus}, c: {kind: bus}, d: {kind: bus}}"
+    (problem,) = problems(text)
+    assert problem.startswith("ingest.memory_budget: 256MiB is less than the queues' 256MiB")
+    assert problem.endswith("288MiB together")
+
+
+def test_both_listeners_on_one_address_are_refused() -> None:
+    same = "targets: {a: {kind: bus}}\ningest: {listen: LISTEN}\nadmin: {listen: LISTEN}"
+    assert problems(same.replace("LISTEN", "127.0.0.1:99")) == [
+        "admin.listen: 127.0.0.1:99 is already ingest.listen"
+    ]
+    assert problems(same.replace("LISTEN", "127.0.0.1:0")) == []

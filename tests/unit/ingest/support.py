@@ -1,0 +1,210 @@
+"""An ingest server on a real socket, and a client that says exactly the bytes it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from forwarder.apis.put_events import PutEvents
+from forwarder.apis.put_project_events import PutProjectEvents
+from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.config import Bytes, Duration, IngestConfig, Listen
+from forwarder.ingest.bindings import Bindings, Route
+from forwarder.ingest.budget import Budget
+from forwarder.ingest.server import IngestServer
+from forwarder.metrics import Metrics
+from forwarder.model import Batch, Limits, SystemClock
+from forwarder.queues.memory import MemoryQueue
+
+MONITOR = "00000000-0000-4000-8000-0000000000aa"
+MIB = 1 << 20
+EVENT = {"Source": "shop", "DetailType": "order", "Detail": {"n": 1}}
+ENTRY = {"Source": "shop", "DetailType": "order", "Detail": '{"n":1}'}
+NATIVE = "/v1/targets/orders/events"
+PUT_EVENTS = {"X-Amz-Target": "AWSEvents.PutEvents", "Content-Type": "application/x-amz-json-1.1"}
+LIMITS = Limits(max_events=10, max_bytes=1_048_575, max_event_bytes=1_048_575, max_wait=0.1)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Peer:
+    """One connection to the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, address: str) -> Peer:
+        if address.startswith("unix:"):
+            return cls(*await asyncio.open_unix_connection(address.removeprefix("unix:")))
+        host, _, port = address.rpartition(":")
+        return cls(*await asyncio.open_connection(host, int(port)))
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self, *, to: str = "POST") -> Answer:
+        """The next answer; its body by Content-Length."""
+        async with asyncio.timeout(10):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            first, *lines = head.decode().split("\r\n")[:-2]
+            headers = {}
+            for line in lines:
+                name, _, value = line.partition(": ")
+                headers[name.lower()] = value
+            length = 0 if to == "HEAD" else int(headers.get("content-length", 0))
+            body = await self.reader.readexactly(length)
+        return Answer(int(first.split()[1]), headers, body)
+
+    async def is_closed(self) -> bool:
+        """Wait until the server closes; anything it still says is an error."""
+        async with asyncio.timeout(10):
+            try:
+                return await self.reader.read() == b""
+            except ConnectionResetError:
+                return True
+
+    async def close(self) -> None:
+        self.writer.close()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+
+
+def request(
+    path: str, body: bytes | Any = b"", headers: Mapping[str, str] | None = None, method: str = "POST"
+) -> bytes:
+    """The bytes of a request; what is not bytes is sent as JSON."""
+    if not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    given = {"Host": "here", **(headers or {})}
+    if "Transfer-Encoding" not in given:
+        given.setdefault("Content-Length", str(len(body)))
+    head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+class Ingest:
+    """A running server with one target of each API, and what its queues hold."""
+
+    def __init__(self, server: IngestServer, bindings: Bindings, budget: Budget, metrics: Metrics) -> None:
+        self.server = server
+        self.budget = budget
+        self.metrics = metrics
+        self.queues = {route.name: route.queue for route in bindings.routes}
+
+    async def peer(self) -> Peer:
+        return await Peer.connect(self.server.address)
+
+    async def post(
+        self,
+        path: str,
+        body: bytes | Any = b"",
+        headers: Mapping[str, str] | None = None,
+        method: str = "POST",
+    ) -> Answer:
+        peer = await self.peer()
+        try:
+            await peer.send(request(path, body, headers, method))
+            return await peer.answer(to=method)
+        finally:
+            await peer.close()
+
+    async def put_events(self, *entries: Any, headers: Mapping[str, str] | None = None) -> Answer:
+        return await self.post("/", {"Entries": list(entries)}, {**PUT_EVENTS, **(headers or {})})
+
+    def count(self, target: str = "orders") -> int:
+        return self.queues[target].view().waiting_events
+
+    def batches(self, target: str = "orders") -> list[Batch]:
+        """Everything the queue holds, as the batches it would leave in."""
+        queue = self.queues[target]
+        queue.drain()
+        batches = []
+        while (batch := queue.take()) is not None:
+            batches.append(batch)
+        return batches
+
+    def bodies(self, target: str = "orders") -> list[Any]:
+        return [json.loads(event.body) for batch in self.batches(target) for event in batch.events]
+
+    def rejected(self, target: str = "orders") -> dict[str, int]:
+        return {reason: n for reason, n in self.metrics.for_target(target).rejected.items() if n}
+
+
+class Routes:
+    """Routes as the daemon builds them."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics(SystemClock())
+        self.routes: list[Route[Any]] = []
+
+    def add(
+        self,
+        name: str,
+        api: PutEvents | PutRumEvents | PutProjectEvents,
+        *,
+        region: str = "eu-west-1",
+        names: tuple[str, ...] = (),
+        default: bool = False,
+        max_events: int = 100_000,
+        max_event_bytes: int = 1_048_575,
+        limits: Limits = LIMITS,
+    ) -> Routes:
+        metrics = self.metrics.for_target(name)
+        queue = MemoryQueue(
+            limits, max_events=max_events, max_bytes=64 * MIB, clock=SystemClock(), metrics=metrics
+        )
+        self.routes.append(Route(name, api, region, queue, metrics, max_event_bytes, names, default))
+        return self
+
+
+def one_of_each() -> Routes:
+    routes = Routes().add("orders", PutEvents(), default=True)
+    routes.add("web", PutRumEvents(app_monitors=(MONITOR,)), names=(MONITOR,), default=False)
+    return routes.add("lab", PutProjectEvents(projects=("shop",)), names=("shop",), default=False)
+
+
+@asynccontextmanager
+async def serving(
+    routes: Routes | None = None,
+    *,
+    budget: int = 64 * MIB,
+    listen: str = "127.0.0.1:0",
+    max_body: int = 8 * MIB,
+    max_header_bytes: int = 16 * 1024,
+    read_timeout: float = 30.0,
+    keep_alive: float = 75.0,
+    max_connections: int = 1024,
+) -> AsyncIterator[Ingest]:
+    routes = routes or one_of_each()
+    settings = IngestConfig(
+        listen=Listen(listen),
+        max_body=Bytes(max_body),
+        max_header_bytes=Bytes(max_header_bytes),
+        read_timeout=Duration(read_timeout),
+        keep_alive=Duration(keep_alive),
+        max_connections=max_connections,
+    )
+    bindings, lent = Bindings(routes.routes), Budget(budget)
+    server = IngestServer(settings, bindings, lent, routes.metrics, SystemClock(), chance=lambda: 0.5)
+    await server.start()
+    try:
+        yield Ingest(server, bindings, lent, routes.metrics)
+    finally:
+        await server.close()
+        assert lent.used == 0, "every byte of the budget comes back"

@@ -1,0 +1,78 @@
+"""Which target takes which name, in which region."""
+
+from __future__ import annotations
+
+from forwarder.apis.put_events import PutEvents
+from forwarder.apis.put_project_events import PutProjectEvents
+from forwarder.ingest.bindings import Bindings, Route
+from forwarder.model import Refusal
+from tests.unit.ingest.support import Routes
+
+HERE, THERE = "eu-west-1", "us-east-1"
+
+
+def arn(bus: str, region: str) -> str:
+    return f"arn:aws:events:{region}:123456789012:event-bus/{bus}"
+
+
+def found(routes: Routes, name: str, region: str | None = None) -> str:
+    """The target's name, or the refusal's code."""
+    place = Bindings(routes.routes).buses.find(name, region)
+    return place.name if isinstance(place, Route) else place.code
+
+
+def test_a_bound_name_goes_to_its_target_and_every_other_to_the_default() -> None:
+    routes = Routes().add("some", PutEvents(), names=("orders",)).add("rest", PutEvents(), default=True)
+    assert found(routes, "orders") == "some"
+    assert found(routes, "other") == "rest"
+
+
+def test_without_a_default_an_unbound_name_is_nobodys() -> None:
+    routes = Routes().add("some", PutEvents(), names=("orders",))
+    assert found(routes, "other") == "ResourceNotFoundException"
+
+
+def test_the_default_of_one_api_is_no_default_of_another() -> None:
+    routes = Routes().add("lab", PutProjectEvents(), default=True)
+    assert found(routes, "orders") == "ResourceNotFoundException"
+
+
+def test_a_name_bound_in_two_regions_goes_where_the_request_says() -> None:
+    routes = Routes().add("a", PutEvents(), names=("orders",), region=HERE)
+    routes.add("b", PutEvents(), names=("orders",), region=THERE)
+    assert (found(routes, "orders", HERE), found(routes, "orders", THERE)) == ("a", "b")
+    assert found(routes, "orders") == "a"
+
+
+def test_a_name_bound_elsewhere_falls_to_the_default_of_the_asked_region() -> None:
+    routes = Routes().add("a", PutEvents(), names=("orders",), region=HERE)
+    routes.add("b", PutEvents(), default=True, region=THERE)
+    assert found(routes, "orders", THERE) == "b"
+
+
+def test_a_region_that_no_target_has_is_refused_naming_both() -> None:
+    routes = Routes().add("a", PutEvents(), default=True, region=HERE)
+    place = Bindings(routes.routes).buses.find("orders", THERE)
+    assert isinstance(place, Refusal)
+    assert place.code == "ValidationException"
+    assert THERE in place.message
+    assert HERE in place.message
+
+
+def test_the_region_of_an_arn_goes_before_the_region_of_the_request() -> None:
+    routes = Routes().add("a", PutEvents(), default=True, region=HERE)
+    routes.add("b", PutEvents(), default=True, region=THERE)
+    assert found(routes, arn("orders", THERE), HERE) == "b"
+
+
+def test_a_name_is_the_same_bus_as_its_arn_on_either_side() -> None:
+    routes = Routes().add("a", PutEvents(), names=("orders",), region=HERE)
+    routes.add("b", PutEvents(), names=(arn("bills", HERE),), region=HERE)
+    assert found(routes, arn("orders", HERE)) == "a"
+    assert found(routes, "bills") == "b"
+
+
+def test_a_target_without_a_region_takes_any() -> None:
+    routes = Routes().add("a", PutEvents(), default=True, region="")
+    assert found(routes, "orders", THERE) == "a"
+    assert found(routes, arn("orders", HERE)) == "a"

@@ -1,0 +1,61 @@
+"""The memory lent to request bodies."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.ingest.budget import Budget, Lease
+from forwarder.ingest.dialects.errors import BadRequest
+
+
+def test_the_last_byte_can_be_had_and_no_more() -> None:
+    budget = Budget(10)
+    assert budget.reserve(10)
+    assert not budget.reserve(1)
+    assert budget.used == 10
+
+
+def test_a_lease_gives_everything_back_also_after_an_error() -> None:
+    budget = Budget(10)
+
+    def fail() -> None:
+        with Lease(budget) as lease:
+            lease.take(4)
+            lease.take(5)
+            assert budget.used == 9
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert budget.used == 0
+
+
+def test_what_does_not_fit_now_is_429_and_what_never_fits_is_413() -> None:
+    budget = Budget(10)
+    with Lease(budget) as one, Lease(budget) as other:
+        one.take(6)
+        with pytest.raises(BadRequest) as now:
+            other.take(5)
+        with pytest.raises(BadRequest) as never:
+            one.take(5)
+        assert (now.value.status, never.value.status) == (429, 413)
+        assert budget.used == 6
+
+
+@given(st.lists(st.lists(st.integers(0, 40), max_size=5), max_size=8))
+def test_no_more_than_the_limit_is_ever_out_and_all_of_it_returns(wishes: list[list[int]]) -> None:
+    budget = Budget(100)
+    leases = [Lease(budget) for _ in wishes]
+    for lease, sizes in zip(leases, wishes, strict=True):
+        for size in sizes:
+            with suppress(BadRequest):
+                lease.take(size)
+            assert budget.used == sum(lease.held for lease in leases) <= 100
+    for lease in leases:
+        with lease:
+            pass
+    assert budget.used == 0

@@ -1,0 +1,192 @@
+"""The exposition as a scraper sees it: read back with prometheus_client's own parser."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from forwarder.metrics import FAMILIES, GateView, Metrics
+from forwarder.model import QueueView
+
+
+class TurnedClock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def queue_view(waiting: int = 0, in_flight: int = 0, oldest_at: float | None = None) -> QueueView:
+    return QueueView(waiting, waiting * 10, in_flight, in_flight * 10, 100_000, 1 << 26, oldest_at)
+
+
+def gate_view(state: str = "open") -> GateView:
+    return GateView(state, 0.0, "", None, 2, 8, 1.5)
+
+
+def scrape(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample by its name and labels; refuses a sample that comes twice."""
+    samples: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for family in text_string_to_metric_families(metrics.expose().decode()):
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in samples, key
+            samples[key] = sample.value
+    return samples
+
+
+def of(metrics: Metrics, name: str, **labels: str) -> float:
+    return scrape(metrics)["forwarder_" + name, tuple(sorted(labels.items()))]
+
+
+def make_busy() -> tuple[Metrics, TurnedClock]:
+    clock = TurnedClock()
+    metrics = Metrics(clock)
+    target = metrics.for_target("orders")
+    target.took(20, 6_000)
+    target.refused("queue_full", 5)
+    target.call("partial", 0.2, 10, 3_000, "count")
+    target.settled(delivered=8, retried={"entry": 1}, dead={"rejected": 1})
+    target.failed("InternalFailure", 1)
+    target.attempts(1, 8)
+    target.latency(0.3, 8)
+    metrics.watch("orders", lambda: queue_view(6, 5, clock.now - 2.5), lambda: gate_view("throttled"))
+    metrics.watch_dead_letters(lambda: {"orders": (1, 300)})
+    metrics.http.request("native", 202, 0.002)
+    metrics.process.budget = lambda: (10, 100)
+    return metrics, clock
+
+
+def test_every_family_of_the_table_is_exposed_with_its_type_labels_and_sentence() -> None:
+    metrics, _ = make_busy()
+    families = {f.name: f for f in text_string_to_metric_families(metrics.expose().decode())}
+    for family in FAMILIES:
+        exposed = families["forwarder_" + family.name.removesuffix("_total")]
+        assert exposed.type == family.type
+        assert exposed.documentation == family.help
+        for sample in exposed.samples:
+            assert set(sample.labels) - {"le"} == set(family.labels), sample
+
+
+def test_the_table_keeps_to_the_naming_rules() -> None:
+    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+    for family in FAMILIES:
+        assert re.fullmatch(r"[a-z_]+", family.name)
+        assert family.name.endswith("_total") == (family.type == "counter"), family.name
+        assert family.help.endswith("."), family.name
+        assert "id" not in family.labels
+
+
+def test_a_fresh_daemon_exposes_a_valid_text() -> None:
+    metrics = Metrics(TurnedClock())
+    assert scrape(metrics)["forwarder_draining", ()] == 0
+
+
+def test_what_the_calls_counted_is_what_the_scraper_reads() -> None:
+    metrics, _ = make_busy()
+    assert of(metrics, "events_received_total", target="orders") == 20
+    assert of(metrics, "events_rejected_total", target="orders", reason="queue_full") == 5
+    assert of(metrics, "events_retried_total", target="orders", reason="entry") == 1
+    assert of(metrics, "event_failures_total", target="orders", code="InternalFailure") == 1
+    assert of(metrics, "delivery_latency_seconds_count", target="orders") == 8
+    assert of(metrics, "send_duration_seconds_count", target="orders", outcome="partial") == 1
+    assert of(metrics, "batch_flushes_total", target="orders", reason="count") == 1
+    assert of(metrics, "dead_letters_bytes", target="orders") == 300
+    assert of(metrics, "http_requests_total", route="native", code="202") == 1
+    assert of(metrics, "memory_budget_bytes", kind="used") == 10
+
+
+def test_depth_and_state_are_asked_at_the_scrape() -> None:
+    metrics, clock = make_busy()
+    assert of(metrics, "queue_events", target="orders", state="waiting") == 6
+    assert of(metrics, "queue_bytes", target="orders", state="in_flight") == 50
+    assert of(metrics, "queue_oldest_event_age_seconds", target="orders") == 2.5
+    clock.now += 10
+    metrics.watch("orders", queue_view, gate_view)
+    assert of(metrics, "queue_events", target="orders", state="waiting") == 0
+    assert of(metrics, "queue_oldest_event_age_seconds", target="orders") == 0
+
+
+@pytest.mark.parametrize("state", ["open", "throttled", "held"])
+def test_exactly_one_state_of_a_target_is_one(state: str) -> None:
+    metrics = Metrics(TurnedClock())
+    metrics.watch("web", queue_view, lambda: gate_view(state))
+    values = {s: of(metrics, "target_state", target="web", state=s) for s in ("open", "throttled", "held")}
+    assert values == {"open": 0, "throttled": 0, "held": 0} | {state: 1}
+
+
+def test_buckets_are_cumulative_and_end_in_the_count() -> None:
+    metrics, _ = make_busy()
+    buckets = [
+        (float(dict(labels)["le"]), value)
+        for (name, labels), value in scrape(metrics).items()
+        if name == "forwarder_delivery_latency_seconds_bucket"
+    ]
+    values = [value for _, value in sorted(buckets)]
+    assert values == sorted(values)
+    assert sorted(buckets)[-1] == (math.inf, 8)
+
+
+def test_events_refused_before_a_target_was_found_have_an_empty_target() -> None:
+    metrics = Metrics(TurnedClock())
+    metrics.unbound.refused("unknown_target", 4)
+    samples = scrape(metrics)
+    assert of(metrics, "events_rejected_total", target="", reason="unknown_target") == 4
+    assert ("forwarder_events_received_total", (("target", ""),)) not in samples
+
+
+def test_the_ledger_balances_when_every_event_has_its_place() -> None:
+    metrics = Metrics(TurnedClock())
+    target = metrics.for_target("orders")
+    target.took(10, 1_000)
+    target.recovered, target.replayed = 2, 1
+    target.settled(delivered=5, dead={"expired": 1, "rejected": 1}, dropped={"shutdown": 2})
+    metrics.watch("orders", lambda: queue_view(3, 1), gate_view)
+    assert metrics.ledger("orders") == {
+        "received": 10,
+        "recovered": 2,
+        "replayed": 1,
+        "delivered": 5,
+        "dead_lettered": 2,
+        "dropped": 2,
+        "in_queue": 4,
+        "balanced": True,
+    }
+
+
+def test_the_ledger_says_when_an_event_has_no_place() -> None:
+    metrics = Metrics(TurnedClock())
+    metrics.for_target("orders").took(1, 1)
+    assert metrics.ledger("orders")["balanced"] is False
+
+
+def test_rates_are_over_the_last_ticks() -> None:
+    clock = TurnedClock()
+    metrics = Metrics(clock)
+    target = metrics.for_target("orders")
+    assert metrics.rates("orders").received_per_second == 0
+    for _ in range(100):
+        metrics.tick()
+        clock.now += 0.5
+        target.took(50, 1)
+        target.settled(delivered=25)
+    metrics.tick()
+    rates = metrics.rates("orders")
+    assert (rates.received_per_second, rates.delivered_per_second) == (100.0, 50.0)
+
+
+async def test_the_loop_is_measured_until_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forwarder.metrics.TICK_SECONDS", 0.001)
+    metrics = Metrics()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await metrics.run()
+    assert sum(metrics.process.loop_lag.counts) > 0

@@ -1,0 +1,88 @@
+"""What targets can be told, read from a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from forwarder.config import ConfigError, parse
+from forwarder.targets import option_types
+from forwarder.targets.options import TargetOptions
+
+URL = "http://127.0.0.1:2790"
+
+
+def read(options: str) -> TargetOptions:
+    target = parse(f"targets:\n  t: {{{options}}}\n", option_types()).targets["t"]
+    assert isinstance(target, TargetOptions)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers", "max_wait", "max_age", "pace", "max_events"),
+    [
+        ("eventbridge", 8, 0.1, 86400, None, 10),
+        ("rum", 4, 1.0, 6 * 3600, 50, 100),
+        ("evidently", 4, 0.1, 3600, None, 50),
+    ],
+)
+def test_defaults(
+    kind: str, workers: int, max_wait: float, max_age: float, pace: float | None, max_events: int
+) -> None:
+    options: Any = read(f"kind: {kind}, endpoint_url: {URL}")
+    assert options.kind == kind
+    assert (options.workers, options.max_calls_per_second) == (workers, pace)
+    assert (options.batch.max_wait, options.batch.max_events) == (max_wait, max_events)
+    assert (options.retry.base, options.retry.cap, options.retry.max_age) == (0.2, 30, max_age)
+    assert options.retry.max_attempts is None
+    assert (options.hold.probe, options.hold.probe_cap) == (30, 300)
+    assert (options.timeouts.connect, options.timeouts.read) == (3, 15)
+    assert (options.queue_limits.max_events, options.queue_limits.max_bytes) == (100_000, 64 << 20)
+
+
+def test_what_a_group_does_not_say_keeps_the_default_of_the_kind() -> None:
+    options: Any = read("kind: rum, retry: {cap: 5s}, batch: {max_events: 20}")
+    assert (options.retry.cap, options.retry.max_age) == (5, 6 * 3600)
+    assert (options.batch.max_events, options.batch.max_wait) == (20, 1.0)
+
+
+def test_a_role_is_a_group() -> None:
+    role = read("kind: eventbridge, role: {arn: 'arn:aws:iam::1:role/r', external_id: x}").role
+    assert role is not None
+    assert (role.arn, role.external_id, role.session_name) == (
+        "arn:aws:iam::1:role/r",
+        "x",
+        "event-forwarder",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "what"),
+    [
+        ("kind: evidently", "targets.t", "AWS ended Evidently on 2025-10-16"),
+        ("kind: eventbridge, batch: {max_events: 11}", "targets.t.batch.max_events", "<= 10"),
+        ("kind: eventbridge, batch: {max_events: 0}", "targets.t.batch.max_events", ">= 1"),
+        ("kind: eventbridge, batch: {max_bytes: 0}", "targets.t.batch", "max_bytes is more than 0"),
+        (f"kind: evidently, endpoint_url: {URL}, batch: {{max_events: 51}}", "targets.t.batch", "<= 50"),
+        ("kind: rum, workers: 0", "targets.t.workers", ">= 1"),
+        ("kind: rum, max_calls_per_second: 0", "targets.t.max_calls_per_second", "> 0"),
+        ("kind: rum, timeouts: {read: 0}", "targets.t.timeouts", "read is more than 0"),
+        ("kind: rum, retry: {max_age: 0}", "targets.t.retry", "max_age is more than 0"),
+        ("kind: rum, hold: {probe: 0}", "targets.t.hold", "probe is more than 0"),
+        ("kind: eventbridge, verify_interval: 0", "targets.t", "verify_interval is more than 0"),
+        ("kind: eventbridge, queue: disk", "targets.t.queue", "memory"),
+        ("kind: eventbridge, role: {}", "targets.t.role.arn", "required"),
+        ("kind: eventbridge, endpoint_url: 127.0.0.1", "targets.t", "endpoint_url"),
+        ("kind: eventbridge, endpoint_url: 'http://'", "targets.t", "endpoint_url"),
+        ("kind: eventbridge, endpoint_url: 'http://a b'", "targets.t", "endpoint_url"),
+        ("kind: eventbridge, endpoint_url: 'http://a:99999'", "targets.t", "endpoint_url"),
+        (f"kind: eventbridge, endpoint_url: {URL}, use_fips: true", "targets.t", "use_fips"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_place(options: str, place: str, what: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(options)
+    (problem,) = caught.value.problems
+    assert problem.startswith(place)
+    assert what in problem

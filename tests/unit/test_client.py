@@ -1,0 +1,283 @@
+"""The client against a server that answers as the native API is documented to."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from forwarder.client import (
+    CHUNK_EVENTS,
+    Chunks,
+    Sender,
+    Unreachable,
+    render_status,
+    send,
+    status,
+)
+
+Answer = Callable[[list[bytes]], web.Response]
+
+
+def taken(lines: list[bytes]) -> web.Response:
+    results = [{"id": f"id-{i}"} for i, _ in enumerate(lines)]
+    return web.json_response({"accepted": len(lines), "rejected": 0, "results": results}, status=202)
+
+
+class Daemon:
+    """Records the chunks that came; ``answers`` are used up first, then everything is taken."""
+
+    def __init__(self) -> None:
+        self.chunks: list[list[bytes]] = []
+        self.content_types: set[str] = set()
+        self.answers: list[Answer] = []
+        self.always: Answer = taken
+        self.url = ""
+        self.status: Any = {}
+
+    async def take(self, request: web.Request) -> web.Response:
+        lines = (await request.read()).splitlines()
+        self.chunks.append(lines)
+        self.content_types.add(request.content_type)
+        return (self.answers.pop(0) if self.answers else self.always)(lines)
+
+    async def tell(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.status)
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    daemon = Daemon()
+    app = web.Application()
+    app.add_routes([web.post("/v1/targets/orders/events", daemon.take), web.get("/status", daemon.tell)])
+    async with TestServer(app) as server:
+        daemon.url = str(server.make_url("")).rstrip("/")
+        yield daemon
+
+
+class Sending:
+    """A Sender, what it said, and how long it would have slept."""
+
+    def __init__(self, session: aiohttp.ClientSession, daemon: Daemon) -> None:
+        self.said: list[str] = []
+        self.slept: list[float] = []
+        url = f"{daemon.url}/v1/targets/orders/events"
+        self.sender = Sender(session, url, self.said.append, self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    async def send(self, text: str) -> None:
+        chunks = Chunks(io.BytesIO(text.encode()))
+        while (ready := chunks.next()) is not None:
+            for chunk in ready:
+                await self.sender.send(chunk)
+
+
+@pytest.fixture
+async def sending(daemon: Daemon) -> AsyncIterator[Sending]:
+    async with aiohttp.ClientSession() as session:
+        yield Sending(session, daemon)
+
+
+async def test_lines_leave_in_order_in_chunks_of_a_hundred(sending: Sending, daemon: Daemon) -> None:
+    await sending.send("".join(f'{{"n": {i}}}\n' for i in range(250)))
+    assert [len(chunk) for chunk in daemon.chunks] == [100, 100, 50]
+    assert [json.loads(line)["n"] for chunk in daemon.chunks for line in chunk] == list(range(250))
+    assert daemon.content_types == {"application/x-ndjson"}
+    assert (sending.sender.accepted, sending.sender.refused) == (250, 0)
+
+
+async def test_blank_lines_are_left_out_and_the_last_line_needs_no_newline(
+    sending: Sending, daemon: Daemon
+) -> None:
+    await sending.send('\n{"a": 1}\r\n\n  \n{"b": 2}')
+    assert [line for chunk in daemon.chunks for line in chunk] == [b'{"a": 1}', b'{"b": 2}']
+
+
+async def test_a_full_daemon_gets_the_same_chunk_again_when_it_asked_to(
+    sending: Sending, daemon: Daemon
+) -> None:
+    error = {"error": {"code": "ThrottlingException", "message": "full"}}
+    daemon.answers = [
+        lambda _: web.json_response(
+            error, status=429, headers={"Retry-After": "2", "x-amz-retry-after": "1250"}
+        ),
+        lambda _: web.json_response(error, status=503, headers={"Retry-After": "3"}),
+        lambda _: web.json_response(error, status=429, headers={"Retry-After": "soon"}),
+    ]
+    await sending.send('{"a": 1}\n')
+    assert daemon.chunks == [[b'{"a": 1}']] * 4
+    assert sending.slept == [1.25, 3.0, 1.0]
+    assert (sending.sender.accepted, sending.sender.refused) == (1, 0)
+
+
+async def test_a_refused_event_is_named_by_its_line_in_the_input(sending: Sending, daemon: Daemon) -> None:
+    def answer(lines: list[bytes]) -> web.Response:
+        results = [{"id": "x"}, {"code": "InvalidArgument", "message": "Line 2: Source is missing."}]
+        return web.json_response({"accepted": 1, "rejected": 1, "results": results}, status=202)
+
+    daemon.answers = [answer]
+    await sending.send('\n\n{"a": 1}\n{"b": 2}\n')
+    assert sending.said == ["line 4: InvalidArgument: Source is missing."]
+    assert (sending.sender.accepted, sending.sender.refused) == (1, 1)
+
+
+async def test_a_body_refused_for_one_line_does_not_cost_the_others(sending: Sending, daemon: Daemon) -> None:
+    def picky(lines: list[bytes]) -> web.Response:
+        if b"bad" in lines:
+            error = {"code": "SerializationException", "message": "not JSON"}
+            return web.json_response({"error": error}, status=400)
+        return taken(lines)
+
+    daemon.always = picky
+    await sending.send("".join("bad\n" if i == 37 else "{}\n" for i in range(100)))
+    assert (sending.sender.accepted, sending.sender.refused) == (99, 1)
+    assert sending.said == ["line 38: SerializationException: not JSON"]
+
+
+async def test_an_unknown_target_refuses_every_line_in_one_request(sending: Sending, daemon: Daemon) -> None:
+    error = {"code": "NotFound", "message": "there is no target orders"}
+    daemon.always = lambda _: web.json_response({"error": error}, status=404)
+    await sending.send("{}\n" * CHUNK_EVENTS)
+    assert len(daemon.chunks) == 1
+    assert sending.sender.refused == CHUNK_EVENTS
+    assert len(sending.said) == 21
+    assert sending.said[-1] == "further refusals are counted, not shown"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"results": []}', b"\xff"])
+async def test_an_answer_that_is_no_forwarders_counts_nothing(
+    sending: Sending, daemon: Daemon, body: bytes
+) -> None:
+    daemon.always = lambda _: web.Response(body=body, status=200)
+    with pytest.raises(Unreachable, match="not a forwarder"):
+        await sending.send("{}\n")
+    assert (sending.sender.accepted, sending.sender.refused) == (0, 0)
+
+
+async def test_a_chunk_without_an_answer_is_named_and_not_sent_again(
+    sending: Sending, daemon: Daemon
+) -> None:
+    async def drop(request: web.Request) -> web.Response:
+        daemon.chunks.append((await request.read()).splitlines())
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    app = web.Application()
+    app.add_routes([web.post("/v1/targets/orders/events", drop)])
+    async with TestServer(app) as server:
+        daemon.url = str(server.make_url("")).rstrip("/")
+        async with aiohttp.ClientSession() as session:
+            other = Sending(session, daemon)
+            with pytest.raises(Unreachable, match="lines 1 to 2, which may have arrived"):
+                await other.send("{}\n{}\n")
+    assert len(daemon.chunks) == 1
+
+
+class Dribble:
+    """A pipe that gives what is there: pieces that end anywhere."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = list(pieces)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+
+def test_lines_of_a_live_pipe_leave_when_they_are_there() -> None:
+    chunks = Chunks(Dribble(b'{"a"', b': 1}\n{"b": 2}\n{"c"', b": 3}"))
+    ready = []
+    while (now := chunks.next()) is not None:
+        ready.append(
+            [(number, line) for chunk in now for number, line in zip(chunk.numbers, chunk.lines, strict=True)]
+        )
+    assert ready == [[], [(1, b'{"a": 1}'), (2, b'{"b": 2}')], [], [(3, b'{"c": 3}')]]
+
+
+async def test_send_exits_0_when_all_were_taken_and_says_how_many(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await send(daemon.url, "orders", io.BytesIO(b"{}\n" * 3)) == 0
+    assert capsys.readouterr().err.startswith("3 accepted, 0 refused, ")
+
+
+async def test_send_exits_1_when_an_event_was_refused(daemon: Daemon) -> None:
+    error = {"code": "NotFound", "message": "no"}
+    daemon.always = lambda _: web.json_response({"error": error}, status=404)
+    assert await send(daemon.url, "orders", io.BytesIO(b"{}\n")) == 1
+
+
+async def test_send_and_status_exit_69_when_nobody_is_there(
+    unused_tcp_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"127.0.0.1:{unused_tcp_port}"
+    assert await send(url, "orders", io.BytesIO(b"{}\n")) == 69
+    assert await status(url, as_json=False) == 69
+    assert "no daemon at" in capsys.readouterr().err
+
+
+REPORT = {
+    "only_in_memory": 12,
+    "version": "0.1.0",
+    "uptime_seconds": 3725.0,
+    "draining": False,
+    "targets": {
+        "orders": {
+            "kind": "eventbridge",
+            "region": "eu-west-1",
+            "state": "held",
+            "since": 1.0,
+            "message": "ExpiredTokenException: The security token is expired",
+            "next_probe_seconds": 12.5,
+            "waiting": 10,
+            "in_flight": 2,
+            "oldest_age_seconds": 61.0,
+            "received": 112,
+            "delivered": 100,
+            "dead_lettered": 0,
+            "dropped": 0,
+            "retried": 2,
+            "rates": {"received_per_second": 5.0, "delivered_per_second": 0.0},
+        }
+    },
+    "storage": {"path": "/var/lib/forwarder", "dead_letters_events": 0, "dead_letters_bytes": 0},
+}
+
+
+def test_the_table_begins_with_what_a_kill_would_lose_and_ends_with_what_is_wrong() -> None:
+    assert render_status(REPORT) == "\n".join(
+        [
+            "only in memory: 12 events",
+            "version 0.1.0, up 1h2m",
+            "",
+            "TARGET  KIND         STATE  WAITING  IN FLIGHT  OLDEST  IN/S  OUT/S  DELIVERED  DEAD",
+            "orders  eventbridge  held   10       2          1m1s    5     0      100        0",
+            "",
+            "orders: ExpiredTokenException: The security token is expired (next try in 12s)",
+            "dead letters: 0 events, 0 bytes in /var/lib/forwarder",
+        ]
+    )
+
+
+async def test_status_prints_the_table_or_the_json(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.status = REPORT
+    assert await status(daemon.url, as_json=False) == 0
+    assert capsys.readouterr().out.startswith("only in memory: 12 events\n")
+    assert await status(daemon.url, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out) == REPORT
+
+
+async def test_status_of_something_else_exits_69(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.status = ["hello"]
+    assert await status(daemon.url, as_json=False) == 69
+    assert "not the admin listener" in capsys.readouterr().err

@@ -1,0 +1,263 @@
+"""When a target may be called."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from forwarder.gate import SUSPECTS, Call, Gate, GateOptions
+from forwarder.model import CallStatus, Kind, Outcome, Results, same_for_all
+
+GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
+THROTTLED = same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "Rate exceeded")
+DOWN = same_for_all(CallStatus.UNAVAILABLE, 1, "503", "")
+DENIED = same_for_all(CallStatus.HELD, 1, "AccessDeniedException", "not authorized")
+REFUSED = same_for_all(CallStatus.REFUSED, 1, "ValidationException", "no")
+OPTIONS = GateOptions(slots=4, backoff_base=0.2, backoff_cap=30.0, probe=30.0, probe_cap=300.0)
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def wall(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def gate(clock: HandClock) -> Gate:
+    return Gate("t", OPTIONS, clock, chance=lambda: 1.0)
+
+
+async def passes(gate: Gate) -> bool:
+    """True when a call may go through now; the passage is given back unused."""
+    call = await enter(gate)
+    if call is None:
+        return False
+    await call.__aexit__(None, None, None)
+    return True
+
+
+async def enter(gate: Gate) -> Call | None:
+    """A call inside the gate, or None when it would have to wait."""
+    call = gate.call()
+    entering = asyncio.ensure_future(call.__aenter__())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    if entering.done():
+        return await entering
+    entering.cancel()
+    return None
+
+
+async def meet(gate: Gate, results: Results) -> None:
+    call = await enter(gate)
+    assert call is not None, "the gate is closed"
+    call.learn(results)
+    await call.__aexit__(None, None, None)
+
+
+async def test_no_more_calls_pass_than_there_are_slots(gate: Gate) -> None:
+    calls = [await enter(gate) for _ in range(4)]
+    assert all(calls)
+    assert not await passes(gate)
+    assert calls[0] is not None
+    await calls[0].__aexit__(None, None, None)
+    assert await passes(gate)
+
+
+async def test_a_throttle_closes_the_gate_for_the_back_off(gate: Gate, clock: HandClock) -> None:
+    await meet(gate, THROTTLED)
+    assert gate.view().state == "throttled"
+    assert not await passes(gate)
+    clock.now += 0.2
+    assert await passes(gate)
+
+
+async def test_after_a_back_off_one_call_goes_first_and_its_success_opens_for_all(
+    gate: Gate, clock: HandClock
+) -> None:
+    await meet(gate, THROTTLED)
+    clock.now += 1
+    probe = await enter(gate)
+    assert probe is not None
+    assert not await passes(gate)
+    probe.learn(GOOD)
+    await probe.__aexit__(None, None, None)
+    assert gate.view().state == "open"
+    assert all([await enter(gate) for _ in range(4)])
+
+
+async def test_calls_that_started_before_the_gate_closed_do_not_lengthen_the_back_off(
+    gate: Gate, clock: HandClock
+) -> None:
+    calls = [await enter(gate) for _ in range(4)]
+    for call in calls:
+        assert call is not None
+        call.learn(THROTTLED)
+        await call.__aexit__(None, None, None)
+    clock.now += 0.2
+    assert await passes(gate)
+
+
+async def test_a_success_that_started_before_the_gate_closed_does_not_open_it(gate: Gate) -> None:
+    early, late = await enter(gate), await enter(gate)
+    assert early is not None
+    assert late is not None
+    late.learn(THROTTLED)
+    early.learn(GOOD)
+    assert gate.view().state == "throttled"
+
+
+async def test_the_back_off_doubles_up_to_its_cap_and_starts_again_after_a_success(
+    gate: Gate, clock: HandClock
+) -> None:
+    waits = []
+    for _ in range(10):
+        await meet(gate, DOWN)
+        waits.append(gate.view().next_probe_in)
+        clock.now += 31
+    assert waits == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0])
+    await meet(gate, GOOD)
+    await meet(gate, DOWN)
+    assert gate.view().next_probe_in == pytest.approx(0.2)
+
+
+async def test_aws_may_ask_for_a_longer_wait_than_the_back_off(gate: Gate) -> None:
+    await meet(gate, same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "", 7.0))
+    wait = gate.view().next_probe_in
+    assert wait is not None
+    assert 7.0 <= wait < 7.71
+
+
+async def test_a_held_target_gets_one_probe_per_interval_which_grows(gate: Gate, clock: HandClock) -> None:
+    waits = []
+    for _ in range(6):
+        await meet(gate, DENIED)
+        view = gate.view()
+        assert view.state == "held"
+        assert "AccessDeniedException: not authorized" in view.message
+        waits.append(view.next_probe_in)
+        clock.now += 300
+    assert waits == pytest.approx([30, 60, 120, 240, 300, 300])
+
+
+async def test_a_hold_is_said_even_by_a_call_that_started_before_a_throttle(gate: Gate) -> None:
+    early, late = await enter(gate), await enter(gate)
+    assert early is not None
+    assert late is not None
+    late.learn(THROTTLED)
+    early.learn(DENIED)
+    assert gate.view().state == "held"
+
+
+async def test_no_probe_passes_a_block_and_only_its_owner_ends_it(gate: Gate, clock: HandClock) -> None:
+    gate.block("verify", "event bus orders does not exist")
+    gate.block("dead letters", "disk full")
+    clock.now += 10_000
+    assert not await passes(gate)
+    view = gate.view()
+    assert view.state == "held"
+    assert view.message == "event bus orders does not exist; disk full"
+    gate.unblock("verify")
+    assert not await passes(gate)
+    gate.unblock("dead letters")
+    assert await passes(gate)
+
+
+async def test_a_waiting_call_enters_when_the_block_ends(gate: Gate) -> None:
+    gate.block("verify", "no bus")
+    entering = asyncio.ensure_future(gate.call().__aenter__())
+    await asyncio.sleep(0)
+    gate.unblock("verify")
+    async with asyncio.timeout(5):
+        await entering
+
+
+async def test_the_pace_is_kept_and_a_call_that_was_not_made_gives_its_place_back(clock: HandClock) -> None:
+    gate = Gate("t", GateOptions(slots=100, pace=50.0), clock)
+    made = 0
+    for _ in range(100):
+        call = await enter(gate)
+        while call is not None:
+            call.learn(GOOD)
+            made += 1
+            call = await enter(gate)
+        clock.now += 0.01
+    assert 49 <= made <= 54
+    unused = Gate("t", GateOptions(slots=100, pace=50.0), clock)
+    for _ in range(10):
+        assert await passes(unused)
+
+
+async def test_refusals_before_any_success_hold_the_target_and_after_one_they_do_not(
+    gate: Gate, clock: HandClock
+) -> None:
+    for _ in range(SUSPECTS):
+        assert gate.view().state == "open"
+        await meet(gate, REFUSED)
+    assert gate.view().state == "held"
+    clock.now += 30
+    await meet(gate, GOOD)
+    assert gate.view().state == "open"
+    for _ in range(SUSPECTS * 2):
+        await meet(gate, REFUSED)
+    assert gate.view().state == "open"
+
+
+async def test_drain_ends_a_back_off_and_keeps_later_ones_short(gate: Gate, clock: HandClock) -> None:
+    for _ in range(9):
+        await meet(gate, DOWN)
+        clock.now += 31
+    await meet(gate, DOWN)
+    gate.drain()
+    for _ in range(6):
+        await meet(gate, DOWN)
+        clock.now += 1.0
+    assert not gate.gave_up
+
+
+async def test_draining_a_held_target_gets_one_try(gate: Gate, clock: HandClock) -> None:
+    await meet(gate, DENIED)
+    gate.drain()
+    assert not gate.gave_up
+    await meet(gate, DENIED)
+    assert gate.gave_up
+    clock.now += 1000
+    assert not await passes(gate)
+
+
+async def test_draining_a_blocked_target_gives_up(gate: Gate, clock: HandClock) -> None:
+    gate.block("verify", "no bus")
+    gate.drain()
+    clock.now += 2
+    assert gate.gave_up
+
+
+async def test_a_cancelled_wait_leaves_nothing_behind(gate: Gate, clock: HandClock) -> None:
+    await meet(gate, THROTTLED)
+    assert await enter(gate) is None  # waited and was cancelled
+    clock.now += 1
+    probe = await enter(gate)
+    assert probe is not None
+    await probe.__aexit__(asyncio.CancelledError, asyncio.CancelledError(), None)
+    assert await passes(gate)
+    assert gate.view().in_flight == 0
+
+
+async def test_time_spent_throttled_is_counted(gate: Gate, clock: HandClock) -> None:
+    await meet(gate, THROTTLED)
+    clock.now += 3
+    assert gate.view().throttle_wait_seconds == pytest.approx(3)
+    await meet(gate, GOOD)
+    clock.now += 5
+    assert gate.view().throttle_wait_seconds == pytest.approx(3)

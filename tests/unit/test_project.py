@@ -1,0 +1,80 @@
+"""The project's own files agree with each other: what is locked, what is packed, what is deployed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flit_core import buildapi
+
+from forwarder import __version__
+from forwarder.config import ShutdownConfig
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"]
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def locked(name: str) -> dict[str, str]:
+    """Package to version, as the lock file pins it."""
+    return dict(re.findall(r"^([\w.-]+)(?:\[.*?\])?==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+
+
+def required(requirements: list[str]) -> set[str]:
+    names = (re.match(r"[\w.-]+", requirement) for requirement in requirements)
+    return {re.sub(r"[-_.]+", "-", name[0]).lower() for name in names if name}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_pin_of_a_lock_file_has_a_hash_and_none_names_an_index(name: str) -> None:
+    text = (ROOT / name).read_text()
+    pins = re.split(r"^(?=[\w.-]+(?:\[.*?\])?==)", text, flags=re.MULTILINE)[1:]
+    assert pins
+    assert [pin.split()[0] for pin in pins if "--hash=sha256:" not in pin] == []
+    assert "://" not in text
+    assert not re.search(r"^\s*-", re.sub(r"^ +--hash=.*", "", text, flags=re.MULTILINE), re.MULTILINE)
+
+
+def test_everything_the_project_asks_for_is_locked() -> None:
+    asked, build = project()["project"], project()["build-system"]
+    assert required(asked["dependencies"]) <= locked("requirements.lock").keys()
+    assert required(asked["optional-dependencies"]["dev"]) <= locked("requirements-dev.lock").keys()
+    assert required(build["requires"]) <= locked("requirements-build.lock").keys()
+
+
+def test_the_tests_run_with_the_versions_that_are_deployed() -> None:
+    assert locked("requirements.lock").items() <= locked("requirements-dev.lock").items()
+
+
+def test_the_wheel_carries_the_models_and_the_typing_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "forwarder", source / "forwarder")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    monkeypatch.chdir(source)
+    wheel = buildapi.build_wheel(str(tmp_path))
+    assert wheel == f"event_forwarder-{__version__}-py3-none-any.whl"
+    packed = set(zipfile.ZipFile(tmp_path / wheel).namelist())
+    data = [path for path in (ROOT / "forwarder").rglob("*.json") if path.is_file()]
+    assert len(data) >= 2
+    assert {path.relative_to(ROOT).as_posix() for path in data} <= packed
+    assert "forwarder/py.typed" in packed
+    assert not any(name.endswith(".pyc") for name in packed)
+
+
+def test_stopping_takes_less_time_than_systemd_allows() -> None:
+    unit = (ROOT / "deploy" / "systemd" / "forwarder.service").read_text()
+    allowed = re.search(r"^TimeoutStopSec=(\d+)s?$", unit, re.MULTILINE)
+    assert allowed
+    given = ShutdownConfig()
+    assert float(allowed[1]) > given.input_grace + given.drain_timeout

@@ -1,0 +1,124 @@
+"""Disposition: what one answer does to each event of a batch."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
+from forwarder.worker import Fate, Policy, dispose
+
+_ids = itertools.count()
+POLICY = Policy(max_age=3600.0)
+NOW = 10_000.0
+DELIVERED = Outcome(Kind.DELIVERED)
+FAILED = Outcome(Kind.RETRY, "InternalFailure")
+POISON = Outcome(Kind.REJECTED, "MalformedDetail", "Detail is malformed.")
+
+
+def batch(count: int, received_at: float = NOW - 1) -> Batch:
+    events = [Event(f"e{next(_ids)}", b"{}", 2, b"", received_at) for _ in range(count)]
+    return Batch(b"", events, 2 * count, Flush.COUNT)
+
+
+def fate_of(sent: Batch, results: Results, *, policy: Policy = POLICY, proven: bool = True) -> Fate:
+    return dispose(sent, results, NOW, policy, proven, chance=lambda: 0.5)
+
+
+def test_entries_that_failed_come_back_alone() -> None:
+    sent = batch(4)
+    fate = fate_of(sent, Results(CallStatus.OK, [DELIVERED, FAILED, POISON, DELIVERED]))
+    assert fate.delivered == [sent.events[0], sent.events[3]]
+    assert fate.retry == [sent.events[1]]
+    assert [dead.event for dead in fate.dead] == [sent.events[2]]
+    assert fate.dead[0].reason == "rejected"
+    assert fate.dead[0].code == "MalformedDetail"
+
+
+def test_a_failed_entry_waits_by_itself_and_its_attempt_counts() -> None:
+    sent = batch(2)
+    fate_of(sent, Results(CallStatus.OK, [DELIVERED, FAILED]))
+    event = sent.events[1]
+    assert event.attempts == 1
+    assert event.not_before == NOW + 0.1
+    assert sent.events[0].attempts == 0
+
+
+@pytest.mark.parametrize("status", [CallStatus.THROTTLED, CallStatus.UNAVAILABLE, CallStatus.HELD])
+def test_trouble_of_the_call_returns_every_event_and_counts_no_attempt(status: CallStatus) -> None:
+    sent = batch(10)
+    fate = fate_of(sent, same_for_all(status, 10, "x", ""))
+    assert fate.retry == sent.events
+    assert not fate.dead
+    assert all(event.attempts == 0 and event.not_before <= NOW for event in sent.events)
+
+
+def test_an_hour_of_throttling_an_event_that_is_alone_counts_no_attempt() -> None:
+    sent = batch(1)
+    for _ in range(1000):
+        fate_of(sent, same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", ""))
+    assert sent.events[0].attempts == 0
+
+
+def test_a_throttled_batch_returns_to_the_front_and_one_of_unknown_fate_to_the_back() -> None:
+    sent = batch(2)
+    fate_of(sent, same_for_all(CallStatus.THROTTLED, 2, "ThrottlingException", ""))
+    assert [event.not_before for event in sent.events] == [0.0, 0.0]
+    fate_of(sent, same_for_all(CallStatus.UNAVAILABLE, 2, "503", ""))
+    assert [event.not_before for event in sent.events] == [NOW, NOW]
+
+
+def test_a_refused_call_is_halved() -> None:
+    sent = batch(5)
+    fate = fate_of(sent, same_for_all(CallStatus.REFUSED, 5, "ValidationException", ""))
+    assert fate.parts == [sent.events[:2], sent.events[2:]]
+    assert not fate.retry
+    assert not fate.dead
+
+
+def test_a_single_refused_event_is_the_culprit_once_aws_has_taken_others() -> None:
+    sent = batch(1)
+    refused = same_for_all(CallStatus.REFUSED, 1, "ValidationException", "too odd")
+    assert not fate_of(sent, refused, proven=False).dead
+    fate = fate_of(sent, refused)
+    assert [(d.event, d.reason, d.code, d.message) for d in fate.dead] == [
+        (sent.events[0], "rejected", "ValidationException", "too odd")
+    ]
+
+
+def test_a_suspect_stays_by_itself_until_there_is_evidence() -> None:
+    sent = batch(1)
+    fate = fate_of(sent, same_for_all(CallStatus.REFUSED, 1, "ValidationException", ""), proven=False)
+    assert fate.parts == [sent.events]
+    assert sent.events[0].not_before > NOW
+
+
+def test_an_event_older_than_max_age_is_given_up_instead_of_retried() -> None:
+    sent = batch(2, received_at=NOW - 3601)
+    fate = fate_of(sent, Results(CallStatus.OK, [DELIVERED, FAILED]))
+    assert [(d.event, d.reason) for d in fate.dead] == [(sent.events[1], "expired")]
+
+
+def test_max_attempts_is_off_by_default_and_ends_retries_when_set() -> None:
+    sent = batch(1)
+    for _ in range(100):
+        assert fate_of(sent, Results(CallStatus.OK, [FAILED])).retry
+    limited = batch(1)
+    policy = Policy(max_age=3600.0, max_attempts=2)
+    assert fate_of(limited, Results(CallStatus.OK, [FAILED]), policy=policy).retry
+    assert fate_of(limited, Results(CallStatus.OK, [FAILED]), policy=policy).dead
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_target_that_miscounts_is_an_error(count: int) -> None:
+    with pytest.raises(ValueError, match="outcomes for a batch"):
+        fate_of(batch(2), Results(CallStatus.OK, [DELIVERED] * count))
+
+
+def test_every_event_has_exactly_one_fate() -> None:
+    sent = batch(10)
+    outcomes = [DELIVERED, FAILED, POISON] * 3 + [DELIVERED]
+    fate = fate_of(sent, Results(CallStatus.OK, outcomes))
+    placed = [*fate.delivered, *fate.retry, *(dead.event for dead in fate.dead)]
+    assert sorted(event.id for event in placed) == sorted(event.id for event in sent.events)
