@@ -68,6 +68,7 @@ class Daemon:
         self._started_at = self._clock.monotonic()
         self._ready = False
         self._failed = False
+        self._cancelling = False
         self.stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -182,10 +183,10 @@ class Daemon:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
+        if task.cancelled() and self._cancelling:
             return
-        problem = task.exception()
-        if problem is not None or not self.stop_asked.is_set():
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None or task.cancelled() or not self.stop_asked.is_set():
             self._failed = True
             self._log.error("a task ended unexpectedly", task=task.get_name(), exc_info=problem)
             self.stop_asked.set()
@@ -246,12 +247,13 @@ class Daemon:
 
     async def _drain(self, patience: float) -> None:
         ends = asyncio.get_running_loop().time() + patience
-        while not (self._failed or all(lane.done for lane in self._lanes.values())):
+        while not all(lane.done for lane in self._lanes.values()):
             if self._hurry.is_set() or asyncio.get_running_loop().time() > ends:
                 return
             await asyncio.sleep(DRAIN_LOOK_SECONDS)
 
     async def _cancel_tasks(self) -> None:
+        self._cancelling = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

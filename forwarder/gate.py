@@ -19,6 +19,7 @@ from types import TracebackType
 import msgspec
 import structlog
 
+from forwarder.logs import limited
 from forwarder.metrics import GateView
 from forwarder.model import CallStatus, Chance, Clock, Kind, Results, full_jitter
 
@@ -83,6 +84,7 @@ class Gate:
         self._options = options
         self._clock = clock
         self._chance = chance
+        self._name = name
         self._log = structlog.get_logger("gate").bind(target=name)
         self._state = "open"
         self._message = ""
@@ -271,12 +273,13 @@ class Gate:
         self._message = message
 
     def _say(self, state: str, message: str, seconds: float) -> None:
+        log = limited(self._log, f"{self._name} {state}")
         if state == "held":
-            self._log.warning("target held", reason=message)
+            log.warning("target held", reason=message)
         elif state == "throttled":
-            self._log.info("target backing off", reason=message)
+            log.info("target backing off", reason=message)
         else:
-            self._log.info("target recovered", was=self._state, after_seconds=round(seconds, 3))
+            log.info("target recovered", was=self._state, after_seconds=round(seconds, 3))
 
     def _throttled_now(self, now: float) -> float:
         return now - self._since if self._state == "throttled" else 0.0

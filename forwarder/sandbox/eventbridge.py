@@ -65,13 +65,14 @@ class EventBridge:
         request = decode(_REQUEST, body)
         if isinstance(request, Refusal):
             return unreadable(DEFAULT_BUS, request)
+        refusal = self._whole(request)  # before the entries are judged, which sets their times
         raws: Sequence[bytes | msgspec.Raw] = _RAWS.decode(body).Entries if self._keep else ()
         raws = raws or [b""] * len(request.Entries)
         pairs = zip(request.Entries, raws, strict=True)
         items = [self._item(entry, bytes(raw), wall) for entry, raw in pairs]
         names = {item.name for item in items}
         envelope = encode(_Envelope(request.EndpointId)) if request.EndpointId else b"{}"
-        return Call(tuple(names), items, envelope, self._whole(request))
+        return Call(tuple(names), items, envelope, refusal)
 
     def _whole(self, request: Request) -> Refusal | None:
         endpoint = request.EndpointId

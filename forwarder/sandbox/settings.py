@@ -31,6 +31,6 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def address(self) -> tuple[str, int]:
         host, _, port = self.listen.rpartition(":")
-        if not port.isdecimal() or int(port) > 65_535:
+        if not host or not port.isdecimal() or int(port) > 65_535:
             raise ValueError(f"listen is host:port, got {self.listen!r}")
-        return host.strip("[]") or "127.0.0.1", int(port)
+        return host.strip("[]"), int(port)

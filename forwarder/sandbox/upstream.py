@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -63,7 +64,7 @@ class Upstream:
         """A call, and its answer as it is."""
         kept = {name: value for name, value in headers.items() if name.lower() not in _OF_ONE_CONNECTION}
         try:
-            call = self._session.post(self._url, data=body, headers=kept, allow_redirects=False)
+            call = self._session.post(self._url, data=BytesIO(body), headers=kept, allow_redirects=False)
             async with call as answer:
                 media = answer.headers.get("Content-Type", JSON_1_1)
                 extra = {k: v for k, v in answer.headers.items() if k.lower().startswith("x-amz")}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -56,6 +57,7 @@ _MISSING = "ResourceNotFoundException"
 _NOT_AN_OBJECT = "forwarder:not-an-object"
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_body: ContextVar[bytes | None] = ContextVar("body", default=None)
 
 
 class AwsClient:
@@ -74,13 +76,19 @@ class AwsClient:
         self._open: _Open | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def call(self, operation: str, params: Mapping[str, Any], count: int, read: Read) -> Results:
-        """Call once and read the answer; trouble of the call is the same for each of the ``count`` events."""
+    async def call(
+        self, operation: str, params: Mapping[str, Any], count: int, read: Read, body: bytes | None = None
+    ) -> Results:
+        """Call once and read the answer; trouble of the call is the same for each of the ``count`` events.
+
+        ``body``: what to send in place of the body the SDK makes of ``params``, so that what was serialised
+        at ingest is neither parsed nor serialised again.
+        """
         client: _Open | None = None
         try:
             async with asyncio.timeout(self._deadline):
                 client = await self._client()
-                with client.used():
+                with client.used(), _sending(body):
                     answer = await getattr(client.sdk, xform_name(operation))(**params)
             outcomes = None if _NOT_AN_OBJECT in answer else read(answer, count)
         except Exception as error:
@@ -119,6 +127,7 @@ class AwsClient:
             self._service, region_name=region, endpoint_url=self._options.endpoint_url, config=self._config
         )
         sdk = await making.__aenter__()
+        sdk.meta.events.register("before-call", _give_body)
         sdk.meta.events.register("before-parse", _mark_what_is_no_object)
         return _Open(sdk)
 
@@ -135,6 +144,22 @@ class AwsClient:
             task = asyncio.create_task(client.sdk.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+
+@contextlib.contextmanager
+def _sending(body: bytes | None) -> Iterator[None]:
+    token = _body.set(body)
+    try:
+        yield
+    finally:
+        _body.reset(token)
+
+
+def _give_body(params: dict[str, Any], **_: object) -> None:
+    """Runs when the SDK has made its request, before it is signed."""
+    body = _body.get()
+    if body is not None:
+        params["body"] = body
 
 
 class _Open:

@@ -13,7 +13,7 @@ import msgspec
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.config import Bytes, Duration
 from forwarder.model import Batch, Limits, Results
-from forwarder.targets.aws import AwsClient, decode
+from forwarder.targets.aws import AwsClient
 from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
 
 ENDED = (
@@ -71,11 +71,10 @@ class Evidently:
         return self._client.region
 
     async def send(self, batch: Batch) -> Results:
-        params = {
-            "project": batch.key.decode(),
-            "events": [decode(event.body) for event in batch.events],
-        }
-        return await self._client.call("PutProjectEvents", params, len(batch.events), self.api.read_results)
+        params = {"project": batch.key.decode(), "events": []}
+        body = b'{"events":[%b]}' % b",".join([event.body for event in batch.events])
+        count = len(batch.events)
+        return await self._client.call("PutProjectEvents", params, count, self.api.read_results, body)
 
     async def verify(self) -> str | None:
         return None

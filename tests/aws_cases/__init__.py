@@ -44,7 +44,7 @@ class Case(TypedDict):
 class Answer(TypedDict):
     """A 200 answer to ``count`` entries, and what it means for each of them.
 
-    A meaning is ``delivered``, ``retry`` or ``rejected``; None instead of all: this is no answer of the API's.
+    A meaning is ``delivered``, ``retry`` or ``rejected``; None for all: this is no answer of the API's.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Answer(TypedDict):
 
 
 class Error(TypedDict):
-    """An answer that refuses the call, and what to do: ``throttled``, ``unavailable``, ``held``, ``refused``."""
+    """An answer that refuses the call. It means ``throttled``, ``unavailable``, ``held`` or ``refused``."""
 
     name: str
     page: str

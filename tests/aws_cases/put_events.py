@@ -88,11 +88,16 @@ ENTRIES: tuple[Case, ...] = (
         ],
         _results(None),
     ),
-    _case("escapes beyond ASCII, as botocore writes them", _API,
-          b'{"Entries":[{"Source":"a","DetailType":"\\u00e9","Detail":"{\\"a\\":\\"\\ud83d\\ude00\\"}"}]}',
-          _results(None)),
+    _case(
+        "escapes beyond ASCII, as botocore writes them",
+        _API,
+        b'{"Entries":[{"Source":"a","DetailType":"\\u00e9","Detail":"{\\"a\\":\\"\\ud83d\\ude00\\"}"}]}',
+        _results(None),
+    ),
     _case("a member that nobody knows", _API, [{**GOOD, "Surprise": 1}], _results(None)),
-    _case("a null member is an absent one", _API, [{**GOOD, "Time": None, "Resources": None}], _results(None)),
+    _case(
+        "a null member is an absent one", _API, [{**GOOD, "Time": None, "Resources": None}], _results(None)
+    ),
     _case("128 characters of DetailType", _ENTRY, [{**GOOD, "DetailType": "t" * 128}], _results(None)),
     _case("Source is missing", _RECORDED, [_without("Source")], _results(_required("Source"))),
     _case("Source is empty", _RECORDED, [{**GOOD, "Source": ""}], _results(_required("Source"))),
@@ -101,7 +106,9 @@ ENTRIES: tuple[Case, ...] = (
     _case("Detail is missing", _RECORDED, [_without("Detail")], _results(_required("Detail"))),
     _case("Detail is empty", _RECORDED, [{**GOOD, "Detail": ""}], _results(_required("Detail"))),
     _case("everything is missing: Source is said", _RECORDED, [{}], _results(_required("Source"))),
-    _case("two are missing: DetailType is said", _RECORDED, [{"Source": "a"}], _results(_required("DetailType"))),
+    _case(
+        "two are missing: DetailType is said", _RECORDED, [{"Source": "a"}], _results(_required("DetailType"))
+    ),
     *(
         _case(f"Detail is {detail!r}", _RECORDED, [{**GOOD, "Detail": detail}], _results(_MALFORMED))
         for detail in ("NotJSON", "[]", "{{}", '"str"', '{"a":1}}', "{'a':1}", "null", '{"a":NaN}')
@@ -277,7 +284,9 @@ ANSWERS: tuple[Answer, ...] = (
         b'{"FailedEntryCount":1,"Entries":[{"EventId":"x","ErrorCode":"InternalFailure"}]}',
         ["retry"],
     ),
-    _answer("more failures counted than shown", 2, b'{"FailedEntryCount":1,"Entries":[%b,%b]}' % (_ID, _ID), None),
+    _answer(
+        "more failures counted than shown", 2, b'{"FailedEntryCount":1,"Entries":[%b,%b]}' % (_ID, _ID), None
+    ),
     _answer("one result too few", 2, b'{"FailedEntryCount":0,"Entries":[%b]}' % _ID, None),
     _answer("one result too many", 1, b'{"FailedEntryCount":0,"Entries":[%b,%b]}' % (_ID, _ID), None),
     _answer("no results", 1, b'{"FailedEntryCount":0,"Entries":[]}', None),

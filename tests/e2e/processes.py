@@ -61,8 +61,10 @@ def running(command: Sequence[str | Path], ready: str, log: Path) -> Iterator[su
             raise
 
 
-def until(happened: Callable[[], object], what: str, log: Path | None = None) -> None:
-    deadline = time.monotonic() + PATIENCE
+def until(
+    happened: Callable[[], object], what: str, log: Path | None = None, patience: float = PATIENCE
+) -> None:
+    deadline = time.monotonic() + patience
     while not happened():
         said = f":\n{log.read_text()}" if log is not None else ""
         assert time.monotonic() < deadline, f"waited in vain for {what}{said}"
@@ -128,9 +130,9 @@ class Daemon:
         found = re.search(line, ask(f"{self.admin}/metrics").decode(), re.MULTILINE)
         return int(float(found[1])) if found else 0
 
-    def deliver(self, target: str) -> None:
+    def deliver(self, target: str, patience: float = PATIENCE) -> None:
         """Wait until nothing waits and nothing is in flight."""
-        until(lambda: self._is_done(target), f"{target} to be empty", self.log)
+        until(lambda: self._is_done(target), f"{target} to be empty", self.log, patience)
 
     def _is_done(self, target: str) -> bool:
         status = self.status(target)

@@ -209,7 +209,9 @@ def _merged(base: Settings, *changes: Settings) -> Settings:
     for change in changes:
         for key, value in change.items():
             inner = merged.get(key)
-            merged[key] = _merged(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
+            merged[key] = (
+                _merged(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
+            )
     return merged
 
 

@@ -69,9 +69,7 @@ class Process:
 
 
 @asynccontextmanager
-async def daemon_beside(
-    place: World, wait_for: str = "ready", **changes: Settings
-) -> AsyncIterator[Process]:
+async def daemon_beside(place: World, wait_for: str = "ready", **changes: Settings) -> AsyncIterator[Process]:
     """A daemon in its own process, ready. Stop it with ``ask``; it is killed if nobody did."""
     place.storage.parent.mkdir(parents=True, exist_ok=True)
     config = place.storage.with_suffix(".yaml")

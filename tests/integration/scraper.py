@@ -17,7 +17,7 @@ from collections import defaultdict
 CAME = ("received", "recovered", "replayed")
 WENT = ("delivered", "dead_lettered", "dropped", "in_queue")
 LINE = re.compile(
-    r'^forwarder_(?:events_(received|recovered|replayed|delivered|dead_lettered|dropped)_total|(queue_events))'
+    r"^forwarder_(?:events_(received|recovered|replayed|delivered|dead_lettered|dropped)_total|(queue_events))"
     r'\{[^}]*target="([^"]+)"[^}]*\} (\S+)$',
     re.MULTILINE,
 )
@@ -54,7 +54,11 @@ def main(url: str) -> None:
                 wrong.append({"target": target, **ledger})
         print(scrapes, file=sys.stderr, flush=True)
     different = {target: len(ledgers_seen) for target, ledgers_seen in seen.items()}
-    print(json.dumps({"scrapes": scrapes, "wrong": wrong, "deepest": deepest, "different": different, "last": last}))
+    print(
+        json.dumps(
+            {"scrapes": scrapes, "wrong": wrong, "deepest": deepest, "different": different, "last": last}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import signal
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.events import KINDS, event, events, markers
+from tests.integration.events import KINDS, TARGETS, event, events, markers
 from tests.integration.harness import World, daemon_in, full_ledger, until
 from tests.integration.processes import Process, daemon_beside
 from tests.unit.targets.fake_aws import forget_credentials, set_credentials
@@ -33,6 +34,9 @@ async def test_a_target_that_is_held_and_full_costs_the_others_no_refusal(place:
             if sent.status == 202:
                 taken[kind] += names
 
+    async def busy() -> bool:
+        return min([(await place.summary(kind))["distinct"] for kind in ("rum", "evidently")]) >= 3000
+
     async with daemon_in(place, orders=small):
         await place.order({**DENIED, "api": "eventbridge"})
         await place.send("eventbridge", events("eventbridge", early := markers(50)), size=10)
@@ -41,8 +45,7 @@ async def test_a_target_that_is_held_and_full_costs_the_others_no_refusal(place:
             for kind in KINDS:
                 for _ in range(3):
                     loads.create_task(load(kind, 10 if kind == "eventbridge" else 100))
-            await until(_many(place, "rum", 3000), "three thousand events for rum")
-            await until(_many(place, "evidently", 3000), "three thousand events for evidently")
+            await until(busy, "three thousand events for each of the others")
             over.set()
         assert (await place.status("eventbridge"))["state"] == "held"
         assert set(statuses["rum"]) == set(statuses["evidently"]) == {202}
@@ -58,11 +61,14 @@ async def test_a_target_that_is_held_and_full_costs_the_others_no_refusal(place:
     }
 
 
-def _many(place: World, kind: str, count: int):  # type: ignore[no-untyped-def]
-    async def arrived() -> bool:
-        return bool((await place.summary(kind))["distinct"] >= count)
-
-    return arrived
+async def failed_calls(place: World, kind: str) -> int:
+    """Calls of the daemon that ended with an error, by its own count."""
+    found = re.search(
+        rf'send_duration_seconds_count{{outcome="error",target="{TARGETS[kind]}"}} (\S+)',
+        await place.metrics(),
+    )
+    assert found is not None
+    return int(float(found[1]))
 
 
 async def test_a_bus_that_was_deleted_and_made_again_gets_everything(place: World) -> None:
@@ -116,10 +122,13 @@ async def test_credentials_that_appear_late_find_everything_waiting(
         assert await place.ready(), "no trouble at AWS makes the daemon unready"
         keys = "[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n"
         Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]).write_text(keys)
+        failed = {kind: await failed_calls(place, kind) for kind in KINDS}
         for kind, names in sent.items():
             assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
         await place.settled(*KINDS)
         assert {(await place.status(kind))["state"] for kind in KINDS} == {"open"}
+        for kind in KINDS:  # at most the probe that was under way while the file was written
+            assert await failed_calls(place, kind) <= failed[kind] + 1, "the next probe delivers"
     assert place.letters() == {}
 
 
@@ -192,7 +201,7 @@ async def test_a_dead_letter_that_cannot_be_written_stays_in_the_queue_until_it_
         daemon.ask(signal.SIGTERM)
         assert await daemon.ended() == 0
     assert not daemon.said("a task ended unexpectedly")
-    assert daemon.ledger(daemon.said("ledger")[KINDS.index(kind)]["target"])["dead_lettered"] == 1
+    assert daemon.ledger(TARGETS[kind])["dead_lettered"] == 1
 
 
 async def test_a_dead_letter_that_can_never_be_written_is_counted_as_lost_at_the_stop(place: World) -> None:

@@ -152,6 +152,27 @@ async def test_a_worker_that_dies_stops_the_daemon_in_order_with_its_report(plac
     assert await place.arrived("eventbridge") == dict.fromkeys(names, 1)
 
 
+async def test_events_in_the_hands_of_workers_that_died_are_counted_as_lost(place: World) -> None:
+    with capture_logs() as lines:
+        async with daemon_of(place, shutdown={"drain_timeout": "200ms"}, timeouts={"read": "60s"}) as daemon:
+            await place.order({"fault": "hang", "api": "eventbridge"})
+            await place.send("eventbridge", events("eventbridge", markers(30)))
+
+            async def hanging() -> bool:
+                return await place.injected("eventbridge", "hang") == 3
+
+            await until(hanging, "three calls hang")
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("orders worker"):
+                    task.cancel()
+            async with asyncio.timeout(30):
+                await daemon.stop_asked.wait()
+            assert await daemon.stop() == 70
+    (ledger,) = [line for line in lines if line["event"] == "ledger" and line["target"] == "orders"]
+    assert balances(ledger) and ledger["dropped"] == 30
+    assert {line.get("lost") for line in lines if line["event"] == "stopped with losses"} == {30}
+
+
 async def test_a_daemon_that_cannot_have_its_port_or_its_storage_says_so_and_starts_nothing(
     place: World,
 ) -> None:

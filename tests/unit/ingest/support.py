@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -208,3 +208,15 @@ async def serving(
     finally:
         await server.close()
         assert lent.used == 0, "every byte of the budget comes back"
+
+
+def code(answer: Answer) -> str:
+    """The code in whichever shape it came."""
+    body = answer.json
+    return str(body["__type"] if "__type" in body else body["error"]["code"])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,18 @@ BATCH = "00000000-0000-4000-8000-0000000000bb"
 SERVICES = {"eventbridge": "events", "rum": "rum", "evidently": "evidently"}
 
 
+@cache
+def _session() -> botocore.session.Session:
+    session = botocore.session.Session()
+    session.get_component("data_loader").search_paths.append(str(MODELS))
+    return session
+
+
 @contextmanager
 def client(api: str, url: str, **more: Any) -> Iterator[Any]:
     """One client of one of the APIs, that tries once."""
-    session = botocore.session.Session()
-    session.get_component("data_loader").search_paths.append(str(MODELS))
     config = Config(inject_host_prefix=False, retries={"total_max_attempts": 1}, read_timeout=10, **more)
-    made = session.create_client(
+    made = _session().create_client(
         SERVICES[api],
         region_name="eu-west-1",
         endpoint_url=url,
@@ -47,8 +53,7 @@ def parameters(api: str, *data: str) -> dict[str, Any]:
         return {"project": "web", "events": events}
     ids = [f"00000000-0000-4000-8000-{i:012x}" for i in range(len(data))]
     events = [
-        {"id": id_, "timestamp": 1, "type": "t", "details": text}
-        for id_, text in zip(ids, data, strict=True)
+        {"id": id_, "timestamp": 1, "type": "t", "details": text} for id_, text in zip(ids, data, strict=True)
     ]
     details = {"id": MONITOR, "version": "1"}
     return {

@@ -1,0 +1,172 @@
+"""Request bodies: read, unpacked and bounded, over raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import tracemalloc
+
+import pytest
+
+from tests.unit.ingest.support import (
+    EVENT,
+    MIB,
+    NATIVE,
+    PUT_EVENTS,
+    code,
+    request,
+    serving,
+    until,
+)
+
+GZIP = {"Content-Encoding": "gzip"}
+CHUNKED = {"Transfer-Encoding": "chunked"}
+AWS = {**PUT_EVENTS, "Content-Encoding": "gzip"}
+
+
+def chunked(*chunks: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
+
+
+async def test_a_client_that_asks_first_is_told_to_go_on() -> None:
+    body = json.dumps(EVENT).encode()
+    async with serving() as ingest:
+        peer = await ingest.peer()
+        head = request(NATIVE, b"", {"Expect": "100-continue", "Content-Length": str(len(body))})
+        await peer.send(head)
+        assert (await peer.answer()).status == 100
+        await peer.send(body)
+        assert (await peer.answer()).status == 202
+        await peer.close()
+
+
+async def test_a_client_that_asks_first_is_not_told_to_send_what_is_too_large() -> None:
+    async with serving(max_body=1000) as ingest:
+        peer = await ingest.peer()
+        await peer.send(request(NATIVE, b"", {"Expect": "100-continue", "Content-Length": "1001"}))
+        answer = await peer.answer()
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        await peer.close()
+
+
+async def test_a_chunked_body_is_read_to_its_end() -> None:
+    body = json.dumps(EVENT).encode()
+    async with serving() as ingest:
+        peer = await ingest.peer()
+        await peer.send(request(NATIVE, chunked(body[:5], body[5:])[:20], CHUNKED))
+        await asyncio.sleep(0.01)
+        await peer.send(chunked(body[:5], body[5:])[20:])
+        assert (await peer.answer()).status == 202
+        await peer.close()
+
+
+@pytest.mark.parametrize(("path", "headers"), [(NATIVE, {}), ("/", PUT_EVENTS)])
+async def test_a_body_over_the_bound_is_413_by_its_length_or_by_its_bytes(
+    path: str, headers: dict[str, str]
+) -> None:
+    async with serving(max_body=1000) as ingest:
+        answer = await ingest.post(path, b" " * 1001, headers)
+        assert (answer.status, code(answer)) == (413, "RequestEntityTooLargeException")
+        peer = await ingest.peer()
+        await peer.send(request(path, chunked(b" " * 600, b" " * 600), {**headers, **CHUNKED}))
+        assert (await peer.answer()).status == 413
+        await peer.close()
+
+
+async def test_a_connection_goes_on_after_a_refused_body_that_was_sent_whole() -> None:
+    async with serving(max_body=1000) as ingest:
+        peer = await ingest.peer()
+        await peer.send(request(NATIVE, b" " * 300_000))
+        assert (await peer.answer()).status == 413
+        await peer.send(request(NATIVE, EVENT))
+        assert (await peer.answer()).status == 202
+        await peer.close()
+
+
+async def test_a_gzip_bomb_is_413_and_costs_no_more_memory_than_the_bound() -> None:
+    bomb = gzip.compress(b"\0" * (200 * MIB), compresslevel=1)
+    assert len(bomb) < MIB
+    async with serving(max_body=MIB) as ingest:
+        tracemalloc.start()
+        answer = await ingest.post(NATIVE, bomb, GZIP)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (answer.status, code(answer)) == (413, "RequestEntityTooLargeException")
+        assert peak < 6 * MIB
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(b"[]" * 500)[:-3],
+        gzip.compress(b"[]") + b"more",
+        b"plain",
+        b"\x1f\x8b",
+    ],
+)
+@pytest.mark.parametrize(("path", "headers"), [(NATIVE, GZIP), ("/", AWS)])
+async def test_gzip_that_does_not_unpack_is_400(path: str, headers: dict[str, str], body: bytes) -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(path, body, headers)
+        assert (answer.status, code(answer)) == (400, "MalformedHttpRequestException")
+
+
+async def test_several_gzip_members_are_one_body() -> None:
+    body = json.dumps(EVENT).encode()
+    async with serving() as ingest:
+        packed = gzip.compress(body[:7]) + gzip.compress(body[7:])
+        assert (await ingest.post(NATIVE, packed, GZIP)).status == 202
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "aws-chunked"])
+async def test_another_encoding_is_415_and_names_ours(encoding: str) -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(NATIVE, b"x", {"Content-Encoding": encoding})
+        assert (answer.status, code(answer)) == (415, "UnsupportedMediaTypeException")
+        assert answer.headers["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize(("path", "headers"), [(NATIVE, {}), ("/", PUT_EVENTS)])
+async def test_a_slow_body_is_408_and_closed(path: str, headers: dict[str, str]) -> None:
+    async with serving(read_timeout=0.05) as ingest:
+        peer = await ingest.peer()
+        await peer.send(request(path, b"{", {**headers, "Content-Length": "100"}))
+        answer = await peer.answer()
+        assert (answer.status, code(answer)) == (408, "RequestTimeoutException")
+        assert answer.headers["connection"] == "close"
+        await peer.close()
+
+
+@pytest.mark.parametrize(("path", "headers"), [(NATIVE, {}), ("/", PUT_EVENTS)])
+async def test_without_memory_for_the_body_it_is_429_for_now(path: str, headers: dict[str, str]) -> None:
+    async with serving(budget=1000) as ingest:
+        first = await ingest.peer()
+        await first.send(request(path, b" ", {**headers, "Content-Length": "900"}))
+        await until(lambda: ingest.budget.used == 900)
+        answer = await ingest.post(path, b" " * 200, headers)
+        assert (answer.status, code(answer)) == (429, "ThrottlingException")
+        assert (answer.headers["retry-after"], answer.headers["x-amz-retry-after"]) == ("2", "2000")
+        await first.close()
+        await until(lambda: ingest.budget.used == 0)
+
+
+async def test_a_body_larger_than_all_the_memory_there_is_is_413() -> None:
+    async with serving(budget=1000) as ingest:
+        assert (await ingest.post(NATIVE, b" " * 1001)).status == 413
+
+
+async def test_memory_of_a_gzipped_body_is_reserved_unpacked() -> None:
+    async with serving(budget=300_000) as ingest:
+        answer = await ingest.post(NATIVE, gzip.compress(b" " * 600_000), GZIP)
+        assert answer.status == 413
+
+
+async def test_a_sender_that_leaves_in_the_middle_gives_the_memory_back() -> None:
+    async with serving() as ingest:
+        peer = await ingest.peer()
+        await peer.send(request(NATIVE, b"{", {"Content-Length": "1000"}))
+        await until(lambda: ingest.budget.used == 1000)
+        await peer.close()
+        await until(lambda: ingest.budget.used == 0)
+        assert ingest.count() == 0
