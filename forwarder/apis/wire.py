@@ -4,7 +4,8 @@ Invariants:
 - Pure: no I/O, no clock; what is read comes from the network, so nothing here trusts it.
 - Errors are rendered so that every SDK can read them: the code in the body as ``__type``, and, by whoever
   sends the answer, in the header ``ERROR_HEADER``.
-- ``is_json_object`` is exact: what it passes is JSON, what it stops is not, or is too deep for EventBridge.
+- ``is_json_object`` is exact: what it passes is JSON, what it stops is not, or is too deep for EventBridge
+  (or for the interpreter's stack, which on Python 3.11 ends a little short of the same 1,000 levels).
 """
 
 from __future__ import annotations

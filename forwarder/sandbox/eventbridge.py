@@ -45,7 +45,7 @@ def bus_name(name_or_arn: str | None) -> str:
 
 
 class EventBridge:
-    """PutEvents. ``buses`` may change at any time; with ``pass_through`` they are somebody else's to know."""
+    """PutEvents. ``buses`` may change at any time; what to drop is an upstream's to know, if any."""
 
     api: Api = "eventbridge"
     media = "application/x-amz-json-1.1"
@@ -83,10 +83,10 @@ class EventBridge:
     def _item(self, entry: Entry, raw: bytes, wall: float) -> Item:
         name = bus_name(entry.EventBusName)
         item = Item(name, raw, digest(name, entry), markers.word(entry.Detail or ""))
-        item.dropped = not self._pass_through and name not in self.buses
-        if entry.DetailType and len(entry.DetailType) > MAX_DETAIL_TYPE:
-            item.dropped = True
-            entry.DetailType = entry.DetailType[:MAX_DETAIL_TYPE]  # so that all else is judged
+        too_long = len(entry.DetailType or "") > MAX_DETAIL_TYPE
+        item.dropped = not self._pass_through and (too_long or name not in self.buses)
+        if too_long:
+            entry.DetailType = (entry.DetailType or "")[:MAX_DETAIL_TYPE]  # so that all else is judged
         draft = self._api.admit(entry, wall)
         if isinstance(draft, Refusal):
             item.refusal = draft

@@ -38,7 +38,7 @@ FAULTS = (
 
 @dataclass
 class Moto:
-    """moto's server. Each bus has a rule that delivers every event to a queue of its own."""
+    """moto's server. Each bus has a queue of its own, and can have a rule that delivers to it."""
 
     url: str
 
@@ -51,39 +51,37 @@ class Moto:
             aws_secret_access_key="e2e",
         )
 
-    def make(self) -> None:
+    def make(self, **pattern: Any) -> None:
+        """The buses and the queues, and a rule for the events of this pattern."""
         with closing(self.client("events")) as events, closing(self.client("sqs")) as sqs:
             for bus in BUSES:
                 if bus != "default":
                     events.create_event_bus(Name=bus)
                 url = sqs.create_queue(QueueName=bus)["QueueUrl"]
                 arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-                pattern = json.dumps({"account": [ACCOUNT]})
-                events.put_rule(Name=f"all-of-{bus}", EventBusName=bus, EventPattern=pattern)
-                events.put_targets(Rule=f"all-of-{bus}", EventBusName=bus, Targets=[{"Id": "1", "Arn": arn}])
+                events.put_rule(Name=f"from-{bus}", EventBusName=bus, EventPattern=json.dumps(pattern))
+                events.put_targets(Rule=f"from-{bus}", EventBusName=bus, Targets=[{"Id": "1", "Arn": arn}])
 
     def delivered(self, bus: str) -> list[dict[str, Any]]:
         """Everything in the bus's queue, which is empty after."""
-        events = []
+        events: list[dict[str, Any]] = []
         with closing(self.client("sqs")) as sqs:
             url = sqs.get_queue_url(QueueName=bus)["QueueUrl"]
-            while True:
-                answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=3600)
-                messages = answer.get("Messages", [])
-                if not messages:
-                    return events
+            while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
                 events += [json.loads(message["Body"]) for message in messages]
+                handles = [{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)]
+                sqs.delete_message_batch(QueueUrl=url, Entries=handles)
+        return events
 
 
 @pytest.fixture
 def moto(tmp_path: Path) -> Iterator[Moto]:
     with a_moto(tmp_path) as url:
-        moto = Moto(url)
-        moto.make()
-        yield moto
+        yield Moto(url)
 
 
 def test_every_field_arrives_as_it_was_sent(moto: Moto, tmp_path: Path, boto3_put_events: Sdk) -> None:
+    moto.make(account=[ACCOUNT])
     sent: list[dict[str, Any]] = [
         {
             "Source": f"shop.{n}",
@@ -120,6 +118,7 @@ def test_every_field_arrives_as_it_was_sent(moto: Moto, tmp_path: Path, boto3_pu
 
 
 def test_ten_thousand_events_through_faults_are_neither_lost_nor_doubled(moto: Moto, tmp_path: Path) -> None:
+    moto.make(detail={"sample": [True]})
     with (
         a_sandbox(tmp_path, "--upstream", moto.url) as sandbox,
         a_daemon(tmp_path, TARGET.format(url=sandbox.url)) as daemon,
@@ -127,7 +126,7 @@ def test_ten_thousand_events_through_faults_are_neither_lost_nor_doubled(moto: M
         sandbox.order(*FAULTS)
         for start in range(0, EVENTS, LINES):
             send(daemon, range(start, start + LINES))
-        daemon.deliver("orders", patience=300)
+        daemon.deliver("orders", patience=180)
         counts = sandbox.counts("eventbridge")
         arrived = Counter(marker(event["entry"]["Detail"]) for event in sandbox.arrived("eventbridge"))
         dead = daemon.status("orders")["dead_lettered"]
@@ -139,18 +138,24 @@ def test_ten_thousand_events_through_faults_are_neither_lost_nor_doubled(moto: M
     assert 0 < arrived.total() - EVENTS <= injected["reset_after"]["events"]
     assert counts["duplicates"] == arrived.total() - EVENTS
     in_moto = Counter(event["detail"]["marker"] for event in moto.delivered("default"))
-    assert in_moto == arrived, "moto delivered what the sandbox recorded"
+    assert in_moto == {n: copies for n, copies in arrived.items() if is_sample(n)}, "moto had what is recorded"
 
 
 def send(daemon: Daemon, numbers: range) -> None:
     events = [
-        {"Source": "shop", "DetailType": "OrderPlaced", "Detail": {"marker": number}} for number in numbers
+        {"Source": "shop", "DetailType": "OrderPlaced", "Detail": {"marker": n, "sample": is_sample(n)}}
+        for n in numbers
     ]
     body = "\n".join(map(json.dumps, events)).encode()
     answer = json.loads(
         ask(f"{daemon.url}/v1/targets/orders/events", body, "POST", media="application/x-ndjson")
     )
     assert answer["accepted"] == len(numbers), answer
+
+
+def is_sample(number: int) -> bool:
+    """One in twenty goes on to SQS, at which moto is slow."""
+    return number % 20 == 0
 
 
 def marker(detail: str) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,8 +178,11 @@ class World:
 
 
 def settings(sandbox: str, storage: Path, **changes: Settings) -> Settings:
-    """A configuration with short times. ``changes`` are merged into the options of all three targets, but for
-    ``orders``, ``web`` and ``features`` into that target's, and for ``shutdown`` and ``ingest`` into theirs."""
+    """A configuration with short times.
+
+    ``changes`` are merged into the options of all three targets, but ``orders``, ``web`` and ``features``
+    into that target's alone, and ``shutdown`` and ``ingest`` into these.
+    """
     own = {name: changes.pop(name, {}) for name in (*TARGETS.values(), "shutdown", "ingest")}
     common: Settings = {
         "region": "eu-west-1",
@@ -187,7 +190,7 @@ def settings(sandbox: str, storage: Path, **changes: Settings) -> Settings:
         "batch": {"max_wait": "20ms"},
         "retry": {"base": "10ms", "cap": "100ms"},
         "hold": {"probe": "100ms", "probe_cap": "200ms"},
-        "timeouts": {"connect": "500ms", "read": "500ms"},
+        "timeouts": {"connect": "10s", "read": "10s"},
     }
     bound: Settings = {"orders": {}, "web": {"app_monitors": [MONITOR]}, "features": {"projects": ["shop"]}}
     targets = {
@@ -198,7 +201,7 @@ def settings(sandbox: str, storage: Path, **changes: Settings) -> Settings:
         "ingest": _merged({"listen": "127.0.0.1:0"}, own["ingest"]),
         "admin": {"listen": "127.0.0.1:0"},
         "storage": {"path": str(storage)},
-        "shutdown": _merged({"input_grace": 0, "drain_timeout": "10s"}, own["shutdown"]),
+        "shutdown": _merged({"input_grace": 0, "drain_timeout": "30s"}, own["shutdown"]),
         "log": {"format": "json"},
         "targets": targets,
     }
@@ -250,6 +253,13 @@ async def daemon_in(place: World, **changes: Settings) -> AsyncIterator[Daemon]:
         yield daemon
         await place.heal()
         await daemon.stop()
+
+
+async def for_each(kinds: Iterable[str], do: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+    """Do it for all kinds at once, each for itself."""
+    async with asyncio.TaskGroup() as tasks:
+        for kind in kinds:
+            tasks.create_task(do(kind), name=kind)
 
 
 async def full_ledger(place: World) -> dict[str, Ledger]:

@@ -21,7 +21,7 @@ from typing import Any
 from tests.integration.harness import Settings, World, settings, until
 
 ROOT = Path(__file__).parents[2]
-END_SECONDS = 40.0
+END_SECONDS = 60.0
 
 Line = dict[str, Any]
 

@@ -13,6 +13,8 @@ import select
 import sys
 import urllib.request
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 CAME = ("received", "recovered", "replayed")
 WENT = ("delivered", "dead_lettered", "dropped", "in_queue")
@@ -33,8 +35,9 @@ def ledgers(exposition: str) -> dict[str, Ledger]:
     return dict(found)
 
 
-def balances(ledger: Ledger) -> bool:
-    return sum(ledger[name] for name in CAME) == sum(ledger[name] for name in WENT)
+def balances(ledger: Mapping[str, Any]) -> bool:
+    came, went = (sum(int(ledger[name]) for name in side) for side in (CAME, WENT))
+    return came == went
 
 
 def main(url: str) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -265,7 +267,10 @@ def test_a_text_is_an_object_exactly_when_it_is_json_and_one(text: str, data: st
     assert wire.is_json_object(broken) == is_object(broken)
 
 
-@pytest.mark.parametrize("text", ['{"a":"\\ud83d"}', '{"\\uDE00":"\\ud83d\\ud83d"}', '{"a":"\\\\\\ud83d"}'])
+@pytest.mark.parametrize(
+    "text",
+    ['{"a":"\\ud83d"}', '{"\\uDE00":"\\ud83d\\ud83d"}', '{"a":"\\\\\\ud83d"}', '{"a":"\\\\ud83d\\ud83d"}'],
+)
 def test_half_a_surrogate_pair_is_json(text: str) -> None:
     assert is_object(text)
     assert wire.is_json_object(text)
@@ -288,6 +293,24 @@ def test_what_json_forbids_is_forbidden(text: str) -> None:
 
 def nested(depth: int) -> str:
     return '{"a":' * depth + "1" + "}" * depth
+
+
+@pytest.fixture
+def much_stack() -> Iterator[None]:
+    """Room on the interpreter's stack, so that our own limit is the one that counts."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("much_stack")
+@pytest.mark.parametrize(("depth", "good"), [(999, True), (1000, True), (1001, False)])
+def test_a_thousand_levels_are_the_limit(depth: int, good: bool) -> None:
+    assert wire.is_json_object(nested(depth)) == good
+    assert wire.is_json_object(nested(depth).replace("1", '"\\ud83d"')) == good
+    assert wire.object_text(RAW.decode(nested(depth))) == (nested(depth) if good else None)
+    assert wire.is_json_object('{"b":[[],[]],"a":' + nested(depth - 1) + "}") == good
 
 
 @pytest.mark.parametrize("depth", [1001, 5000, 200_000])

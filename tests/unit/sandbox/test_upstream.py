@@ -129,6 +129,14 @@ async def test_an_error_of_upstream_goes_back_as_it_is(sandbox: Sandbox, behind:
     assert recorded(sandbox) == []
 
 
+async def test_what_to_drop_is_upstream_s_to_know(sandbox: Sandbox, behind: Behind) -> None:
+    entry = {"Source": "app", "DetailType": "t" * 129, "Detail": '{"n":0}', "EventBusName": "theirs"}
+    with client("eventbridge", sandbox.url) as aws:
+        await asyncio.to_thread(aws.put_events, Entries=[entry])
+    assert behind.requests[0][1] == {"Entries": [entry]}
+    assert recorded(sandbox) == [0]
+
+
 async def test_other_operations_are_upstream_s(sandbox: Sandbox) -> None:
     with client("eventbridge", sandbox.url) as aws:
         assert (await asyncio.to_thread(aws.describe_event_bus))["Arn"] == "arn:behind"

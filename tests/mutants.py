@@ -1,0 +1,351 @@
+"""``make mutants``: does the suite have teeth? Breaks the code in known ways, one at a time, and runs tests.
+
+Each mutation is a change of text in a copy of the tree, never in the checkout. It is killed when the tests
+chosen for it turn red (or never end); when they stay green it survives, and the exit code is 1. So it is when
+the tests are red without any mutation, or when a text is no longer there exactly once: then the code has
+moved on, and the mutation has to follow. ``make mutants`` runs all; ``python tests/mutants.py WORD`` those
+whose name contains the word.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("forwarder", "tests", "config", "pyproject.toml")
+SECONDS_PER_MUTATION = 60.0
+GREEN, RED = 0, 1
+
+QUEUES = "tests/contract/test_queues.py"
+TARGETS = "tests/contract/test_targets.py"
+GATE = "tests/unit/test_gate.py"
+PUT_EVENTS = "tests/unit/apis/test_put_events.py"
+FAULTS = "tests/integration/test_faults.py"
+HOLDS = "tests/integration/test_holds.py"
+STOP = "tests/integration/test_stop.py"
+LEDGER = "tests/integration/test_ledger.py"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """``changes``: (before, after) pairs in ``file``. ``words``: pytest's ``-k`` for ``tests``."""
+
+    name: str
+    file: str
+    changes: tuple[tuple[str, str], ...]
+    tests: str
+    words: str = ""
+
+
+def mutation(name: str, file: str, before: str, after: str, tests: str, words: str = "") -> Mutation:
+    return Mutation(name, file, ((before, after),), tests, words)
+
+
+MUTATIONS = [
+    mutation(
+        "a retry is dropped",
+        "forwarder/worker.py",
+        "        fate.retry.append(event)\n",
+        "        fate.delivered.append(event)\n",
+        FAULTS,
+        "test_every_event_arrives and 503",
+    ),
+    mutation(
+        "a half of a refused batch is dropped",
+        "forwarder/worker.py",
+        "        return Fate(parts=[events[:middle], events[middle:]])\n",
+        "        return Fate(parts=[events[:middle]], delivered=events[middle:])\n",
+        FAULTS,
+        "test_one_poison and others",
+    ),
+    mutation(
+        "the first refusal blames the event, not the envelope",
+        "forwarder/worker.py",
+        "    if proven:\n",
+        "    if True:\n",
+        FAULTS,
+        "test_an_envelope",
+    ),
+    mutation(
+        "one entry too many in a batch",
+        "forwarder/queues/forming.py",
+        "            if len(group.events) >= max_events:\n",
+        "            if len(group.events) > max_events:\n",
+        QUEUES,
+    ),
+    mutation(
+        "one byte too many in a batch",
+        "forwarder/queues/forming.py",
+        "group.size + event.size > max_bytes:\n",
+        "group.size + event.size > max_bytes + 1:\n",
+        QUEUES,
+    ),
+    mutation(
+        "one byte too many in a batch that is filled up",
+        "forwarder/queues/forming.py",
+        "            if size > self._limits.max_bytes:\n",
+        "            if size > self._limits.max_bytes + 1:\n",
+        QUEUES,
+    ),
+    mutation(
+        "AWS's limit in bytes is off by one",
+        "forwarder/apis/put_events.py",
+        "DEFAULT_MAX_REQUEST_BYTES = 1_048_575\n",
+        "DEFAULT_MAX_REQUEST_BYTES = 1_048_576\n",
+        PUT_EVENTS,
+    ),
+    mutation(
+        "the errors of entries are ignored",
+        "forwarder/apis/wire.py",
+        "    if code:\n        known = known_code(str(code))\n",
+        "    if False:\n        known = known_code(str(code))\n",
+        PUT_EVENTS,
+        "answer",
+    ),
+    mutation(
+        "FailedEntryCount is ignored",
+        "forwarder/apis/wire.py",
+        "    return None if isinstance(counted, int) and counted > shown else outcomes\n",
+        "    return outcomes\n",
+        PUT_EVENTS,
+        "answer",
+    ),
+    mutation(
+        "a wrong number of results is taken",
+        "forwarder/apis/wire.py",
+        "    if not isinstance(entries, list) or len(entries) != count:\n        return None\n",
+        "    if not isinstance(entries, list):\n        return None\n    entries = (entries * 99)[:count]\n",
+        FAULTS,
+        "test_every_event_arrives and results",
+    ),
+    mutation(
+        "a counter line is deleted: delivered",
+        "forwarder/metrics/numbers.py",
+        "            self.delivered += delivered\n",
+        "",
+        LEDGER,
+    ),
+    mutation(
+        "a counter line is deleted: received",
+        "forwarder/queues/memory.py",
+        "        self._metrics.took(len(events), sum(event.size for event in events))\n",
+        "",
+        LEDGER,
+    ),
+    mutation(
+        "expired events are not counted",
+        "forwarder/worker.py",
+        "        lane.metrics.settled(dead=Counter(each.reason for each in dead))\n",
+        "",
+        HOLDS,
+        "test_events_that_grow_too_old",
+    ),
+    mutation(
+        "losses at the stop are not counted",
+        "forwarder/daemon.py",
+        '                lane.metrics.settled(dropped={"shutdown": lost})\n',
+        "                pass\n",
+        STOP,
+        "unreachable",
+    ),
+    mutation(
+        "a cancel is swallowed in a call",
+        "forwarder/targets/aws.py",
+        "        except Exception as error:\n            results = translate(error, count, operation)\n",
+        "        except BaseException as error:\n            results = translate(error, count, operation)\n",
+        TARGETS,
+        "cancelling",
+    ),
+    mutation(
+        "a cancelled worker takes its wake-up with it",
+        "forwarder/queues/memory.py",
+        "            else:  # the word had come already: it belongs to another worker now\n"
+        "                self._wake(self._clock.monotonic())\n",
+        "",
+        QUEUES,
+        "cancelled",
+    ),
+    Mutation(
+        "events are settled before they are sent",
+        "forwarder/worker.py",
+        (
+            (
+                "            results = await lane.target.send(batch)\n",
+                "            lane.queue.settle(batch.events)\n"
+                "            results = await lane.target.send(batch)\n",
+            ),
+            (
+                "            lane.queue.settle(fate.delivered, fate.retry, fate.parts)\n",
+                "            again = [*fate.retry, *(event for part in fate.parts for event in part)]\n"
+                "            await lane.queue.put(again)\n",
+            ),
+        ),
+        LEDGER,
+    ),
+    mutation(
+        "a dead letter leaves the queue before it is written",
+        "forwarder/worker.py",
+        "    while not await _keep(lane, dead):\n",
+        "    if not await _keep(lane, dead):\n        lane.queue.settle(gone=[each.event for each in dead])\n"
+        "    while False:\n",
+        HOLDS,
+        "cannot_be_written and eventbridge",
+    ),
+    mutation(
+        "the gate never closes",
+        "forwarder/gate.py",
+        "        state = _CLOSED_STATES[results.status]\n",
+        "        state = _CLOSED_STATES[results.status]\n        return\n",
+        GATE,
+    ),
+    mutation(
+        "a hold never ends",
+        "forwarder/gate.py",
+        "            return min(options.probe_cap, options.probe * 2.0 ** min(self._failures - 1, 32))\n",
+        "            return 3600.0\n",
+        HOLDS,
+        "credentials_that_change",
+    ),
+    mutation(
+        "put ignores the bounds",
+        "forwarder/queues/memory.py",
+        "        if self._closed or events > self._max_events or held > self._max_bytes:\n",
+        "        if self._closed:\n",
+        QUEUES,
+        "full or bound",
+    ),
+    mutation(
+        "taken events are outside the bound",
+        "forwarder/queues/memory.py",
+        "        events = len(self._forming) + len(self._taken) + count\n",
+        "        events = len(self._forming) + count\n",
+        QUEUES,
+        "full or bound",
+    ),
+    mutation(
+        "events for a bus that is gone are sent",
+        "forwarder/targets/eventbridge.py",
+        "        return results.code != NOT_FOUND\n",
+        "        return True\n",
+        HOLDS,
+        "bus",
+    ),
+    mutation(
+        "redirects are followed",
+        "forwarder/targets/session.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        FAULTS,
+        "redirects",
+    ),
+    mutation(
+        "a task that died is not noticed",
+        "forwarder/daemon.py",
+        "        if task.cancelled() and self._cancelling:\n",
+        "        if task.cancelled():\n",
+        STOP,
+        "died",
+    ),
+]
+
+
+class Tree:
+    """A copy of what the tests need, to be broken and mended."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            else:
+                shutil.copy2(source, folder / name)
+        self._environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def is_imported(self) -> bool:
+        """Whether the tests will see the copy, not the checkout that is installed."""
+        said = self._run(["-c", "import forwarder; print(forwarder.__file__)"], SECONDS_PER_MUTATION)
+        return said.stdout.strip().startswith(str(self._folder))
+
+    def test(self, choices: list[tuple[str, str]]) -> tuple[int | None, str]:
+        """Run the chosen tests until the first fails: pytest's exit code, or None when they never end."""
+        for tests, words in choices:
+            arguments = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
+            try:
+                done = self._run([*arguments, *(("-k", words) if words else ())], SECONDS_PER_MUTATION)
+            except subprocess.TimeoutExpired:
+                return None, ""
+            if done.returncode != GREEN:
+                return done.returncode, done.stdout + done.stderr
+        return GREEN, ""
+
+    def _run(self, arguments: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self._folder,
+            env=self._environment,
+            timeout=seconds,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def judge(self, mutation: Mutation) -> tuple[bool, str]:
+        """Break, test, mend: whether the mutation was killed, and what there is to say."""
+        path = self._folder / mutation.file
+        whole = path.read_text()
+        broken = whole
+        for before, after in mutation.changes:
+            if broken.count(before) != 1:
+                return False, f"ERROR: its text is there {broken.count(before)} times, not once"
+            broken = broken.replace(before, after)
+        path.write_text(broken)
+        try:
+            code, output = self.test([(mutation.tests, mutation.words)])
+        finally:
+            path.write_text(whole)
+        if code is None:
+            return True, "killed: the tests never ended"
+        if code == RED:
+            return True, f"killed: {_first_failure(output)}"
+        return False, "SURVIVED" if code == GREEN else f"ERROR: pytest ended with {code}\n{output[-2000:]}"
+
+
+def _first_failure(output: str) -> str:
+    for line in output.splitlines():
+        if line.startswith(("FAILED", "ERROR")):
+            return line.split(" - ")[0].rpartition("::")[2]
+    return "?"
+
+
+def main(word: str = "") -> int:
+    began = time.monotonic()
+    chosen = [each for each in MUTATIONS if word in each.name]
+    with tempfile.TemporaryDirectory(prefix="forwarder-mutants-") as folder:
+        tree = Tree(Path(folder).resolve())
+        if not tree.is_imported():
+            print("the tests would not see the copy", file=sys.stderr)
+            return 1
+        code, output = tree.test(list(dict.fromkeys((each.tests, each.words) for each in chosen)))
+        if code != GREEN:
+            print(f"the tests are not green without a mutation ({code}):\n{output}", file=sys.stderr)
+            return 1
+        survivors = 0
+        for each in chosen:
+            killed, what = tree.judge(each)
+            survivors += not killed
+            print(f"  {each.name:<54} {what}", flush=True)
+    seconds = time.monotonic() - began
+    print(f"{len(chosen)} mutations, {len(chosen) - survivors} killed, {survivors} not; {seconds:.0f} s")
+    return 1 if survivors or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))
