@@ -60,7 +60,8 @@ class Event(msgspec.Struct, gc=False, eq=False):
 
 
 EVENT_OVERHEAD_BYTES = 300
-"""The Event, its id, the headers of its bytes, its places in the containers: 291 B measured, rounded up."""
+"""The Event, its id, the headers of its bytes, its places in the containers: measured with tracemalloc, 254 B
+where ten share a group, 569 B where every event has a key of its own."""
 
 
 class Draft(msgspec.Struct, gc=False):

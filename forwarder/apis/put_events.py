@@ -25,6 +25,7 @@ from forwarder.apis.wire import (
     is_json_object,
     object_text,
     read_entries,
+    serialise,
     time_number,
     utf8_length,
 )
@@ -61,7 +62,6 @@ _BUS = re.compile(
 ).fullmatch
 _ENDPOINT_ID = re.compile(r"[A-Za-z0-9\-]+\.[A-Za-z0-9\-]+").fullmatch
 _ABSENT = msgspec.Raw(b"null")
-_encode = msgspec.json.Encoder().encode
 
 
 class Entry(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
@@ -192,7 +192,7 @@ class PutEvents:
         if entry.Time is None and counted + TIME_BYTES <= self.max_request_bytes:
             entry.Time = int(arrived_at)  # EventBridge keeps whole seconds
             counted += TIME_BYTES
-        return Draft(_encode(entry), counted, key)
+        return Draft(serialise(entry), counted, key)
 
 
 def render_results(results: Sequence[str | Refusal]) -> bytes:
@@ -202,7 +202,7 @@ def render_results(results: Sequence[str | Refusal]) -> bytes:
         for result in results
     ]
     failed = sum(isinstance(result, Refusal) for result in results)
-    return _encode(_Answer(failed, entries))
+    return serialise(_Answer(failed, entries))
 
 
 def _wrong_form(entry: Entry) -> Refusal | None:

@@ -24,6 +24,7 @@ from forwarder.apis.wire import (
     is_json_object,
     object_text,
     read_entries,
+    serialise,
     time_number,
 )
 from forwarder.model import Draft, Outcome, Refusal
@@ -46,7 +47,6 @@ entry_kind = codes.put_project_events_kind
 _NAMES = ResultNames("failedEventCount", "eventResults", "eventId", "errorCode", "errorMessage")
 _PROJECT = re.compile(r"[-a-zA-Z0-9._]+|arn:[^:]*:[^:]*:[^:]*:[^:]*:project/[-a-zA-Z0-9._]+").fullmatch
 _ABSENT = msgspec.Raw(b"null")
-_encode = msgspec.json.Encoder().encode
 
 
 class Event(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
@@ -149,7 +149,7 @@ class PutProjectEvents:
         refusal = _wrong_event(event)
         if refusal is not None:
             return refusal
-        body = _encode(event)
+        body = serialise(event)
         if size(body) > self.max_event_bytes:
             message = f"The event counts {size(body)} bytes, more than the limit of {self.max_event_bytes}."
             return Refusal(VALIDATION, message, "too_large")
@@ -163,7 +163,7 @@ def render_results(results: Sequence[str | Refusal]) -> bytes:
         for result in results
     ]
     failed = sum(isinstance(result, Refusal) for result in results)
-    return _encode(_Answer(failed, entries))
+    return serialise(_Answer(failed, entries))
 
 
 def _wrong_event(event: Event) -> Refusal | None:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from forwarder.apis.wire import Number, interned, is_json_object, object_text, time_number
+from forwarder.apis.wire import Number, interned, is_json_object, object_text, serialise, time_number
 from forwarder.model import Draft, Kind, Outcome, Refusal
 
 MAX_TYPE = 256
@@ -34,7 +34,6 @@ _BATCH_IDS = uuid.UUID("6f6c5a52-6d5f-4a0b-9c43-1f0f6b0c2a77")
 """Ours, drawn once: the name space of BatchIds that are made of event ids."""
 _ABSENT = msgspec.Raw(b"null")
 _DELIVERED = Outcome(Kind.DELIVERED)
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -142,7 +141,7 @@ class PutRumEvents:
         refusal = _wrong_envelope(envelope, "Id")
         if refusal is not None:
             return refusal
-        key = _encode(envelope)
+        key = serialise(envelope)
         drafts: list[Draft | Refusal] = []
         for i, event in enumerate(request.RumEvents):
             draft = _admit(event, key, f"RumEvents[{i}].")
@@ -195,7 +194,7 @@ class PutRumEvents:
             Alias=event.Alias,
             SessionMetadata=metadata,
         )
-        return _wrong_envelope(envelope, "AppMonitorId") or interned(_encode(envelope))
+        return _wrong_envelope(envelope, "AppMonitorId") or interned(serialise(envelope))
 
 
 def _admit(event: RumEvent, key: bytes, where: str) -> Draft | Refusal:
@@ -212,7 +211,7 @@ def _admit(event: RumEvent, key: bytes, where: str) -> Draft | Refusal:
     if isinstance(timestamp, Refusal):
         return timestamp
     event.timestamp = timestamp
-    body = _encode(event)
+    body = serialise(event)
     return Draft(body, size(body), key)
 
 

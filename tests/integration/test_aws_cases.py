@@ -9,16 +9,18 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.resources import files
+from io import BytesIO
 from typing import Any
 
 import botocore.session
 import pytest
+import pytest_asyncio
 from botocore.parsers import create_parser
 from yarl import URL
 
 from tests.aws_cases import Case, common_errors, put_events, put_project_events, put_rum_events
 from tests.integration.events import MONITOR
-from tests.integration.harness import World, daemon_in
+from tests.integration.harness import World, daemon_in, world
 
 PUT_EVENTS_CASES = (*put_events.ENTRIES, *put_events.WHOLE_CALLS, *put_events.SIZE_LIMIT)
 PROJECT_CASES = (*put_project_events.CALLS, *put_project_events.WHOLE_CALLS)
@@ -33,6 +35,7 @@ CASES = [
     *(pytest.param("rum", case, id=f"PutRumEvents: {case['name']}") for case in put_rum_events.CALLS),
     *(pytest.param("evidently", case, id=f"PutProjectEvents: {case['name']}") for case in PROJECT_CASES),
 ]
+ARN_REGION = "us-east-1"
 NATIVE: dict[str, dict[str, Any]] = {
     "eventbridge": {**put_events.GOOD},
     "rum": {**put_rum_events.EVENT, "AppMonitorId": MONITOR},
@@ -80,13 +83,17 @@ def readers() -> dict[str, Reader]:
     }
 
 
-@pytest.fixture(params=["ingest", "sandbox"])
-async def url(request: pytest.FixtureRequest, place: World) -> AsyncIterator[str]:
-    if request.param == "sandbox":
-        yield place.sandbox
-    else:
-        async with daemon_in(place):
-            yield place.ingest
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """One sandbox and one daemon for the many cases that leave nothing behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        async with (
+            world(tmp_path_factory.mktemp("aws_cases")) as place,
+            daemon_in(place, features={"region": ARN_REGION}),
+        ):
+            yield place
 
 
 async def ask(place: World, url: str, case: Case, reader: Reader) -> Said:
@@ -95,7 +102,7 @@ async def ask(place: World, url: str, case: Case, reader: Reader) -> Said:
         request["method"],
         # the path as it is: an ARN in it is encoded already
         URL(url + request["path"], encoded=True),
-        data=request["body"],
+        data=BytesIO(request["body"]),
         headers=request["headers"],
     ) as answer:
         body = await answer.read()
@@ -103,11 +110,13 @@ async def ask(place: World, url: str, case: Case, reader: Reader) -> Said:
         return Said(answer.status, headers, json.loads(body), reader(answer.status, headers, body))
 
 
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("whose", ["ingest", "sandbox"])
 @pytest.mark.parametrize(("api", "case"), CASES)
 async def test_the_answer_is_aws_s(
-    api: str, case: Case, url: str, place: World, readers: dict[str, Reader]
+    api: str, case: Case, whose: str, shared: World, readers: dict[str, Reader]
 ) -> None:
-    said = await ask(place, url, case, readers[api])
+    said = await ask(shared, getattr(shared, whose), case, readers[api])
     expect = case["expect"]
     assert said.status == expect["status"]
     assert "x-amzn-requestid" in said.headers
@@ -198,7 +207,8 @@ async def test_every_entry_code_is_answered_by_the_sandbox_and_means_what_it_say
             said = await ask(place, place.sandbox, case, readers[api])
             assert_results(api, said, [(code, "what AWS says")])
             await place.order(fault)
-            assert await fate(place, api) == ("delivered" if means == "retry" else "rejected"), code
+            fates = ["delivered", "delivered" if means == "retry" else "rejected"]
+            assert await become(place, api, 2) == fates, code
 
 
 @pytest.mark.parametrize("api", ERRORS)
@@ -221,16 +231,25 @@ async def test_every_error_of_a_call_is_answered_by_the_sandbox_and_means_what_i
             assert said.parsed["Error"] == {"Code": error["code"], "Message": error["message"]}
             await place.order(fault)
             expected = "rejected" if error["means"] == "refused" else "delivered"
-            assert await fate(place, api) == expected, error["name"]
+            assert await become(place, api, 1) == [expected], error["name"]
 
 
-async def fate(place: World, api: str) -> str:
-    """What becomes of one event: delivered, or dead by a reason."""
+async def test_access_denied_to_every_entry_of_a_bus_is_a_policy_to_be_mended(place: World) -> None:
+    denied = {"api": "eventbridge", "fault": "entry", "code": "AccessDeniedException", "message": "no policy"}
+    async with daemon_in(place):
+        await place.order(denied)
+        await place.send("eventbridge", [NATIVE["eventbridge"]] * 3)
+        await place.held("eventbridge", "no policy")
+        await place.heal()
+        await place.settled("eventbridge")
+        assert (await place.ledger("eventbridge"))["delivered"] == 3
+
+
+async def become(place: World, api: str, count: int) -> list[str]:
+    """What becomes of so many events of one call: delivered, or dead by a reason; the delivered ones first."""
     before, letters = await place.ledger(api), place.letters()
-    await place.send(api, [NATIVE[api]])
+    await place.send(api, [NATIVE[api]] * count)
     await place.settled(api)
-    after = await place.ledger(api)
-    if after["delivered"] == before["delivered"] + 1:
-        return "delivered"
-    [letter] = [letter for id_, letter in place.letters().items() if id_ not in letters]
-    return str(letter.reason)
+    delivered = int((await place.ledger(api))["delivered"] - before["delivered"])
+    dead = [str(letter.reason) for id_, letter in place.letters().items() if id_ not in letters]
+    return ["delivered"] * delivered + dead
