@@ -65,4 +65,4 @@ lock:  ## Resolve the lock files again (needs uv)
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean:  ## Remove what the targets above made
-	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-e2e dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -41,7 +41,7 @@ _CLOSED_STATES = {
 
 
 class GateOptions(msgspec.Struct, frozen=True):
-    """``slots``: calls in flight at most; ``pace``: calls a second, None for no bound. Durations in seconds."""
+    """``slots``: calls in flight at most; ``pace``: calls a second, None for any. Durations in seconds."""
 
     slots: int = 8
     pace: float | None = None
@@ -102,6 +102,7 @@ class Gate:
         self._suspects = 0
         self._draining = False
         self._drained_at = 0.0
+        self._blocked_at = 0.0
         self._last_try_failed = False
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -111,6 +112,7 @@ class Gate:
     def block(self, owner: str, message: str) -> None:
         """Hold the target for a reason of the owner's, until ``unblock``."""
         if owner not in self._blocks:
+            self._blocked_at = self._clock.monotonic()
             self._log.warning("target held", reason=message)
         self._blocks[owner] = message
 
@@ -132,12 +134,12 @@ class Gate:
         """True while draining when no further call can help: held after its last try, or blocked."""
         if not self._draining:
             return False
-        blocked_for = self._clock.monotonic() - self._drained_at
+        blocked_for = self._clock.monotonic() - max(self._drained_at, self._blocked_at)
         return self._last_try_failed or (bool(self._blocks) and blocked_for > DRAIN_BACKOFF_CAP)
 
     async def pause(self) -> None:
         """Wait as long as who blocks the gate should before its next try; a drain ends the wait."""
-        await self._wait(DRAIN_BACKOFF_CAP if self._draining else self._options.probe)
+        await self._wait(DRAIN_BACKOFF_CAP / 2 if self._draining else self._options.probe)
 
     def view(self) -> GateView:
         now = self._clock.monotonic()
@@ -241,13 +243,15 @@ class Gate:
         self._failures = 1 if state != self._state else self._failures + 1
         self._epoch += 1
         self._probing = False
-        self._last_try_failed = state == "held" and self._draining
+        self._last_try_failed = self._draining and state == self._state == "held"  # not when it was news
         self._closed_until = self._clock.monotonic() + self._pause(state, results.delay)
         self._enter_state(state, f"{results.code}: {results.message}" if results.message else results.code)
         self._tell()
 
     def _pause(self, state: str, asked_for: float | None) -> float:
         options = self._options
+        if state == "held" and self._draining:
+            return min(options.probe, DRAIN_BACKOFF_CAP)
         if state == "held":
             return min(options.probe_cap, options.probe * 2.0 ** min(self._failures - 1, 32))
         cap = min(options.backoff_cap, DRAIN_BACKOFF_CAP) if self._draining else options.backoff_cap

@@ -42,7 +42,7 @@ class Event(msgspec.Struct, gc=False, eq=False):
 
     ``size`` is what it costs against the API's byte limit, by AWS's formula; ``key`` is the call's envelope:
     only events with equal keys may share a call. ``attempts`` counts the answered calls that failed this
-    event by itself, not the troubles of whole calls.
+    event by itself, not the troubles of whole calls; ``returns`` counts the calls whose fate is unknown.
     """
 
     id: str
@@ -51,6 +51,7 @@ class Event(msgspec.Struct, gc=False, eq=False):
     key: bytes
     received_at: float
     attempts: int = 0
+    returns: int = 0
     not_before: float = 0.0
 
     @property

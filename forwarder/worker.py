@@ -133,16 +133,19 @@ def _prepare_retry(
 ) -> None:
     """Trouble of one entry delays that entry; trouble of the call is the gate's business.
 
-    After a call of unknown fate the events go to the back (a ``not_before`` of now), so that a batch
-    that always fails cannot stand before all others.
+    Only an event that meets calls of unknown fate again and again steps aside, each time for longer: it may
+    be what breaks them, and must not stand before all others.
     """
+    event.not_before = 0.0
     if status is CallStatus.OK:
         _wait_alone(event, now, policy, chance)
     elif status is CallStatus.UNAVAILABLE:
         event.attempts += alone
-        event.not_before = now
-    else:
-        event.not_before = 0.0
+        event.returns += 1
+        if event.returns > 1:
+            event.not_before = now + full_jitter(
+                event.returns - 1, policy.backoff_base, policy.backoff_cap, chance
+            )
 
 
 def _wait_alone(event: Event, now: float, policy: Policy, chance: Chance) -> None:

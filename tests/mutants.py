@@ -15,12 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("forwarder", "tests", "config", "pyproject.toml")
-SECONDS_PER_MUTATION = 60.0
+SECONDS_PER_RUN = 90.0
+DEADLINE = "8"
+"""Seconds that a test waits for what a mutation may have made impossible."""
+
+AT_ONCE = 2
 GREEN, RED = 0, 1
 
 QUEUES = "tests/contract/test_queues.py"
@@ -206,6 +213,14 @@ MUTATIONS = [
         GATE,
     ),
     mutation(
+        "a hold that is news ends the drain",
+        "forwarder/gate.py",
+        'self._draining and state == self._state == "held"',
+        'self._draining and state == "held"',
+        STOP,
+        "expire_during",
+    ),
+    mutation(
         "a hold never ends",
         "forwarder/gate.py",
         "            return min(options.probe_cap, options.probe * 2.0 ** min(self._failures - 1, 32))\n",
@@ -220,6 +235,30 @@ MUTATIONS = [
         "        if self._closed:\n",
         QUEUES,
         "full or bound",
+    ),
+    mutation(
+        "one event too many in the queue",
+        "forwarder/queues/memory.py",
+        "events > self._max_events or held",
+        "events > self._max_events + 1 or held",
+        QUEUES,
+        "full or bound",
+    ),
+    mutation(
+        "one byte too many in the queue",
+        "forwarder/queues/memory.py",
+        "held > self._max_bytes:\n",
+        "held > self._max_bytes + 1:\n",
+        QUEUES,
+        "full or bound",
+    ),
+    mutation(
+        "events in flight are forgotten at the stop",
+        "forwarder/queues/memory.py",
+        "        left = [*self._taken.values(), *self._forming]\n",
+        "        left = [*self._forming]\n",
+        STOP,
+        "died",
     ),
     mutation(
         "taken events are outside the bound",
@@ -261,30 +300,33 @@ class Tree:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        folder.mkdir()
         for name in COPIED:
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
             else:
                 shutil.copy2(source, folder / name)
-        self._environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": str(folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TEST_DEADLINE": DEADLINE,
+        }
 
     def is_imported(self) -> bool:
         """Whether the tests will see the copy, not the checkout that is installed."""
-        said = self._run(["-c", "import forwarder; print(forwarder.__file__)"], SECONDS_PER_MUTATION)
+        said = self._run(["-c", "import forwarder; print(forwarder.__file__)"], SECONDS_PER_RUN)
         return said.stdout.strip().startswith(str(self._folder))
 
-    def test(self, choices: list[tuple[str, str]]) -> tuple[int | None, str]:
+    def test(self, tests: str, words: str) -> tuple[int | None, str]:
         """Run the chosen tests until the first fails: pytest's exit code, or None when they never end."""
-        for tests, words in choices:
-            arguments = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
-            try:
-                done = self._run([*arguments, *(("-k", words) if words else ())], SECONDS_PER_MUTATION)
-            except subprocess.TimeoutExpired:
-                return None, ""
-            if done.returncode != GREEN:
-                return done.returncode, done.stdout + done.stderr
-        return GREEN, ""
+        arguments = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
+        try:
+            done = self._run([*arguments, *(("-k", words) if words else ())], SECONDS_PER_RUN)
+        except subprocess.TimeoutExpired:
+            return None, ""
+        return done.returncode, done.stdout + done.stderr
 
     def _run(self, arguments: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -308,7 +350,7 @@ class Tree:
             broken = broken.replace(before, after)
         path.write_text(broken)
         try:
-            code, output = self.test([(mutation.tests, mutation.words)])
+            code, output = self.test(mutation.tests, mutation.words)
         finally:
             path.write_text(whole)
         if code is None:
@@ -328,23 +370,47 @@ def _first_failure(output: str) -> str:
 def main(word: str = "") -> int:
     began = time.monotonic()
     chosen = [each for each in MUTATIONS if word in each.name]
-    with tempfile.TemporaryDirectory(prefix="forwarder-mutants-") as folder:
-        tree = Tree(Path(folder).resolve())
-        if not tree.is_imported():
-            print("the tests would not see the copy", file=sys.stderr)
-            return 1
-        code, output = tree.test(list(dict.fromkeys((each.tests, each.words) for each in chosen)))
-        if code != GREEN:
-            print(f"the tests are not green without a mutation ({code}):\n{output}", file=sys.stderr)
+    with (
+        tempfile.TemporaryDirectory(prefix="forwarder-mutants-") as folder,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+        trees: SimpleQueue[Tree] = SimpleQueue()
+        for number in range(AT_ONCE):
+            trees.put(Tree(Path(folder).resolve() / str(number)))
+        if not green_without(chosen, trees, pool):
             return 1
         survivors = 0
-        for each in chosen:
-            killed, what = tree.judge(each)
+        for each, (killed, what) in zip(chosen, pool.map(partial(judge, trees), chosen), strict=True):
             survivors += not killed
             print(f"  {each.name:<54} {what}", flush=True)
     seconds = time.monotonic() - began
     print(f"{len(chosen)} mutations, {len(chosen) - survivors} killed, {survivors} not; {seconds:.0f} s")
     return 1 if survivors or not chosen else 0
+
+
+def green_without(chosen: list[Mutation], trees: SimpleQueue[Tree], pool: ThreadPoolExecutor) -> bool:
+    """Whether the tests see the copies, and are green as long as nothing is broken."""
+
+    def run(choice: tuple[str, str]) -> tuple[int | None, str]:
+        tree = trees.get()
+        try:
+            return tree.test(*choice) if tree.is_imported() else (None, "the tests would not see the copy")
+        finally:
+            trees.put(tree)
+
+    for code, output in pool.map(run, dict.fromkeys((each.tests, each.words) for each in chosen)):
+        if code != GREEN:
+            print(f"the tests are not green without a mutation ({code}):\n{output}", file=sys.stderr)
+            return False
+    return True
+
+
+def judge(trees: SimpleQueue[Tree], mutation: Mutation) -> tuple[bool, str]:
+    tree = trees.get()
+    try:
+        return tree.judge(mutation)
+    finally:
+        trees.put(tree)
 
 
 if __name__ == "__main__":

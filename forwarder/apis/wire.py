@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import sys
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from itertools import accumulate
@@ -208,7 +209,7 @@ def interned(key: bytes) -> bytes:
 def is_json_object(text: str) -> bool:
     """Whether the text is valid JSON, an object, and at most MAX_DEPTH levels deep."""
     try:
-        _object.decode(text)
+        _decode_object(text)
     except RecursionError:
         return False
     except ValueError:
@@ -233,10 +234,28 @@ def object_text(raw: msgspec.Raw) -> str | None:
     return text if text.startswith("{") and not _is_too_deep(text) else None
 
 
+def _decode_object(text: str) -> None:
+    """Raise ValueError when the text is no JSON object, RecursionError when it is deeper than MAX_DEPTH.
+
+    Python 3.11 counts msgspec's levels among its own, and leaves fewer of them than EventBridge takes.
+    """
+    try:
+        _object.decode(text)
+    except RecursionError:
+        if _is_too_deep(text):
+            raise
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit + MAX_DEPTH)
+        try:
+            _object.decode(text)
+        finally:
+            sys.setrecursionlimit(limit)
+
+
 def _is_object_with_half_pairs(text: str) -> bool:
     """JavaScript cuts strings inside surrogate pairs and escapes the halves: JSON, but not to msgspec."""
     try:
-        _object.decode(_SURROGATES.sub(lambda found: found[1] or "?", text))
+        _decode_object(_SURROGATES.sub(lambda found: found[1] or "?", text))
     except (ValueError, RecursionError):
         return False
     return not _is_too_deep(text)

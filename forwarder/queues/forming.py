@@ -3,8 +3,10 @@
 Invariants:
 - One open group per key. A group is due when full, when ``max_wait`` has passed since its first event, or
   when it was complete as it came; until taken it goes on filling, so a closed gate makes fuller batches.
-- ``take`` pops the oldest due group, whatever its key: keys never wait for each other, and neither ``add``
-  nor ``take`` gets dearer with the number of keys.
+- ``take`` pops the due group with the oldest event, whatever its key: keys never wait for each other, and
+  neither ``add`` nor ``take`` gets dearer with the number of keys.
+- Events that come back from a delay form groups of their own, before those that were never tried: so they do
+  not wait behind a backlog, and still leave in company.
 - A sealed group (a client's own batch, a half of a refused one) leaves exactly as it is.
 - Pure: no clock, no loop, no I/O; every moment is an argument in monotonic seconds.
 """
@@ -19,8 +21,8 @@ from itertools import count
 from forwarder.model import Batch, Event, Flush, Limits
 
 NEVER = float("inf")
-FRONT = float("-inf")
-"""``opened_at`` of a group that was tried before: older than anything that has not been."""
+DUE = float("-inf")
+"""``opened_at`` of a group that waits for nothing any more."""
 
 
 class Group:
@@ -57,7 +59,8 @@ class Forming:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._open: OrderedDict[bytes, Group] = OrderedDict()  # by the age of the first event
+        self._open: OrderedDict[bytes, Group] = OrderedDict()  # by when they were opened
+        self._again: OrderedDict[bytes, Group] = OrderedDict()  # the same, of events back from a delay
         self._due: deque[Group] = deque()  # complete ones, tried ones at the front
         self._delayed: list[tuple[float, int, Group]] = []  # heap by not_before
         self._order = count()  # breaks ties in the heap
@@ -69,18 +72,7 @@ class Forming:
 
     def add(self, events: Iterable[Event], now: float) -> None:
         """Put events into the open groups of their keys."""
-        max_events, max_bytes, groups = self._limits.max_events, self._limits.max_bytes, self._open
-        for event in events:
-            group = groups.get(event.key)
-            if group is not None and group.size + event.size > max_bytes:
-                self._complete(group, Flush.BYTES)
-                group = None
-            if group is None:
-                group = groups[event.key] = Group(event.key, now)
-            group.append(event)
-            self._count += 1
-            if len(group.events) >= max_events:
-                self._complete(group, Flush.COUNT)
+        self._count += self._join(self._open, events, now, self._due.append)
 
     def add_complete(self, events: Sequence[Event], now: float) -> None:
         """Put events that are one batch already: due at once, never joined or split."""
@@ -89,15 +81,15 @@ class Forming:
 
     def put_back(self, events: Sequence[Event], *, sealed: bool = False) -> None:
         """Return the events of one tried batch to the front, due at once."""
-        group = Group(events[0].key, FRONT, Flush.RETRY, sealed or self._limits.whole).fill(events)
+        group = Group(events[0].key, DUE, Flush.RETRY, sealed or self._limits.whole).fill(events)
         self._due.appendleft(group)
         self._count += len(events)
 
     def delay(self, events: Sequence[Event], *, sealed: bool = False) -> None:
-        """Return events that have a ``not_before``; then they join the others again, at the back."""
+        """Return events that have a ``not_before``; then they are before all that were never tried."""
         sealed = sealed or self._limits.whole
         for together in [events] if sealed else [[event] for event in events]:
-            group = Group(together[0].key, FRONT, Flush.RETRY, sealed).fill(together)
+            group = Group(together[0].key, DUE, Flush.RETRY, sealed).fill(together)
             moment = max(event.not_before for event in together)
             heapq.heappush(self._delayed, (moment, next(self._order), group))
         self._count += len(events)
@@ -111,8 +103,8 @@ class Forming:
         """When the next group is due: not after ``now`` means there is one; None, there is nothing."""
         self._ripen(now, now)
         if self._due:
-            return FRONT
-        moments = [self._opened_first().opened_at + self._wait()] if self._open else []
+            return DUE
+        moments = [_first(groups).opened_at + self._wait() for groups in (self._again, self._open) if groups]
         moments += [self._delayed[0][0]] if self._delayed else []
         return min(moments, default=None)
 
@@ -151,29 +143,51 @@ class Forming:
         return min((group.oldest_at for group in self._groups()), default=None)
 
     def _wait(self) -> float:
-        return FRONT if self._draining else self._limits.max_wait
-
-    def _opened_first(self) -> Group:
-        return next(iter(self._open.values()))
+        return DUE if self._draining else self._limits.max_wait
 
     def _groups(self) -> Iterator[Group]:
         yield from self._due
+        yield from self._again.values()
         yield from self._open.values()
         yield from (group for _, _, group in self._delayed)
 
-    def _complete(self, group: Group, reason: Flush) -> None:
-        del self._open[group.key]
-        group.reason = reason
-        self._due.append(group)
+    def _join(
+        self,
+        groups: OrderedDict[bytes, Group],
+        events: Iterable[Event],
+        now: float,
+        full: Callable[[Group], None],
+    ) -> int:
+        """Put events into these open groups, hand on those that are full; how many events that were."""
+        max_events, max_bytes, count = self._limits.max_events, self._limits.max_bytes, 0
+        for event in events:
+            group = groups.get(event.key)
+            if group is not None and group.size + event.size > max_bytes:
+                group.reason = Flush.BYTES
+                full(groups.pop(event.key))
+                group = None
+            if group is None:
+                group = groups[event.key] = Group(event.key, now)
+            group.append(event)
+            count += 1
+            if len(group.events) >= max_events:
+                group.reason = Flush.COUNT
+                full(groups.pop(event.key))
+        return count
 
     def _pop_due(self, now: float) -> Group | None:
         self._ripen(now, now)
-        first = self._opened_first() if self._open else None
-        if first is not None and first.opened_at + self._wait() > now:
-            first = None
-        if self._due and (first is None or self._due[0].opened_at <= first.opened_at):
-            return self._due.popleft()
-        return self._open.pop(first.key) if first is not None else None
+        oldest: Group | None = self._due[0] if self._due else None
+        source: OrderedDict[bytes, Group] | None = None
+        for groups in (self._again, self._open):
+            first = _first(groups) if groups else None
+            if first is None or first.opened_at + self._wait() > now:
+                continue
+            if oldest is None or first.oldest_at < oldest.oldest_at:
+                oldest, source = first, groups
+        if oldest is None:
+            return None
+        return source.pop(oldest.key) if source is not None else self._due.popleft()
 
     def _top_up(self, group: Group) -> None:
         """Fill a batch that leaves with room in it from the group that is open for its key."""
@@ -198,13 +212,18 @@ class Forming:
         while self._delayed and self._delayed[0][0] <= until:
             group = heapq.heappop(self._delayed)[2]
             if group.sealed:
-                self._due.append(group)
+                self._due.appendleft(group)
             else:
-                self._count -= len(group.events)
-                self.add(group.events, now)
+                self._join(self._again, group.events, now, self._due.appendleft)
 
     def _drop_empty(self) -> None:
         self._due = deque(group for group in self._due if group.events)
-        self._open = OrderedDict((key, group) for key, group in self._open.items() if group.events)
+        for groups in (self._open, self._again):
+            for key in [key for key, group in groups.items() if not group.events]:
+                del groups[key]
         self._delayed = [item for item in self._delayed if item[2].events]
         heapq.heapify(self._delayed)
+
+
+def _first(groups: OrderedDict[bytes, Group]) -> Group:
+    return next(iter(groups.values()))

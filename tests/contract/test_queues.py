@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -58,8 +59,9 @@ def make_memory(
 
 
 @pytest.fixture(params=[make_memory], ids=["memory"])
-def make_queue(request: pytest.FixtureRequest) -> Iterator[MakeQueue]:
-    return request.param
+def make_queue(request: pytest.FixtureRequest) -> MakeQueue:
+    made: MakeQueue = request.param
+    return made
 
 
 def event(key: bytes = b"k", size: int = 10, received_at: float = 1000.0) -> Event:
@@ -129,13 +131,15 @@ async def test_what_could_never_fit_says_never(make_queue: MakeQueue) -> None:
     assert full.value.never
 
 
-async def test_the_bound_in_bytes_holds(make_queue: MakeQueue) -> None:
+@pytest.mark.parametrize(("spare", "fits"), [(-1, False), (0, True), (1, True)])
+async def test_the_bound_in_bytes_holds_to_the_byte(make_queue: MakeQueue, spare: int, fits: bool) -> None:
     one = event().memory
-    queue = make_queue(max_bytes=3 * one)
+    queue = make_queue(max_bytes=4 * one + spare)
     await queue.put(events(3))
     assert queue.view().waiting_bytes == 3 * one
-    with pytest.raises(QueueFull):
+    with contextlib.nullcontext() if fits else pytest.raises(QueueFull):
         await queue.put(events(1))
+    assert queue.view().events == 3 + fits
 
 
 async def test_a_taken_event_still_counts_against_the_bound(make_queue: MakeQueue) -> None:
@@ -195,6 +199,23 @@ async def test_a_retry_with_not_before_lets_its_neighbours_pass(make_queue: Make
     assert ids(queue.take()) == []  # ripe again, it waits max_wait for company
     clock.now += 0.02
     assert ids(queue.take()) == [put[3].id]
+
+
+async def test_what_comes_back_from_a_delay_does_not_wait_behind_a_backlog(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(clock=clock)
+    put = events(10, received_at=clock.now)
+    await queue.put(put)
+    first = queue.take()
+    assert first is not None
+    put[3].not_before = clock.now + 1
+    queue.settle(gone=[e for e in put if e is not put[3]], retry=[put[3]])
+    clock.now += 0.5
+    await queue.put(events(50, received_at=clock.now))
+    clock.now += 0.51
+    assert put[3].id not in ids(queue.take())  # ripe, it waits max_wait for company of its own
+    clock.now += 0.03
+    assert put[3].id in ids(queue.take())
 
 
 async def test_halves_of_a_refused_batch_leave_by_themselves_and_in_order(make_queue: MakeQueue) -> None:

@@ -1,8 +1,8 @@
 """One call of AWS by whatever SDK the Python that runs this has: boto3, else botocore. Knows nothing of us.
 
-Reads ``{"service", "operation", "params", "config"}`` from standard input. Prints ``answer`` or ``error`` as the
-SDK gives them to a program, the HTTP ``status`` and ``headers``, and how many ``retries`` it made. Where AWS is and
-how often to try comes from the environment, as in any program.
+Reads ``{"service", "operation", "params", "config"}`` from standard input. Prints ``answer`` or ``error`` as
+the SDK gives them to a program, the HTTP ``status`` and ``headers``, and how many ``retries`` it made. Where
+AWS is and how often to try comes from the environment, as in any program.
 """
 
 from __future__ import annotations

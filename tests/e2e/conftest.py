@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.environments import AWSCLI, BOTOCORE_1_42_50, environment
+from tests.e2e.environments import AWSCLI, BOTO3_1_44_5, BOTOCORE_1_42_50, environment
 from tests.e2e.processes import Daemon, Sandbox, Sdk, a_daemon, a_sandbox
 
 MONITOR = "00000000-0000-4000-8000-0000000000aa"
@@ -41,20 +41,32 @@ def sandbox(a_running_sandbox: Sandbox) -> Sandbox:
 
 @pytest.fixture(scope="session")
 def daemon(a_running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with targets ``orders``, ``web`` and ``flags``, each the default of its kind, at the sandbox."""
+    """A daemon with targets ``orders``, ``web`` and ``flags``, each the default of its kind."""
     targets = TARGETS.format(url=a_running_sandbox.url)
     with a_daemon(tmp_path_factory.mktemp("daemon"), targets) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def boto3_put_events() -> Sdk:
-    return Sdk(sys.executable, "events", "put_events", {})
+def new_boto3() -> Path:
+    """A Python with boto3 1.44.5, which is newer than ours: it tries again in another way and knows more."""
+    return environment(BOTO3_1_44_5) / "python"
+
+
+@pytest.fixture(scope="session", params=["our boto3", "boto3 1.44.5"])
+def boto3(request: pytest.FixtureRequest, new_boto3: Path) -> str | Path:
+    """The Python of a program that uses boto3."""
+    return sys.executable if request.param == "our boto3" else new_boto3
 
 
 @pytest.fixture(scope="session")
-def boto3_put_rum_events() -> Sdk:
-    return Sdk(sys.executable, "rum", "put_rum_events", {"inject_host_prefix": False})
+def boto3_put_events(boto3: str | Path) -> Sdk:
+    return Sdk(boto3, "events", "put_events", {})
+
+
+@pytest.fixture(scope="session")
+def boto3_put_rum_events(boto3: str | Path) -> Sdk:
+    return Sdk(boto3, "rum", "put_rum_events", {"inject_host_prefix": False})
 
 
 @pytest.fixture(scope="session")

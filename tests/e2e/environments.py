@@ -10,6 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / ".venv-e2e"
 BOTOCORE_1_42_50 = "botocore-1.42.50"
+BOTO3_1_44_5 = "boto3-1.44.5"
 AWSCLI = "awscli"
 
 
@@ -22,7 +23,14 @@ def environment(name: str) -> Path:
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        install = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        install: list[str | Path] = [
+            folder / "bin/python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         subprocess.run([*install, "--require-hashes", "-r", requirements], check=True)
         stamp.write_text(wanted)
     return folder / "bin"

@@ -172,7 +172,13 @@ def a_moto(folder: Path) -> Iterator[str]:
     """moto's server: an EventBridge and an SQS that we did not write. Its URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
+    command: list[str | Path] = [
+        Path(sys.executable).parent / "moto_server",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     with running(command, f"{url}/moto-api/", folder / "moto.log"):
         yield url
 

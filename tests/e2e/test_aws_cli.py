@@ -24,7 +24,12 @@ def put_events(aws: Path, daemon: Daemon, entries: list[Any]) -> subprocess.Comp
 
 
 def test_put_events_prints_an_id_and_exits_with_0(aws: Path, sandbox: Sandbox, daemon: Daemon) -> None:
-    entry = {**GOOD, "Time": "2026-01-02T03:04:05Z", "Resources": ["arn:aws:s3:::bücher"], "EventBusName": "default"}
+    entry = {
+        **GOOD,
+        "Time": "2026-01-02T03:04:05Z",
+        "Resources": ["arn:aws:s3:::bücher"],
+        "EventBusName": "default",
+    }
     said = put_events(aws, daemon, [entry])
     assert (said.returncode, said.stderr) == (0, "")
     answer = json.loads(said.stdout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.conftest import MONITOR
@@ -39,11 +39,11 @@ def rum_event(n: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_an_unchanged_program_needs_only_an_environment_variable(sandbox: Sandbox, daemon: Daemon) -> None:
+def test_an_unchanged_program_needs_only_an_environment_variable(
+    boto3: str | Path, sandbox: Sandbox, daemon: Daemon
+) -> None:
     environment = surroundings(AWS_ENDPOINT_URL_EVENTBRIDGE=daemon.url)
-    said = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, check=True, capture_output=True, text=True
-    )
+    said = subprocess.run([boto3, "-c", PROGRAM], env=environment, check=True, capture_output=True, text=True)
     assert said.stdout == "0 200\n"
     daemon.deliver("orders")
     [event] = sandbox.arrived("eventbridge")
@@ -110,7 +110,20 @@ def test_a_rum_batch_arrives_as_the_batch_it_was(
     assert all(event["envelope"] == {**BATCH, "Alias": "a"} for event in arrived)
 
 
-def test_one_bad_rum_event_refuses_its_batch(sandbox: Sandbox, daemon: Daemon, boto3_put_rum_events: Sdk) -> None:
+def test_the_metadata_of_a_rum_session_arrive_though_our_sdk_is_older_than_they(
+    sandbox: Sandbox, daemon: Daemon, new_boto3: Path
+) -> None:
+    put_rum_events = Sdk(new_boto3, "rum", "put_rum_events", {"inject_host_prefix": False})
+    more = {"SessionMetadata": json.dumps({"browserName": "Chrome", "aws:client": "arw-module"})}
+    said = put_rum_events(daemon.url, {**BATCH, **more, "RumEvents": [rum_event(1)]})
+    assert (said.status, said.answer, said.error) == (200, {}, None)
+    daemon.deliver("web")
+    assert [event["envelope"] for event in sandbox.arrived("rum")] == [{**BATCH, **more}]
+
+
+def test_one_bad_rum_event_refuses_its_batch(
+    sandbox: Sandbox, daemon: Daemon, boto3_put_rum_events: Sdk
+) -> None:
     events = [rum_event(0), rum_event(1, details="no JSON")]
     said = boto3_put_rum_events(daemon.url, {**BATCH, "RumEvents": events})
     assert (said.status, said.answer, said.retries) == (400, None, 0)

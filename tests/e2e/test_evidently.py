@@ -34,7 +34,19 @@ def test_events_for_a_project_by_its_name_or_its_arn_arrive_under_that(
     assert [event["envelope"] for event in arrived] == [{"project": project}] * 2
 
 
-def test_a_bad_event_fails_alone(sandbox: Sandbox, daemon: Daemon, old_botocore_put_project_events: Sdk) -> None:
+def test_the_sandbox_says_the_same_to_it(sandbox: Sandbox, old_botocore_put_project_events: Sdk) -> None:
+    events = [event(0), event(1, type="aws.evidently.other")]
+    said = old_botocore_put_project_events(sandbox.url, {"project": ARN, "events": events})
+    assert (said.status, said.error) == (200, None)
+    assert said.answer is not None
+    assert said.answer["failedEventCount"] == 1
+    assert said.answer["eventResults"][1]["errorCode"] == "ValidationException"
+    assert [event["entry"] for event in sandbox.arrived("evidently")] == events[:1]
+
+
+def test_a_bad_event_fails_alone(
+    sandbox: Sandbox, daemon: Daemon, old_botocore_put_project_events: Sdk
+) -> None:
     events = [event(0), event(1, type="aws.evidently.other"), event(2, data="no JSON")]
     said = old_botocore_put_project_events(daemon.url, {"project": PROJECT, "events": events})
     assert (said.status, said.error) == (200, None)
@@ -49,7 +61,9 @@ def test_a_bad_event_fails_alone(sandbox: Sandbox, daemon: Daemon, old_botocore_
     assert [event["entry"] for event in sandbox.arrived("evidently")] == events[:1]
 
 
-def test_more_than_fifty_events_are_refused_whole(daemon: Daemon, old_botocore_put_project_events: Sdk) -> None:
+def test_more_than_fifty_events_are_refused_whole(
+    daemon: Daemon, old_botocore_put_project_events: Sdk
+) -> None:
     params = {"project": PROJECT, "events": [event(n) for n in range(51)]}
     said = old_botocore_put_project_events(daemon.url, params)
     assert (said.status, said.answer, said.retries) == (400, None, 0)

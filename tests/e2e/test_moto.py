@@ -19,7 +19,13 @@ from tests.e2e.processes import REGION, Daemon, Sdk, a_daemon, a_moto, a_sandbox
 
 ACCOUNT = "123456789012"
 BUSES = ("default", "orders")
-TARGET = '  orders: {{kind: eventbridge, region: eu-west-1, endpoint_url: "{url}", retry: {{base: 10ms, cap: 100ms}}}}\n'
+TARGET = """\
+  orders:
+    kind: eventbridge
+    region: eu-west-1
+    endpoint_url: "{url}"
+    retry: {{base: 10ms, cap: 100ms}}
+"""
 EVENTS = 10_000
 LINES = 100
 FAULTS = (
@@ -58,7 +64,9 @@ class Moto:
                 if bus != "default":
                     events.create_event_bus(Name=bus)
                 url = sqs.create_queue(QueueName=bus)["QueueUrl"]
-                arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+                arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+                    "QueueArn"
+                ]
                 events.put_rule(Name=f"from-{bus}", EventBusName=bus, EventPattern=json.dumps(pattern))
                 events.put_targets(Rule=f"from-{bus}", EventBusName=bus, Targets=[{"Id": "1", "Arn": arn}])
 
@@ -69,7 +77,9 @@ class Moto:
             url = sqs.get_queue_url(QueueName=bus)["QueueUrl"]
             while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
                 events += [json.loads(message["Body"]) for message in messages]
-                handles = [{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)]
+                handles = [
+                    {"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)
+                ]
                 sqs.delete_message_batch(QueueUrl=url, Entries=handles)
         return events
 
@@ -86,10 +96,14 @@ def test_every_field_arrives_as_it_was_sent(moto: Moto, tmp_path: Path, boto3_pu
         {
             "Source": f"shop.{n}",
             "DetailType": "Bestellung übergeben ✓",
-            "Detail": json.dumps({"n": n, "text": 'ä "€" \\ 𝄞\u2028', "deep": [{"list": [1, 2.5, None, True]}]}),
+            "Detail": json.dumps(
+                {"n": n, "text": 'ä "€" \\ 𝄞\u2028', "deep": [{"list": [1, 2.5, None, True]}]}
+            ),
             "Resources": [f"arn:aws:s3:::bücher/{n}", "arn:aws:s3:::b"][: n % 3],
             "Time": 1767323045 + n,
-            "EventBusName": BUSES[n % 2] if n % 4 else f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{BUSES[n % 2]}",
+            "EventBusName": BUSES[n % 2]
+            if n % 4
+            else f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{BUSES[n % 2]}",
         }
         for n in range(10)
     ]
@@ -138,7 +152,9 @@ def test_ten_thousand_events_through_faults_are_neither_lost_nor_doubled(moto: M
     assert 0 < arrived.total() - EVENTS <= injected["reset_after"]["events"]
     assert counts["duplicates"] == arrived.total() - EVENTS
     in_moto = Counter(event["detail"]["marker"] for event in moto.delivered("default"))
-    assert in_moto == {n: copies for n, copies in arrived.items() if is_sample(n)}, "moto had what is recorded"
+    assert in_moto == {n: copies for n, copies in arrived.items() if is_sample(n)}, (
+        "moto had what is recorded"
+    )
 
 
 def send(daemon: Daemon, numbers: range) -> None:

@@ -1,4 +1,4 @@
-"""What every client does when its target is full: it hears 429 ThrottlingException, waits, and gets through."""
+"""What every client does when its target is full: it hears ThrottlingException, waits, and gets through."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_CREDENTIALS = {"fault": "credentials"}
 
 @dataclass
 class Client:
-    """A client that puts its event number ``n``; ``target`` is where that goes, ``route`` how metrics say it."""
+    """A client that puts its event number ``n``, for ``target``; ``route`` is its label in metrics."""
 
     sdk: Sdk
     api: str
@@ -122,7 +122,7 @@ def test_an_sdk_is_throttled_with_the_time_to_wait_and_tries_again_until_there_i
 def test_the_cli_is_throttled_and_tries_again_until_there_is_room(
     aws: Path, sandbox: Sandbox, small: Daemon
 ) -> None:
-    command = [aws, "events", "put-events", "--entries", json.dumps([test_aws_cli.GOOD])]
+    command: list[str | Path] = [aws, "events", "put-events", "--entries", json.dumps([test_aws_cli.GOOD])]
 
     def begin(attempts: int) -> subprocess.Popen[str]:
         environment = surroundings(AWS_ENDPOINT_URL_EVENTBRIDGE=small.url, AWS_MAX_ATTEMPTS=str(attempts))
@@ -152,10 +152,14 @@ def test_only_the_entries_of_a_full_target_are_throttled(
     sandbox: Sandbox, tmp_path: Path, boto3_put_events: Sdk
 ) -> None:
     targets = TINY.format(name="orders", kind="eventbridge", url=sandbox.url)
-    other = f'  rest: {{kind: eventbridge, region: eu-west-1, endpoint_url: "{sandbox.url}", default: true}}\n'
+    other = (
+        f'  rest: {{kind: eventbridge, region: eu-west-1, endpoint_url: "{sandbox.url}", default: true}}\n'
+    )
     good = test_boto3.GOOD
     with a_daemon(tmp_path, f"{targets}    buses: [orders]\n{other}") as daemon:
-        sandbox.order({**NO_CREDENTIALS, "name": "orders"}, {**NO_CREDENTIALS, "operation": "DescribeEventBus"})
+        sandbox.order(
+            {**NO_CREDENTIALS, "name": "orders"}, {**NO_CREDENTIALS, "operation": "DescribeEventBus"}
+        )
         for_orders = {**good, "EventBusName": "orders"}
         assert boto3_put_events(daemon.url, {"Entries": [for_orders]}).status == 200
         said = boto3_put_events(daemon.url, {"Entries": [good, for_orders, good]})

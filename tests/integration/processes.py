@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.integration.harness import Settings, World, settings, until
+from tests.integration.harness import DEADLINE, Settings, World, settings, until
 
 ROOT = Path(__file__).parents[2]
-END_SECONDS = 60.0
+END_SECONDS = 2 * DEADLINE
 
 Line = dict[str, Any]
 

@@ -22,6 +22,9 @@ from tests.aws_cases import Case, common_errors, put_events, put_project_events,
 from tests.integration.events import MONITOR
 from tests.integration.harness import World, daemon_in, world
 
+# aiohttp's advice about bodies over 1 MiB, to the SDK in the daemon: a warning here would fail the call
+pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+
 PUT_EVENTS_CASES = (*put_events.ENTRIES, *put_events.WHOLE_CALLS, *put_events.SIZE_LIMIT)
 PROJECT_CASES = (*put_project_events.CALLS, *put_project_events.WHOLE_CALLS)
 CODES = {"eventbridge": put_events.ENTRY_CODES, "evidently": put_project_events.ENTRY_CODES}
@@ -246,10 +249,77 @@ async def test_access_denied_to_every_entry_of_a_bus_is_a_policy_to_be_mended(pl
 
 
 async def become(place: World, api: str, count: int) -> list[str]:
-    """What becomes of so many events of one call: delivered, or dead by a reason; the delivered ones first."""
+    """What becomes of so many events of one call: delivered (they come first), or dead by a reason."""
     before, letters = await place.ledger(api), place.letters()
     await place.send(api, [NATIVE[api]] * count)
     await place.settled(api)
     delivered = int((await place.ledger(api))["delivered"] - before["delivered"])
     dead = [str(letter.reason) for id_, letter in place.letters().items() if id_ not in letters]
     return ["delivered"] * delivered + dead
+
+
+def nested(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+HOSTILE: list[tuple[str, bytes, int, str | None]] = [
+    ("a time beyond any float", b'{"Entries":[{%b,"Time":1' + b"0" * 400 + b"}]}", 200, "InvalidArgument"),
+    ("a time before 1970", b'{"Entries":[{%b,"Time":-1}]}', 200, "InvalidArgument"),
+    ("a time in no form", b'{"Entries":[{%b,"Time":"yesterday"}]}', 200, "InvalidArgument"),
+    ("a time in ISO 8601", b'{"Entries":[{%b,"Time":"2026-01-02T03:04:05Z"}]}', 200, None),
+    ("a time beyond a number", b'{"Entries":[{%b,"Time":1e999}]}', 400, "SerializationException"),
+    ("NaN for a time", b'{"Entries":[{%b,"Time":NaN}]}', 400, "SerializationException"),
+    ("a boolean for a time", b'{"Entries":[{%b,"Time":true}]}', 400, "SerializationException"),
+    ("a number for a text", b'{"Entries":[{%b,"EventBusName":1}]}', 400, "SerializationException"),
+    ("a text for a list", b'{"Entries":[{%b,"Resources":"r"}]}', 400, "SerializationException"),
+    ("half a surrogate pair", b'{"Entries":[{%b,"TraceHeader":"\\ud800"}]}', 400, "SerializationException"),
+    ("no UTF-8", b'{"Entries":[{%b,"TraceHeader":"\xff"}]}', 400, "SerializationException"),
+    ("a list for a request", b"[%b]", 400, "SerializationException"),
+    ("nothing", b"", 400, "SerializationException"),
+    ("brackets", b"[" * 200_000, 400, "SerializationException"),
+    (
+        "unread members, nested",
+        b'{"Entries":[{%b,"x":' + b"[" * 200_000 + b"}]}",
+        400,
+        "SerializationException",
+    ),
+]
+"""What a program with a bug or a grudge may send; ``%b`` is a good entry's members."""
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("whose", ["ingest", "sandbox"])
+@pytest.mark.parametrize(("body", "status", "code"), [h[1:] for h in HOSTILE], ids=[h[0] for h in HOSTILE])
+async def test_nothing_that_can_be_sent_is_answered_with_500(
+    body: bytes, status: int, code: str | None, whose: str, shared: World, readers: dict[str, Reader]
+) -> None:
+    members = json.dumps(put_events.GOOD).encode()[1:-1]
+    case = put_events_case({})
+    case["request"] = {**case["request"], "body": body.replace(b"%b", members)}
+    said = await ask(shared, getattr(shared, whose), case, readers["eventbridge"])
+    assert said.status == status
+    if status == 400:
+        assert said.body["__type"] == code
+    else:
+        assert said.body["Entries"][0].get("ErrorCode") == code
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("whose", ["ingest", "sandbox"])
+@pytest.mark.parametrize(("levels", "code"), [(999, None), (1000, None), (1001, "MalformedDetail")])
+async def test_a_detail_may_be_a_thousand_levels_deep(
+    levels: int, code: str | None, whose: str, shared: World, readers: dict[str, Reader]
+) -> None:
+    case = put_events_case({**put_events.GOOD, "Detail": nested(levels)})
+    said = await ask(shared, getattr(shared, whose), case, readers["eventbridge"])
+    assert said.status == 200
+    assert said.body["Entries"][0].get("ErrorCode") == code
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("levels", "taken"), [(900, True), (1001, False)])
+async def test_a_native_detail_may_be_nearly_as_deep(levels: int, taken: bool, shared: World) -> None:
+    body = b'{"Source":"a","DetailType":"b","Detail":%b}' % nested(levels).encode()
+    url = f"{shared.ingest}/v1/targets/orders/events"
+    async with shared.http.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
+        assert answer.status == (202 if taken else 400), await answer.text()

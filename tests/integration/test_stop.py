@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.integration.events import KINDS, TARGETS, event, events, markers
-from tests.integration.harness import Settings, World, daemon_of, until
+from tests.integration.harness import DEADLINE, Settings, World, daemon_of, until
 from tests.integration.processes import Process, daemon_beside
 from tests.integration.scraper import balances
 
@@ -86,6 +86,19 @@ async def test_a_held_target_that_is_well_again_delivers_with_its_last_try(place
     assert await place.arrived("eventbridge") == dict.fromkeys(names, 1)
 
 
+async def test_credentials_that_expire_during_the_drain_are_looked_up_again(place: World) -> None:
+    """The target was well until its first call of the drain: that one is news, and not its last try."""
+    async with daemon_beside(place, batch={"max_wait": "600s"}, hold={"probe": "600s"}) as daemon:
+        sent = {kind: markers(9) for kind in KINDS}
+        for kind, names in sent.items():
+            await place.order({"fault": "credentials", "api": kind, "times": 1})
+            await place.send(kind, events(kind, names))
+        daemon.ask()
+        assert await daemon.ended() == 0
+    for kind, names in sent.items():
+        assert await place.arrived(kind) == dict.fromkeys(names, 1)
+
+
 async def test_a_stop_ends_every_back_off(place: World, kind: str) -> None:
     long: Settings = {"base": "600s", "cap": "600s"}
     async with daemon_beside(place, retry=long) as daemon:
@@ -146,7 +159,7 @@ async def test_a_worker_that_dies_stops_the_daemon_in_order_with_its_report(plac
             await place.send("eventbridge", events("eventbridge", names))
             (worker,) = [t for t in asyncio.all_tasks() if t.get_name() == "orders worker 3"]
             worker.cancel()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(DEADLINE):
                 await daemon.stop_asked.wait()
             assert await daemon.stop() == 70
     (death,) = [line for line in lines if line["event"] == "a task ended unexpectedly"]
@@ -170,7 +183,7 @@ async def test_events_in_the_hands_of_workers_that_died_are_counted_as_lost(plac
             for task in asyncio.all_tasks():
                 if task.get_name().startswith("orders worker"):
                     task.cancel()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(DEADLINE):
                 await daemon.stop_asked.wait()
             assert await daemon.stop() == 70
     (ledger,) = [line for line in lines if line["event"] == "ledger" and line["target"] == "orders"]

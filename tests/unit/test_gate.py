@@ -236,6 +236,29 @@ async def test_draining_a_held_target_gets_one_try(gate: Gate, clock: HandClock)
     assert not await passes(gate)
 
 
+async def test_a_target_that_is_held_while_draining_gets_another_try_soon(
+    gate: Gate, clock: HandClock
+) -> None:
+    gate.drain()
+    await meet(gate, DENIED)
+    assert not gate.gave_up, "that was news: new credentials may do better"
+    clock.now += 1.0
+    assert await passes(gate)
+    await meet(gate, DENIED)
+    assert gate.gave_up
+
+
+async def test_a_target_that_is_blocked_while_draining_is_given_a_moment(
+    gate: Gate, clock: HandClock
+) -> None:
+    gate.drain()
+    clock.now += 5.0
+    gate.block("dead letters", "the disk is full")
+    assert not gate.gave_up
+    clock.now += 1.1
+    assert gate.gave_up
+
+
 async def test_draining_a_blocked_target_gives_up(gate: Gate, clock: HandClock) -> None:
     gate.block("verify", "no bus")
     gate.drain()

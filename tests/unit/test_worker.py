@@ -51,7 +51,7 @@ def test_trouble_of_the_call_returns_every_event_and_counts_no_attempt(status: C
     fate = fate_of(sent, same_for_all(status, 10, "x", ""))
     assert fate.retry == sent.events
     assert not fate.dead
-    assert all(event.attempts == 0 and event.not_before <= NOW for event in sent.events)
+    assert all(event.attempts == 0 and event.not_before == 0 for event in sent.events)
 
 
 def test_an_hour_of_throttling_an_event_that_is_alone_counts_no_attempt() -> None:
@@ -61,12 +61,16 @@ def test_an_hour_of_throttling_an_event_that_is_alone_counts_no_attempt() -> Non
     assert sent.events[0].attempts == 0
 
 
-def test_a_throttled_batch_returns_to_the_front_and_one_of_unknown_fate_to_the_back() -> None:
+def test_only_events_that_meet_unknown_fates_again_and_again_step_aside_for_longer_and_longer() -> None:
     sent = batch(2)
-    fate_of(sent, same_for_all(CallStatus.THROTTLED, 2, "ThrottlingException", ""))
-    assert [event.not_before for event in sent.events] == [0.0, 0.0]
-    fate_of(sent, same_for_all(CallStatus.UNAVAILABLE, 2, "503", ""))
-    assert [event.not_before for event in sent.events] == [NOW, NOW]
+    waits = []
+    for _ in range(10):
+        fate_of(sent, same_for_all(CallStatus.THROTTLED, 2, "ThrottlingException", ""))
+        assert [event.not_before for event in sent.events] == [0.0, 0.0]
+        fate_of(sent, same_for_all(CallStatus.UNAVAILABLE, 2, "503", ""))
+        waits.append(max(event.not_before for event in sent.events))
+    assert waits[:4] == [0.0, NOW + 0.1, NOW + 0.2, NOW + 0.4]
+    assert waits[-1] == NOW + 15
 
 
 def test_a_refused_call_is_halved() -> None:

@@ -313,6 +313,15 @@ def test_a_thousand_levels_are_the_limit(depth: int, good: bool) -> None:
     assert wire.is_json_object('{"b":[[],[]],"a":' + nested(depth - 1) + "}") == good
 
 
+@pytest.mark.parametrize(("depth", "good"), [(999, True), (1000, True), (1001, False)])
+def test_a_thousand_levels_of_text_need_no_more_stack_than_there_is(depth: int, good: bool) -> None:
+    before = sys.getrecursionlimit()
+    assert wire.is_json_object(nested(depth)) == good
+    assert wire.is_json_object(nested(depth).replace("1", '"\\ud83d"')) == good
+    assert not wire.is_json_object(nested(depth)[:-1])
+    assert sys.getrecursionlimit() == before
+
+
 @pytest.mark.parametrize("depth", [1001, 5000, 200_000])
 def test_more_than_a_thousand_levels_are_too_deep(depth: int) -> None:
     assert not wire.is_json_object(nested(depth))

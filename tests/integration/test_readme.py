@@ -1,0 +1,429 @@
+"""The README is true: its blocks run, its tables are what the code says, its bad inputs get those answers.
+
+Invariants:
+- Every ``sh`` and ``python`` block runs, in order, in one shell; ``yaml`` blocks are configurations; a
+  ``json`` block is the answer of the ``sh`` block before it. ``console`` blocks need what a test has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import html
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from forwarder import cli, client, daemon
+from forwarder.apis.put_events import PutEvents
+from forwarder.apis.put_project_events import PutProjectEvents
+from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.config import ConfigError, cross_check, json_schema, parse
+from forwarder.metrics import FAMILIES
+from forwarder.metrics.families import PREFIX
+from forwarder.sandbox.faults import FaultKind
+from forwarder.sandbox.markers import Word
+from forwarder.targets import TARGETS, option_types
+from tests.unit.ingest.support import MONITOR, Answer, Ingest, Routes, request, serving
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+NEEDS_MORE = ("make ", ". .venv/", "docker ", "systemctl ")
+"""What begins a line of a ``console`` block."""
+
+_BARS = re.compile(r"(?<!\\)\|")
+PORTS = ("2780", "2781", "2790")
+SECONDS = 60.0
+
+
+def rows(heading: str, number: int = 0) -> list[list[str]]:
+    """The cells of the ``number``-th table whose first line begins with this, without their backquotes."""
+    tables = re.findall(rf"^\| {re.escape(heading)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
+    lines = tables[number].splitlines()
+    return [
+        [html.unescape(cell.strip()).replace("\\|", "|") for cell in _BARS.split(line)[1:-1]]
+        for line in lines
+    ]
+
+
+def plain(cell: str) -> str:
+    return cell.strip("`")
+
+
+# --- blocks
+
+
+def test_every_block_is_of_a_kind_that_is_checked() -> None:
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "yaml", "json", "console", "text"}
+    for kind, text in BLOCKS:
+        commands = re.findall(r"^\$ (.*)$", text, re.MULTILINE)
+        assert kind == "console" or not commands
+        assert all(command.startswith(NEEDS_MORE) for command in commands)
+
+
+def test_every_configuration_is_good() -> None:
+    for text in (text for kind, text in BLOCKS if kind == "yaml"):
+        cross_check(parse(text, option_types(), {}))
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "config").glob("*.yaml")))
+def test_every_file_in_config_is_good(name: str) -> None:
+    config = parse((ROOT / "config" / name).read_text(), option_types(), {})
+    cross_check(config)
+    for target, options in config.targets.items():
+        TARGETS[options.kind].build(target, options)
+
+
+def test_the_shown_configurations_are_those_in_config() -> None:
+    shown = [text for kind, text in BLOCKS if kind == "yaml"]
+    for name in ("minimal.yaml", "sidecar.yaml"):
+        lines = (ROOT / "config" / name).read_text().splitlines(keepends=True)
+        assert "".join(line for line in lines if not line.startswith("#")) in shown
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def script(folder: Path, ports: Mapping[str, int]) -> str:
+    """The README as one shell script; the output of block N goes to ``N.out``."""
+    parts = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null' EXIT"]
+    for number, (kind, text) in enumerate(BLOCKS):
+        for port, other in ports.items():
+            text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{other}")
+        if kind == "sh":
+            parts.append(f"{{\n{text}}} > {number}.out 2> {number}.err")
+        elif kind == "python":
+            (folder / f"{number}.py").write_text(text)
+            parts.append(f"python {number}.py > {number}.out 2> {number}.err")
+        elif kind == "yaml" and (name := re.match(r"# (\S+\.yaml)\n", text)):
+            listeners = f"ingest: {{listen: 127.0.0.1:{ports['2780']}}}\n"
+            listeners += f"admin: {{listen: 127.0.0.1:{ports['2781']}}}\n"
+            (folder / name[1]).write_text(text + listeners)
+    return "\n".join(parts)
+
+
+def command(folder: Path, ports: Mapping[str, int]) -> dict[str, str]:
+    """An environment in which ``forwarder`` is this tree's, with other ports as its own."""
+    urls = f"INGEST = 'http://127.0.0.1:{ports['2780']}'; c.ADMIN = 'http://127.0.0.1:{ports['2781']}'"
+    code = (
+        f"import forwarder.cli as c; c.{urls}; c.SANDBOX = '127.0.0.1:{ports['2790']}'; c.sys.exit(c.main())"
+    )
+    shims = folder / "bin"
+    shims.mkdir()
+    for name, arguments in (("forwarder", f'-c "{code}"'), ("python", "")):
+        shim = shims / name
+        shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+        shim.chmod(0o755)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    return {**kept, "PATH": f"{shims}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+def without_ids(text: str) -> Any:
+    return json.loads(re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "an id", text))
+
+
+async def test_every_command_runs_and_answers_as_shown(tmp_path: Path) -> None:
+    ports = dict(zip(PORTS, free_ports(3), strict=True))
+    environment = command(tmp_path, ports)
+    text = script(tmp_path, ports)
+    shell = await asyncio.create_subprocess_exec(
+        "bash", "-c", text, cwd=tmp_path, env=environment, stdin=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            code = await shell.wait()
+    finally:
+        if shell.returncode is None:
+            shell.terminate()
+            await shell.wait()
+    said = {int(path.stem): path.read_text() for path in tmp_path.glob("*.out")}
+    errors = "".join(path.read_text() for path in sorted(tmp_path.glob("*.err")))
+    assert code == 0, errors
+    compare_answers(said)
+    check_what_arrived(said, tmp_path)
+    assert '"message":"stopped, nothing lost"' in errors
+
+
+def compare_answers(said: Mapping[int, str]) -> None:
+    shown = [(i, text) for i, (kind, text) in enumerate(BLOCKS) if kind == "json"]
+    assert shown
+    for i, text in shown:
+        assert without_ids(said[i - 1]) == without_ids(text)
+
+
+def check_what_arrived(said: Mapping[int, str], folder: Path) -> None:
+    (number,) = (i for i, (kind, text) in enumerate(BLOCKS) if kind == "sh" and "/_sandbox/events" in text)
+    lines = said[number].splitlines()
+    arrived = [json.loads(line) for line in lines if line.startswith("{")]
+    orders = sorted(json.loads(e["entry"]["Detail"])["order"] for e in arrived if e["api"] == "eventbridge")
+    assert orders == [1, 2, 2, 4, 4, 5, 5]  # the file went twice: by curl, and by send
+    assert sorted(e["api"] for e in arrived if e["api"] != "eventbridge") == ["evidently", "rum"]
+    assert "only in memory: 0 events" in lines
+    (letter,) = (folder / "letters.ndjson").read_text().splitlines()
+    assert json.loads(letter)["code"] == "InvalidArgument"
+
+
+# --- tables
+
+
+def defaults(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting of a schema with its default as a file would have it; ``none`` for none."""
+    for name, form in schema["properties"].items():
+        if "properties" in form:
+            yield from defaults(form, f"{prefix}{name}.")
+        else:
+            default = form.get("default", "none")
+            yield prefix + name, default if isinstance(default, str) else f"{json.dumps(default)}"
+
+
+SCHEMA = json_schema(option_types())
+
+
+def test_the_settings_of_the_daemon_have_these_defaults() -> None:
+    real = dict(defaults({"properties": {k: v for k, v in SCHEMA["properties"].items() if k != "targets"}}))
+    told = {plain(row[0]): plain(row[1]) for row in rows("setting", 0)}
+    assert told == real
+
+
+def test_the_settings_of_targets_have_these_defaults() -> None:
+    forms = SCHEMA["properties"]["targets"]["additionalProperties"]["oneOf"]
+    real = {form["properties"].pop("kind")["const"]: dict(defaults(form)) for form in forms}
+    for row in rows("setting", 1):
+        name = plain(row[0])
+        for kind, cell in zip(("eventbridge", "rum", "evidently"), row[1:], strict=False):
+            if cell == "required":
+                with pytest.raises(ConfigError, match=name):
+                    parse(f"targets: {{a: {{kind: {kind}}}}}", option_types(), {})
+            else:
+                told = plain(cell).removesuffix(".0")
+                assert told == real[kind].get(name, "").removesuffix(".0"), (kind, name)
+
+
+def test_the_exit_codes_are_those_of_the_code() -> None:
+    modules = (cli, client, daemon)
+    real = {value for m in modules for name, value in vars(m).items() if name.startswith("EXIT_")}
+    assert {int(row[0]) for row in rows("exit code")} == real
+
+
+def test_the_commands_exist() -> None:
+    for row in rows("command", 0):
+        words = re.sub(r"\[.*?\]|[A-Z]{2,}|-c", "", plain(row[0])).split()[1:]
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(words if words == ["--version"] else [*words, "--help"])
+        assert stopped.value.code == 0
+    targets = re.findall(r"^([a-z0-9]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {plain(row[0]).split()[1] for row in rows("command", 1)} <= set(targets)
+
+
+def test_the_core_metrics_are_those_of_the_table_and_no_other_name_is_told() -> None:
+    told = [(plain(row[0]), row[1], row[2]) for row in rows("core metric")]
+    real = [(PREFIX + f.name, ", ".join(f.labels), f.help) for f in FAMILIES if f.core]
+    assert told == real
+    names = set(re.findall(r"\bforwarder_[a-z_]+", README)) - {"forwarder_"}
+    assert names <= {PREFIX + family.name for family in FAMILIES}
+
+
+def test_the_faults_and_markers_of_the_sandbox_are_told() -> None:
+    assert {plain(row[0]) for row in rows("fault")} == set(get_args(FaultKind))
+    assert {plain(row[0]) for row in rows("marker")} == set(get_args(Word))
+
+
+# --- bad input
+
+NATIVE = "/v1/targets/orders/events"
+AWS = {"X-Amz-Target": "AWSEvents.PutEvents"}
+EVENT = {"Source": "my.app", "DetailType": "Hello", "Detail": {"n": 1}}
+ENTRY = {"Source": "my.app", "DetailType": "Hello", "Detail": "{}"}
+LINES = {"Content-Type": "application/x-ndjson"}
+RUM_EVENT = {"type": "page_view", "details": {"page": "/"}}
+RUM = {
+    "BatchId": MONITOR,
+    "AppMonitorDetails": {},
+    "UserDetails": {},
+    "RumEvents": [{"id": MONITOR, "timestamp": 1, "type": "page_view", "details": "{}"}],
+}
+CUSTOM = {"type": "aws.evidently.custom", "data": {}}
+ELSEWHERE = {"Authorization": "AWS4-HMAC-SHA256 Credential=A/20261121/us-east-1/events/aws4_request"}
+BOMB_PACKED_BYTES = 9 << 20
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A request that is refused, in whole or in part; ``before`` is taken first."""
+
+    path: str = NATIVE
+    body: Any = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "POST"
+    before: Any = None
+
+
+def put(*entries: Any, **headers: str) -> Bad:
+    return Bad("/", {"Entries": list(entries)}, {**AWS, **headers})
+
+
+def native(event: Any, target: str = "orders") -> Bad:
+    return Bad(f"/v1/targets/{target}/events", event)
+
+
+def gzipped_zeros() -> bytes:
+    return gzip.compress(bytes(BOMB_PACKED_BYTES), 1)
+
+
+ROWS_NATIVE: dict[str, Bad] = {
+    "not JSON": Bad(body=b'{"Source":'),
+    "nothing, or `[]`": native([]),
+    "a field that the target does not know": native({**EVENT, "source": "x"}),
+    "a field of the wrong type": native({**EVENT, "Source": 7}),
+    "`Source`, `DetailType` or `Detail` is missing": native({"Source": "my.app", "Detail": {}}),
+    "`Detail` is not an object": native({**EVENT, "Detail": [1]}),
+    "`Source` begins with `aws.`": native({**EVENT, "Source": "aws.ec2"}),
+    "`DetailType` is too long": native({**EVENT, "DetailType": "x" * 129}),
+    "`Time` is no time": native({**EVENT, "Time": "yesterday"}),
+    "one bad event among good ones": native([EVENT, {**EVENT, "Detail": 1}]),
+    "one bad line among good ones": Bad(body=json.dumps(EVENT).encode() + b'\n{"Source"\n', headers=LINES),
+    "lines without their content type": Bad(body=b"{}\n{}\n"),
+    "an event that no call could carry": native({**EVENT, "Detail": {"x": "x" * 1_048_560}}),
+    "RUM: `details` is not an object": native({**RUM_EVENT, "details": "text"}, "web"),
+    "RUM: an id that is no UUID": native({**RUM_EVENT, "AppMonitorId": "web"}, "web"),
+    "Evidently: an unknown type": native({**CUSTOM, "type": "custom"}, "features"),
+    "Evidently: `data` is missing": native({"type": "aws.evidently.custom"}, "features"),
+    "the queue is full": Bad("/v1/targets/small/events", EVENT, before=EVENT),
+    "more events than the queue can ever hold": native([EVENT, EVENT], "small"),
+    "an unknown target": native(EVENT, "nowhere"),
+    "an unknown path": Bad("/v1/events", EVENT),
+    "not POST": Bad(method="GET"),
+    "a content type that is not JSON": Bad(body=b"<a/>", headers={"Content-Type": "text/xml"}),
+    "an encoding other than gzip": Bad(body=b"x", headers={"Content-Encoding": "br"}),
+    "gzip that is not gzip": Bad(body=b"x" * 20, headers={"Content-Encoding": "gzip"}),
+    "a body over `ingest.max_body`": Bad(headers={"Content-Length": "8388609"}),
+    "the same after gunzip": Bad(body=gzipped_zeros(), headers={"Content-Encoding": "gzip"}),
+    "headers over `ingest.max_header_bytes`": Bad(headers={"X-Long": "x" * 17_000}),
+}
+
+ROWS_AWS: dict[str, Bad] = {
+    "`PutEvents`: not JSON": Bad("/", b"{", AWS),
+    "`PutEvents`: a member of the wrong type": put({**ENTRY, "Detail": {}}),
+    "`PutEvents`: no entries": put(),
+    "`PutEvents`: more than 10 entries": put(*[ENTRY] * 11),
+    "`PutEvents`: too many bytes": put({**ENTRY, "Detail": json.dumps("x" * 1_048_576)}),
+    "`PutEvents`: a required member is missing": put({"Source": "my.app"}),
+    "`PutEvents`: `Detail` is not an object": put({**ENTRY, "Detail": "[]"}),
+    "`PutEvents`: a source of AWS's": put({**ENTRY, "Source": "aws.ec2"}),
+    "`PutEvents`: `EventBusName` is no name": put({**ENTRY, "EventBusName": "a b"}),
+    "`PutEvents`: the target of some entries is full": Bad(
+        "/",
+        {"Entries": [{**ENTRY, "EventBusName": "small"}, ENTRY]},
+        AWS,
+        before=EVENT,
+    ),
+    "`PutEvents`: the targets of all entries are full": Bad(
+        "/", {"Entries": [{**ENTRY, "EventBusName": "small"}]}, AWS, before=EVENT
+    ),
+    "`PutEvents`: signed for another region": put(ENTRY, **ELSEWHERE),
+    "another operation at `/`": Bad("/", {}, {"X-Amz-Target": "AWSEvents.PutRule"}),
+    "`PutRumEvents`: `BatchId` is missing": Bad(
+        f"/appmonitors/{MONITOR}/", {k: v for k, v in RUM.items() if k != "BatchId"}
+    ),
+    "`PutRumEvents`: one bad event (none is taken)": Bad(
+        f"/appmonitors/{MONITOR}/",
+        {**RUM, "RumEvents": [{**RUM["RumEvents"][0], "details": "text"}]},  # type: ignore[dict-item]
+    ),
+    "`PutRumEvents`: an app monitor bound to no target": Bad(
+        "/appmonitors/00000000-0000-4000-8000-0000000000bb/", RUM
+    ),
+    "`PutProjectEvents`: one bad event": Bad(
+        "/events/projects/shop", {"events": [{"timestamp": 1, "type": "custom", "data": "{}"}]}
+    ),
+    "`PutProjectEvents`: more than 50 events": Bad("/events/projects/shop", {"events": [{}] * 51}),
+    "`PutProjectEvents`: a project bound to no target": Bad("/events/projects/other", {"events": []}),
+    "not POST": Bad("/events/projects/shop", method="PUT"),
+    "nothing that is known": Bad("/nowhere", {}),
+}
+
+
+def routes() -> Routes:
+    made = Routes().add("orders", PutEvents(), default=True)
+    made.add("web", PutRumEvents(app_monitors=(MONITOR,)), names=(MONITOR,))
+    made.add("features", PutProjectEvents(projects=("shop",)), names=("shop",))
+    return made.add("small", PutEvents(), names=("small",), max_events=1)
+
+
+def problems(said: Any) -> Iterator[tuple[str, str]]:
+    """Code and message of whatever an answer refuses, in any dialect."""
+    if isinstance(error := said.get("error"), dict):
+        yield error["code"], error["message"]
+    elif "__type" in said:
+        yield said["__type"], said["message"]
+    for entry in (*said.get("results", ()), *said.get("Entries", ()), *said.get("eventResults", ())):
+        code = entry.get("code") or entry.get("ErrorCode") or entry.get("errorCode")
+        if code:
+            yield code, entry.get("message") or entry.get("ErrorMessage") or entry.get("errorMessage")
+
+
+def told(answer: Answer) -> list[str]:
+    code, message = next(problems(answer.json))
+    return [str(answer.status), code, message]
+
+
+async def answer_to(bad: Bad, ingest: Ingest) -> Answer:
+    if bad.before is not None:
+        assert (await ingest.post("/v1/targets/small/events", bad.before)).status == 202
+    return await ingest.post(bad.path, bad.body, bad.headers, bad.method)
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    return {row[0]: [row[1], plain(row[2]), row[3]] for row in rows(heading)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "name", "bad"),
+    [("native request", *each) for each in ROWS_NATIVE.items()]
+    + [("AWS request", *each) for each in ROWS_AWS.items()],
+)
+async def test_bad_input_gets_the_answer_in_the_table(heading: str, name: str, bad: Bad) -> None:
+    async with serving(routes()) as ingest:
+        assert told(await answer_to(bad, ingest)) == table(heading)[name]
+
+
+def test_every_row_of_bad_input_is_tried() -> None:
+    assert list(table("native request")) == [*ROWS_NATIVE, *SLOW]
+    assert list(table("AWS request")) == list(ROWS_AWS)
+
+
+SLOW = ("headers that take longer than `ingest.read_timeout`", "a body that does", "one connection too many")
+
+
+async def test_who_is_slow_or_one_too_many_is_told_so() -> None:
+    said = []
+    async with serving(routes(), read_timeout=0.1) as ingest:
+        for start in (b"POST / HTTP/1.1\r\n", request(NATIVE, b"", {"Content-Length": "5"})):
+            peer = await ingest.peer()
+            await peer.send(start)
+            said.append(told(await peer.answer()))
+            await peer.close()
+    async with serving(routes(), max_connections=1) as ingest:
+        first = await ingest.peer()
+        await first.send(b"POST")
+        second = await ingest.peer()
+        await second.send(request(NATIVE, EVENT))
+        said.append(told(await second.answer()))
+        await second.close()
+        await first.close()
+    for name, answer in zip(SLOW, said, strict=True):
+        answer[2] = answer[2].replace("0.1 seconds", "30 seconds")
+        assert answer == table("native request")[name]
