@@ -120,11 +120,11 @@ class Forming:
         return Batch(group.key, group.events, group.size, reason)
 
     def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:
-        """Take out the events that are wanted, wherever they wait. Walks all of them."""
+        """Take out the events that are wanted, wherever they wait; of a sealed group all or none. Walks them."""
         taken: list[Event] = []
         for group in self._groups():
             wanted = [event for event in group.events if is_wanted(event)]
-            if wanted:
+            if wanted and (not group.sealed or len(wanted) == len(group.events)):
                 taken += wanted
                 rest = [event for event in group.events if not is_wanted(event)]
                 group.events, group.size, group.oldest_at = [], 0, NEVER

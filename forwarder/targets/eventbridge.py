@@ -3,6 +3,7 @@
 Invariants:
 - EventBridge answers success for a bus that does not exist and drops the event, so with ``verify_buses`` no
   event is sent to a bus that has not been seen to exist.
+- A missing bus holds the target if it is configured; else its own events wait until ``verify`` finds it.
 - A bus that may not be described is taken to exist: verification never asks for more rights than sending.
 - Access denied for a whole bus is a policy to be mended, never the fault of the events.
 """
@@ -89,6 +90,7 @@ class EventBridge:
         self._client = AwsClient("events", options, options.workers)
         self._configured = frozenset(options.buses)
         self._existing = {DEFAULT_BUS}
+        self._absent: set[str] = set()  # found missing, not configured; asked for again by verify alone
         self._asking = asyncio.Lock()
         self._denied: set[str] = set()
         self._log = structlog.get_logger("target").bind(target=name)
@@ -102,7 +104,7 @@ class EventBridge:
         missing = await self._missing(buses)
         there = [i for i, bus in enumerate(buses) if bus not in missing]
         if not there:
-            return same_for_all(CallStatus.HELD, len(buses), NOT_FOUND, self._sentence(missing))
+            return self._all_missing(missing, len(buses))
         params, body = self._request(batch, there)
         results = await self._client.call("PutEvents", params, len(there), self.api.read_results, body)
         results = weigh(results, [buses[i] for i in there])
@@ -110,8 +112,10 @@ class EventBridge:
 
     async def verify(self) -> str | None:
         """Ask for every bus again. A missing one holds the target if configured, else only its own events."""
-        missing = {bus for bus in sorted(self._existing | self._configured) if not await self._exists(bus)}
+        known = sorted(self._existing | self._configured | self._absent)
+        missing = {bus for bus in known if not await self._exists(bus)}
         self._existing -= missing
+        self._absent &= missing
         return self._sentence(missing & self._configured) if missing & self._configured else None
 
     async def close(self) -> None:
@@ -133,15 +137,17 @@ class EventBridge:
             return set()
         async with self._asking:  # the other workers wait for one answer instead of asking as well
             unknown = sorted({bus for bus in buses if bus not in self._existing and self._watches(bus)})
-            missing = {bus for bus in unknown if not await self._exists(bus)}
+            missing = {bus for bus in unknown if bus in self._absent or not await self._exists(bus)}
             self._existing.update(bus for bus in unknown if bus not in missing)
+            if len(self._absent) < MAX_KNOWN_BUSES:  # else their many tries would have us throttled
+                self._absent |= missing - self._configured
         return missing
 
     def _watches(self, bus: str) -> bool:
         return bus in self._configured or len(self._existing) <= MAX_KNOWN_BUSES
 
     async def _exists(self, bus: str) -> bool:
-        """False when AWS says that there is no such bus; what cannot be found out is left to the sending."""
+        """False when AWS says that there is no such bus; what cannot be found out stays as it was known."""
         elsewhere = bus.startswith("arn:") and region_of_arn(bus) != self.region
         if bus == DEFAULT_BUS or elsewhere or bus in self._denied:
             return True
@@ -150,7 +156,15 @@ class EventBridge:
             if not self._denied:
                 self._log.warning(UNVERIFIED, bus=bus)
             self._denied.add(bus)
+        if results.status is not CallStatus.OK and bus in self._absent:
+            return results.code == ACCESS_DENIED
         return results.code != NOT_FOUND
+
+    def _all_missing(self, missing: Collection[str], count: int) -> Results:
+        """A batch of which nothing can be sent. Only what the configuration names may stop the others."""
+        if self._configured.intersection(missing):
+            return same_for_all(CallStatus.HELD, count, NOT_FOUND, self._sentence(missing))
+        return Results(CallStatus.OK, [Outcome(Kind.RETRY, NOT_FOUND, self._sentence(missing))] * count)
 
     def _sentence(self, missing: Collection[str]) -> str:
         place = self.region or "the configured endpoint"

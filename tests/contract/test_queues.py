@@ -294,6 +294,14 @@ async def test_expired_events_are_taken_wherever_they_wait(make_queue: MakeQueue
     assert queue.view().events == 1
 
 
+async def test_a_batch_that_came_complete_expires_whole_or_not_at_all(make_queue: MakeQueue) -> None:
+    queue = make_queue(clock=HandClock())
+    own = [event(received_at=1.0), event(received_at=900.0)]
+    await queue.put(own, complete=True)
+    assert queue.take_expired(2.0) == []
+    assert queue.take_expired(901.0) == own
+
+
 async def test_the_oldest_age_is_that_of_the_oldest_event_in_any_place(make_queue: MakeQueue) -> None:
     clock = HandClock()
     queue = make_queue(clock=clock)

@@ -76,12 +76,16 @@ def kinds(results: Results) -> list[Kind]:
     return [outcome.kind for outcome in results.outcomes]
 
 
-@pytest.mark.parametrize("options", [{}, {"buses": ["orders"]}])
-async def test_no_event_is_sent_to_a_bus_that_does_not_exist(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("options", "status"), [({}, CallStatus.OK), ({"buses": ["orders"]}, CallStatus.HELD)]
+)
+async def test_no_event_is_sent_to_a_missing_bus_and_only_a_configured_one_holds_the_target(
+    options: dict[str, Any], status: CallStatus
+) -> None:
     async with eventbridge(Buses().answer, **options) as (target, aws):
         results = await target.send(batch("orders", "orders"))
-    assert results.status is CallStatus.HELD
-    assert results.message == "event bus orders does not exist in eu-west-1"
+    assert results.status is status
+    assert results.outcomes[0].message == "event bus orders does not exist in eu-west-1"
     assert kinds(results) == [Kind.RETRY] * 2
     assert aws.of("PutEvents") == []
 
@@ -99,9 +103,19 @@ async def test_events_of_a_missing_bus_wait_and_their_neighbours_pass() -> None:
 async def test_a_bus_that_comes_to_exist_gets_its_events() -> None:
     buses = Buses()
     async with eventbridge(buses.answer) as (target, _):
-        assert (await target.send(batch("orders"))).status is CallStatus.HELD
+        assert kinds(await target.send(batch("orders"))) == [Kind.RETRY]
         buses.names.add("orders")
-        assert (await target.send(batch("orders"))).status is CallStatus.OK
+        await target.verify()
+        assert kinds(await target.send(batch("orders"))) == [Kind.DELIVERED]
+
+
+async def test_a_missing_bus_is_not_asked_for_by_every_try_of_its_events() -> None:
+    async with eventbridge(Buses().answer) as (target, aws):
+        for _ in range(5):
+            assert kinds(await target.send(batch("orders"))) == [Kind.RETRY]
+        await target.verify()
+    assert len(aws.of("DescribeEventBus")) == 2
+    assert aws.of("PutEvents") == []
 
 
 async def test_a_bus_is_asked_for_once_and_the_default_bus_never() -> None:
@@ -135,10 +149,11 @@ async def test_a_bus_that_was_deleted_is_not_sent_to_after_the_next_verification
         assert (await target.send(batch("orders"))).status is CallStatus.OK
         buses.names.clear()
         assert await target.verify() is None
-        assert (await target.send(batch("orders"))).status is CallStatus.HELD
-        assert (await target.send(batch("other", None))).status is CallStatus.OK
+        assert kinds(await target.send(batch("orders"))) == [Kind.RETRY]
+        assert kinds(await target.send(batch("other", None))) == [Kind.RETRY, Kind.DELIVERED]
         buses.names.add("orders")
-        assert (await target.send(batch("orders"))).status is CallStatus.OK
+        await target.verify()
+        assert kinds(await target.send(batch("orders"))) == [Kind.DELIVERED]
     assert len(aws.of("PutEvents")) == 3
 
 
