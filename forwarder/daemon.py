@@ -29,7 +29,7 @@ from forwarder.ingest.bindings import Bindings, Route
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
-from forwarder.model import Clock, SystemClock
+from forwarder.model import Clock, Limits, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from forwarder.storage import Storage, StorageError
 from forwarder.targets import TARGETS, AwsTarget, option_types
@@ -38,6 +38,7 @@ from forwarder.worker import Lane, Policy, sweep, verify, work
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_CONFIG = 0, 3, 70, 78
 
 FINISH_REQUESTS_SECONDS = 5.0
+CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
 DRAIN_LOOK_SECONDS = 0.02
 _BOUND = ("buses", "app_monitors", "projects")
@@ -104,7 +105,7 @@ class Daemon:
         self._metrics.watch(name, queue.view, gate.view)
         self._targets[name] = target
         self._lanes[name] = Lane(
-            name, target, queue, gate, _policy(options), self._letters, metrics, self._clock
+            name, target, queue, gate, _policy(options, target.limits), self._letters, metrics, self._clock
         )
         return Route(
             name=name,
@@ -130,8 +131,7 @@ class Daemon:
         return int(self._config.ingest.memory_budget) - queues
 
     def _memory_used(self) -> int:
-        views = [lane.queue.view() for lane in self._lanes.values()]
-        return self._budget.used + sum(view.waiting_bytes + view.in_flight_bytes for view in views)
+        return self._budget.used + sum(lane.queue.memory for lane in self._lanes.values())
 
     @property
     def ingest_address(self) -> str:
@@ -167,10 +167,10 @@ class Daemon:
             self._spawn(verify(lane, lane.target.verify_every), f"{lane.name} verify")
 
     async def _listen(self) -> None:
-        admin = self._config.admin.listen
-        for name, starting in (("admin", self._admin.start(admin)), ("ingest", self._ingest.start())):
+        starts = {"admin": lambda: self._admin.start(self._config.admin.listen), "ingest": self._ingest.start}
+        for name, start in starts.items():
             try:
-                await starting
+                await start()
             except OSError as problem:
                 await self._close()
                 address = getattr(self._config, name).listen
@@ -228,9 +228,11 @@ class Daemon:
         for lane in self._lanes.values():  # 2: every back-off ends, each batch gets its try
             lane.queue.drain()
             lane.gate.drain()
-        await self._wait_unless_hurried(grace)  # 3: programs that stop with us send their last events
+        await self._unless_hurried(
+            asyncio.sleep(grace)
+        )  # 3: programs that stop with us send their last events
         self._ingest.stop_accepting()  # 4
-        await self._ingest.finish_requests(FINISH_REQUESTS_SECONDS)
+        await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
         await self._drain(patience)  # 5
         await self._cancel_tasks()  # 6: what is left of a memory queue is lost, and said
         for lane in self._lanes.values():
@@ -240,10 +242,13 @@ class Daemon:
         await self._close()  # 7
         return self._report()  # 8
 
-    async def _wait_unless_hurried(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._hurry.wait()
+    async def _unless_hurried(self, wait: Coroutine[Any, Any, None]) -> None:
+        """Do this, or as much of it as there is time for until somebody hurries."""
+        tasks = [asyncio.ensure_future(wait), asyncio.ensure_future(self._hurry.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _drain(self, patience: float) -> None:
         ends = asyncio.get_running_loop().time() + patience
@@ -257,14 +262,19 @@ class Daemon:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:  # one may wait for a disk that does not answer
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
 
     async def _close(self) -> None:
         await self._cancel_tasks()
         await self._ingest.close()
         for lane in self._lanes.values():
             await lane.target.close()
-        await self._storage.close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._storage.close()
+        except TimeoutError:
+            self._log.error("the storage does not answer and is left as it is")
         await self._admin.close()
 
     def _report(self) -> int:
@@ -288,7 +298,7 @@ class Daemon:
         """What a person on call asks first: what would a kill lose, and how is each target."""
         letters = self._letters.view().values()
         return {
-            "only_in_memory": sum(lane.queue.view().events for lane in self._lanes.values()),
+            "only_in_memory": sum(len(lane.queue) for lane in self._lanes.values()),
             "version": __version__,
             "uptime_seconds": round(self._clock.monotonic() - self._started_at, 1),
             "draining": self._metrics.process.draining,
@@ -334,9 +344,9 @@ def _gate_options(options: Any) -> GateOptions:
     )
 
 
-def _policy(options: Any) -> Policy:
+def _policy(options: Any, limits: Limits) -> Policy:
     retry = options.retry
-    return Policy(retry.max_age, retry.max_attempts, retry.base, retry.cap)
+    return Policy(retry.max_age, limits.whole, retry.max_attempts, retry.base, retry.cap)
 
 
 def _bound_names(options: Any) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ Invariants:
   neither lengthen the back-off nor open the gate again.
 - A closed gate opens for one call at a time; the first that AWS answers opens it for all.
 - ``held`` is trouble that only a person can end; one probe per interval, which grows up to its cap.
+- Trouble that may be of one bus, app monitor or project alone holds nobody while others get through: its
+  events step aside. So they do when the target is held, that the next probe may be of another.
 - What others know of the target (a bus is missing, dead letters cannot be written) blocks the gate under
   a name of its own, until the same owner unblocks it; no probe passes a block.
 - No await between a decision and the counter that records it.
@@ -15,16 +17,18 @@ from __future__ import annotations
 import asyncio
 import random
 from types import TracebackType
+from typing import NamedTuple
 
 import msgspec
 import structlog
 
+from forwarder.apis import codes
 from forwarder.logs import limited
 from forwarder.metrics import GateView
-from forwarder.model import CallStatus, Chance, Clock, Kind, Results, full_jitter
+from forwarder.model import Batch, CallStatus, Chance, Clock, Kind, Results, full_jitter
 
 SUSPECTS = 3
-"""Single events refused alike, with nothing ever taken, before the envelope is blamed and not the events."""
+"""Different events refused, with nothing ever taken, before the envelope is blamed and not the events."""
 
 DRAIN_BACKOFF_CAP = 1.0
 """Seconds; longer back-offs than this would sleep the drain away."""
@@ -51,6 +55,16 @@ class GateOptions(msgspec.Struct, frozen=True):
     probe_cap: float = 300.0
 
 
+class Lesson(NamedTuple):
+    """What a call taught. ``proven``: AWS has taken events of this target, so a refusal is the event's.
+
+    ``aside``: seconds that the call's events should step aside for; None: they should not.
+    """
+
+    proven: bool
+    aside: float | None = None
+
+
 class Call:
     """One passage through the gate: ``async with gate.call() as call``, then ``call.learn(results)``."""
 
@@ -71,10 +85,10 @@ class Call:
     ) -> None:
         self._gate._leave(self)
 
-    def learn(self, results: Results) -> bool:
-        """Tell the gate what the call met; True when AWS has ever taken an event of this target."""
+    def learn(self, batch: Batch, results: Results) -> Lesson:
+        """Tell the gate what became of the batch."""
         self.learned = True
-        return self._gate._learn(self, results)
+        return self._gate._learn(self, batch, results)
 
 
 class Gate:
@@ -98,8 +112,8 @@ class Gate:
         self._next_call_at = 0.0
         self._throttled_seconds = 0.0
         self._blocks: dict[str, str] = {}
-        self._proven = False
-        self._suspects = 0
+        self._delivered_at: float | None = None
+        self._suspects: set[str] = set()
         self._draining = False
         self._drained_at = 0.0
         self._blocked_at = 0.0
@@ -211,41 +225,57 @@ class Gate:
         for waiter in self._waiters:
             _resolve(waiter)
 
-    def _learn(self, call: Call, results: Results) -> bool:
-        if results.status is CallStatus.REFUSED:
-            self._refused(call, results)
-        elif results.status is CallStatus.OK:
-            self._answered(call, results)
+    def _learn(self, call: Call, batch: Batch, results: Results) -> Lesson:
+        if any(outcome.kind is Kind.DELIVERED for outcome in results.outcomes):
+            self._delivered_at = self._clock.monotonic()
+            self._suspects.clear()
+        aside = None
+        if results.status is CallStatus.OK:
+            self._answered(call)
+        elif results.status is CallStatus.REFUSED:
+            self._refused(call, batch, results)
+        elif results.status is CallStatus.HELD and results.code in codes.OF_A_PART:
+            aside = self._step_aside(call, results)
         else:
             self._trouble(call, results)
-        return self._proven
+        return Lesson(self._delivered_at is not None, aside)
 
-    def _answered(self, call: Call, results: Results) -> None:
-        if any(outcome.kind is Kind.DELIVERED for outcome in results.outcomes):
-            self._proven, self._suspects = True, 0
+    def _answered(self, call: Call) -> None:
         if self._state != "open" and call.epoch == self._epoch:
             self._open()
 
-    def _refused(self, call: Call, results: Results) -> None:
+    def _refused(self, call: Call, batch: Batch, results: Results) -> None:
         """AWS answered, so the gate is open; if all it ever said is no, the envelope is to blame."""
-        if len(results.outcomes) == 1 and not self._proven:
-            self._suspects += 1
-        if self._suspects >= SUSPECTS:
+        if len(batch.events) == 1 and self._delivered_at is None and len(self._suspects) < SUSPECTS:
+            self._suspects.add(batch.events[0].id)
+        if len(self._suspects) >= SUSPECTS:
             self._trouble(call, msgspec.structs.replace(results, status=CallStatus.HELD))
         else:
-            self._answered(call, results)
+            self._answered(call)
+
+    def _step_aside(self, call: Call, results: Results) -> float:
+        """Hold the target only if nothing else got through for a while; the seconds to step aside for."""
+        patience, last = self._options.probe, self._delivered_at
+        others_get_through = last is not None and self._clock.monotonic() - last < patience
+        if others_get_through or (self._draining and self._state != "held"):
+            limited(self._log, f"{self._name} aside").warning("some events held", reason=_sentence(results))
+            self._answered(call)
+        else:
+            self._trouble(call, results)
+        return patience
 
     def _trouble(self, call: Call, results: Results) -> None:
         state = _CLOSED_STATES[results.status]
         stale = call.epoch != self._epoch
-        if stale and (state != "held" or self._state != "throttled"):
+        news = state == "held" and self._state == "throttled" and not self._probing
+        if stale and not news:
             return
         self._failures = 1 if state != self._state else self._failures + 1
         self._epoch += 1
         self._probing = False
         self._last_try_failed = self._draining and state == self._state == "held"  # not when it was news
         self._closed_until = self._clock.monotonic() + self._pause(state, results.delay)
-        self._enter_state(state, f"{results.code}: {results.message}" if results.message else results.code)
+        self._enter_state(state, _sentence(results))
         self._tell()
 
     def _pause(self, state: str, asked_for: float | None) -> float:
@@ -254,11 +284,10 @@ class Gate:
             return min(options.probe, DRAIN_BACKOFF_CAP)
         if state == "held":
             return min(options.probe_cap, options.probe * 2.0 ** min(self._failures - 1, 32))
-        cap = min(options.backoff_cap, DRAIN_BACKOFF_CAP) if self._draining else options.backoff_cap
-        pause = full_jitter(self._failures, options.backoff_base, cap, self._chance)
+        pause = full_jitter(self._failures, options.backoff_base, options.backoff_cap, self._chance)
         if asked_for is not None:
             pause = max(pause, asked_for * (1 + self._chance() / 10))
-        return pause
+        return min(pause, DRAIN_BACKOFF_CAP) if self._draining else pause
 
     def _open(self) -> None:
         self._failures = 0
@@ -287,6 +316,10 @@ class Gate:
 
     def _throttled_now(self, now: float) -> float:
         return now - self._since if self._state == "throttled" else 0.0
+
+
+def _sentence(results: Results) -> str:
+    return f"{results.code}: {results.message}" if results.message else results.code
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

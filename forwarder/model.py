@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import enum
+import operator
 import os
 import random
 import time
@@ -54,15 +55,24 @@ class Event(msgspec.Struct, gc=False, eq=False):
     returns: int = 0
     not_before: float = 0.0
 
-    @property
-    def memory(self) -> int:
-        """Bytes this event holds in memory, about: its body, its key, and the objects around them."""
-        return len(self.body) + len(self.key) + EVENT_OVERHEAD_BYTES
-
 
 EVENT_OVERHEAD_BYTES = 300
-"""The Event, its id, the headers of its bytes, its places in the containers: measured with tracemalloc, 254 B
-where ten share a group, 569 B where every event has a key of its own."""
+GROUP_OVERHEAD_BYTES = 300
+"""What an event holds in memory beside its body and key: itself, its id, headers of bytes, places in
+containers; and, if it has an envelope, maybe a group of its own. Measured with tracemalloc: 254 B where ten
+share a group, 569 B where every event has its own."""
+
+
+def memory_bytes(events: Sequence[Event]) -> int:
+    """Bytes these events hold in memory, about."""
+    bodies = sum(map(len, map(_body_of, events)))
+    keys = list(map(_key_of, events))
+    grouped = sum(map(bool, keys))
+    return bodies + sum(map(len, keys)) + len(keys) * EVENT_OVERHEAD_BYTES + grouped * GROUP_OVERHEAD_BYTES
+
+
+_body_of = operator.attrgetter("body")
+_key_of = operator.attrgetter("key")
 
 
 class Draft(msgspec.Struct, gc=False):
@@ -106,12 +116,13 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, gc=False, eq=False):
-    """Events taken together: one key, within the target's limits."""
+    """Events taken together: one key, within the target's limits. ``part``: of a batch that was refused."""
 
     key: bytes
     events: list[Event]
     size: int
     reason: Flush
+    part: bool = False
 
 
 class Kind(enum.StrEnum):
@@ -223,11 +234,16 @@ class Queue(Protocol):
         gone: Sequence[Event] = (),
         retry: Sequence[Event] = (),
         parts: Sequence[Sequence[Event]] = (),
+        aside: Sequence[Sequence[Event]] = (),
+        *,
+        part: bool = False,
     ) -> None:
         """Say what became of taken events.
 
         ``gone``: delivered, or kept as a dead letter. ``retry``: to be tried again, now (at the front) or
-        after their ``not_before``. ``parts``: halves of a refused batch, each to be tried by itself.
+        after their ``not_before``. ``parts``: of a refused batch, each to be tried by itself, now. ``aside``:
+        each to be tried by itself after its ``not_before``, behind all that waits by then; ``part``: they
+        were in a part of a refused batch.
         """
 
     def take_expired(self, received_before: float) -> list[Event]:
@@ -235,6 +251,13 @@ class Queue(Protocol):
 
     def drain(self) -> None:
         """From now on everything that waits is due, whatever its ``not_before``; ``put`` still works."""
+
+    def __len__(self) -> int:
+        """Its events, waiting and in flight."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes its events hold in memory, about."""
 
     def close(self) -> list[Event]:
         """End the queue, once no worker has events of it in hand; what a memory queue loses by it."""
@@ -260,18 +283,14 @@ class Target(Protocol):
 def new_ids(count: int, wall: float) -> list[str]:
     """``count`` UUIDv7 strings (RFC 9562), increasing in order, from one draw of randomness.
 
-    The 74 random bits start at a random value and grow by one per id, so a group costs one ``urandom``.
+    Of the 74 random bits the last 47 grow by one per id from a random start, so a group shares the rest.
     """
-    milliseconds = int(wall * 1000) & 0xFFFFFFFFFFFF
-    start = int.from_bytes(os.urandom(9)) >> 1
-    prefix = f"{milliseconds:012x}"
-    head = f"{prefix[:8]}-{prefix[8:]}-7"
-    return [_uuid7(head, start + i) for i in range(count)]
-
-
-def _uuid7(head: str, bits: int) -> str:
-    tail = f"{0x8000000000000000 | (bits & 0x3FFFFFFFFFFFFFFF):016x}"
-    return f"{head}{(bits >> 62) & 0xFFF:03x}-{tail[:4]}-{tail[4:]}"
+    milliseconds = f"{int(wall * 1000) & 0xFFFFFFFFFFFF:012x}"
+    drawn = int.from_bytes(os.urandom(10))
+    variant = 0x8000 | (drawn & 0x3FFF)
+    head = f"{milliseconds[:8]}-{milliseconds[8:]}-7{drawn >> 14 & 0xFFF:03x}-{variant:04x}-"
+    start = drawn >> 26 & 0x7FFFFFFFFFFF
+    return [f"{head}{number:012x}" for number in range(start, start + count)]
 
 
 def full_jitter(attempt: int, base: float, cap: float, chance: Chance = random.random) -> float:

@@ -14,11 +14,12 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Protocol
 
 import msgspec
 
-from forwarder.gate import Gate
+from forwarder.gate import Gate, Lesson
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
     Batch,
@@ -28,7 +29,6 @@ from forwarder.model import (
     Dead,
     Event,
     Kind,
-    Outcome,
     Queue,
     Results,
     Target,
@@ -38,12 +38,18 @@ from forwarder.storage import StorageError
 
 LETTERS = "dead letters"
 VERIFY = "verify"
+SWEEP_CHUNK = 1_000
+"""Expired events that become dead letters in one step."""
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """When a retry is given up, and how long a single event waits. Durations in seconds."""
+    """When a retry is given up, and how long a single event waits. Durations in seconds.
+
+    ``whole``: a batch is given up or tried again as it is, when its youngest event is too old.
+    """
 
     max_age: float
+    whole: bool = False
     max_attempts: int | None = None
     backoff_base: float = 0.2
     backoff_cap: float = 30.0
@@ -61,6 +67,7 @@ class Fate(msgspec.Struct):
     delivered: list[Event] = []
     retry: list[Event] = []
     parts: list[list[Event]] = []
+    aside: list[list[Event]] = []
     dead: list[Dead] = []
 
 
@@ -80,37 +87,40 @@ class Lane(msgspec.Struct):
     @property
     def done(self) -> bool:
         """True when draining can do no more for this target."""
-        view = self.queue.view()
-        return view.events == 0 or (self.gate.gave_up and self.gate.view().in_flight == 0)
+        return len(self.queue) == 0 or (self.gate.gave_up and self.gate.view().in_flight == 0)
 
 
 def dispose(
-    batch: Batch, results: Results, now: float, policy: Policy, proven: bool, chance: Chance = random.random
+    batch: Batch, results: Results, now: float, policy: Policy, lesson: Lesson, chance: Chance = random.random
 ) -> Fate:
-    """Decide each event's fate from AWS's answer.
+    """Decide each event's fate from AWS's answer and from what it taught the gate.
 
-    ``proven``: AWS has taken events of this target, so a single event that is refused is itself to blame.
     Raises ValueError when there is not exactly one outcome per event: a target that miscounts is a bug.
     """
     if len(results.outcomes) != len(batch.events):
         raise ValueError(f"{len(results.outcomes)} outcomes for a batch of {len(batch.events)} events")
     if results.status is CallStatus.REFUSED:
-        return _refused(batch, results, now, policy, proven, chance)
+        return _refused(batch, results, now, policy, lesson, chance)
     fate = Fate()
-    alone = len(batch.events) == 1
+    youngest = max(event.received_at for event in batch.events) if policy.whole else None
     for event, outcome in zip(batch.events, results.outcomes, strict=True):
         if outcome.kind is Kind.DELIVERED:
             fate.delivered.append(event)
         elif outcome.kind is Kind.REJECTED:
             fate.dead.append(Dead(event, "rejected", outcome.code, outcome.message))
         else:
-            _prepare_retry(event, results.status, alone, now, policy, chance)
-            _retry_or_expire(fate, event, outcome, now, policy)
+            _prepare_retry(event, results.status, len(batch.events) == 1, now, policy, chance)
+            if _is_given_up(event, youngest or event.received_at, now, policy):
+                fate.dead.append(Dead(event, "expired", outcome.code, outcome.message))
+            else:
+                fate.retry.append(event)
+    if results.status is not CallStatus.OK:
+        _keep_together(fate, batch, now, lesson)
     return fate
 
 
 def _refused(
-    batch: Batch, results: Results, now: float, policy: Policy, proven: bool, chance: Chance
+    batch: Batch, results: Results, now: float, policy: Policy, lesson: Lesson, chance: Chance
 ) -> Fate:
     """Halve a refused batch until the culprit stands alone."""
     events = batch.events
@@ -119,13 +129,24 @@ def _refused(
         for event in events:
             event.not_before = 0.0
         return Fate(parts=[events[:middle], events[middle:]])
-    if proven:
+    if lesson.proven:
         return Fate(dead=[Dead(events[0], "rejected", results.code, results.message)])
     # Nothing was ever taken, so the envelope may be wrong and the event good: wait for evidence.
     _wait_alone(events[0], now, policy, chance)
-    fate = Fate()
-    _retry_or_expire(fate, events[0], results.outcomes[0], now, policy)
-    return Fate(parts=[fate.retry]) if fate.retry else fate
+    if _is_given_up(events[0], events[0].received_at, now, policy):
+        return Fate(dead=[Dead(events[0], "expired", results.code, results.message)])
+    return Fate(aside=[events])
+
+
+def _keep_together(fate: Fate, batch: Batch, now: float, lesson: Lesson) -> None:
+    """After trouble of the call: what must step aside does, and a part of a refused batch stays one."""
+    if lesson.aside is not None:
+        for event in fate.retry:
+            event.not_before = now + lesson.aside
+    if fate.retry and (lesson.aside is not None or batch.part):
+        waits = fate.retry[0].not_before > 0
+        (fate.aside if waits else fate.parts).append(fate.retry)
+        fate.retry = []
 
 
 def _prepare_retry(
@@ -153,12 +174,9 @@ def _wait_alone(event: Event, now: float, policy: Policy, chance: Chance) -> Non
     event.not_before = now + full_jitter(event.attempts, policy.backoff_base, policy.backoff_cap, chance)
 
 
-def _retry_or_expire(fate: Fate, event: Event, outcome: Outcome, now: float, policy: Policy) -> None:
+def _is_given_up(event: Event, received_at: float, now: float, policy: Policy) -> bool:
     too_often = policy.max_attempts is not None and event.attempts >= policy.max_attempts
-    if too_often or now - event.received_at > policy.max_age:
-        fate.dead.append(Dead(event, "expired", outcome.code, outcome.message))
-    else:
-        fate.retry.append(event)
+    return too_often or now - received_at > policy.max_age
 
 
 async def work(lane: Lane) -> None:
@@ -169,12 +187,15 @@ async def work(lane: Lane) -> None:
             if batch is None:
                 continue  # another worker was first
             started = lane.clock.monotonic()
-            results = await lane.target.send(batch)
-            # no await from here until every event has its place
-            now = lane.clock.monotonic()
-            proven = call.learn(results)
-            fate = dispose(batch, results, now, lane.policy, proven, lane.chance)
-            lane.queue.settle(fate.delivered, fate.retry, fate.parts)
+            try:
+                results = await lane.target.send(batch)
+                # no await from here until every event has its place
+                now = lane.clock.monotonic()
+                fate = dispose(batch, results, now, lane.policy, call.learn(batch, results), lane.chance)
+            except Exception:  # a bug, which ends the daemon: the others may still bring these events through
+                lane.queue.settle(retry=batch.events)
+                raise
+            lane.queue.settle(fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)
             account(lane.metrics, batch, results, fate, started, now)
         if fate.dead:
             await bury(lane, fate.dead)
@@ -214,8 +235,9 @@ async def sweep(lane: Lane) -> None:
     while True:
         await asyncio.sleep(interval)
         expired = lane.queue.take_expired(lane.clock.monotonic() - lane.policy.max_age)
-        if expired:
-            await bury(lane, [Dead(event, "expired", "max_age", "older than max_age") for event in expired])
+        for start in range(0, len(expired), SWEEP_CHUNK):
+            chunk = expired[start : start + SWEEP_CHUNK]
+            await bury(lane, [Dead(event, "expired", "max_age", "older than max_age") for event in chunk])
 
 
 async def verify(lane: Lane, every: float) -> None:
@@ -234,16 +256,20 @@ def account(
 ) -> None:
     """Move every counter that one answered batch moves. Dead letters are counted when they are kept."""
     metrics.call(_outcome_of(results, fate), now - started, len(batch.events), batch.size, batch.reason)
-    retried = len(fate.retry) + sum(map(len, fate.parts))
+    retried = len(fate.retry) + sum(map(len, fate.parts)) + sum(map(len, fate.aside))
     reason = results.status if results.status is not CallStatus.OK else "entry"
     metrics.settled(delivered=len(fate.delivered), retried={reason: retried} if retried else {})
     if len(fate.delivered) != len(batch.events):
         for code, count in Counter(o.code for o in results.outcomes if o.kind is not Kind.DELIVERED).items():
             metrics.failed(code, count)
-    for attempts, count in Counter(event.attempts + 1 for event in fate.delivered).items():
-        metrics.attempts(attempts, count)
-    for received_at, count in Counter(event.received_at for event in fate.delivered).items():
+    for attempts, count in Counter(map(_attempts_of, fate.delivered)).items():
+        metrics.attempts(attempts + 1, count)
+    for received_at, count in Counter(map(_received_at_of, fate.delivered)).items():
         metrics.latency(now - received_at, count)
+
+
+_attempts_of = attrgetter("attempts")
+_received_at_of = attrgetter("received_at")
 
 
 def _outcome_of(results: Results, fate: Fate) -> str:
@@ -253,4 +279,4 @@ def _outcome_of(results: Results, fate: Fate) -> str:
         return "throttled"
     if results.status is not CallStatus.OK:
         return "error"
-    return "ok" if not (fate.retry or fate.dead) else "partial"
+    return "ok" if not (fate.retry or fate.aside or fate.dead) else "partial"

@@ -52,6 +52,17 @@ CALL_CODES: dict[str, CallStatus] = {
     for code in codes.split()
 }
 
+OF_A_PART = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "NotFoundException",
+        "ResourceNotFoundException",
+        "configuration",
+    }
+)
+"""Of those that hold: what may be true of one bus, app monitor, project or endpoint alone."""
+
 # These tell nothing without a code we know; every other 4xx is about configuration, and so is a redirect.
 _TELLS_NOTHING = {400, 408, 409, 425, 499}
 

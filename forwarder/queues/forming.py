@@ -3,11 +3,13 @@
 Invariants:
 - One open group per key. A group is due when full, when ``max_wait`` has passed since its first event, or
   when it was complete as it came; until taken it goes on filling, so a closed gate makes fuller batches.
-- ``take`` pops the due group with the oldest event, whatever its key: keys never wait for each other, and
+- ``take`` pops the due group whose turn is first, whatever its key: keys never wait for each other, and
   neither ``add`` nor ``take`` gets dearer with the number of keys.
 - Events that come back from a delay form groups of their own, before those that were never tried: so they do
   not wait behind a backlog, and still leave in company.
-- A sealed group (a client's own batch, a half of a refused one) leaves exactly as it is.
+- What steps aside has its turn behind all that waits when its delay ends: so it is never the same batch that
+  is tried again and again while others wait.
+- A sealed group (a client's own batch, a part of a refused one) leaves exactly as it is.
 - Pure: no clock, no loop, no I/O; every moment is an argument in monotonic seconds.
 """
 
@@ -22,24 +24,29 @@ from forwarder.model import Batch, Event, Flush, Limits
 
 NEVER = float("inf")
 DUE = float("-inf")
-"""``opened_at`` of a group that waits for nothing any more."""
+"""``opened_at`` of a group that waits for nothing any more, ``turn`` of one that was tried before."""
+
+DRAIN_DELAY = 1.0
+"""Seconds; longer delays than this would sleep the drain away."""
 
 
 class Group:
-    """Events of one key on their way to become a batch."""
+    """Events of one key on their way to become a batch; due ``max_wait`` after ``opened_at``."""
 
-    __slots__ = ("events", "key", "oldest_at", "opened_at", "reason", "sealed", "size")
+    __slots__ = ("events", "key", "oldest_at", "opened_at", "part", "reason", "sealed", "size", "turn")
 
     def __init__(
-        self, key: bytes, opened_at: float, reason: Flush = Flush.TIME, sealed: bool = False
+        self, key: bytes, opened_at: float, turn: float, reason: Flush = Flush.TIME, *, sealed: bool = False
     ) -> None:
         self.key = key
         self.events: list[Event] = []
         self.size = 0
         self.oldest_at = NEVER
         self.opened_at = opened_at
+        self.turn = turn
         self.reason = reason
         self.sealed = sealed
+        self.part = False
 
     def append(self, event: Event) -> None:
         self.events.append(event)
@@ -54,15 +61,18 @@ class Group:
         return self
 
 
+Groups = OrderedDict[bytes, Group]
+
+
 class Forming:
     """The groups of one queue. ``len()`` is the number of events in them, kept as they come and go."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._open: OrderedDict[bytes, Group] = OrderedDict()  # by when they were opened
-        self._again: OrderedDict[bytes, Group] = OrderedDict()  # the same, of events back from a delay
+        self._open: Groups = OrderedDict()  # by when they were opened
+        self._again: Groups = OrderedDict()  # the same, of events back from a delay
         self._due: deque[Group] = deque()  # complete ones, tried ones at the front
-        self._delayed: list[tuple[float, int, Group]] = []  # heap by not_before
+        self._delayed: list[tuple[float, int, Group]] = []  # heap by the moment the delay ends
         self._order = count()  # breaks ties in the heap
         self._count = 0
         self._draining = False
@@ -72,30 +82,33 @@ class Forming:
 
     def add(self, events: Iterable[Event], now: float) -> None:
         """Put events into the open groups of their keys."""
-        self._count += self._join(self._open, events, now, self._due.append)
+        self._count += self._join(self._open, events, now, now)
 
     def add_complete(self, events: Sequence[Event], now: float) -> None:
         """Put events that are one batch already: due at once, never joined or split."""
-        self._due.append(Group(events[0].key, now, Flush.KEY, sealed=True).fill(events))
+        self._due.append(Group(events[0].key, now, now, Flush.KEY, sealed=True).fill(events))
         self._count += len(events)
 
-    def put_back(self, events: Sequence[Event], *, sealed: bool = False) -> None:
+    def put_back(self, events: Sequence[Event], *, part: bool = False) -> None:
         """Return the events of one tried batch to the front, due at once."""
-        group = Group(events[0].key, DUE, Flush.RETRY, sealed or self._limits.whole).fill(events)
-        self._due.appendleft(group)
+        self._due.appendleft(self._tried(events, DUE, part=part))
         self._count += len(events)
 
-    def delay(self, events: Sequence[Event], *, sealed: bool = False) -> None:
+    def delay(self, events: Sequence[Event], now: float) -> None:
         """Return events that have a ``not_before``; then they are before all that were never tried."""
-        sealed = sealed or self._limits.whole
-        for together in [events] if sealed else [[event] for event in events]:
-            group = Group(together[0].key, DUE, Flush.RETRY, sealed).fill(together)
-            moment = max(event.not_before for event in together)
-            heapq.heappush(self._delayed, (moment, next(self._order), group))
+        for together in [events] if self._limits.whole else [[event] for event in events]:
+            self._push(self._tried(together, DUE), now)
+        self._count += len(events)
+
+    def step_aside(self, events: Sequence[Event], now: float, *, part: bool) -> None:
+        """Return a batch that has a ``not_before``: to be tried by itself, behind all that waits by then."""
+        group = self._tried(events, now, part=part)
+        group.sealed = True
+        group.turn = self._push(group, now)
         self._count += len(events)
 
     def drain(self, now: float) -> None:
-        """From now on every group is due, and no event waits for its ``not_before``."""
+        """From now on every group is due, and delays are short."""
         self._draining = True
         self._ripen(NEVER, now)
 
@@ -109,7 +122,7 @@ class Forming:
         return min(moments, default=None)
 
     def take(self, now: float) -> Batch | None:
-        """The oldest due group as a batch, filled up from its key's open group where there is room."""
+        """The due group whose turn it is as a batch, filled up from its key's open group if there is room."""
         group = self._pop_due(now)
         if group is None:
             return None
@@ -117,10 +130,10 @@ class Forming:
             self._top_up(group)
         self._count -= len(group.events)
         reason = Flush.DRAIN if self._draining and group.reason is Flush.TIME else group.reason
-        return Batch(group.key, group.events, group.size, reason)
+        return Batch(group.key, group.events, group.size, reason, group.part)
 
     def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:
-        """Take out the events that are wanted, wherever they wait; of a sealed group all or none. Walks them."""
+        """Take out the events that are wanted, wherever they wait; of a sealed group all or none."""
         taken: list[Event] = []
         for group in self._groups():
             wanted = [event for event in group.events if is_wanted(event)]
@@ -151,43 +164,66 @@ class Forming:
         yield from self._open.values()
         yield from (group for _, _, group in self._delayed)
 
-    def _join(
-        self,
-        groups: OrderedDict[bytes, Group],
-        events: Iterable[Event],
-        now: float,
-        full: Callable[[Group], None],
-    ) -> int:
-        """Put events into these open groups, hand on those that are full; how many events that were."""
-        max_events, max_bytes, count = self._limits.max_events, self._limits.max_bytes, 0
+    def _tried(self, events: Sequence[Event], turn: float, *, part: bool = False) -> Group:
+        group = Group(events[0].key, DUE, turn, Flush.RETRY, sealed=part or self._limits.whole)
+        group.part = part
+        return group.fill(events)
+
+    def _push(self, group: Group, now: float) -> float:
+        """Delay a group until the last ``not_before`` of its events; that moment."""
+        moment = max(event.not_before for event in group.events)
+        if self._draining:
+            moment = min(moment, now + DRAIN_DELAY)
+        heapq.heappush(self._delayed, (moment, next(self._order), group))
+        return moment
+
+    def _ripen(self, until: float, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= until:
+            group = heapq.heappop(self._delayed)[2]
+            if not group.sealed:
+                self._join(self._again, group.events, now, DUE)
+            elif group.turn == DUE:
+                self._due.appendleft(group)
+            else:
+                self._due.append(group)
+
+    def _join(self, groups: Groups, events: Iterable[Event], now: float, turn: float) -> int:
+        """Put events into these open groups; how many that were. Full groups are due."""
+        max_events, max_bytes, joined = self._limits.max_events, self._limits.max_bytes, 0
         for event in events:
             group = groups.get(event.key)
             if group is not None and group.size + event.size > max_bytes:
-                group.reason = Flush.BYTES
-                full(groups.pop(event.key))
+                self._complete(groups, group, Flush.BYTES)
                 group = None
             if group is None:
-                group = groups[event.key] = Group(event.key, now)
+                group = groups[event.key] = Group(event.key, now, turn)
             group.append(event)
-            count += 1
+            joined += 1
             if len(group.events) >= max_events:
-                group.reason = Flush.COUNT
-                full(groups.pop(event.key))
-        return count
+                self._complete(groups, group, Flush.COUNT)
+        return joined
+
+    def _complete(self, groups: Groups, group: Group, reason: Flush) -> None:
+        del groups[group.key]
+        group.reason = reason
+        if group.turn == DUE:
+            self._due.appendleft(group)
+        else:
+            self._due.append(group)
 
     def _pop_due(self, now: float) -> Group | None:
         self._ripen(now, now)
-        oldest: Group | None = self._due[0] if self._due else None
-        source: OrderedDict[bytes, Group] | None = None
+        chosen: Group | None = self._due[0] if self._due else None
+        source: Groups | None = None
         for groups in (self._again, self._open):
             first = _first(groups) if groups else None
             if first is None or first.opened_at + self._wait() > now:
                 continue
-            if oldest is None or first.oldest_at < oldest.oldest_at:
-                oldest, source = first, groups
-        if oldest is None:
+            if chosen is None or first.turn < chosen.turn:
+                chosen, source = first, groups
+        if chosen is None:
             return None
-        return source.pop(oldest.key) if source is not None else self._due.popleft()
+        return self._due.popleft() if source is None else source.pop(chosen.key)
 
     def _top_up(self, group: Group) -> None:
         """Fill a batch that leaves with room in it from the group that is open for its key."""
@@ -208,14 +244,6 @@ class Forming:
             if not donor.events:
                 del self._open[group.key]
 
-    def _ripen(self, until: float, now: float) -> None:
-        while self._delayed and self._delayed[0][0] <= until:
-            group = heapq.heappop(self._delayed)[2]
-            if group.sealed:
-                self._due.appendleft(group)
-            else:
-                self._join(self._again, group.events, now, self._due.appendleft)
-
     def _drop_empty(self) -> None:
         self._due = deque(group for group in self._due if group.events)
         for groups in (self._open, self._again):
@@ -225,5 +253,5 @@ class Forming:
         heapq.heapify(self._delayed)
 
 
-def _first(groups: OrderedDict[bytes, Group]) -> Group:
+def _first(groups: Groups) -> Group:
     return next(iter(groups.values()))

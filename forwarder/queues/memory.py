@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from forwarder.metrics import TargetMetrics
-from forwarder.model import EVENT_OVERHEAD_BYTES, Batch, Clock, Event, Limits, QueueFull, QueueView
+from forwarder.model import Batch, Clock, Event, Limits, QueueFull, QueueView, memory_bytes
 from forwarder.queues.forming import Forming
 
 
@@ -41,7 +41,7 @@ class MemoryQueue:
     async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
         if not events:
             return
-        size = _memory(events)
+        size = memory_bytes(events)
         self._refuse_what_does_not_fit(len(events), size)
         now = self._clock.monotonic()
         if complete:
@@ -74,15 +74,23 @@ class MemoryQueue:
         gone: Sequence[Event] = (),
         retry: Sequence[Event] = (),
         parts: Sequence[Sequence[Event]] = (),
+        aside: Sequence[Sequence[Event]] = (),
+        *,
+        part: bool = False,
     ) -> None:
-        for events in (gone, retry, *parts):
-            self._release(events)
-        for part in reversed(parts):
-            self._return(part, sealed=True)
-        self._return([event for event in retry if event.not_before])
-        self._return([event for event in retry if not event.not_before])
-        self._waiting_bytes += _memory(retry) + sum(_memory(part) for part in parts)
-        self._wake(self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._release(gone)
+        for events in (retry, *parts, *aside):
+            self._waiting_bytes += self._release(events)
+        for events in aside:
+            self._forming.step_aside(events, now, part=part)
+        for events in reversed(parts):
+            self._forming.put_back(events, part=True)
+        if later := [event for event in retry if event.not_before]:
+            self._forming.delay(later, now)
+        if again := [event for event in retry if not event.not_before]:
+            self._forming.put_back(again)
+        self._wake(now)
 
     def take_expired(self, received_before: float) -> list[Event]:
         expired = self._forming.remove(lambda event: event.received_at < received_before)
@@ -106,6 +114,13 @@ class MemoryQueue:
             _resolve(self._waiters.popleft())
         return left
 
+    def __len__(self) -> int:
+        return len(self._forming) + len(self._taken)
+
+    @property
+    def memory(self) -> int:
+        return self._waiting_bytes + self._taken_bytes
+
     def view(self) -> QueueView:
         ages = [event.received_at for event in self._taken.values()]
         waiting = self._forming.oldest_at()
@@ -128,31 +143,24 @@ class MemoryQueue:
                 f" and {self._max_bytes} bytes",
                 never=True,
             )
-        events = len(self._forming) + len(self._taken) + count
-        held = self._waiting_bytes + self._taken_bytes + size
-        if self._closed or events > self._max_events or held > self._max_bytes:
+        too_many = len(self) + count > self._max_events
+        if self._closed or too_many or self.memory + size > self._max_bytes:
             raise QueueFull("the queue is full")
 
     def _hold(self, events: Sequence[Event]) -> None:
-        size = _memory(events)
+        size = memory_bytes(events)
         self._waiting_bytes -= size
         self._taken_bytes += size
         for event in events:
             self._taken[event.id] = event
 
-    def _release(self, events: Sequence[Event]) -> None:
+    def _release(self, events: Sequence[Event]) -> int:
+        """Let taken events go; the memory they hold."""
         for event in events:
             del self._taken[event.id]
-        self._taken_bytes -= _memory(events)
-
-    def _return(self, events: Sequence[Event], *, sealed: bool = False) -> None:
-        """Put tried events back: delayed when they have a ``not_before``, else at the front."""
-        if not events:
-            return
-        if events[0].not_before:
-            self._forming.delay(events, sealed=sealed)
-        else:
-            self._forming.put_back(events, sealed=sealed)
+        size = memory_bytes(events)
+        self._taken_bytes -= size
+        return size
 
     async def _wait_for_word(self, due_at: float | None, now: float) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -188,10 +196,6 @@ class MemoryQueue:
     def _on_timer(self) -> None:
         self._timer = None
         self._wake(self._clock.monotonic())
-
-
-def _memory(events: Sequence[Event]) -> int:
-    return sum(len(event.body) + len(event.key) for event in events) + len(events) * EVENT_OVERHEAD_BYTES
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -65,7 +65,11 @@ class Rum:
 
     async def send(self, batch: Batch) -> Results:
         params = read_envelope(batch.key)
-        params.setdefault("BatchId", batch_id([event.id for event in batch.events]))
+        ids = [event.id for event in batch.events]
+        if "BatchId" not in params:
+            params["BatchId"] = batch_id(ids)
+        elif batch.part:  # not the batch that the client named, and never taken under its name
+            params["BatchId"] = batch_id([params["BatchId"], *ids])
         params["RumEvents"] = [decode(event.body) for event in batch.events]
         return await self._client.call("PutRumEvents", params, len(batch.events), self.api.read_results)
 

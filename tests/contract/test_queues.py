@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Batch, Event, Flush, Limits, Queue, QueueFull
+from forwarder.model import Batch, Event, Flush, Limits, Queue, QueueFull, memory_bytes
 from forwarder.queues.memory import MemoryQueue
 
 _ids = itertools.count()
@@ -133,7 +133,7 @@ async def test_what_could_never_fit_says_never(make_queue: MakeQueue) -> None:
 
 @pytest.mark.parametrize(("spare", "fits"), [(-1, False), (0, True), (1, True)])
 async def test_the_bound_in_bytes_holds_to_the_byte(make_queue: MakeQueue, spare: int, fits: bool) -> None:
-    one = event().memory
+    one = memory_bytes([event()])
     queue = make_queue(max_bytes=4 * one + spare)
     await queue.put(events(3))
     assert queue.view().waiting_bytes == 3 * one
@@ -228,6 +228,65 @@ async def test_halves_of_a_refused_batch_leave_by_themselves_and_in_order(make_q
     await queue.put(events(10))
     assert ids(queue.take()) == [e.id for e in put[:5]]
     assert ids(queue.take()) == [e.id for e in put[5:]]
+
+
+async def test_a_batch_that_steps_aside_is_tried_again_behind_all_that_waits_by_then(
+    make_queue: MakeQueue,
+) -> None:
+    clock = HandClock()
+    queue = make_queue(Limits(10, 1000, 1000, 0.02, whole=True), clock=clock)
+    for key in (b"a", b"b", b"c"):
+        await queue.put(events(3, key=key), complete=True)
+    tried = []
+    for _ in range(6):
+        batch = queue.take()
+        assert batch is not None
+        tried.append(batch.key)
+        assert len(batch.events) == 3
+        for each in batch.events:
+            each.not_before = clock.now + 1
+        queue.settle(aside=[batch.events])
+        clock.now += 1
+    assert tried == [b"a", b"b", b"c"] * 2
+
+
+async def test_a_part_is_known_as_one_on_every_try(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(clock=clock)
+    put = events(10)
+    await queue.put(put)
+    batch = queue.take()
+    assert batch is not None
+    assert not batch.part
+    queue.settle(parts=[put[:5], put[5:]])
+    first = queue.take()
+    assert first is not None
+    assert first.part
+    for each in first.events:
+        each.not_before = clock.now + 1
+    queue.settle(aside=[first.events], part=True)
+    second = queue.take()
+    assert second is not None
+    clock.now += 1
+    again = queue.take()
+    assert again is not None
+    assert again.part
+    assert again.events == put[:5]
+
+
+async def test_while_draining_no_delay_is_long(make_queue: MakeQueue) -> None:
+    clock = HandClock()
+    queue = make_queue(clock=clock)
+    put = events(10)
+    await queue.put(put)
+    queue.drain()
+    batch = queue.take()
+    assert batch is not None
+    for each in batch.events:
+        each.not_before = clock.now + 30
+    queue.settle(retry=batch.events)
+    clock.now += 1.0
+    assert len(ids(queue.take())) == 10
 
 
 async def test_a_small_returned_batch_is_filled_up_from_what_came_since(make_queue: MakeQueue) -> None:
@@ -487,6 +546,11 @@ def _random_fate(queue: Queue, rng: random.Random, batch: list[Event], clock: Ha
             each.not_before = 0.0
         middle = len(batch) // 2
         queue.settle(parts=[batch[:middle], batch[middle:]])
+        return set()
+    if rng.random() < 0.15:
+        for each in batch:
+            each.not_before = clock.now + rng.random() * 3
+        queue.settle(aside=[batch], part=rng.random() < 0.5)
         return set()
     gone, retry = [], []
     for each in batch:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
-from forwarder.gate import SUSPECTS, Call, Gate, GateOptions
-from forwarder.model import CallStatus, Kind, Outcome, Results, same_for_all
+from forwarder.gate import SUSPECTS, Call, Gate, GateOptions, Lesson
+from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 
 GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
 THROTTLED = same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "Rate exceeded")
 DOWN = same_for_all(CallStatus.UNAVAILABLE, 1, "503", "")
 DENIED = same_for_all(CallStatus.HELD, 1, "AccessDeniedException", "not authorized")
+EXPIRED = same_for_all(CallStatus.HELD, 1, "ExpiredTokenException", "expired")
 REFUSED = same_for_all(CallStatus.REFUSED, 1, "ValidationException", "no")
 OPTIONS = GateOptions(slots=4, backoff_base=0.2, backoff_cap=30.0, probe=30.0, probe_cap=300.0)
+
+
+_numbers = itertools.count()
+
+
+def one() -> Batch:
+    """A batch of one event, another one each time."""
+    event = Event(f"e{next(_numbers)}", b"{}", 2, b"", 0.0)
+    return Batch(b"", [event], 2, Flush.COUNT)
 
 
 class HandClock:
@@ -62,7 +73,7 @@ async def enter(gate: Gate) -> Call | None:
 async def meet(gate: Gate, results: Results) -> None:
     call = await enter(gate)
     assert call is not None, "the gate is closed"
-    call.learn(results)
+    call.learn(one(), results)
     await call.__aexit__(None, None, None)
 
 
@@ -91,7 +102,7 @@ async def test_after_a_back_off_one_call_goes_first_and_its_success_opens_for_al
     probe = await enter(gate)
     assert probe is not None
     assert not await passes(gate)
-    probe.learn(GOOD)
+    probe.learn(one(), GOOD)
     await probe.__aexit__(None, None, None)
     assert gate.view().state == "open"
     assert all([await enter(gate) for _ in range(4)])
@@ -103,7 +114,7 @@ async def test_calls_that_started_before_the_gate_closed_do_not_lengthen_the_bac
     calls = [await enter(gate) for _ in range(4)]
     for call in calls:
         assert call is not None
-        call.learn(THROTTLED)
+        call.learn(one(), THROTTLED)
         await call.__aexit__(None, None, None)
     clock.now += 0.2
     assert await passes(gate)
@@ -113,8 +124,8 @@ async def test_a_success_that_started_before_the_gate_closed_does_not_open_it(ga
     early, late = await enter(gate), await enter(gate)
     assert early is not None
     assert late is not None
-    late.learn(THROTTLED)
-    early.learn(GOOD)
+    late.learn(one(), THROTTLED)
+    early.learn(one(), GOOD)
     assert gate.view().state == "throttled"
 
 
@@ -155,9 +166,57 @@ async def test_a_hold_is_said_even_by_a_call_that_started_before_a_throttle(gate
     early, late = await enter(gate), await enter(gate)
     assert early is not None
     assert late is not None
-    late.learn(THROTTLED)
-    early.learn(DENIED)
+    late.learn(one(), THROTTLED)
+    early.learn(one(), DENIED)
     assert gate.view().state == "held"
+
+
+async def test_trouble_of_one_part_steps_aside_while_others_get_through(gate: Gate, clock: HandClock) -> None:
+    await meet(gate, GOOD)
+    clock.now += 29
+    call = await enter(gate)
+    assert call is not None
+    assert call.learn(one(), DENIED) == Lesson(proven=True, aside=30.0)
+    await call.__aexit__(None, None, None)
+    assert gate.view().state == "open"
+    clock.now += 2
+    await meet(gate, DENIED)
+    assert gate.view().state == "held", "nobody has got through for as long as a probe takes"
+
+
+async def test_credentials_hold_the_whole_target_whoever_got_through_before(gate: Gate) -> None:
+    await meet(gate, GOOD)
+    await meet(gate, EXPIRED)
+    assert gate.view().state == "held"
+
+
+async def test_a_hold_that_arrives_late_does_not_end_a_probe(gate: Gate, clock: HandClock) -> None:
+    early, late = await enter(gate), await enter(gate)
+    assert early is not None
+    assert late is not None
+    late.learn(one(), THROTTLED)
+    clock.now += 1
+    probe = await enter(gate)
+    assert probe is not None
+    early.learn(one(), EXPIRED)
+    probe.learn(one(), GOOD)
+    assert gate.view().state == "open"
+
+
+async def test_a_drain_does_not_wait_as_long_as_aws_asks(gate: Gate) -> None:
+    gate.drain()
+    await meet(gate, same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "", 15.0))
+    assert gate.view().next_probe_in == pytest.approx(1.0)
+
+
+async def test_one_event_that_is_refused_again_and_again_does_not_hold_the_target(gate: Gate) -> None:
+    poison = one()
+    for _ in range(SUSPECTS * 3):
+        call = await enter(gate)
+        assert call is not None
+        assert not call.learn(poison, REFUSED).proven
+        await call.__aexit__(None, None, None)
+    assert gate.view().state == "open"
 
 
 async def test_no_probe_passes_a_block_and_only_its_owner_ends_it(gate: Gate, clock: HandClock) -> None:
@@ -189,7 +248,7 @@ async def test_the_pace_is_kept_and_a_call_that_was_not_made_gives_its_place_bac
     for _ in range(100):
         call = await enter(gate)
         while call is not None:
-            call.learn(GOOD)
+            call.learn(one(), GOOD)
             made += 1
             call = await enter(gate)
         clock.now += 0.01
@@ -240,11 +299,11 @@ async def test_a_target_that_is_held_while_draining_gets_another_try_soon(
     gate: Gate, clock: HandClock
 ) -> None:
     gate.drain()
-    await meet(gate, DENIED)
+    await meet(gate, EXPIRED)
     assert not gate.gave_up, "that was news: new credentials may do better"
     clock.now += 1.0
     assert await passes(gate)
-    await meet(gate, DENIED)
+    await meet(gate, EXPIRED)
     assert gate.gave_up
 
 

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from forwarder.gate import Lesson
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 from forwarder.worker import Fate, Policy, dispose
 
@@ -22,8 +23,10 @@ def batch(count: int, received_at: float = NOW - 1) -> Batch:
     return Batch(b"", events, 2 * count, Flush.COUNT)
 
 
-def fate_of(sent: Batch, results: Results, *, policy: Policy = POLICY, proven: bool = True) -> Fate:
-    return dispose(sent, results, NOW, policy, proven, chance=lambda: 0.5)
+def fate_of(
+    sent: Batch, results: Results, *, policy: Policy = POLICY, proven: bool = True, aside: float | None = None
+) -> Fate:
+    return dispose(sent, results, NOW, policy, Lesson(proven, aside), chance=lambda: 0.5)
 
 
 def test_entries_that_failed_come_back_alone() -> None:
@@ -91,11 +94,40 @@ def test_a_single_refused_event_is_the_culprit_once_aws_has_taken_others() -> No
     ]
 
 
-def test_a_suspect_stays_by_itself_until_there_is_evidence() -> None:
+def test_a_suspect_stays_by_itself_and_steps_aside_until_there_is_evidence() -> None:
     sent = batch(1)
     fate = fate_of(sent, same_for_all(CallStatus.REFUSED, 1, "ValidationException", ""), proven=False)
-    assert fate.parts == [sent.events]
+    assert fate.aside == [sent.events]
     assert sent.events[0].not_before > NOW
+
+
+def test_events_whose_bus_or_monitor_is_missing_step_aside_together() -> None:
+    sent = batch(3)
+    missing = Outcome(Kind.RETRY, "ResourceNotFoundException")
+    results = Results(CallStatus.HELD, [DELIVERED, missing, missing], "ResourceNotFoundException", "")
+    fate = fate_of(sent, results, aside=30.0)
+    assert fate.delivered == sent.events[:1]
+    assert fate.aside == [sent.events[1:]]
+    assert not fate.retry
+    assert {event.not_before for event in sent.events[1:]} == {NOW + 30}
+
+
+def test_a_part_of_a_refused_batch_stays_one_when_its_call_fails() -> None:
+    sent = batch(3)
+    sent.part = True
+    fate = fate_of(sent, same_for_all(CallStatus.THROTTLED, 3, "ThrottlingException", ""))
+    assert fate.parts == [sent.events]
+    assert not fate.retry
+
+
+def test_a_whole_batch_is_given_up_when_its_youngest_event_is_too_old() -> None:
+    whole = Policy(max_age=3600.0, whole=True)
+    sent = batch(2, received_at=NOW - 3601)
+    sent.events[1].received_at = NOW - 3599
+    unavailable = same_for_all(CallStatus.UNAVAILABLE, 2, "503", "")
+    assert fate_of(sent, unavailable, policy=whole).retry == sent.events
+    sent.events[1].received_at = NOW - 3601
+    assert len(fate_of(sent, unavailable, policy=whole).dead) == 2
 
 
 def test_an_event_older_than_max_age_is_given_up_instead_of_retried() -> None:
