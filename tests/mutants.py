@@ -75,7 +75,7 @@ MUTATIONS = [
     mutation(
         "the first refusal blames the event, not the envelope",
         "forwarder/worker.py",
-        "    if proven:\n",
+        "    if lesson.proven:\n",
         "    if True:\n",
         FAULTS,
         "test_an_envelope",
@@ -184,13 +184,14 @@ MUTATIONS = [
         "forwarder/worker.py",
         (
             (
-                "            results = await lane.target.send(batch)\n",
-                "            lane.queue.settle(batch.events)\n"
-                "            results = await lane.target.send(batch)\n",
+                "                results = await lane.target.send(batch)\n",
+                "                lane.queue.settle(batch.events)\n"
+                "                results = await lane.target.send(batch)\n",
             ),
             (
-                "            lane.queue.settle(fate.delivered, fate.retry, fate.parts)\n",
-                "            again = [*fate.retry, *(event for part in fate.parts for event in part)]\n"
+                "            lane.queue.settle("
+                "fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)\n",
+                "            again = [*fate.retry, *(e for part in fate.parts + fate.aside for e in part)]\n"
                 "            await lane.queue.put(again)\n",
             ),
         ),
@@ -231,7 +232,7 @@ MUTATIONS = [
     mutation(
         "put ignores the bounds",
         "forwarder/queues/memory.py",
-        "        if self._closed or events > self._max_events or held > self._max_bytes:\n",
+        "        if self._closed or too_many or self.memory + size > self._max_bytes:\n",
         "        if self._closed:\n",
         QUEUES,
         "full or bound",
@@ -239,16 +240,16 @@ MUTATIONS = [
     mutation(
         "one event too many in the queue",
         "forwarder/queues/memory.py",
-        "events > self._max_events or held",
-        "events > self._max_events + 1 or held",
+        "too_many = len(self) + count > self._max_events\n",
+        "too_many = len(self) + count > self._max_events + 1\n",
         QUEUES,
         "full or bound",
     ),
     mutation(
         "one byte too many in the queue",
         "forwarder/queues/memory.py",
-        "held > self._max_bytes:\n",
-        "held > self._max_bytes + 1:\n",
+        "self.memory + size > self._max_bytes:\n",
+        "self.memory + size > self._max_bytes + 1:\n",
         QUEUES,
         "full or bound",
     ),
@@ -263,10 +264,26 @@ MUTATIONS = [
     mutation(
         "taken events are outside the bound",
         "forwarder/queues/memory.py",
-        "        events = len(self._forming) + len(self._taken) + count\n",
-        "        events = len(self._forming) + count\n",
+        "too_many = len(self) + count > self._max_events\n",
+        "too_many = len(self._forming) + count > self._max_events\n",
         QUEUES,
         "full or bound",
+    ),
+    mutation(
+        "the trouble of one bus holds the others",
+        "forwarder/gate.py",
+        "        if others_get_through or (self._draining",
+        "        if (self._draining",
+        GATE,
+        "part",
+    ),
+    mutation(
+        "what stepped aside is tried first",
+        "forwarder/queues/forming.py",
+        "                self._due.append(group)\n\n    def _join",
+        "                self._due.appendleft(group)\n\n    def _join",
+        QUEUES,
+        "aside",
     ),
     mutation(
         "events for a bus that is gone are sent",
