@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import operator
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -281,12 +280,12 @@ class Target(Protocol):
 
 
 def new_ids(count: int, wall: float) -> list[str]:
-    """``count`` UUIDv7 strings (RFC 9562), increasing in order, from one draw of randomness.
+    """``count`` UUIDv7 strings (RFC 9562), increasing in order, from one draw of randomness; no secrets.
 
     Of the 74 random bits the last 47 grow by one per id from a random start, so a group shares the rest.
     """
     milliseconds = f"{int(wall * 1000) & 0xFFFFFFFFFFFF:012x}"
-    drawn = int.from_bytes(os.urandom(10))
+    drawn = random.getrandbits(73)
     variant = 0x8000 | (drawn & 0x3FFF)
     head = f"{milliseconds[:8]}-{milliseconds[8:]}-7{drawn >> 14 & 0xFFF:03x}-{variant:04x}-"
     start = drawn >> 26 & 0x7FFFFFFFFFFF

@@ -54,9 +54,8 @@ _NO_CREDENTIALS = (
 )
 MAX_MESSAGE = 500
 _MISSING = "ResourceNotFoundException"
-_NOT_AN_OBJECT = "forwarder:not-an-object"
+_ANSWER = "forwarder:answer"
 
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _body: ContextVar[bytes | None] = ContextVar("body", default=None)
 
 
@@ -89,8 +88,9 @@ class AwsClient:
             async with asyncio.timeout(self._deadline):
                 client = await self._client()
                 with client.used(), _sending(body):
-                    answer = await getattr(client.sdk, xform_name(operation))(**params)
-            outcomes = None if _NOT_AN_OBJECT in answer else read(answer, count)
+                    response = await getattr(client.sdk, xform_name(operation))(**params)
+            answer = response[_ANSWER]
+            outcomes = None if answer is None else read(answer, count)
         except Exception as error:
             results = translate(error, count, operation)
             if client is not None and results.status is CallStatus.HELD and results.code != _MISSING:
@@ -128,7 +128,7 @@ class AwsClient:
         )
         sdk = await making.__aenter__()
         sdk.meta.events.register("before-call", _give_body)
-        sdk.meta.events.register("before-parse", _mark_what_is_no_object)
+        sdk.meta.events.register("before-parse", _read_answer)
         return _Open(sdk)
 
     def _retire(self, client: _Open) -> None:
@@ -237,15 +237,19 @@ def _short(message: str) -> str:
     return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
 
-def _mark_what_is_no_object(
+def _read_answer(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
 ) -> None:
-    """Runs before botocore parses: it reads HTML and lists as answers without members, or breaks on them."""
-    body = response_dict["body"]
-    if response_dict["status_code"] >= 300 or not body.strip():
+    """Runs before botocore parses, which reads HTML and lists as answers without members, or breaks on them.
+
+    What is read here is not read again: botocore gets an empty object to parse.
+    """
+    if response_dict["status_code"] >= 300:
         return
+    body = response_dict["body"]
+    response_dict["body"] = b"{}"
     try:
-        _object.decode(body)
+        answer = decode(body) if body.strip() else {}
     except ValueError:  # msgspec's errors are, and those of UTF-8
-        response_dict["body"] = b"{}"
-        customized_response_dict[_NOT_AN_OBJECT] = True
+        answer = None
+    customized_response_dict[_ANSWER] = answer if isinstance(answer, dict) else None
