@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.events import KINDS, TARGETS, event, events, markers
+from tests.integration.events import KINDS, MONITOR, TARGETS, event, events, markers
 from tests.integration.harness import World, daemon_in, full_ledger, until
 from tests.integration.processes import Process, daemon_beside
 from tests.unit.targets.fake_aws import forget_credentials, set_credentials
@@ -69,6 +69,36 @@ async def failed_calls(place: World, kind: str) -> int:
     )
     assert found is not None
     return int(float(found[1]))
+
+
+async def test_an_app_monitor_that_is_missing_costs_the_other_nothing(place: World) -> None:
+    missing = "00000000-0000-4000-8000-0000000000bb"
+    async with daemon_in(place, web={"app_monitors": [MONITOR, missing]}):
+        await place.send("rum", events("rum", first := markers(1), AppMonitorId=MONITOR))
+        await place.all_arrive("rum", first)
+        await place.order({"fault": "not_found", "api": "rum", "name": missing})
+        stuck, good = markers(20), markers(20)
+        for name in stuck:  # a session each, so that none shares a call
+            await place.send("rum", [event("rum", name, AppMonitorId=missing, Alias=name)])
+        await place.send("rum", events("rum", good, AppMonitorId=MONITOR))
+        assert await place.all_arrive("rum", good) == dict.fromkeys([*first, *good], 1)
+        await place.heal()
+        await place.settled("rum")
+        assert await place.arrived("rum") == dict.fromkeys([*first, *stuck, *good], 1)
+
+
+async def test_a_call_for_a_global_endpoint_that_cannot_be_signed_costs_the_others_nothing(
+    place: World,
+) -> None:
+    async with daemon_in(place):
+        await place.send("eventbridge", events("eventbridge", first := markers(1)))
+        await place.all_arrive("eventbridge", first)
+        call = {"EndpointId": "abcde.veo", "Entries": [{"Source": "a", "DetailType": "b", "Detail": "{}"}]}
+        headers = {"X-Amz-Target": "AWSEvents.PutEvents", "Content-Type": "application/x-amz-json-1.1"}
+        async with place.http.post(place.ingest, json=call, headers=headers) as answer:
+            assert (await answer.json(content_type=None))["FailedEntryCount"] == 0
+        await place.send("eventbridge", events("eventbridge", good := markers(30)))
+        await place.all_arrive("eventbridge", good)
 
 
 async def test_a_bus_that_was_deleted_and_made_again_gets_everything(place: World) -> None:
