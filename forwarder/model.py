@@ -70,6 +70,9 @@ def memory_bytes(events: Sequence[Event]) -> int:
     return bodies + sum(map(len, keys)) + len(keys) * EVENT_OVERHEAD_BYTES + grouped * GROUP_OVERHEAD_BYTES
 
 
+FRONT_BYTES = 16 << 20
+"""What of a disk queue is in memory, at most; the rest is read when it is wanted."""
+
 _body_of = operator.attrgetter("body")
 _key_of = operator.attrgetter("key")
 
@@ -193,6 +196,10 @@ class QueueFull(Exception):
         self.never = never
 
 
+class QueueUnavailable(Exception):
+    """The queue took none of the events, since they could not be made durable; trying again may help."""
+
+
 class QueueView(msgspec.Struct, frozen=True):
     """A queue's depth at one moment, counted. ``oldest_at`` is None when it is empty."""
 
@@ -213,11 +220,11 @@ class Queue(Protocol):
     """Where one target's events wait.
 
     An event that was taken and not yet settled still belongs to the queue: it is counted, it is inside the
-    bound, and ``close`` returns it. ``put`` takes all of its events or none.
+    bound, and ``close`` returns or keeps it. ``put`` takes all of its events or none.
     """
 
     async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
-        """Return when the events are ours; raise QueueFull when none was taken.
+        """Return when the events are ours; raise QueueFull or QueueUnavailable when none was taken.
 
         ``complete``: they are one batch already (equal keys) and leave together, at once.
         """
@@ -259,7 +266,7 @@ class Queue(Protocol):
         """Bytes its events hold in memory, about."""
 
     def close(self) -> list[Event]:
-        """End the queue, once no worker has events of it in hand; what a memory queue loses by it."""
+        """End the queue, once no worker has events of it in hand; what is lost by it: of a disk queue nothing."""
 
     def view(self) -> QueueView:
         """The queue's depth, counted now."""
