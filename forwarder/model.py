@@ -266,7 +266,7 @@ class Queue(Protocol):
         """Bytes its events hold in memory, about."""
 
     def close(self) -> list[Event]:
-        """End the queue, once no worker has events of it in hand; what is lost by it: of a disk queue nothing."""
+        """End the queue, once no worker has events of it in hand; what is lost by that, on disk nothing."""
 
     def view(self) -> QueueView:
         """The queue's depth, counted now."""

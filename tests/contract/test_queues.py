@@ -7,61 +7,24 @@ import contextlib
 import itertools
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, Event, Flush, Limits, Queue, QueueFull, memory_bytes
-from forwarder.queues.memory import MemoryQueue
+from tests.contract.kinds_of_queues import KINDS, HandClock, Kind, kind_of_queue
 
 _ids = itertools.count()
 
-LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.02)
 
-
-class HandClock:
-    """A clock that moves when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-class RealClock:
-    def wall(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-
-MakeQueue = Callable[..., Queue]
-
-
-def make_memory(
-    limits: Limits = LIMITS, *, max_events: int = 100, max_bytes: int = 10**9, clock: object = None
-) -> Queue:
-    return MemoryQueue(
-        limits,
-        max_events=max_events,
-        max_bytes=max_bytes,
-        clock=clock or RealClock(),  # type: ignore[arg-type]
-        metrics=TargetMetrics("t"),
-    )
-
-
-@pytest.fixture(params=[make_memory], ids=["memory"])
-def make_queue(request: pytest.FixtureRequest) -> MakeQueue:
-    made: MakeQueue = request.param
-    return made
+@pytest.fixture(params=["memory", "disk"])
+async def make_queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kind]:
+    async with kind_of_queue(request.param, tmp_path) as kind:
+        yield kind
 
 
 def event(key: bytes = b"k", size: int = 10, received_at: float = 1000.0) -> Event:
@@ -81,9 +44,9 @@ async def take_all(queue: Queue) -> AsyncIterator[Batch]:
         yield batch
 
 
-async def test_a_full_group_is_due_at_once_and_the_rest_waits_for_max_wait(make_queue: MakeQueue) -> None:
+async def test_a_full_group_is_due_at_once_and_the_rest_waits_for_max_wait(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(clock=clock)
+    queue = await make_queue(clock=clock)
     put = events(13)
     await queue.put(put)
     first = queue.take()
@@ -98,8 +61,8 @@ async def test_a_full_group_is_due_at_once_and_the_rest_waits_for_max_wait(make_
     assert second.events == put[10:]
 
 
-async def test_a_group_never_exceeds_the_bytes_of_a_call(make_queue: MakeQueue) -> None:
-    queue = make_queue(
+async def test_a_group_never_exceeds_the_bytes_of_a_call(make_queue: Kind) -> None:
+    queue = await make_queue(
         Limits(max_events=10, max_bytes=100, max_event_bytes=100, max_wait=0.0), clock=HandClock()
     )
     await queue.put([event(size=60), event(size=40), event(size=1), event(size=100)])
@@ -107,14 +70,14 @@ async def test_a_group_never_exceeds_the_bytes_of_a_call(make_queue: MakeQueue) 
     assert sizes == [[60, 40], [1], [100]]
 
 
-async def test_events_of_different_keys_never_share_a_batch(make_queue: MakeQueue) -> None:
-    queue = make_queue(Limits(10, 1000, 1000, 0.0), clock=HandClock())
+async def test_events_of_different_keys_never_share_a_batch(make_queue: Kind) -> None:
+    queue = await make_queue(Limits(10, 1000, 1000, 0.0), clock=HandClock())
     await queue.put([event(key=b"a"), event(key=b"b"), event(key=b"a")])
     assert [b.key async for b in take_all(queue)] == [b"a", b"b"]
 
 
-async def test_a_full_queue_takes_none_of_the_events(make_queue: MakeQueue) -> None:
-    queue = make_queue(max_events=5)
+async def test_a_full_queue_takes_none_of_the_events(make_queue: Kind) -> None:
+    queue = await make_queue(max_events=5)
     await queue.put(events(3))
     with pytest.raises(QueueFull) as full:
         await queue.put(events(3))
@@ -124,17 +87,17 @@ async def test_a_full_queue_takes_none_of_the_events(make_queue: MakeQueue) -> N
     assert queue.view().events == 5
 
 
-async def test_what_could_never_fit_says_never(make_queue: MakeQueue) -> None:
-    queue = make_queue(max_events=5)
+async def test_what_could_never_fit_says_never(make_queue: Kind) -> None:
+    queue = await make_queue(max_events=5)
     with pytest.raises(QueueFull) as full:
         await queue.put(events(6))
     assert full.value.never
 
 
 @pytest.mark.parametrize(("spare", "fits"), [(-1, False), (0, True), (1, True)])
-async def test_the_bound_in_bytes_holds_to_the_byte(make_queue: MakeQueue, spare: int, fits: bool) -> None:
+async def test_the_bound_in_bytes_holds_to_the_byte(make_queue: Kind, spare: int, fits: bool) -> None:
     one = memory_bytes([event()])
-    queue = make_queue(max_bytes=4 * one + spare)
+    queue = await make_queue(max_bytes=4 * one + spare)
     await queue.put(events(3))
     assert queue.view().waiting_bytes == 3 * one
     with contextlib.nullcontext() if fits else pytest.raises(QueueFull):
@@ -142,8 +105,8 @@ async def test_the_bound_in_bytes_holds_to_the_byte(make_queue: MakeQueue, spare
     assert queue.view().events == 3 + fits
 
 
-async def test_a_taken_event_still_counts_against_the_bound(make_queue: MakeQueue) -> None:
-    queue = make_queue(Limits(10, 1000, 1000, 0.0), max_events=5)
+async def test_a_taken_event_still_counts_against_the_bound(make_queue: Kind) -> None:
+    queue = await make_queue(Limits(10, 1000, 1000, 0.0), max_events=5)
     await queue.put(events(5))
     batch = queue.take()
     assert batch is not None
@@ -156,8 +119,8 @@ async def test_a_taken_event_still_counts_against_the_bound(make_queue: MakeQueu
     await queue.put(events(5))
 
 
-async def test_an_event_settled_twice_is_an_error(make_queue: MakeQueue) -> None:
-    queue = make_queue(Limits(10, 1000, 1000, 0.0))
+async def test_an_event_settled_twice_is_an_error(make_queue: Kind) -> None:
+    queue = await make_queue(Limits(10, 1000, 1000, 0.0))
     await queue.put(events(1))
     batch = queue.take()
     assert batch is not None
@@ -166,8 +129,8 @@ async def test_an_event_settled_twice_is_an_error(make_queue: MakeQueue) -> None
         queue.settle(gone=batch.events)
 
 
-async def test_a_retry_without_not_before_goes_to_the_front(make_queue: MakeQueue) -> None:
-    queue = make_queue(clock=HandClock())
+async def test_a_retry_without_not_before_goes_to_the_front(make_queue: Kind) -> None:
+    queue = await make_queue(clock=HandClock())
     put = events(20)
     await queue.put(put)
     first = queue.take()
@@ -179,9 +142,9 @@ async def test_a_retry_without_not_before_goes_to_the_front(make_queue: MakeQueu
     assert again.reason is Flush.RETRY
 
 
-async def test_a_retry_with_not_before_lets_its_neighbours_pass(make_queue: MakeQueue) -> None:
+async def test_a_retry_with_not_before_lets_its_neighbours_pass(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(clock=clock)
+    queue = await make_queue(clock=clock)
     put = events(10)
     await queue.put(put)
     first = queue.take()
@@ -201,9 +164,9 @@ async def test_a_retry_with_not_before_lets_its_neighbours_pass(make_queue: Make
     assert ids(queue.take()) == [put[3].id]
 
 
-async def test_what_comes_back_from_a_delay_does_not_wait_behind_a_backlog(make_queue: MakeQueue) -> None:
+async def test_what_comes_back_from_a_delay_does_not_wait_behind_a_backlog(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(clock=clock)
+    queue = await make_queue(clock=clock)
     put = events(10, received_at=clock.now)
     await queue.put(put)
     first = queue.take()
@@ -218,8 +181,8 @@ async def test_what_comes_back_from_a_delay_does_not_wait_behind_a_backlog(make_
     assert put[3].id in ids(queue.take())
 
 
-async def test_halves_of_a_refused_batch_leave_by_themselves_and_in_order(make_queue: MakeQueue) -> None:
-    queue = make_queue(clock=HandClock())
+async def test_halves_of_a_refused_batch_leave_by_themselves_and_in_order(make_queue: Kind) -> None:
+    queue = await make_queue(clock=HandClock())
     put = events(10)
     await queue.put(put)
     batch = queue.take()
@@ -231,10 +194,10 @@ async def test_halves_of_a_refused_batch_leave_by_themselves_and_in_order(make_q
 
 
 async def test_a_batch_that_steps_aside_is_tried_again_behind_all_that_waits_by_then(
-    make_queue: MakeQueue,
+    make_queue: Kind,
 ) -> None:
     clock = HandClock()
-    queue = make_queue(Limits(10, 1000, 1000, 0.02, whole=True), clock=clock)
+    queue = await make_queue(Limits(10, 1000, 1000, 0.02, whole=True), clock=clock)
     for key in (b"a", b"b", b"c"):
         await queue.put(events(3, key=key), complete=True)
     tried = []
@@ -250,9 +213,9 @@ async def test_a_batch_that_steps_aside_is_tried_again_behind_all_that_waits_by_
     assert tried == [b"a", b"b", b"c"] * 2
 
 
-async def test_a_part_is_known_as_one_on_every_try(make_queue: MakeQueue) -> None:
+async def test_a_part_is_known_as_one_on_every_try(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(clock=clock)
+    queue = await make_queue(clock=clock)
     put = events(10)
     await queue.put(put)
     batch = queue.take()
@@ -274,9 +237,9 @@ async def test_a_part_is_known_as_one_on_every_try(make_queue: MakeQueue) -> Non
     assert again.events == put[:5]
 
 
-async def test_while_draining_no_delay_is_long(make_queue: MakeQueue) -> None:
+async def test_while_draining_no_delay_is_long(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(clock=clock)
+    queue = await make_queue(clock=clock)
     put = events(10)
     await queue.put(put)
     queue.drain()
@@ -289,9 +252,9 @@ async def test_while_draining_no_delay_is_long(make_queue: MakeQueue) -> None:
     assert len(ids(queue.take())) == 10
 
 
-async def test_a_small_returned_batch_is_filled_up_from_what_came_since(make_queue: MakeQueue) -> None:
+async def test_a_small_returned_batch_is_filled_up_from_what_came_since(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(clock=clock)
+    queue = await make_queue(clock=clock)
     old = events(3)
     await queue.put(old)
     clock.now += 1
@@ -306,8 +269,8 @@ async def test_a_small_returned_batch_is_filled_up_from_what_came_since(make_que
     assert again.size == sum(e.size for e in again.events)
 
 
-async def test_a_batch_that_came_complete_leaves_whole_at_once_and_alone(make_queue: MakeQueue) -> None:
-    queue = make_queue(clock=HandClock())
+async def test_a_batch_that_came_complete_leaves_whole_at_once_and_alone(make_queue: Kind) -> None:
+    queue = await make_queue(clock=HandClock())
     own = events(15, key=b"session")
     await queue.put(own, complete=True)
     await queue.put(events(2, key=b"session"))
@@ -318,9 +281,9 @@ async def test_a_batch_that_came_complete_leaves_whole_at_once_and_alone(make_qu
     assert queue.take() is None
 
 
-async def test_with_whole_a_returned_batch_stays_as_it_was(make_queue: MakeQueue) -> None:
+async def test_with_whole_a_returned_batch_stays_as_it_was(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(Limits(10, 1000, 1000, 0.02, whole=True), clock=clock)
+    queue = await make_queue(Limits(10, 1000, 1000, 0.02, whole=True), clock=clock)
     own = events(3)
     await queue.put(own)
     clock.now += 1
@@ -335,9 +298,9 @@ async def test_with_whole_a_returned_batch_stays_as_it_was(make_queue: MakeQueue
     assert [e.id for e in own] in batches
 
 
-async def test_expired_events_are_taken_wherever_they_wait(make_queue: MakeQueue) -> None:
+async def test_expired_events_are_taken_wherever_they_wait(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(clock=clock)
+    queue = await make_queue(clock=clock)
     old = [event(received_at=1.0) for _ in range(12)]
     await queue.put([*old, event(received_at=900.0)])
     batch = queue.take()
@@ -353,17 +316,17 @@ async def test_expired_events_are_taken_wherever_they_wait(make_queue: MakeQueue
     assert queue.view().events == 1
 
 
-async def test_a_batch_that_came_complete_expires_whole_or_not_at_all(make_queue: MakeQueue) -> None:
-    queue = make_queue(clock=HandClock())
+async def test_a_batch_that_came_complete_expires_whole_or_not_at_all(make_queue: Kind) -> None:
+    queue = await make_queue(clock=HandClock())
     own = [event(received_at=1.0), event(received_at=900.0)]
     await queue.put(own, complete=True)
     assert queue.take_expired(2.0) == []
     assert queue.take_expired(901.0) == own
 
 
-async def test_the_oldest_age_is_that_of_the_oldest_event_in_any_place(make_queue: MakeQueue) -> None:
+async def test_the_oldest_age_is_that_of_the_oldest_event_in_any_place(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(clock=clock)
+    queue = await make_queue(clock=clock)
     assert queue.view().oldest_at is None
     await queue.put([event(received_at=500.0)])
     await queue.put([event(received_at=400.0, key=b"other")])
@@ -374,9 +337,9 @@ async def test_the_oldest_age_is_that_of_the_oldest_event_in_any_place(make_queu
     assert queue.view().oldest_at == 400.0
 
 
-async def test_drain_makes_everything_due_and_still_takes_events(make_queue: MakeQueue) -> None:
+async def test_drain_makes_everything_due_and_still_takes_events(make_queue: Kind) -> None:
     clock = HandClock()
-    queue = make_queue(clock=clock)
+    queue = await make_queue(clock=clock)
     delayed = events(10)
     await queue.put(delayed)
     batch = queue.take()
@@ -391,21 +354,20 @@ async def test_drain_makes_everything_due_and_still_takes_events(make_queue: Mak
     assert sorted([len(b.events) async for b in take_all(queue)]) == [1, 2, 10]
 
 
-async def test_close_returns_what_waits_and_what_is_in_flight(make_queue: MakeQueue) -> None:
-    queue = make_queue(Limits(2, 1000, 1000, 0.0))
+async def test_close_ends_the_queue_and_what_waits_or_is_in_flight_is_not_forgotten(make_queue: Kind) -> None:
+    queue = await make_queue(Limits(2, 1000, 1000, 0.0))
     put = events(5)
     await queue.put(put)
     queue.take()
-    left = queue.close()
-    assert {e.id for e in left} == {e.id for e in put}
-    assert queue.view().events == 0
+    left = await make_queue.left(queue)
+    assert sorted(left) == sorted(e.id for e in put)
     assert await queue.ripe() is False
     with pytest.raises(QueueFull):
         await queue.put(events(1))
 
 
-async def test_ripe_wakes_when_max_wait_has_passed(make_queue: MakeQueue) -> None:
-    queue = make_queue()
+async def test_ripe_wakes_when_max_wait_has_passed(make_queue: Kind) -> None:
+    queue = await make_queue()
     waiting = asyncio.ensure_future(queue.ripe())
     await asyncio.sleep(0)
     await queue.put(events(1))
@@ -414,8 +376,8 @@ async def test_ripe_wakes_when_max_wait_has_passed(make_queue: MakeQueue) -> Non
     assert queue.take() is not None
 
 
-async def test_close_ends_every_wait(make_queue: MakeQueue) -> None:
-    queue = make_queue()
+async def test_close_ends_every_wait(make_queue: Kind) -> None:
+    queue = await make_queue()
     waiting = [asyncio.ensure_future(queue.ripe()) for _ in range(3)]
     await asyncio.sleep(0)
     queue.close()
@@ -423,12 +385,13 @@ async def test_close_ends_every_wait(make_queue: MakeQueue) -> None:
         assert await asyncio.gather(*waiting) == [False] * 3
 
 
-async def test_a_cancelled_waiter_passes_its_wake_up_on(make_queue: MakeQueue) -> None:
-    queue = make_queue()
+async def test_a_cancelled_waiter_passes_its_wake_up_on(make_queue: Kind) -> None:
+    queue = await make_queue(Limits(10, 1000, 1000, 60.0))
+    await queue.put(events(1))
     first = asyncio.ensure_future(queue.ripe())
     second = asyncio.ensure_future(queue.ripe())
     await asyncio.sleep(0)
-    await queue.put(events(10))  # wakes the first
+    queue.drain()  # wakes the first
     first.cancel()
     async with asyncio.timeout(5):
         assert await second
@@ -445,8 +408,8 @@ async def _worker(queue: Queue, seen: Counter[str], sizes: list[int]) -> None:
         queue.settle(gone=batch.events)
 
 
-async def test_five_thousand_keys_with_one_event_each_all_leave(make_queue: MakeQueue) -> None:
-    queue = make_queue(max_events=5000)
+async def test_five_thousand_keys_with_one_event_each_all_leave(make_queue: Kind) -> None:
+    queue = await make_queue(max_events=5000)
     put = [event(key=str(n).encode()) for n in range(5000)]
     seen: Counter[str] = Counter()
     sizes: list[int] = []
@@ -481,22 +444,28 @@ async def _cost_of(queue: Queue, keys: int) -> int:
     return steps
 
 
-async def test_put_and_take_do_not_get_dearer_with_the_number_of_keys(make_queue: MakeQueue) -> None:
-    few = await _cost_of(make_queue(clock=HandClock(), max_events=10**5), 10)
-    many = await _cost_of(make_queue(clock=HandClock(), max_events=10**5), 5000)
+async def test_put_and_take_do_not_get_dearer_with_the_number_of_keys(make_queue: Kind) -> None:
+    few = await _cost_of(await make_queue(clock=HandClock(), max_events=10**5), 10)
+    many = await _cost_of(await make_queue(clock=HandClock(), max_events=10**5), 5000)
     assert many <= few * 1.2
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), steps=st.integers(5, 120))
-def test_no_event_is_lost_or_doubled_whatever_happens_to_it(seed: int, steps: int) -> None:
-    for make in (make_memory,):
-        asyncio.run(_random_life(make, random.Random(seed), steps))
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_event_is_lost_or_doubled_whatever_happens_to_it(kind: str, seed: int, steps: int) -> None:
+    with TemporaryDirectory() as directory:
+        asyncio.run(_random_life(kind, Path(directory), random.Random(seed), steps))
 
 
-async def _random_life(make: MakeQueue, rng: random.Random, steps: int) -> None:
+async def _random_life(name: str, directory: Path, rng: random.Random, steps: int) -> None:
+    async with kind_of_queue(name, directory) as kind:
+        await _live(kind, rng, steps)
+
+
+async def _live(make: Kind, rng: random.Random, steps: int) -> None:
     clock = HandClock()
-    queue = make(Limits(4, 100, 100, 0.5, whole=rng.random() < 0.3), max_events=60, clock=clock)
+    queue = await make(Limits(4, 100, 100, 0.5, whole=rng.random() < 0.3), max_events=60, clock=clock)
     inside: set[str] = set()
     flying: list[list[Event]] = []
     for _ in range(steps):
@@ -519,7 +488,7 @@ async def _random_life(make: MakeQueue, rng: random.Random, steps: int) -> None:
         view = queue.view()
         assert view.events == len(inside)
         assert view.in_flight_events == sum(map(len, flying))
-    assert {e.id for e in queue.close()} == inside
+    assert sorted(await make.left(queue)) == sorted(inside)
 
 
 async def _random_put(queue: Queue, rng: random.Random, inside: set[str], clock: HandClock) -> None:
@@ -563,9 +532,9 @@ def _random_fate(queue: Queue, rng: random.Random, batch: list[Event], clock: Ha
     return {e.id for e in gone}
 
 
-async def test_cancelled_workers_leave_their_events_in_the_queue(make_queue: MakeQueue) -> None:
+async def test_cancelled_workers_leave_their_events_in_the_queue(make_queue: Kind) -> None:
     rng = random.Random(7)
-    queue = make_queue(Limits(10, 1000, 1000, 0.001), max_events=2000)
+    queue = await make_queue(Limits(10, 1000, 1000, 0.001), max_events=2000)
     seen: Counter[str] = Counter()
     workers = [asyncio.ensure_future(_worker(queue, seen, [])) for _ in range(4)]
     put = events(1000)
@@ -580,7 +549,7 @@ async def test_cancelled_workers_leave_their_events_in_the_queue(make_queue: Mak
     for worker in workers:
         worker.cancel()
     await asyncio.gather(*workers, return_exceptions=True)
-    left = {e.id for e in queue.close()}
+    left = set(await make_queue.left(queue))
     assert left | set(seen) == {e.id for e in put}
     assert not left & set(seen)
     assert set(seen.values()) == {1}

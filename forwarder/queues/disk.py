@@ -1,0 +1,301 @@
+"""The disk queue: ``put`` returns when the events are on the disk, and they are there until they are settled.
+
+Invariants:
+- What was put and not settled is handed out again after any end of the process; what was settled may be,
+  if its process was killed in the 50 ms until that was written.
+- In memory is a front of the unsettled events, bounded in bytes and without a gap; behind it is the tail, on
+  disk only. Events come into the front in the order of their commits, and nothing overtakes the tail.
+- ``take`` and ``settle`` never wait for the disk; what they change is written with the next commit, and
+  tried again until it is.
+- What a put brings is counted when it is committed, in the order of commits, whoever still waits for it.
+- A put that fails took nothing. Every bound counts the puts that are on their way.
+- A damaged row is counted as dropped and set aside; it costs no other row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import structlog
+
+from forwarder.logs import limited
+from forwarder.metrics import TargetMetrics
+from forwarder.model import (
+    FRONT_BYTES,
+    Batch,
+    Clock,
+    Event,
+    Limits,
+    QueueFull,
+    QueueUnavailable,
+    QueueView,
+    memory_bytes,
+)
+from forwarder.queues import rows
+from forwarder.queues.bounds import Bounds
+from forwarder.queues.front import Front
+from forwarder.queues.rows import Ages, Found, Head, Part
+from forwarder.queues.settling import AGAIN_SECONDS, Row, Settling
+from forwarder.storage import Storage, StorageError, Work
+
+ROW_EVENTS = 4096
+ROW_BYTES = 1 << 20
+"""What one row holds, unless a single batch or event is more: so that a part of a huge put can be read."""
+
+READS = 8
+"""The front is filled in so many reads: other jobs of the storage do not wait long for one."""
+
+
+class DiskQueue:
+    """A queue of at most ``max_events`` events and ``max_bytes`` bytes; ``open`` it once the storage is."""
+
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        storage: Storage,
+        *,
+        max_events: int,
+        max_bytes: int,
+        clock: Clock,
+        metrics: TargetMetrics,
+        front_bytes: int = FRONT_BYTES,
+    ) -> None:
+        self._name = name
+        self._storage = storage
+        self._bounds = Bounds(max_events, max_bytes)
+        self._clock = clock
+        self._metrics = metrics
+        self._front = Front(limits, clock)
+        self._front_bytes = front_bytes
+        self._tail_events = self._tail_bytes = 0
+        self._tail_since = 0.0  # nothing in the tail was received before
+        self._pending_events = self._pending_bytes = 0
+        self._rows: dict[str, Row] = {}  # of the events in the front, by id
+        self._settling = Settling(storage)
+        self._number = self._next = self._read_to = self._own_after = 0
+        self._reading = False
+        self._closed = False
+        self._log = structlog.get_logger("queue")
+
+    async def open(self) -> None:
+        """Find what an earlier process left; it is handed out first. StorageError when that cannot be."""
+        name = self._name
+        found = await self._storage.run(lambda connection: rows.open_target(connection, name))
+        self._number, self._own_after, self._next = found.number, found.last, found.last + 1
+        self._read_to = rows.bounds_of(found.number)[0]
+        self._tail_events, self._tail_bytes = found.events, found.bytes
+        if found.oldest is not None:
+            now = self._clock.monotonic()
+            self._tail_since = now - max(0.0, self._clock.wall() - found.oldest)
+        self._metrics.recovered += found.events
+        self._read_ahead()
+
+    async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+        if not events:
+            return
+        if self._closed:
+            raise QueueFull("the queue is closed")
+        size = memory_bytes(events)
+        held = len(self) + self._pending_events, self._held_bytes + self._pending_bytes
+        self._bounds.check(len(events), size, *held)
+        self._settling.flush()  # first, since it makes room
+        parts = self._parts(events, size, complete)
+        self._pending_events += len(events)
+        self._pending_bytes += size
+        writing = self._storage.submit(lambda connection: rows.insert(connection, parts))
+        # Counted when it is done, whether or not the one who asked is still there.
+        writing.add_done_callback(partial(self._written, parts, size))
+        try:
+            await asyncio.shield(writing)
+        except StorageError as problem:
+            raise QueueUnavailable(f"its events cannot be stored now: {problem}") from problem
+
+    async def ripe(self) -> bool:
+        return await self._front.ripe()
+
+    def take(self) -> Batch | None:
+        return self._front.take()
+
+    def settle(
+        self,
+        gone: Sequence[Event] = (),
+        retry: Sequence[Event] = (),
+        parts: Sequence[Sequence[Event]] = (),
+        aside: Sequence[Sequence[Event]] = (),
+        *,
+        part: bool = False,
+    ) -> None:
+        self._front.settle(gone, retry, parts, aside, part=part)
+        if not gone:
+            return
+        for event in gone:
+            row = self._rows.pop(event.id)
+            row.settle(event)
+            self._settling.add(row)
+        self._read_ahead()
+
+    def take_expired(self, received_before: float) -> list[Event]:
+        return self._front.take_expired(received_before)
+
+    def drain(self) -> None:
+        self._front.drain()
+
+    def close(self) -> list[Event]:
+        """End the queue; nothing is lost. What is settled is written before the storage is closed."""
+        if self._closed:
+            return []
+        self._closed = True
+        self._tail_events, self._tail_bytes = len(self), self._held_bytes  # all that is left is on the disk
+        self._front.close()
+        self._rows = {}
+        if self._number:
+            self._settling.close(self._totals())
+        return []
+
+    def __len__(self) -> int:
+        return len(self._front) + self._tail_events
+
+    @property
+    def memory(self) -> int:
+        return self._front.memory + self._pending_bytes
+
+    def view(self) -> QueueView:
+        front = self._front
+        oldest_at = front.oldest_at()
+        return QueueView(
+            waiting_events=front.waiting_events + self._tail_events,
+            waiting_bytes=front.waiting_bytes + self._tail_bytes,
+            in_flight_events=front.taken_events,
+            in_flight_bytes=front.taken_bytes,
+            capacity_events=self._bounds.max_events,
+            capacity_bytes=self._bounds.max_bytes,
+            oldest_at=self._tail_since if oldest_at is None and self._tail_events else oldest_at,
+        )
+
+    def _totals(self) -> Work[None]:
+        """Spare the next start the counting, if we know what will be there."""
+        number, events, size = self._number, self._tail_events, self._tail_bytes
+        if self._pending_events:
+            return lambda connection: None
+        return lambda connection: rows.write_totals(connection, number, events, size)
+
+    @property
+    def _held_bytes(self) -> int:
+        return self._front.memory + self._tail_bytes
+
+    # --- put
+
+    def _parts(self, events: Sequence[Event], size: int, complete: bool) -> list[Part]:
+        """The rows of a put; what came as one batch stays one row."""
+        if complete or (len(events) <= ROW_EVENTS and size <= ROW_BYTES):
+            return [self._part(events, size, complete)]
+        return [self._part(some, memory_bytes(some), False) for some in _split(events)]
+
+    def _part(self, events: Sequence[Event], size: int, complete: bool) -> Part:
+        since = min(event.received_at for event in events)
+        received = self._clock.wall() - (self._clock.monotonic() - since)
+        place, self._next = self._next, self._next + 1
+        return Part(Head(place, len(events), size, received, since, int(complete)), events)
+
+    def _written(self, parts: list[Part], size: int, writing: asyncio.Future[None]) -> None:
+        count = sum(len(part.events) for part in parts)
+        self._pending_events -= count
+        self._pending_bytes -= size
+        if writing.cancelled() or writing.exception() is not None:
+            return  # nothing was taken; who asked is told
+        for head, events in parts:
+            self._add(head, events)
+        self._metrics.took(count, sum(event.size for _, events in parts for event in events))
+        self._read_ahead()
+
+    def _add(self, head: Head, events: Sequence[Event]) -> None:
+        """Into the front, unless others are before these, or it is full."""
+        has_room = self._front.memory + head.bytes <= self._front_bytes or not len(self._front)
+        if has_room and not self._tail_events and not self._closed:
+            self._enter(Row(head.place, [event.id for event in events], len(events)), head, events)
+            return
+        if not self._tail_events:
+            self._tail_since = head.since
+        self._tail_events += head.events
+        self._tail_bytes += head.bytes
+
+    def _enter(self, row: Row, head: Head, events: Sequence[Event]) -> None:
+        self._read_to = head.place
+        self._rows.update(dict.fromkeys((event.id for event in events), row))
+        size = head.bytes if len(events) == head.events else memory_bytes(events)
+        self._front.add(events, size, complete=bool(head.complete))
+
+    # --- read ahead
+
+    def _read_ahead(self) -> None:
+        """Fill the front from the tail, with one read after the other, while there is room for one."""
+        size = self._front_bytes // READS
+        is_full = self._front.memory + size > self._front_bytes and len(self._front)
+        if self._reading or self._closed or not self._tail_events or is_full:
+            return
+        self._reading = True
+        after, end = self._read_to, rows.bounds_of(self._number)[1]
+        ages = Ages(self._own_after, self._clock.wall(), self._clock.monotonic())
+        reading = self._storage.submit(
+            lambda connection: rows.read(connection, after, end, size, ages), within=0.0
+        )
+        reading.add_done_callback(self._learn)
+
+    def _learn(self, reading: asyncio.Future[tuple[list[Found], bool]]) -> None:
+        self._reading = False
+        if self._closed or reading.cancelled():
+            return
+        if reading.exception() is not None:  # the storage says why
+            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._read_ahead)
+            return
+        found, were_last = reading.result()
+        for each in found:
+            self._receive(each)
+        if were_last:
+            self._correct_the_tail()
+        self._read_ahead()
+
+    def _receive(self, found: Found) -> None:
+        events, size = found.left
+        self._tail_events -= events
+        self._tail_bytes -= size
+        self._read_to = found.head.place
+        if found.events is None:
+            self._drop(found.head.place, events)
+            return
+        row = Row(found.head.place, found.ids, len(found.events), found.settled)
+        if found.events:
+            self._tail_since = found.events[0].received_at
+            self._enter(row, found.head, found.events)
+        else:
+            self._settling.add(row)
+
+    def _drop(self, place: int, events: int) -> None:
+        self._metrics.settled(dropped={"damaged": events})
+        row = Row(place, [], events)
+        row.damaged = True
+        self._settling.add(row)
+        limited(self._log, f"damaged {self._name}").error(
+            "a damaged row was set aside", target=self._name, place=place, events=events
+        )
+
+    def _correct_the_tail(self) -> None:
+        """When everything was read there is no tail; damage may have made its numbers say something else."""
+        if self._tail_events > 0:
+            self._metrics.settled(dropped={"damaged": self._tail_events})
+        self._metrics.recovered += max(0, -self._tail_events)
+        self._tail_events = self._tail_bytes = 0
+
+
+def _split(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    start = size = 0
+    for index, event in enumerate(events):
+        weight = memory_bytes((event,))
+        if index > start and (index - start == ROW_EVENTS or size + weight > ROW_BYTES):
+            yield events[start:index]
+            start, size = index, 0
+        size += weight
+    yield events[start:]

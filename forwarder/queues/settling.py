@@ -1,0 +1,131 @@
+"""What the file does not know yet of the rows in memory: which are done, done in part, or damaged.
+
+Invariants:
+- Nobody waits for these writes. They go with the next put's commit, or 50 ms later by themselves.
+- A write that fails is tried again, with what changed since; writing the same twice changes nothing.
+- Rows are deleted in a job of their own: that makes room, and must not fail with a mark that needs some.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TypeVar
+
+from forwarder.model import Event, memory_bytes
+from forwarder.queues import rows
+from forwarder.queues.rows import Mark
+from forwarder.storage import Connection, Storage, Work
+
+SETTLE_SECONDS = 0.05
+AGAIN_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+class Row:
+    """A row of which events are in memory: what of it is settled. ``damaged``: nothing of it can be read."""
+
+    __slots__ = ("_fresh", "_ids", "_settled", "_settled_bytes", "damaged", "left", "place")
+
+    def __init__(self, place: int, ids: list[str], left: int, settled: Mark | None = None) -> None:
+        self.place = place
+        self.left = left
+        self.damaged = False
+        self._ids = ids
+        self._fresh: list[str] = []
+        self._settled = int.from_bytes(settled.bitmap, "little") if settled else 0
+        self._settled_bytes = settled.bytes if settled else 0
+
+    def settle(self, event: Event) -> None:
+        self.left -= 1
+        self._fresh.append(event.id)
+        self._settled_bytes += memory_bytes((event,))
+
+    def mark(self) -> Mark:
+        """What is to be written of a row that is done in part."""
+        where = {id: index for index, id in enumerate(self._ids)}
+        for id in self._fresh:
+            self._settled |= 1 << where[id]
+        self._fresh = []
+        bitmap = self._settled.to_bytes((len(self._ids) + 7) // 8, "little")
+        return Mark(self.place, bitmap, self._settled.bit_count(), self._settled_bytes)
+
+
+class Settling:
+    """The rows of one queue that are to be written. ``add`` them; ``flush`` does not need to be called."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._changed: dict[int, Row] = {}
+        self._writing: dict[int, Row] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, row: Row) -> None:
+        self._changed[row.place] = row
+        self._flush_in(SETTLE_SECONDS)
+
+    def flush(self) -> None:
+        """Write what changed, with the next commit; one such write at a time."""
+        self._stop_timer()
+        if self._writing or not self._changed:
+            return
+        changed, self._changed = self._changed, {}
+        for some, work in _works(changed.values()):
+            self._writing.update((row.place, row) for row in some)
+            self._storage.submit(work).add_done_callback(partial(self._wrote, some))
+
+    def close(self, work: Work[None]) -> None:
+        """Write all that is not known to be written, and do ``work``, in one transaction: the last one."""
+        self._stop_timer()
+        works = [each for _, each in _works({**self._writing, **self._changed}.values())]
+        self._changed = {}
+
+        def all_of(connection: Connection) -> None:
+            for each in (*works, work):
+                each(connection)
+
+        # When this fails the next start hands out again what was settled last, and counts.
+        self._storage.submit(all_of).add_done_callback(_look)
+
+    def _wrote(self, some: list[Row], writing: asyncio.Future[None]) -> None:
+        failed = writing.cancelled() or writing.exception() is not None  # the storage says why
+        for row in some:
+            del self._writing[row.place]
+            if failed:
+                self._changed.setdefault(row.place, row)
+        if self._changed:
+            self._flush_in(AGAIN_SECONDS if failed else SETTLE_SECONDS)
+
+    def _flush_in(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.flush)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _works(changed: Iterable[Row]) -> Iterator[tuple[list[Row], Work[None]]]:
+    """The changes by kind, each with what writes it."""
+    every = list(changed)
+    damaged = [row for row in every if row.damaged]
+    ended = [row for row in every if not row.left and not row.damaged]
+    begun = [row for row in every if row.left and not row.damaged]
+    if ended:
+        yield ended, _work(rows.delete, [row.place for row in ended])
+    if begun:
+        yield begun, _work(rows.mark, [row.mark() for row in begun])
+    if damaged:
+        yield damaged, _work(rows.set_aside, [row.place for row in damaged])
+
+
+def _work(write: Callable[[Connection, list[T]], None], what: list[T]) -> Work[None]:
+    return lambda connection: write(connection, what)
+
+
+def _look(done: asyncio.Future[None]) -> None:
+    if not done.cancelled():
+        done.exception()  # the storage says why

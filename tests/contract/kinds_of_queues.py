@@ -1,0 +1,160 @@
+"""Every kind of queue, made for a test: what the suites that hold for all of them need to know of each.
+
+Invariants:
+- What a queue has ``left`` is found as an operator would find it: by what it returns, or by a next process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from forwarder.metrics import TargetMetrics
+from forwarder.model import Clock, Limits, Queue
+from forwarder.queues.disk import DiskQueue
+from forwarder.queues.memory import MemoryQueue
+from forwarder.storage import Storage
+
+LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.02)
+
+
+class HandClock:
+    """A clock that moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def wall(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class LoopClock:
+    def wall(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+class Kind(Protocol):
+    """Makes queues of one kind."""
+
+    async def __call__(
+        self,
+        limits: Limits = LIMITS,
+        *,
+        max_events: int = 100,
+        max_bytes: int = 10**9,
+        clock: Clock | None = None,
+    ) -> Queue: ...
+
+    async def left(self, queue: Queue) -> list[str]:
+        """Close the queue: the ids of the events it had, lost or kept."""
+
+
+class Memory:
+    async def __call__(
+        self,
+        limits: Limits = LIMITS,
+        *,
+        max_events: int = 100,
+        max_bytes: int = 10**9,
+        clock: Clock | None = None,
+    ) -> Queue:
+        return MemoryQueue(
+            limits,
+            max_events=max_events,
+            max_bytes=max_bytes,
+            clock=clock or LoopClock(),
+            metrics=TargetMetrics("t"),
+        )
+
+    async def left(self, queue: Queue) -> list[str]:
+        return [event.id for event in queue.close()]
+
+
+class Disk:
+    """All of its queues in one file. ``front_bytes``: small, so that most events are on the disk only."""
+
+    def __init__(self, directory: Path, front_bytes: int = 16 << 20) -> None:
+        self._directory = directory
+        self._front_bytes = front_bytes
+        self._storage: Storage | None = None
+        self._names: dict[int, str] = {}
+
+    async def __call__(
+        self,
+        limits: Limits = LIMITS,
+        *,
+        max_events: int = 100,
+        max_bytes: int = 10**9,
+        clock: Clock | None = None,
+    ) -> Queue:
+        name = f"t{len(self._names)}"
+        queue = await self._open(name, limits, max_events, max_bytes, clock or LoopClock())
+        self._names[id(queue)] = name
+        return queue
+
+    async def _open(
+        self, name: str, limits: Limits, max_events: int, max_bytes: int, clock: Clock
+    ) -> DiskQueue:
+        if self._storage is None:
+            self._storage = Storage(self._directory, linger=0.0)
+            await self._storage.open()
+        queue = DiskQueue(
+            name,
+            limits,
+            self._storage,
+            max_events=max_events,
+            max_bytes=max_bytes,
+            clock=clock,
+            metrics=TargetMetrics(name),
+            front_bytes=self._front_bytes,
+        )
+        await queue.open()
+        return queue
+
+    async def left(self, queue: Queue) -> list[str]:
+        assert queue.close() == []
+        await self.close()
+        again = await self._open(self._names[id(queue)], LIMITS, 10**9, 10**12, LoopClock())
+        return await take_everything(again)
+
+    async def close(self) -> None:
+        if self._storage is not None:
+            await self._storage.close()
+            self._storage = None
+
+
+async def take_everything(queue: Queue) -> list[str]:
+    """Take and settle until nothing is left: the ids, as they came."""
+    queue.drain()
+    ids: list[str] = []
+    async with asyncio.timeout(30):
+        while len(queue):
+            assert await queue.ripe()
+            while (batch := queue.take()) is not None:
+                ids += [event.id for event in batch.events]
+                queue.settle(gone=batch.events)
+    return ids
+
+
+KINDS: dict[str, Callable[[Path], Memory | Disk]] = {
+    "memory": lambda directory: Memory(),
+    "disk": Disk,
+    "disk with a small front": lambda directory: Disk(directory, front_bytes=4000),
+}
+
+
+@asynccontextmanager
+async def kind_of_queue(name: str, directory: Path) -> AsyncIterator[Kind]:
+    kind = KINDS[name](directory)
+    yield kind
+    if isinstance(kind, Disk):
+        await kind.close()
