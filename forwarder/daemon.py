@@ -22,14 +22,15 @@ import uvloop
 
 from forwarder import __version__, logs
 from forwarder.admin.server import AdminServer
-from forwarder.config import Config, ConfigError, cross_check, load
+from forwarder.config import Config, ConfigError, cross_check, load, queue_memory
 from forwarder.dead_letters import DeadLetters
 from forwarder.gate import Gate, GateOptions
 from forwarder.ingest.bindings import Bindings, Route
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
-from forwarder.model import Clock, Limits, SystemClock
+from forwarder.model import Clock, Limits, Queue, SystemClock
+from forwarder.queues.disk import DiskQueue, stranded
 from forwarder.queues.memory import MemoryQueue
 from forwarder.storage import Storage, StorageError
 from forwarder.targets import TARGETS, AwsTarget, option_types
@@ -56,10 +57,16 @@ class Daemon:
         self._clock = clock or SystemClock()
         self._log = structlog.get_logger("daemon")
         self._metrics = Metrics(self._clock)
-        self._storage = Storage(config.storage.directory())
+        self._storage = Storage(
+            config.storage.directory(),
+            max_bytes=config.storage.max_bytes,
+            linger=config.storage.linger,
+            clock=self._clock,
+        )
         self._letters = self._make_letters()
         self._lanes: dict[str, Lane] = {}
         self._targets: dict[str, AwsTarget] = {}
+        self._on_disk: dict[str, DiskQueue] = {}
         routes = [self._add_target(name, options) for name, options in config.targets.items()]
         self._budget = Budget(self._bytes_for_bodies())
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
@@ -93,14 +100,7 @@ class Daemon:
     def _add_target(self, name: str, options: Any) -> Route[Any]:
         target = TARGETS[options.kind].build(name, options)
         metrics = self._metrics.for_target(name)
-        bounds = options.queue_limits
-        queue = MemoryQueue(
-            target.limits,
-            max_events=bounds.max_events,
-            max_bytes=bounds.max_bytes,
-            clock=self._clock,
-            metrics=metrics,
-        )
+        queue = self._make_queue(name, options, target.limits)
         gate = Gate(name, _gate_options(options), self._clock)
         self._metrics.watch(name, queue.view, gate.view)
         self._targets[name] = target
@@ -118,6 +118,25 @@ class Daemon:
             default=self._is_default(name, options),
         )
 
+    def _make_queue(self, name: str, options: Any, limits: Limits) -> Queue:
+        max_events, max_bytes = options.queue_limits.max_events, options.queue_bytes
+        clock, metrics = self._clock, self._metrics.for_target(name)
+        if options.queue == "memory":
+            return MemoryQueue(
+                limits, max_events=max_events, max_bytes=max_bytes, clock=clock, metrics=metrics
+            )
+        queue = self._on_disk[name] = DiskQueue(
+            name,
+            limits,
+            self._storage,
+            max_events=max_events,
+            max_bytes=max_bytes,
+            clock=clock,
+            metrics=metrics,
+            front_bytes=queue_memory(options),
+        )
+        return queue
+
     def _is_default(self, name: str, options: Any) -> bool:
         """As configured; unsaid, the only target of a kind is its default when nothing is bound to it."""
         if options.default is not None:
@@ -127,7 +146,7 @@ class Daemon:
 
     def _bytes_for_bodies(self) -> int:
         """What the memory budget leaves for requests when every queue is full."""
-        queues = sum(int(options.queue_limits.max_bytes) for options in self._config.targets.values())
+        queues = sum(map(queue_memory, self._config.targets.values()))
         return int(self._config.ingest.memory_budget) - queues
 
     def _memory_used(self) -> int:
@@ -149,6 +168,7 @@ class Daemon:
         try:
             await self._storage.open()
             await self._letters.open()
+            await self._open_queues()
         except StorageError as problem:
             raise StartError(f"storage {self._config.storage.directory()}: {problem}") from None
         for lane in self._lanes.values():
@@ -158,6 +178,13 @@ class Daemon:
         await self._listen()
         self._ready = True
         self._say_started()
+
+    async def _open_queues(self) -> None:
+        for queue in self._on_disk.values():
+            await queue.open()
+        left = await stranded(self._storage, self._on_disk)
+        if left:
+            self._log.warning("events wait on disk for targets without a disk queue", events=left)
 
     def _start_lane(self, lane: Lane) -> None:
         for number in range(self._config.targets[lane.name].workers):
@@ -198,7 +225,7 @@ class Daemon:
                 await self._letters.expire()
 
     def _say_started(self) -> None:
-        in_memory = [name for name, options in self._config.targets.items() if options.queue == "memory"]
+        in_memory = [name for name in self._lanes if name not in self._on_disk]
         if in_memory:
             self._log.warning(
                 "events wait in memory only: a kill loses what has not been sent", targets=in_memory
@@ -234,7 +261,7 @@ class Daemon:
         self._ingest.stop_accepting()  # 4
         await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
         await self._drain(patience)  # 5
-        await self._cancel_tasks()  # 6: what is left of a memory queue is lost, and said
+        await self._cancel_tasks()  # 6: what is left is kept on disk; of a memory queue it is lost, and said
         for lane in self._lanes.values():
             lost = len(lane.queue.close())
             if lost:
@@ -298,7 +325,9 @@ class Daemon:
         """What a person on call asks first: what would a kill lose, and how is each target."""
         letters = self._letters.view().values()
         return {
-            "only_in_memory": sum(len(lane.queue) for lane in self._lanes.values()),
+            "only_in_memory": sum(
+                len(lane.queue) for name, lane in self._lanes.items() if name not in self._on_disk
+            ),
             "version": __version__,
             "uptime_seconds": round(self._clock.monotonic() - self._started_at, 1),
             "draining": self._metrics.process.draining,

@@ -5,7 +5,7 @@ Invariants:
 - No kind of target is known here; ``load`` is told the types of their options.
 """
 
-from forwarder.config.checks import cross_check
+from forwarder.config.checks import cross_check, queue_memory
 from forwarder.config.reading import ConfigError, Kinds, load, parse
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
@@ -36,4 +36,5 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "queue_memory",
 ]

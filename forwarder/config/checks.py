@@ -11,6 +11,7 @@ from typing import Any
 
 from forwarder.config.reading import ConfigError
 from forwarder.config.settings import Config
+from forwarder.model import FRONT_BYTES
 
 BODIES_AT_ONCE = 4
 """Request bodies of full size that must fit beside full queues, or uploads would starve each other."""
@@ -51,21 +52,22 @@ def _bound_twice(config: Config) -> Iterator[str]:
 
 
 def _memory(config: Config) -> Iterator[str]:
-    """Each memory queue has its own reserve, so all of them full must fit into the budget."""
-    queues = sum(_queue_bytes(options) for options in config.targets.values())
+    """Each queue has its own reserve, so all of them full must fit into the budget."""
+    queues = sum(queue_memory(options) for options in config.targets.values())
     bodies = BODIES_AT_ONCE * config.ingest.max_body
     if queues + bodies > config.ingest.memory_budget:
         yield (
             f"ingest.memory_budget: {_mib(config.ingest.memory_budget)} is less than the queues' "
-            f"{_mib(queues)} (targets.*.queue_limits.max_bytes) and {BODIES_AT_ONCE} bodies of "
+            f"{_mib(queues)} (targets.*.queue_limits.max_bytes, of a disk queue at most {_mib(FRONT_BYTES)}) "
+            f"and {BODIES_AT_ONCE} bodies of "
             f"{_mib(config.ingest.max_body)}, {_mib(queues + bodies)} together"
         )
 
 
-def _queue_bytes(options: Any) -> int:
-    if getattr(options, "queue", None) != "memory":
-        return 0
-    return int(getattr(getattr(options, "queue_limits", None), "max_bytes", 0) or 0)
+def queue_memory(options: Any) -> int:
+    """Bytes that a target's full queue has in memory; of a disk queue only its front is there."""
+    size = int(getattr(options, "queue_bytes", 0))
+    return min(size, FRONT_BYTES) if getattr(options, "queue", None) == "disk" else size
 
 
 def _mib(size: int) -> str:

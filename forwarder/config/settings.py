@@ -17,6 +17,9 @@ from forwarder.config.units import Bytes, Duration, Listen
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
+MIN_STORAGE_BYTES = 1 << 20
+MAX_LINGER = 1.0
+
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The data listener: where programs send their events."""
@@ -44,10 +47,21 @@ class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the daemon's one file lives. Without ``path``: $STATE_DIRECTORY, else the user's state home."""
+    """Where the daemon's one file lives. Without ``path``: $STATE_DIRECTORY, else the user's state home.
+
+    ``linger``: how long a commit waits for others that may share it, and so what it adds to each answer.
+    """
 
     path: str | None = None
+    max_bytes: Bytes = Bytes(2 << 30)
+    linger: Duration = Duration(0.003)
     dead_letters: DeadLettersConfig = msgspec.field(default_factory=DeadLettersConfig)
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < MIN_STORAGE_BYTES:
+            raise ValueError("max_bytes is at least 1MiB")
+        if self.linger > MAX_LINGER:
+            raise ValueError("linger is at most 1s: every answer waits for it")
 
     def directory(self, environ: Mapping[str, str] = os.environ) -> Path:
         """The directory in use."""

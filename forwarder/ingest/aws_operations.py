@@ -16,7 +16,7 @@ from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.ingest.bindings import A, Bound, Route
 from forwarder.ingest.dialects import aws
-from forwarder.ingest.dialects.errors import NOT_FOUND, THROTTLING, VALIDATION, BadRequest
+from forwarder.ingest.dialects.errors import INTERNAL, NOT_FOUND, THROTTLING, VALIDATION, BadRequest
 from forwarder.ingest.intake import count, limited, put
 from forwarder.ingest.operations import Call
 from forwarder.metrics import TargetMetrics
@@ -24,6 +24,9 @@ from forwarder.model import Clock, Draft, Refusal
 
 INVALID_ARGUMENT = "InvalidArgument"
 DEFAULT_BUS = "default"
+
+_ENTRY_CODES = {429: THROTTLING, 503: INTERNAL}
+"""By the status a whole request would get: the codes of entries that AWS's clients try again."""
 
 
 class PutEventsOperation:
@@ -187,12 +190,12 @@ def _instead(problem: BadRequest, draft: Draft | Refusal) -> Refusal:
     """What an entry is told when its target took none of them."""
     if isinstance(draft, Refusal):
         return draft
-    code = THROTTLING if problem.status == 429 else INVALID_ARGUMENT
+    code = _ENTRY_CODES.get(problem.status, INVALID_ARGUMENT)
     return Refusal(code, problem.message, problem.reason)
 
 
 def _worst(problems: Sequence[BadRequest]) -> BadRequest:
-    """One answer for a call of which nothing was taken; its entries are counted. 429 when trying may help."""
+    """One answer for a call of which nothing was taken; its entries are counted. 429 or 503 when trying may help."""
     problem = max(problems, key=lambda problem: problem.status)
     problem.events = 0
     return problem

@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from forwarder.ingest.bindings import Route
-from forwarder.ingest.dialects.errors import VALIDATION, full
+from forwarder.ingest.dialects.errors import VALIDATION, full, unavailable
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Draft, Event, QueueFull, Refusal, new_ids
+from forwarder.model import Clock, Draft, Event, QueueFull, QueueUnavailable, Refusal, new_ids
 
 
 async def put(
     route: Route[Any], drafts: Sequence[Draft | Refusal], clock: Clock, *, complete: bool = False
 ) -> list[str | Refusal]:
-    """Put what was admitted into the route's queue: one id, or refusal, per draft. BadRequest: it is full."""
+    """Put what was admitted into the route's queue: one id, or refusal, per draft.
+
+    BadRequest: it is full, or cannot store them.
+    """
     drafts = limited(route, drafts)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
     if not admitted:
@@ -33,6 +36,8 @@ async def put(
         await route.queue.put(events, complete=complete)
     except QueueFull as problem:
         raise full(route.name, problem, len(drafts)) from None
+    except QueueUnavailable as problem:
+        raise unavailable(route.name, problem, len(drafts)) from None
     if len(ids) == len(drafts):
         return list(ids)
     remaining = iter(ids)

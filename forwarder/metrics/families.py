@@ -14,7 +14,15 @@ PREFIX = "forwarder_"
 OTHER = "other"
 """The label of what is in no closed set."""
 
-REJECT_REASONS = ("invalid", "too_large", "queue_full", "unauthenticated", "unknown_target", "draining")
+REJECT_REASONS = (
+    "invalid",
+    "too_large",
+    "queue_full",
+    "storage",
+    "unauthenticated",
+    "unknown_target",
+    "draining",
+)
 RETRY_REASONS = ("entry", *(status.value for status in CallStatus if status is not CallStatus.OK))
 DEATH_REASONS = ("rejected", "expired")
 DROP_REASONS = ("shutdown", "damaged")

@@ -15,7 +15,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
 import structlog
@@ -299,3 +299,9 @@ def _split(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
             start, size = index, 0
         size += weight
     yield events[start:]
+
+
+async def stranded(storage: Storage, opened: Collection[str]) -> dict[str, int]:
+    """Events that wait for targets which are not among the opened ones: they stay as they are."""
+    names = frozenset(opened)
+    return await storage.run(lambda connection: rows.stranded(connection, names))

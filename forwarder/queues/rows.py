@@ -183,6 +183,8 @@ def write_totals(connection: Connection, number: int, events: int, size: int) ->
 
 def stranded(connection: Connection, opened: Collection[str]) -> dict[str, int]:
     """Events that wait for targets which are not among the opened ones; counted row by row."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'queue_targets'").fetchone():
+        return {}  # no queue was ever on this disk
     names = connection.execute("SELECT number, name FROM queue_targets").fetchall()
     counts = {
         name: connection.execute(_COUNT, bounds_of(number)).fetchone()[0]

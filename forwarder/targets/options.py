@@ -16,6 +16,7 @@ import msgspec
 from forwarder.config import Bytes, Duration
 from forwarder.model import Limits
 
+QUEUE_BYTES = {"memory": Bytes(64 << 20), "disk": Bytes(1 << 30)}
 Count = Annotated[int, msgspec.Meta(ge=1)]
 _HOST = r"[A-Za-z0-9._:-]+"
 Rate = Annotated[float, msgspec.Meta(gt=0)]
@@ -29,13 +30,17 @@ def positive(options: msgspec.Struct, *names: str) -> None:
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much may wait for this target. Full means that senders are asked to come back."""
+    """How much may wait for this target. Full means that senders are asked to come back.
+
+    Without ``max_bytes``: 64MiB in memory, 1GiB on disk.
+    """
 
     max_events: Count = 100_000
-    max_bytes: Bytes = Bytes(64 << 20)
+    max_bytes: Bytes | None = None
 
     def __post_init__(self) -> None:
-        positive(self, "max_bytes")
+        if self.max_bytes is not None:
+            positive(self, "max_bytes")
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +94,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     use_fips: bool | None = None
     use_dualstack: bool | None = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
-    queue: Literal["memory"] = "memory"
+    queue: Literal["memory", "disk"] = "memory"
     queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
     hold: Hold = msgspec.field(default_factory=Hold)
 
@@ -99,6 +104,12 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"endpoint_url is http:// or https:// and a host, got {self.endpoint_url!r}")
         if self.endpoint_url is not None and (self.use_fips or self.use_dualstack):
             raise ValueError("use_fips and use_dualstack choose an AWS host, so not with an endpoint_url")
+
+    @property
+    def queue_bytes(self) -> int:
+        """The bound of the queue in bytes."""
+        given = self.queue_limits.max_bytes
+        return int(QUEUE_BYTES[self.queue] if given is None else given)
 
     @property
     def kind(self) -> str:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from forwarder.model import QueueFull, Refusal
+from forwarder.model import QueueFull, QueueUnavailable, Refusal
 
 SERIALIZATION = "SerializationException"
 VALIDATION = "ValidationException"
@@ -82,3 +82,8 @@ def full(target: str, problem: QueueFull, events: int) -> BadRequest:
     if problem.never:
         return BadRequest(413, TOO_LARGE, message, reason="too_large", events=events)
     return BadRequest(429, THROTTLING, message, reason="queue_full", events=events)
+
+
+def unavailable(target: str, problem: QueueUnavailable, events: int) -> BadRequest:
+    """What a sender hears when its events could not be stored."""
+    return BadRequest(503, UNAVAILABLE, f"Target {target}: {problem}.", reason="storage", events=events)

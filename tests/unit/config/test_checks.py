@@ -8,16 +8,12 @@ import pytest
 from forwarder.config import Bytes, ConfigError, cross_check, parse
 
 
-class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
-    max_bytes: Bytes = Bytes(64 << 20)
-
-
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     default: bool | None = None
     buses: list[str] = []
     queue: str = "memory"
-    queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
+    queue_bytes: Bytes = Bytes(64 << 20)
 
 
 class Other(Options, frozen=True, kw_only=True):
@@ -65,6 +61,13 @@ def test_a_bus_bound_twice_in_one_region_is_refused_by_name_or_arn(again: str) -
 @pytest.mark.parametrize(("budget", "good"), [("96MiB", True), (100_663_295, False)])
 def test_full_queues_and_four_bodies_fit_into_the_memory_budget(budget: str, good: bool) -> None:
     text = f"targets: {{a: {{kind: bus}}}}\ningest: {{max_body: 8MiB, memory_budget: {budget}}}"
+    assert (problems(text) == []) == good
+
+
+@pytest.mark.parametrize(("budget", "good"), [("48MiB", True), (50_331_647, False)])
+def test_of_a_disk_queue_only_the_front_is_in_the_memory_budget(budget: str, good: bool) -> None:
+    target = "{kind: bus, queue: disk, queue_bytes: 1GiB}"
+    text = f"targets: {{a: {target}}}\ningest: {{max_body: 8MiB, memory_budget: {budget}}}"
     assert (problems(text) == []) == good
 
 

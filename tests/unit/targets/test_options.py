@@ -38,7 +38,14 @@ def test_defaults(
     assert options.retry.max_attempts is None
     assert (options.hold.probe, options.hold.probe_cap) == (30, 300)
     assert (options.timeouts.connect, options.timeouts.read) == (3, 15)
-    assert (options.queue_limits.max_events, options.queue_limits.max_bytes) == (100_000, 64 << 20)
+    assert (options.queue, options.queue_limits.max_events, options.queue_bytes) == ("memory", 100_000, 64 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("queue: disk", 1 << 30), ("queue: disk, queue_limits: {max_bytes: 5MiB}", 5 << 20)]
+)
+def test_a_queue_on_disk_holds_more_unless_it_is_told(text: str, size: int) -> None:
+    assert read(f"kind: eventbridge, {text}").queue_bytes == size
 
 
 def test_what_a_group_does_not_say_keeps_the_default_of_the_kind() -> None:
