@@ -41,7 +41,7 @@ from forwarder.queues.settling import AGAIN_SECONDS, Row, Settling
 from forwarder.storage import Storage, StorageError, Work
 
 ROW_EVENTS = 4096
-ROW_BYTES = 1 << 20
+ROW_BYTES = 2 << 20
 """What one row holds, unless a single batch or event is more: so that a part of a huge put can be read."""
 
 READS = 8

@@ -13,13 +13,13 @@ Invariants:
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from forwarder.model import Event
-from forwarder.storage import Connection
+from forwarder.storage import Connection, StorageError, spare_bytes
 
 SEQUENCE_BITS = 40
 
@@ -39,8 +39,10 @@ _TABLES = (
 _COUNT = """SELECT coalesce(sum(q.events - coalesce(s.events, 0)), 0),
     coalesce(sum(q.bytes - coalesce(s.bytes, 0)), 0)
     FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place BETWEEN ? AND ?"""
-_READ = """SELECT q.place, q.events, q.bytes, q.received, q.since, q.complete, q.crc, q.payload,
-    s.bitmap, coalesce(s.events, 0), coalesce(s.bytes, 0)
+# The casts do nothing but to damaged rows, which could hold values of any type.
+_READ = """SELECT q.place, CAST(q.events AS INTEGER), CAST(q.bytes AS INTEGER), CAST(q.received AS REAL),
+    CAST(q.since AS REAL), CAST(q.complete AS INTEGER), CAST(q.crc AS INTEGER), CAST(q.payload AS BLOB),
+    CAST(s.bitmap AS BLOB), coalesce(s.events, 0), coalesce(s.bytes, 0)
     FROM queue_rows q LEFT JOIN queue_settled s USING (place)
     WHERE q.place > ? AND q.place <= ? ORDER BY q.place"""
 _SET_ASIDE = """INSERT INTO queue_damaged
@@ -139,7 +141,9 @@ def open_target(connection: Connection, name: str) -> Opened:
     return Opened(number, events, size, last[0] if last else first, oldest[0] if oldest else None)
 
 
-def insert(connection: Connection, parts: Iterable[Part]) -> None:
+def insert(connection: Connection, parts: Sequence[Part]) -> None:
+    if sum(part.head.bytes for part in parts) > spare_bytes(connection):
+        raise StorageError("full", "the storage's share of the disk is full")
     for head, events in parts:
         payload = _encoder.encode([(each.id, each.body, each.size, each.key) for each in events])
         row = (*head, _checksum(head, payload), payload)

@@ -4,7 +4,7 @@ Invariants:
 - sqlite3 is imported in this package and nowhere else; its errors leave it as StorageError.
 """
 
-from forwarder.storage.file import Connection, StorageError, open_read_only
+from forwarder.storage.file import Connection, StorageError, open_read_only, spare_bytes
 from forwarder.storage.owner import Storage, Work
 
-__all__ = ["Connection", "Storage", "StorageError", "Work", "open_read_only"]
+__all__ = ["Connection", "Storage", "StorageError", "Work", "open_read_only", "spare_bytes"]

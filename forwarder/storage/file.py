@@ -28,6 +28,9 @@ PAGE_BYTES = 8192
 LOG_BYTES = 8 << 20
 """What SQLite's write-ahead log shrinks back to after a long reader made it grow."""
 
+RESERVE_BYTES = 16 << 20
+"""The end of the quota, or its last eighth if that is less: for writes that make room, not for events."""
+
 Connection = sqlite3.Connection
 
 
@@ -120,6 +123,14 @@ def _tuned(connection: Connection, max_bytes: int | None) -> Connection:
     if max_bytes is not None:
         connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
     return connection
+
+
+def spare_bytes(connection: Connection) -> int:
+    """What the quota still has room for, but for the reserve."""
+    (most,) = connection.execute("PRAGMA max_page_count").fetchone()
+    (used,) = connection.execute("PRAGMA page_count").fetchone()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int((most - used + free) * PAGE_BYTES - min(RESERVE_BYTES, most * PAGE_BYTES // 8))
 
 
 @contextmanager

@@ -38,7 +38,11 @@ def test_defaults(
     assert options.retry.max_attempts is None
     assert (options.hold.probe, options.hold.probe_cap) == (30, 300)
     assert (options.timeouts.connect, options.timeouts.read) == (3, 15)
-    assert (options.queue, options.queue_limits.max_events, options.queue_bytes) == ("memory", 100_000, 64 << 20)
+    assert (options.queue, options.queue_limits.max_events, options.queue_bytes) == (
+        "memory",
+        100_000,
+        64 << 20,
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_a_role_is_a_group() -> None:
         ("kind: rum, retry: {max_age: 0}", "targets.t.retry", "max_age is more than 0"),
         ("kind: rum, hold: {probe: 0}", "targets.t.hold", "probe is more than 0"),
         ("kind: eventbridge, verify_interval: 0", "targets.t", "verify_interval is more than 0"),
-        ("kind: eventbridge, queue: disk", "targets.t.queue", "memory"),
+        ("kind: eventbridge, queue: paper", "targets.t.queue", "disk"),
         ("kind: eventbridge, role: {}", "targets.t.role.arn", "required"),
         ("kind: eventbridge, endpoint_url: 127.0.0.1", "targets.t", "endpoint_url"),
         ("kind: eventbridge, endpoint_url: 'http://'", "targets.t", "endpoint_url"),

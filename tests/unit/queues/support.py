@@ -1,0 +1,117 @@
+"""A disk queue with its storage, and what puts into one until it is killed.
+
+Run as a program, ``support.py DIRECTORY``, it puts batches for ever and says the ids of each when it is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from forwarder.metrics import TargetMetrics
+from forwarder.model import Clock, Event, Limits, SystemClock, new_ids
+from forwarder.queues.disk import DiskQueue
+from forwarder.storage import Storage
+
+LIMITS = Limits(max_events=10, max_bytes=100_000, max_event_bytes=100_000, max_wait=0.0)
+MANY = 10**9
+
+
+def events(count: int, size: int = 10, key: bytes = b"k", received_at: float = 1000.0) -> list[Event]:
+    body = b"x" * size
+    return [Event(id, body, size, key, received_at) for id in new_ids(count, time.time())]
+
+
+def ids(some: list[Event]) -> list[str]:
+    return [event.id for event in some]
+
+
+def queue_in(
+    storage: Storage,
+    name: str = "orders",
+    *,
+    max_events: int = MANY,
+    front_bytes: int = 16 << 20,
+    clock: Clock | None = None,
+    metrics: TargetMetrics | None = None,
+) -> DiskQueue:
+    return DiskQueue(
+        name,
+        LIMITS,
+        storage,
+        max_events=max_events,
+        max_bytes=MANY,
+        clock=clock or SystemClock(),
+        metrics=metrics or TargetMetrics(name),
+        front_bytes=front_bytes,
+    )
+
+
+@asynccontextmanager
+async def stored(directory: Path, max_bytes: int | None = None) -> AsyncIterator[Storage]:
+    storage = Storage(directory, max_bytes=max_bytes, linger=0.0)
+    await storage.open()
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+@asynccontextmanager
+async def opened(
+    directory: Path, *, front_bytes: int = 16 << 20, clock: Clock | None = None
+) -> AsyncIterator[tuple[DiskQueue, TargetMetrics]]:
+    """A queue in its directory; at the end both are closed, in order."""
+    metrics = TargetMetrics("orders")
+    async with stored(directory) as storage:
+        queue = queue_in(storage, front_bytes=front_bytes, clock=clock, metrics=metrics)
+        await queue.open()
+        yield queue, metrics
+        queue.close()
+
+
+async def take(queue: DiskQueue, count: int) -> list[Event]:
+    """Take until so many are taken; they stay in flight."""
+    queue.drain()
+    taken: list[Event] = []
+    async with asyncio.timeout(30):
+        while len(taken) < count:
+            assert await queue.ripe()
+            if (batch := queue.take()) is not None:
+                taken += batch.events
+    return taken
+
+
+async def take_all(queue: DiskQueue) -> list[Event]:
+    """Take and settle until the queue is empty."""
+    queue.drain()
+    taken: list[Event] = []
+    async with asyncio.timeout(60):
+        while len(queue):
+            assert await queue.ripe()
+            while (batch := queue.take()) is not None:
+                queue.settle(gone=batch.events)
+                taken += batch.events
+            await asyncio.sleep(0)
+    return taken
+
+
+async def _put_for_ever(directory: Path) -> None:
+    async with opened(directory) as (queue, _):
+
+        async def put() -> None:
+            for count in itertools.cycle((1, 10, 100)):
+                some = events(count)
+                await queue.put(some)
+                print(*ids(some), flush=True)
+
+        await asyncio.gather(*(put() for _ in range(8)))
+
+
+if __name__ == "__main__":
+    asyncio.run(_put_for_ever(Path(sys.argv[1])))

@@ -1,0 +1,397 @@
+"""The disk queue beyond what holds for every queue: what a next process finds, and what trouble costs."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from forwarder import logs
+from forwarder.model import QueueFull, QueueUnavailable
+from forwarder.queues.disk import ROW_EVENTS, stranded
+from forwarder.storage import Connection, Storage
+from tests.unit.queues import support
+from tests.unit.queues.support import events, ids, opened, queue_in, stored, take, take_all
+
+
+@pytest.fixture(autouse=True)
+def _no_line_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_last_lines", {})
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """Where a copy goes: what a process that was killed at that moment would leave."""
+    return tmp_path / "copy"
+
+
+def crash(directory: Path, to: Path) -> Path:
+    to.mkdir()
+    for file in directory.iterdir():
+        shutil.copy2(file, to / file.name)
+    return to
+
+
+def rows_of(directory: Path, table: str = "queue_rows") -> int:
+    with closing(sqlite3.connect(directory / "forwarder.db")) as connection:
+        (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(count)
+
+
+async def until_settled(directory: Path, rows: int) -> None:
+    async with asyncio.timeout(10):
+        while rows_of(directory) != rows:
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_killed_process_said_was_its_own_is_there(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, support.__file__, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    promised: list[str] = []
+    async with asyncio.timeout(60):
+        for _ in range(60):
+            promised += (await process.stdout.readline()).decode().split()
+        process.send_signal(signal.SIGKILL)
+        for line in (await process.stdout.read()).splitlines(keepends=True):
+            promised += line.decode().split() if line.endswith(b"\n") else []
+        await process.wait()
+    async with opened(tmp_path) as (queue, metrics):
+        assert metrics.recovered == len(queue) >= len(promised) > 1000
+        found = ids(await take_all(queue))
+    assert len(set(found)) == len(found)
+    assert set(promised) <= set(found)
+
+
+async def test_a_put_is_on_the_disk_when_it_returns(tmp_path: Path, elsewhere: Path) -> None:
+    put = events(25)
+    async with opened(tmp_path / "own") as (queue, _):
+        await queue.put(put)
+        crash(tmp_path / "own", elsewhere)
+    async with opened(elsewhere) as (queue, metrics):
+        assert metrics.recovered == 25
+        assert metrics.received == 0
+        found = await take_all(queue)
+    assert [(e.id, e.body, e.size, e.key) for e in found] == [(e.id, e.body, e.size, e.key) for e in put]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_of_a_put_that_is_settled_in_part_the_rest_is_handed_out_again(
+    tmp_path: Path, elsewhere: Path, killed: bool
+) -> None:
+    put = events(30)
+    async with opened(tmp_path / "own") as (queue, _):
+        await queue.put(put)
+        taken = await take(queue, 30)
+        queue.settle(gone=taken[3:17])
+        queue.settle(gone=[taken[29]])
+        while killed and not rows_of(tmp_path / "own", "queue_settled"):
+            await asyncio.sleep(0.01)
+        if killed:
+            crash(tmp_path / "own", elsewhere)
+    async with opened(elsewhere if killed else tmp_path / "own") as (queue, metrics):
+        assert metrics.recovered == len(queue) == 15
+        again = await take(queue, 15)
+        assert ids(again) == ids([*put[:3], *put[17:29]])
+        queue.settle(gone=again[:5])
+    async with opened(elsewhere if killed else tmp_path / "own") as (queue, _):
+        assert ids(await take_all(queue)) == ids(again[5:])
+
+
+async def test_what_is_settled_leaves_the_file_without_another_put(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (queue, _):
+        for _ in range(5):
+            await queue.put(events(10))
+        queue.settle(gone=await take(queue, 50))
+        await until_settled(tmp_path, 0)
+        assert rows_of(tmp_path, "queue_settled") == 0
+
+
+async def test_a_clean_start_counts_nothing_and_one_after_a_crash_counts_the_same(
+    tmp_path: Path, elsewhere: Path
+) -> None:
+    async with opened(tmp_path / "own") as (queue, _):
+        for _ in range(3):
+            await queue.put(events(20))
+        queue.settle(gone=(await take(queue, 60))[:25])
+    with closing(sqlite3.connect(tmp_path / "own" / "forwarder.db")) as connection:
+        totals = connection.execute("SELECT events, bytes FROM queue_totals").fetchall()
+    crash(tmp_path / "own", elsewhere)
+    with closing(sqlite3.connect(elsewhere / "forwarder.db")) as connection:
+        connection.execute("DELETE FROM queue_totals")
+        connection.commit()
+    async with opened(elsewhere) as (queue, metrics):
+        view = queue.view()
+        assert [(view.events, view.waiting_bytes)] == totals
+        assert metrics.recovered == 35
+
+
+async def test_totals_are_used_once(tmp_path: Path, elsewhere: Path) -> None:
+    """They would be wrong after a crash of the process that they were for."""
+    async with opened(tmp_path / "own") as (queue, _):
+        await queue.put(events(10))
+    async with opened(tmp_path / "own") as (queue, _):
+        await queue.put(events(7))
+        crash(tmp_path / "own", elsewhere)
+    async with opened(elsewhere) as (queue, _):
+        assert len(queue) == 17
+
+
+async def test_events_beyond_the_front_wait_on_disk_and_leave_in_order(tmp_path: Path) -> None:
+    put = [events(10, size=100) for _ in range(200)]
+    async with opened(tmp_path, front_bytes=40_000) as (queue, _):
+        for some in put:
+            await queue.put(some)
+            assert queue.memory <= 40_000
+        assert len(queue) == queue.view().waiting_events == 2000
+        assert queue.view().waiting_bytes > 10 * queue.memory
+        found: list[str] = []
+        queue.drain()
+        while len(queue):
+            assert await queue.ripe()
+            batch = queue.take()
+            assert batch is not None
+            assert queue.memory <= 40_000
+            queue.settle(gone=batch.events)
+            found += ids(batch.events)
+    assert found == [id for some in put for id in ids(some)]
+
+
+async def test_a_put_larger_than_a_row_is_one_put_all_the_same(tmp_path: Path, elsewhere: Path) -> None:
+    put = [*events(ROW_EVENTS + 5), *events(4, size=600_000)]
+    async with opened(tmp_path / "own") as (queue, _):
+        await queue.put(put)
+        assert rows_of(tmp_path / "own") == 3
+        crash(tmp_path / "own", elsewhere)
+    async with opened(elsewhere) as (queue, _):
+        assert sorted(ids(await take_all(queue))) == sorted(ids(put))
+
+
+async def test_what_came_as_one_batch_is_one_after_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (queue, _):
+        await queue.put(events(25), complete=True)
+    async with opened(tmp_path) as (queue, _):
+        assert await queue.ripe()
+        batch = queue.take()
+        assert batch is not None
+        assert len(batch.events) == 25
+
+
+class Clock:
+    def __init__(self, wall: float, monotonic: float) -> None:
+        self.now = wall, monotonic
+
+    def wall(self) -> float:
+        return self.now[0]
+
+    def monotonic(self) -> float:
+        return self.now[1]
+
+
+@pytest.mark.parametrize(("later", "age"), [(100.0, 105.0), (-7200.0, 0.0)])
+async def test_events_keep_their_age_over_a_restart_and_it_is_never_negative(
+    tmp_path: Path, later: float, age: float
+) -> None:
+    async with opened(tmp_path, clock=Clock(1_700_000_005.0, 1005.0)) as (queue, _):
+        await queue.put(events(1, received_at=1000.0))
+    async with opened(tmp_path, clock=Clock(1_700_000_005.0 + later, 50.0)) as (queue, _):
+        assert queue.view().oldest_at == 50.0 - age
+        (found,) = await take_all(queue)
+        assert 50.0 - found.received_at == age
+
+
+async def test_a_step_of_the_wall_clock_changes_no_age_of_what_waits_on_disk(tmp_path: Path) -> None:
+    clock = Clock(1_700_000_000.0, 1000.0)
+    async with opened(tmp_path, clock=clock, front_bytes=1) as (queue, _):
+        for _ in range(3):
+            await queue.put(events(1, received_at=1000.0))
+        clock.now = 1_700_007_200.0, 1000.0
+        assert {event.received_at for event in await take_all(queue)} == {1000.0}
+
+
+def damage(directory: Path, change: str) -> None:
+    with closing(sqlite3.connect(directory / "forwarder.db")) as connection:
+        connection.execute(change)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "SET payload = zeroblob(length(payload))",
+        "SET payload = substr(payload, 1, 50) || x'ff' || substr(payload, 52)",
+        "SET payload = substr(payload, 1, 50)",
+        "SET received = received - 1",
+        "SET complete = 1",
+        "SET crc = crc + 1",
+    ],
+)
+async def test_a_damaged_row_is_counted_and_set_aside_and_costs_no_other(tmp_path: Path, change: str) -> None:
+    put = [events(10) for _ in range(3)]
+    async with opened(tmp_path) as (queue, _):
+        for some in put:
+            await queue.put(some)
+    damage(tmp_path, f"UPDATE queue_rows {change} WHERE place % 3 = 0")
+    async with opened(tmp_path) as (queue, metrics):
+        assert metrics.recovered == 30
+        found = await take_all(queue)
+        assert len(found) == 20
+        assert metrics.dropped["damaged"] == 10
+        await until_settled(tmp_path, 0)
+        assert rows_of(tmp_path, "queue_damaged") == 1
+    async with opened(tmp_path) as (queue, metrics):
+        assert (len(queue), metrics.recovered, metrics.dropped["damaged"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("wrong", "recovered", "dropped"), [(99, 99, 79), (3, 20, 0)])
+async def test_wrong_totals_are_put_right_in_the_ledger(
+    tmp_path: Path, wrong: int, recovered: int, dropped: int
+) -> None:
+    async with opened(tmp_path) as (queue, _):
+        await queue.put(events(20))
+    damage(tmp_path, f"UPDATE queue_totals SET events = {wrong}")
+    async with opened(tmp_path) as (queue, metrics):
+        assert len(await take_all(queue)) == 20
+        assert (metrics.recovered, metrics.dropped["damaged"]) == (recovered, dropped)
+
+
+async def test_a_put_whose_caller_is_gone_is_taken_and_counted(tmp_path: Path) -> None:
+    put = events(10)
+    async with opened(tmp_path) as (queue, metrics):
+        putting = asyncio.ensure_future(queue.put(put))
+        await asyncio.sleep(0)
+        putting.cancel()
+        await asyncio.gather(putting, return_exceptions=True)
+        assert ids(await take(queue, 10)) == ids(put)
+        assert metrics.received == len(queue) == 10
+
+
+async def test_the_bound_counts_puts_that_are_on_their_way(tmp_path: Path) -> None:
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, max_events=15)
+        await queue.open()
+        answers = await asyncio.gather(*(queue.put(events(10)) for _ in range(3)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [type(None), QueueFull, QueueFull]
+        assert len(queue) == 10
+        queue.close()
+
+
+async def test_a_full_storage_refuses_and_takes_again_without_reopening(tmp_path: Path) -> None:
+    async with stored(tmp_path, max_bytes=1 << 20) as storage:
+        queue = queue_in(storage)
+        await queue.open()
+        for _ in range(3):
+            put: list[str] = []
+            with pytest.raises(QueueUnavailable, match="full"):  # noqa: PT012 - how many fit is its business
+                while True:
+                    some = events(7, size=5000)
+                    await queue.put(some)
+                    put += ids(some)
+            assert len(queue) == len(put) > 50
+            assert ids(await take_all(queue)) == put
+            await until_settled(tmp_path, 0)
+        queue.close()
+
+
+def _fill(connection: Connection) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS ballast (stuff BLOB)")
+    connection.execute("INSERT INTO ballast VALUES (zeroblob(4000))")
+
+
+async def test_with_no_page_left_what_is_there_still_drains(tmp_path: Path) -> None:
+    """Somebody else's rows took the reserve too."""
+    async with stored(tmp_path, max_bytes=1 << 20) as storage:
+        queue = queue_in(storage)
+        await queue.open()
+        put = events(60, size=5000)
+        await queue.put(put[:50])
+        await queue.put(put[50:])
+        with pytest.raises(Exception, match="full"):  # noqa: PT012
+            while True:
+                await storage.run(_fill)
+        taken = await take(queue, 60)
+        queue.settle(gone=taken[:55])
+        await until_settled(tmp_path, 1)
+        queue.settle(gone=taken[55:])
+        await until_settled(tmp_path, 0)
+        await queue.put(events(1))
+        queue.close()
+
+
+async def test_a_put_after_the_storage_is_gone_is_refused(tmp_path: Path) -> None:
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage)
+        await queue.open()
+    with pytest.raises(QueueUnavailable):
+        await queue.put(events(1))
+    assert queue.view().events == 0
+    queue.close()
+
+
+async def test_a_put_that_is_on_its_way_at_the_close_is_kept(tmp_path: Path) -> None:
+    put = events(10)
+    async with opened(tmp_path) as (queue, metrics):
+        putting = asyncio.ensure_future(queue.put(put))
+        await asyncio.sleep(0)
+        queue.close()
+        await putting
+        assert metrics.received == queue.view().events == 10
+    async with opened(tmp_path) as (queue, _):
+        assert ids(await take_all(queue)) == ids(put)
+
+
+async def test_targets_share_a_file_and_nothing_else(tmp_path: Path) -> None:
+    async with stored(tmp_path) as storage:
+        queues = {name: queue_in(storage, name) for name in ("orders", "web")}
+        put = {name: events(30) for name in queues}
+        for name, queue in queues.items():
+            await queue.open()
+            await queue.put(put[name])
+        for queue in queues.values():
+            queue.settle(gone=(await take(queue, 30))[:5])
+            queue.close()
+    async with stored(tmp_path) as storage:
+        web = queue_in(storage, "web")
+        await web.open()
+        assert await stranded(storage, ["web"]) == {"orders": 25}
+        assert ids(await take_all(web)) == ids(put["web"][5:])
+        web.close()
+    async with opened(tmp_path) as (orders, _):
+        assert ids(await take_all(orders)) == ids(put["orders"][5:])
+
+
+async def test_a_settled_event_is_not_lost_to_a_write_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forwarder.queues.settling.AGAIN_SECONDS", 0.05)
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage)
+        await queue.open()
+        await queue.put(events(10))
+        await storage.run(_forbid_deletes)
+        queue.settle(gone=await take(queue, 10))
+        await asyncio.sleep(0.15)
+        assert rows_of(tmp_path) == 1
+        await storage.run(lambda connection: connection.execute("DROP TRIGGER no"))
+        await until_settled(tmp_path, 0)
+        queue.close()
+
+
+def _forbid_deletes(connection: Connection) -> None:
+    connection.execute(
+        "CREATE TRIGGER no BEFORE DELETE ON queue_rows BEGIN SELECT raise(ABORT, 'not now'); END"
+    )
+
+
+async def test_opening_without_a_queue_finds_nothing_stranded(tmp_path: Path) -> None:
+    storage = Storage(tmp_path, linger=0.0)
+    await storage.open()
+    assert await stranded(storage, []) == {}
+    await storage.close()
