@@ -31,6 +31,7 @@ AT_ONCE = 2
 GREEN, RED = 0, 1
 
 QUEUES = "tests/contract/test_queues.py"
+DISK = "tests/unit/queues/test_disk.py"
 TARGETS = "tests/contract/test_targets.py"
 GATE = "tests/unit/test_gate.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
@@ -172,7 +173,7 @@ MUTATIONS = [
     ),
     mutation(
         "a cancelled worker takes its wake-up with it",
-        "forwarder/queues/memory.py",
+        "forwarder/queues/front.py",
         "            else:  # the word had come already: it belongs to another worker now\n"
         "                self._wake(self._clock.monotonic())\n",
         "",
@@ -231,31 +232,31 @@ MUTATIONS = [
     ),
     mutation(
         "put ignores the bounds",
-        "forwarder/queues/memory.py",
-        "        if self._closed or too_many or self.memory + size > self._max_bytes:\n",
-        "        if self._closed:\n",
+        "forwarder/queues/bounds.py",
+        "        if held_events + events > self.max_events or held_bytes + size > self.max_bytes:\n",
+        "        if False:\n",
         QUEUES,
         "full or bound",
     ),
     mutation(
         "one event too many in the queue",
-        "forwarder/queues/memory.py",
-        "too_many = len(self) + count > self._max_events\n",
-        "too_many = len(self) + count > self._max_events + 1\n",
+        "forwarder/queues/bounds.py",
+        "        if held_events + events > self.max_events or",
+        "        if held_events + events > self.max_events + 1 or",
         QUEUES,
         "full or bound",
     ),
     mutation(
         "one byte too many in the queue",
-        "forwarder/queues/memory.py",
-        "self.memory + size > self._max_bytes:\n",
-        "self.memory + size > self._max_bytes + 1:\n",
+        "forwarder/queues/bounds.py",
+        "held_bytes + size > self.max_bytes:\n",
+        "held_bytes + size > self.max_bytes + 1:\n",
         QUEUES,
         "full or bound",
     ),
     mutation(
         "events in flight are forgotten at the stop",
-        "forwarder/queues/memory.py",
+        "forwarder/queues/front.py",
         "        left = [*self._taken.values(), *self._forming]\n",
         "        left = [*self._forming]\n",
         STOP,
@@ -264,8 +265,8 @@ MUTATIONS = [
     mutation(
         "taken events are outside the bound",
         "forwarder/queues/memory.py",
-        "too_many = len(self) + count > self._max_events\n",
-        "too_many = len(self._forming) + count > self._max_events\n",
+        "        self._bounds.check(len(events), size, len(self), self.memory)\n",
+        "        self._bounds.check(len(events), size, self._front.waiting_events, self.memory)\n",
         QUEUES,
         "full or bound",
     ),
@@ -308,6 +309,53 @@ MUTATIONS = [
         "        if task.cancelled():\n",
         STOP,
         "died",
+    ),
+    mutation(
+        "a put on disk is ours before it is committed",
+        "forwarder/queues/disk.py",
+        "            await asyncio.shield(writing)\n",
+        "            await asyncio.sleep(0)\n",
+        DISK,
+    ),
+    mutation(
+        "the bitmap of settled events is ignored",
+        "forwarder/queues/rows.py",
+        "        if not gone >> index & 1\n",
+        "        if True\n",
+        DISK,
+        "part",
+    ),
+    mutation(
+        "the checksum of a row is ignored",
+        "forwarder/queues/rows.py",
+        " if crc == _checksum(head, payload) else []\n",
+        "\n",
+        DISK,
+        "damaged",
+    ),
+    mutation(
+        "a write of settled events that failed is forgotten",
+        "forwarder/queues/settling.py",
+        "                self._changed.setdefault(row.place, row)\n",
+        "                pass\n",
+        DISK,
+        "failed",
+    ),
+    mutation(
+        "puts overtake what waits on the disk",
+        "forwarder/queues/disk.py",
+        "        if has_room and not self._tail_events and not self._closed:\n",
+        "        if has_room and not self._closed:\n",
+        DISK,
+        "order",
+    ),
+    mutation(
+        "old totals are used after a crash",
+        "forwarder/queues/rows.py",
+        '    connection.execute("DELETE FROM queue_totals WHERE number = ?", (number,))\n',
+        "",
+        DISK,
+        "totals",
     ),
 ]
 

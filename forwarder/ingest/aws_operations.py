@@ -195,7 +195,7 @@ def _instead(problem: BadRequest, draft: Draft | Refusal) -> Refusal:
 
 
 def _worst(problems: Sequence[BadRequest]) -> BadRequest:
-    """One answer for a call of which nothing was taken; its entries are counted. 503 or 429: trying may help."""
+    """One answer for a call of which nothing was taken; its entries are counted. 429, 503: try again."""
     problem = max(problems, key=lambda problem: problem.status)
     problem.events = 0
     return problem

@@ -1,0 +1,154 @@
+"""The disk queue against a model that a person can check: sets of ids.
+
+What was put and not settled is there, once, after whatever happens; what was settled is gone, but that a
+crash may bring back what was settled since the last start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from forwarder.metrics import TargetMetrics
+from forwarder.model import Batch, Event, SystemClock
+from forwarder.queues.disk import DiskQueue
+from forwarder.storage import Connection, Storage
+from tests.unit.queues.support import events, ids, queue_in, take_all
+
+
+class DiskQueueLife(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self._runner = asyncio.Runner()
+        self._home = tempfile.TemporaryDirectory()
+        self._directory = Path(self._home.name) / "0"
+        self.ours: set[str] = set()
+        self.settled: set[str] = set()  # since the last start
+        self.unsure: set[str] = set()  # settled, but maybe not on the disk
+        self.flying: list[Batch] = []
+        self._runner.run(self._start())
+
+    async def _start(self) -> int:
+        self._storage = Storage(self._directory, linger=0.0)
+        await self._storage.open()
+        self._metrics = TargetMetrics("orders")
+        self.queue: DiskQueue = queue_in(self._storage, front_bytes=3000, metrics=self._metrics)
+        await self.queue.open()
+        return self._metrics.recovered
+
+    async def _stop(self) -> None:
+        self.queue.close()
+        await self._storage.close()
+
+    @rule(count=st.integers(1, 9), complete=st.booleans(), key=st.binary(max_size=1), size=st.integers(1, 60))
+    def put(self, count: int, complete: bool, key: bytes, size: int) -> None:
+        some = events(count, size=size, key=key, received_at=SystemClock.monotonic())
+        self._runner.run(self._put(some, complete))
+        self.ours |= set(ids(some))
+
+    async def _put(self, some: list[Event], complete: bool) -> None:
+        await self.queue.put(some, complete=complete)
+
+    @rule(count=st.integers(1, 9), looks=st.integers(0, 3))
+    def put_and_be_cancelled(self, count: int, looks: int) -> None:
+        some = events(count, received_at=SystemClock.monotonic())
+        self._runner.run(self._put_cancelled(some, looks))
+        self.ours |= set(ids(some))
+
+    async def _put_cancelled(self, some: list[Event], looks: int) -> None:
+        putting = asyncio.ensure_future(self.queue.put(some))
+        for _ in range(looks + 1):
+            await asyncio.sleep(0)
+        putting.cancel()
+        await asyncio.gather(putting, return_exceptions=True)
+        await self._storage.run(lambda connection: None)  # by now it is committed
+
+    @rule()
+    def take(self) -> None:
+        self._runner.run(asyncio.sleep(0.002))
+        batch = self.queue.take()
+        if batch is not None:
+            assert len({event.key for event in batch.events}) == 1
+            self.flying.append(batch)
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        batch = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        fates = data.draw(st.lists(st.sampled_from("gra"), min_size=len(batch.events), max_size=99))
+        by: dict[str, list[Event]] = {"g": [], "r": [], "a": []}
+        for event, fate in zip(batch.events, fates, strict=False):
+            by[fate].append(event)
+        for event in by["a"]:
+            event.not_before = SystemClock.monotonic() + 0.001
+        self._runner.run(self._settle(by["g"], by["r"], [by["a"]] if by["a"] else []))
+        self.ours -= set(ids(by["g"]))
+        self.settled |= set(ids(by["g"]))
+
+    async def _settle(self, gone: list[Event], retry: list[Event], aside: list[list[Event]]) -> None:
+        self.queue.settle(gone=gone, retry=retry, aside=aside)
+
+    @rule()
+    def wait(self) -> None:
+        """Long enough for settles to be written by themselves."""
+        self._runner.run(asyncio.sleep(0.06))
+
+    @rule()
+    def restart(self) -> None:
+        self._runner.run(self._stop())
+        self.unsure -= self.settled
+        self._begin()
+
+    @rule()
+    def crash(self) -> None:
+        copy = Path(self._home.name) / str(int(self._directory.name) + 1)
+
+        def copy_files(connection: Connection) -> None:  # in the storage's thread, so that nothing moves
+            shutil.copytree(self._directory, copy)
+
+        self._runner.run(self._run(copy_files))
+        self._runner.run(self._stop())
+        self._directory = copy
+        self.unsure |= self.settled
+        self._begin()
+
+    async def _run(self, work: Any) -> None:
+        await self._storage.run(work)
+
+    def _begin(self) -> None:
+        self.flying, self.settled = [], set()
+        recovered = self._runner.run(self._start())
+        assert len(self.ours) <= recovered <= len(self.ours | self.unsure)
+
+    @invariant()
+    def the_ledger_balances(self) -> None:
+        ledger = self._metrics
+        gone = len(self.settled)
+        assert ledger.received + ledger.recovered == gone + len(self.queue)
+        view = self.queue.view()
+        assert view.events == len(self.queue)
+        assert view.in_flight_events == sum(len(batch.events) for batch in self.flying)
+
+    def teardown(self) -> None:
+        self.restart()
+        found = ids(self._runner.run(take_all(self.queue)))
+        assert len(found) == len(set(found))
+        assert self.ours <= set(found) <= self.ours | self.unsure
+        view = self.queue.view()
+        assert (view.events, view.waiting_bytes, view.in_flight_bytes) == (0, 0, 0)
+        self._runner.run(self._stop())
+        self._runner.close()
+        self._home.cleanup()
+
+
+DiskQueueLife.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestNothingIsLostOrDoubledOverAnyLife = DiskQueueLife.TestCase
