@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 
 import structlog
 
@@ -131,10 +132,13 @@ class DiskQueue:
         self._front.settle(gone, retry, parts, aside, part=part)
         if not gone:
             return
+        changed = None
         for event in gone:
             row = self._rows.pop(event.id)
             row.settle(event)
-            self._settling.add(row)
+            if row is not changed:  # neighbours are mostly of one row
+                self._settling.add(row)
+                changed = row
         self._read_ahead()
 
     def take_expired(self, received_before: float) -> list[Event]:
@@ -195,7 +199,7 @@ class DiskQueue:
         return [self._part(some, memory_bytes(some), False) for some in _split(events)]
 
     def _part(self, events: Sequence[Event], size: int, complete: bool) -> Part:
-        since = min(event.received_at for event in events)
+        since = min(map(_received_at_of, events))
         received = self._clock.wall() - (self._clock.monotonic() - since)
         place, self._next = self._next, self._next + 1
         return Part(Head(place, len(events), size, received, since, int(complete)), events)
@@ -215,7 +219,7 @@ class DiskQueue:
         """Into the front, unless others are before these, or it is full."""
         has_room = self._front.memory + head.bytes <= self._front_bytes or not len(self._front)
         if has_room and not self._tail_events and not self._closed:
-            self._enter(Row(head.place, [event.id for event in events], len(events)), head, events)
+            self._enter(Row(head.place, list(map(_id_of, events)), len(events)), head, events)
             return
         if not self._tail_events:
             self._tail_since = head.since
@@ -224,7 +228,7 @@ class DiskQueue:
 
     def _enter(self, row: Row, head: Head, events: Sequence[Event]) -> None:
         self._read_to = head.place
-        self._rows.update(dict.fromkeys((event.id for event in events), row))
+        self._rows.update(dict.fromkeys(map(_id_of, events), row))
         size = head.bytes if len(events) == head.events else memory_bytes(events)
         self._front.add(events, size, complete=bool(head.complete))
 
@@ -288,6 +292,10 @@ class DiskQueue:
             self._metrics.settled(dropped={"damaged": self._tail_events})
         self._metrics.recovered += max(0, -self._tail_events)
         self._tail_events = self._tail_bytes = 0
+
+
+_id_of = attrgetter("id")
+_received_at_of = attrgetter("received_at")
 
 
 def _split(events: Sequence[Event]) -> Iterator[Sequence[Event]]:

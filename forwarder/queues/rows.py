@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -116,6 +117,7 @@ class Ages(NamedTuple):
 
 
 _Item = tuple[str, bytes, int, bytes]
+_item_of = attrgetter("id", "body", "size", "key")
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[_Item])
 
@@ -145,7 +147,7 @@ def insert(connection: Connection, parts: Sequence[Part]) -> None:
     if sum(part.head.bytes for part in parts) > spare_bytes(connection):
         raise StorageError("full", "the storage's share of the disk is full")
     for head, events in parts:
-        payload = _encoder.encode([(each.id, each.body, each.size, each.key) for each in events])
+        payload = _encoder.encode(list(map(_item_of, events)))
         row = (*head, _checksum(head, payload), payload)
         connection.execute("INSERT INTO queue_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 

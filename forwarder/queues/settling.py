@@ -34,20 +34,20 @@ class Row:
         self.left = left
         self.damaged = False
         self._ids = ids
-        self._fresh: list[str] = []
+        self._fresh: list[Event] = []  # settled since the last mark, which comes soon or is not needed
         self._settled = int.from_bytes(settled.bitmap, "little") if settled else 0
         self._settled_bytes = settled.bytes if settled else 0
 
     def settle(self, event: Event) -> None:
         self.left -= 1
-        self._fresh.append(event.id)
-        self._settled_bytes += memory_bytes((event,))
+        self._fresh.append(event)
 
     def mark(self) -> Mark:
         """What is to be written of a row that is done in part."""
         where = {id: index for index, id in enumerate(self._ids)}
-        for id in self._fresh:
-            self._settled |= 1 << where[id]
+        for event in self._fresh:
+            self._settled |= 1 << where[event.id]
+        self._settled_bytes += memory_bytes(self._fresh)
         self._fresh = []
         bitmap = self._settled.to_bytes((len(self._ids) + 7) // 8, "little")
         return Mark(self.place, bitmap, self._settled.bit_count(), self._settled_bytes)

@@ -14,7 +14,7 @@ import pytest
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.connections import MAX_TURNED_AWAY
-from forwarder.model import Event, SystemClock
+from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (
     ENTRY,
@@ -176,6 +176,40 @@ async def test_an_error_of_ours_is_500_and_takes_nothing_with_it() -> None:
             answer = await ingest.post(path, EVENT if path == NATIVE else {"Entries": [ENTRY]}, headers)
             assert (answer.status, code(answer)) == (500, "InternalFailure")
             assert "the queue broke" not in answer.body.decode()
+
+
+async def test_events_that_cannot_be_stored_are_refused_with_503_and_when_to_come_back() -> None:
+    class Diskless(MemoryQueue):
+        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+            raise QueueUnavailable("its events cannot be stored now: the disk is full")
+
+    routes = Routes().add("orders", PutEvents(), default=True)
+    metrics = routes.metrics.for_target("orders")
+    queue = Diskless(LIMITS, max_events=9, max_bytes=MIB, clock=SystemClock(), metrics=metrics)
+    routes.routes[0] = replace(routes.routes[0], queue=queue)
+    async with serving(routes) as ingest:
+        for path, headers in ((NATIVE, {}), ("/", PUT_EVENTS)):
+            answer = await ingest.post(path, EVENT if path == NATIVE else {"Entries": [ENTRY]}, headers)
+            assert (answer.status, code(answer)) == (503, "ServiceUnavailable")
+            assert "the disk is full" in answer.body.decode()
+            assert 1 <= int(answer.headers["retry-after"]) <= 3
+    assert metrics.received == 0
+    assert metrics.rejected["storage"] == 2
+
+
+async def test_entries_beside_those_that_cannot_be_stored_are_taken() -> None:
+    class Diskless(MemoryQueue):
+        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+            raise QueueUnavailable("its events cannot be stored now")
+
+    routes = Routes().add("orders", PutEvents(), default=True).add("other", PutEvents(), names=("other",))
+    metrics = routes.metrics.for_target("other")
+    queue = Diskless(LIMITS, max_events=9, max_bytes=MIB, clock=SystemClock(), metrics=metrics)
+    routes.routes[1] = replace(routes.routes[1], queue=queue)
+    async with serving(routes) as ingest:
+        answer = await ingest.post("/", {"Entries": [ENTRY, {**ENTRY, "EventBusName": "other"}]}, PUT_EVENTS)
+        assert answer.status == 200
+        assert [each.get("ErrorCode") for each in answer.json["Entries"]] == [None, "InternalFailure"]
 
 
 async def test_a_flood_of_connections_beyond_the_bound_is_cut_off_itself() -> None:

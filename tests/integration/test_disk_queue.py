@@ -1,0 +1,58 @@
+"""A daemon with queues on disk: killed, stopped and started again, nothing that was accepted is lost."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.integration.events import KINDS, TARGETS, events, markers
+from tests.integration.harness import Settings, World
+from tests.integration.processes import daemon_beside
+
+DISK: Settings = {"queue": "disk", "hold": {"probe": "600s"}}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_what_was_accepted_is_delivered_by_the_next_process(
+    place: World, number: signal.Signals
+) -> None:
+    sent = {kind: markers(205) for kind in KINDS}
+    await place.order({"fault": "access_denied"})
+    async with daemon_beside(place, **DISK, shutdown={"drain_timeout": "300ms"}) as daemon:
+        for kind, names in sent.items():
+            await place.send(kind, events(kind, names))
+        daemon.ask(number)
+        assert await daemon.ended() == (0 if number == signal.SIGTERM else -number)
+        assert not daemon.said("events wait in memory only: a kill loses what has not been sent")
+        if number == signal.SIGTERM:
+            assert daemon.said("stopped, nothing lost")
+            assert [line["in_queue"] for line in daemon.said("ledger")] == [205, 205, 205]
+            assert all(line["balanced"] for line in daemon.said("ledger"))
+    await place.heal()
+    async with daemon_beside(place, **DISK) as daemon:
+        for kind, names in sent.items():
+            assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
+            await place.settled(kind)
+            ledger = await place.ledger(kind)
+            assert (ledger["recovered"], ledger["received"]) == (205, 0)
+        daemon.ask()
+        assert await daemon.ended() == 0
+
+
+async def test_events_of_a_target_without_a_disk_queue_any_more_are_kept_and_said(place: World) -> None:
+    names = markers(30)
+    await place.order({"fault": "access_denied", "api": "eventbridge"})
+    async with daemon_beside(place, **DISK, shutdown={"drain_timeout": "100ms"}) as daemon:
+        await place.send("eventbridge", events("eventbridge", names))
+        daemon.ask()
+        assert await daemon.ended() == 0
+    await place.heal()
+    async with daemon_beside(place) as daemon:
+        await daemon.says(
+            "events wait on disk for targets without a disk queue", events={TARGETS["eventbridge"]: 30}
+        )
+        daemon.ask()
+        assert await daemon.ended() == 0
+    async with daemon_beside(place, **DISK) as daemon:
+        await place.all_arrive("eventbridge", names)
