@@ -347,7 +347,7 @@ MUTATIONS = [
         "        if has_room and not self._tail_events and not self._closed:\n",
         "        if has_room and not self._closed:\n",
         DISK,
-        "order",
+        "overtake",
     ),
     mutation(
         "old totals are used after a crash",

@@ -164,6 +164,20 @@ async def test_events_beyond_the_front_wait_on_disk_and_leave_in_order(tmp_path:
     assert found == [id for some in put for id in ids(some)]
 
 
+async def test_a_put_does_not_overtake_what_waits_on_the_disk_though_the_front_has_room(
+    tmp_path: Path,
+) -> None:
+    put = [events(10, size=100) for _ in range(50)]
+    async with opened(tmp_path, front_bytes=40_000) as (queue, _):
+        for some in put[:-1]:
+            await queue.put(some)
+        first = await take(queue, 50)
+        queue.settle(gone=first)
+        await queue.put(put[-1])
+        found = ids([*first, *await take_all(queue)])
+    assert found == [id for some in put for id in ids(some)]
+
+
 async def test_a_put_larger_than_a_row_is_one_put_all_the_same(tmp_path: Path, elsewhere: Path) -> None:
     put = [*events(ROW_EVENTS + 5), *events(4, size=600_000)]
     async with opened(tmp_path / "own") as (queue, _):
