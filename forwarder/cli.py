@@ -171,12 +171,11 @@ def _check(arguments: Arguments) -> int:
 
 def _load(path: str) -> Config | None:
     """The configuration; None when it is bad, and every problem was said."""
-    from forwarder.config import ConfigError, cross_check, load
+    from forwarder.config import ConfigError, load
     from forwarder.targets import TARGETS, option_types
 
     try:
         config = load(path, option_types())
-        cross_check(config)
         problems = []
         for name, options in config.targets.items():
             try:

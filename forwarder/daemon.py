@@ -22,7 +22,7 @@ import uvloop
 
 from forwarder import __version__, logs
 from forwarder.admin.server import AdminServer
-from forwarder.config import Config, ConfigError, cross_check, load, queue_memory
+from forwarder.config import Config, ConfigError, load, queue_memory
 from forwarder.dead_letters import DeadLetters
 from forwarder.gate import Gate, GateOptions
 from forwarder.ingest.bindings import Bindings, Route
@@ -91,7 +91,8 @@ class Daemon:
             clock=self._clock,
             on_dropped=self._count_dropped_letters,
         )
-        self._metrics.watch_dead_letters(letters.view)
+        none = dict.fromkeys(self._config.targets, (0, 0))
+        self._metrics.watch_dead_letters(lambda: {**none, **letters.view()})
         return letters
 
     def _count_dropped_letters(self, target: str, count: int) -> None:
@@ -348,7 +349,7 @@ class Daemon:
             "region": self._targets[lane.name].region,
             "state": gate.state,
             "since": gate.since_wall,
-            "message": gate.message,
+            "message": gate.message or lane.target.note(),
             "next_probe_seconds": gate.next_probe_in,
             "waiting": queue.waiting_events,
             "in_flight": queue.in_flight_events,
@@ -387,7 +388,6 @@ def main(config_path: str) -> int:
     """Run a daemon until it is told to stop; the exit code."""
     try:
         config = load(config_path, option_types())
-        cross_check(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG

@@ -161,7 +161,7 @@ class Results(msgspec.Struct, frozen=True, gc=False):
     """One Outcome per event of a batch, in order, and the call's own status.
 
     ``code`` and ``message`` are AWS's words for the call's trouble (``timeout`` when no answer came);
-    ``delay`` is the seconds AWS asked us to wait, if it did.
+    ``delay`` is the seconds AWS asked us to wait, if it did. ``called`` is False when nothing was sent.
     """
 
     status: CallStatus
@@ -169,6 +169,7 @@ class Results(msgspec.Struct, frozen=True, gc=False):
     code: str = ""
     message: str = ""
     delay: float | None = None
+    called: bool = True
 
 
 def same_for_all(
@@ -282,6 +283,9 @@ class Target(Protocol):
 
     async def verify(self) -> str | None:
         """A sentence when the target must not be called now, else None; asked every ``verify_every`` s."""
+
+    def note(self) -> str:
+        """What a person should know of a target that works, "" when there is nothing."""
 
     async def close(self) -> None: ...
 

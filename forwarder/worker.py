@@ -107,6 +107,7 @@ def dispose(
         if outcome.kind is Kind.DELIVERED:
             fate.delivered.append(event)
         elif outcome.kind is Kind.REJECTED:
+            event.attempts += 1
             fate.dead.append(Dead(event, "rejected", outcome.code, outcome.message))
         else:
             _prepare_retry(event, results.status, len(batch.events) == 1, now, policy, chance)
@@ -130,6 +131,7 @@ def _refused(
             event.not_before = 0.0
         return Fate(parts=[events[:middle], events[middle:]])
     if lesson.proven:
+        events[0].attempts += 1
         return Fate(dead=[Dead(events[0], "rejected", results.code, results.message)])
     # Nothing was ever taken, so the envelope may be wrong and the event good: wait for evidence.
     _wait_alone(events[0], now, policy, chance)
@@ -235,9 +237,11 @@ async def sweep(lane: Lane) -> None:
     while True:
         await asyncio.sleep(interval)
         expired = lane.queue.take_expired(lane.clock.monotonic() - lane.policy.max_age)
+        trouble = lane.gate.view().message or lane.target.note()
+        message = f"older than max_age; at its end: {trouble}" if trouble else "older than max_age"
         for start in range(0, len(expired), SWEEP_CHUNK):
             chunk = expired[start : start + SWEEP_CHUNK]
-            await bury(lane, [Dead(event, "expired", "max_age", "older than max_age") for event in chunk])
+            await bury(lane, [Dead(event, "expired", "max_age", message) for event in chunk])
 
 
 async def verify(lane: Lane, every: float) -> None:
@@ -255,7 +259,8 @@ def account(
     metrics: TargetMetrics, batch: Batch, results: Results, fate: Fate, started: float, now: float
 ) -> None:
     """Move every counter that one answered batch moves. Dead letters are counted when they are kept."""
-    metrics.call(_outcome_of(results, fate), now - started, len(batch.events), batch.size, batch.reason)
+    if results.called:
+        metrics.call(_outcome_of(results, fate), now - started, len(batch.events), batch.size, batch.reason)
     retried = len(fate.retry) + sum(map(len, fate.parts)) + sum(map(len, fate.aside))
     reason = results.status if results.status is not CallStatus.OK else "entry"
     metrics.settled(delivered=len(fate.delivered), retried={reason: retried} if retried else {})

@@ -25,6 +25,7 @@ from forwarder.apis.wire import (
     is_json_object,
     object_text,
     read_entries,
+    region_of_arn,
     serialise,
     time_number,
     utf8_length,
@@ -131,13 +132,18 @@ def check_call(entries: Sequence[Entry], max_bytes: int = DEFAULT_MAX_REQUEST_BY
 
 @dataclass(frozen=True, slots=True)
 class PutEvents:
-    """The API as one target uses it. ``default_bus`` is for native events that name none."""
+    """The API as one target uses it. ``default_bus`` is for native events that name none.
+
+    ``region``: the target's; a bus that is named by an ARN of another is refused, since AWS would not send
+    there either. "" takes any.
+    """
 
     kind: ClassVar[str] = "eventbridge"
     native_type: ClassVar[type[NativeEvent]] = NativeEvent
 
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     default_bus: str = ""
+    region: str = ""
 
     def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "") -> Draft | Refusal:
         """Take an entry of a call, or say why not. The entry's Time is set in place.
@@ -182,7 +188,7 @@ class PutEvents:
             return _invalid(
                 "EndpointId", f"it must have the form of an id, of 1 to {MAX_ENDPOINT_ID} characters"
             )
-        refusal = _wrong_form(entry)
+        refusal = _wrong_form(entry) or self._wrong_region(entry.EventBusName)
         if refusal is not None:
             return refusal
         counted = size(entry)
@@ -193,6 +199,15 @@ class PutEvents:
             entry.Time = int(arrived_at)  # EventBridge keeps whole seconds
             counted += TIME_BYTES
         return Draft(serialise(entry), counted, key)
+
+    def _wrong_region(self, bus: str | None) -> Refusal | None:
+        if not self.region or bus is None or not bus.startswith("arn:"):
+            return None
+        region = region_of_arn(bus)
+        if region == self.region:
+            return None
+        message = f"EventBusName is an ARN of region {region}, but the target is in {self.region}."
+        return Refusal(VALIDATION, message)
 
 
 def render_results(results: Sequence[str | Refusal]) -> bytes:

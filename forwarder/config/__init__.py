@@ -5,8 +5,8 @@ Invariants:
 - No kind of target is known here; ``load`` is told the types of their options.
 """
 
-from forwarder.config.checks import cross_check, queue_memory
-from forwarder.config.reading import ConfigError, Kinds, load, parse
+from forwarder.config.checks import ConfigError, problems, queue_memory
+from forwarder.config.reading import Kinds, load, parse
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,
@@ -32,9 +32,9 @@ __all__ = [
     "LogConfig",
     "ShutdownConfig",
     "StorageConfig",
-    "cross_check",
     "json_schema",
     "load",
     "parse",
+    "problems",
     "queue_memory",
 ]

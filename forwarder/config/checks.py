@@ -6,10 +6,9 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from forwarder.config.reading import ConfigError
 from forwarder.config.settings import Config
 from forwarder.model import FRONT_BYTES
 
@@ -19,11 +18,32 @@ BODIES_AT_ONCE = 4
 _BOUND = ("buses", "app_monitors", "projects")
 
 
-def cross_check(config: Config) -> None:
-    """Raise ConfigError with every contradiction between the settings."""
-    problems = [*_two_defaults(config), *_bound_twice(config), *_memory(config), *_listeners(config)]
-    if problems:
-        raise ConfigError(problems)
+class ConfigError(Exception):
+    """The configuration cannot be used; ``problems`` names every reason."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def problems(config: Config) -> list[str]:
+    """Every contradiction between the settings."""
+    return [*between_targets(config.targets), *_memory(config), *_listeners(config)]
+
+
+def between_targets(targets: Mapping[str, Any]) -> list[str]:
+    """What contradicts itself between targets, and in what a target binds."""
+    return [*_two_defaults(targets), *_bound_twice(targets), *_elsewhere(targets)]
+
+
+def _elsewhere(targets: Mapping[str, Any]) -> Iterator[str]:
+    for name, options in targets.items():
+        region = getattr(options, "region", None)
+        for field in _BOUND:
+            for bound in getattr(options, field, None) or ():
+                parts = bound.split(":")
+                if region and len(parts) > 3 and parts[0] == "arn" and parts[3] not in ("", region):
+                    yield f"targets.{name}.{field}: {bound} is in {parts[3]}, the target in {region}"
 
 
 def _place(options: Any) -> str:
@@ -31,18 +51,18 @@ def _place(options: Any) -> str:
     return f"in {region}" if region else "in the region of the environment"
 
 
-def _two_defaults(config: Config) -> Iterator[str]:
+def _two_defaults(targets: Mapping[str, Any]) -> Iterator[str]:
     seen: dict[tuple[type, str], str] = {}
-    for name, options in config.targets.items():
+    for name, options in targets.items():
         if getattr(options, "default", None):
             first = seen.setdefault((type(options), _place(options)), name)
             if first != name:
                 yield f"targets.{name}.default: {first} is already the default of this kind {_place(options)}"
 
 
-def _bound_twice(config: Config) -> Iterator[str]:
+def _bound_twice(targets: Mapping[str, Any]) -> Iterator[str]:
     seen: dict[tuple[type, str, str], str] = {}
-    for name, options in config.targets.items():
+    for name, options in targets.items():
         for field in _BOUND:
             for bound in getattr(options, field, None) or ():
                 plain = bound.rpartition("/")[2] if bound.startswith("arn:") else bound
@@ -59,8 +79,8 @@ def _memory(config: Config) -> Iterator[str]:
         yield (
             f"ingest.memory_budget: {_mib(config.ingest.memory_budget)} is less than the queues' "
             f"{_mib(queues)} (targets.*.queue_limits.max_bytes, of a disk queue at most {_mib(FRONT_BYTES)}) "
-            f"and {BODIES_AT_ONCE} bodies of "
-            f"{_mib(config.ingest.max_body)}, {_mib(queues + bodies)} together"
+            f"and {BODIES_AT_ONCE} bodies of {_mib(config.ingest.max_body)}, {_mib(queues + bodies)} together"
+            ": raise it, or lower the others"
         )
 
 

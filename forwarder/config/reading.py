@@ -18,7 +18,9 @@ from typing import Any, Literal, get_args
 
 import msgspec
 import yaml
+from msgspec.structs import replace
 
+from forwarder.config.checks import ConfigError, between_targets, problems
 from forwarder.config.settings import Config
 from forwarder.config.units import Bytes, Duration, Listen
 
@@ -27,14 +29,6 @@ Kinds = Mapping[str, type[msgspec.Struct]]
 TARGET_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _PLACE = re.compile(r" - at `\$(?P<tail>.*)`$", re.DOTALL)
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; ``problems`` names every reason."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 def load(path: str | Path, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> Config:
@@ -102,8 +96,10 @@ class _Reader:
             self._say("", f"expected the keys {', '.join(Config.__struct_fields__)}")
             return None
         targets = self._targets(raw.get("targets"))
-        config = self._struct(Config, {**raw, "targets": {}}, "")
-        return None if self.problems else msgspec.structs.replace(config, targets=targets)
+        config: Config | None = self._struct(Config, {**raw, "targets": {}}, "")
+        read = {name: options for name, options in targets.items() if options is not None}
+        self.problems += between_targets(read) if config is None else problems(replace(config, targets=read))
+        return None if self.problems or config is None else replace(config, targets=targets)
 
     def _targets(self, raw: object) -> dict[str, Any]:
         if not isinstance(raw, dict) or not raw:

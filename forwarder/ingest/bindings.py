@@ -59,8 +59,9 @@ class Bound(Generic[A]):
 
         ``region``: where the request was signed for, if it was.
         """
+        of = "The request is for"
         if name.startswith("arn:"):
-            region = wire.region_of_arn(name) or region
+            region, of = wire.region_of_arn(name) or region, "The ARN is of"
             name = _plain(name)
         routes: dict[str, Route[A]] = self._named.get(name) or self._defaults
         if not routes:
@@ -69,11 +70,11 @@ class Bound(Generic[A]):
         if region is None:
             return next(iter(routes.values()))
         route = routes.get(region) or routes.get(ANY_REGION) or self._defaults.get(region)
-        return route or self._wrong_region(name, region, routes)
+        return route or self._wrong_region(name, f"{of} region {region}", routes)
 
-    def _wrong_region(self, name: str, region: str, routes: dict[str, Route[A]]) -> Refusal:
+    def _wrong_region(self, name: str, what: str, routes: dict[str, Route[A]]) -> Refusal:
         places = " and ".join(f"target {route.name} in {route.region}" for route in routes.values())
-        message = f"The request is for region {region}, but {self._noun} {name!r} belongs to {places}."
+        message = f"{what}, but {self._noun} {name!r} belongs to {places}."
         return Refusal(VALIDATION, message, "unknown_target")
 
 

@@ -86,8 +86,8 @@ class EventBridge:
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
         self.verify_every = float(options.verify_interval) if options.verify_buses else None
         default_bus = options.buses[0] if len(options.buses) == 1 else ""
-        self.api = PutEvents(max_request_bytes=int(batch.max_bytes), default_bus=default_bus)
         self._client = AwsClient("events", options, options.workers)
+        self.api = PutEvents(int(batch.max_bytes), default_bus, self._client.region)
         self._configured = frozenset(options.buses)
         self._existing = {DEFAULT_BUS}
         self._absent: set[str] = set()  # found missing, not configured; asked for again by verify alone
@@ -114,9 +114,14 @@ class EventBridge:
         """Ask for every bus again. A missing one holds the target if configured, else only its own events."""
         known = sorted(self._existing | self._configured | self._absent)
         missing = {bus for bus in known if not await self._exists(bus)}
+        for bus in self._absent - missing:
+            self._log.info("the event bus is there now", bus=bus)
         self._existing -= missing
         self._absent &= missing
         return self._sentence(missing & self._configured) if missing & self._configured else None
+
+    def note(self) -> str:
+        return f"some events wait: {self._sentence(self._absent)}" if self._absent else ""
 
     async def close(self) -> None:
         await self._client.close()
@@ -140,6 +145,8 @@ class EventBridge:
             missing = {bus for bus in unknown if bus in self._absent or not await self._exists(bus)}
             self._existing.update(bus for bus in unknown if bus not in missing)
             if len(self._absent) < MAX_KNOWN_BUSES:  # else their many tries would have us throttled
+                for bus in missing - self._configured - self._absent:
+                    self._log.warning("events wait: their event bus does not exist", bus=bus)
                 self._absent |= missing - self._configured
         return missing
 
@@ -148,7 +155,7 @@ class EventBridge:
 
     async def _exists(self, bus: str) -> bool:
         """False when AWS says that there is no such bus; what cannot be found out stays as it was known."""
-        elsewhere = bus.startswith("arn:") and region_of_arn(bus) != self.region
+        elsewhere = bool(self.region) and bus.startswith("arn:") and region_of_arn(bus) != self.region
         if bus == DEFAULT_BUS or elsewhere or bus in self._denied:
             return True
         results = await self._client.call("DescribeEventBus", {"Name": bus}, 0, lambda answer, count: [])
@@ -164,7 +171,8 @@ class EventBridge:
         """A batch of which nothing can be sent. Only what the configuration names may stop the others."""
         if self._configured.intersection(missing):
             return same_for_all(CallStatus.HELD, count, NOT_FOUND, self._sentence(missing))
-        return Results(CallStatus.OK, [Outcome(Kind.RETRY, NOT_FOUND, self._sentence(missing))] * count)
+        outcomes = [Outcome(Kind.RETRY, NOT_FOUND, self._sentence(missing))] * count
+        return Results(CallStatus.OK, outcomes, called=False)
 
     def _sentence(self, missing: Collection[str]) -> str:
         place = self.region or "the configured endpoint"

@@ -79,5 +79,8 @@ class Evidently:
     async def verify(self) -> str | None:
         return None
 
+    def note(self) -> str:
+        return ""
+
     async def close(self) -> None:
         await self._client.close()

@@ -23,10 +23,9 @@ Rate = Annotated[float, msgspec.Meta(gt=0)]
 
 
 def positive(options: msgspec.Struct, *names: str) -> None:
-    """Raise ValueError for a duration or size of 0."""
-    for name in names:
-        if getattr(options, name) <= 0:
-            raise ValueError(f"{name} is more than 0")
+    """Raise ValueError for durations and sizes of 0."""
+    if zeros := [name for name in names if getattr(options, name) <= 0]:
+        raise ValueError("; ".join(f"{name} is more than 0" for name in zeros))
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,10 +99,15 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """What must hold for every kind. The configuration tells the ValueError with its place."""
+        problems = []
         if self.endpoint_url is not None and not _is_url(self.endpoint_url):
-            raise ValueError(f"endpoint_url is http:// or https:// and a host, got {self.endpoint_url!r}")
+            problems.append(f"endpoint_url is http:// or https:// and a host, got {self.endpoint_url!r}")
         if self.endpoint_url is not None and (self.use_fips or self.use_dualstack):
-            raise ValueError("use_fips and use_dualstack choose an AWS host, so not with an endpoint_url")
+            problems.append("use_fips and use_dualstack choose an AWS host, so not with an endpoint_url")
+        if self.region is not None and self.endpoint_url is None and not _is_region(self.region):
+            problems.append(f"region is a name like eu-west-1, got {self.region!r}")
+        if problems:
+            raise ValueError("; ".join(problems))
 
     @property
     def queue_bytes(self) -> int:
@@ -114,6 +118,9 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kind(self) -> str:
         return str(self.__struct_config__.tag)
+
+
+_is_region = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+").fullmatch
 
 
 def _is_url(text: str) -> bool:

@@ -76,5 +76,8 @@ class Rum:
     async def verify(self) -> str | None:
         return None
 
+    def note(self) -> str:
+        return ""
+
     async def close(self) -> None:
         await self._client.close()

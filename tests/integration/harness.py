@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from forwarder.config import cross_check, parse
+from forwarder.config import parse
 from forwarder.daemon import Daemon
 from forwarder.dead_letters import Letter, list_
 from forwarder.sandbox import SandboxSettings, running
@@ -234,7 +234,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def daemon_of(place: World, **changes: Settings) -> AsyncIterator[Daemon]:
     """A daemon in this process, started; the block stops it, and if it failed to, nothing is left of it."""
     config = parse(json.dumps(settings(place.sandbox, place.storage, **changes)), option_types())
-    cross_check(config)
     daemon = Daemon(config)
     await daemon.start()
     place.ingest, place.admin = f"http://{daemon.ingest_address}", f"http://{daemon.admin_address}"

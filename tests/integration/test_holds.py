@@ -71,6 +71,24 @@ async def failed_calls(place: World, kind: str) -> int:
     return int(float(found[1]))
 
 
+async def test_no_event_is_sent_to_a_bus_that_was_not_seen_to_exist_however_it_is_named(place: World) -> None:
+    ours = "arn:aws:events:eu-west-1:111122223333:event-bus/nobus"
+    async with daemon_in(place, orders={"verify_interval": "100ms"}):
+        await place.send("eventbridge", [event("eventbridge", name := markers(1)[0], EventBusName=ours)])
+        far = await place.post(
+            "eventbridge", [event("eventbridge", "far", EventBusName=ours.replace("eu-west", "us-east"))]
+        )
+        assert far.status == 400
+        await until(lambda: _says(place, "nobus"), "the status names the missing bus")
+        await place.make_bus("nobus")
+        assert await place.all_arrive("eventbridge", [name]) == {name: 1}
+        assert (await place.summary("eventbridge"))["dropped"] == 0
+
+
+async def _says(place: World, words: str) -> bool:
+    return words in (await place.status("eventbridge"))["message"]
+
+
 async def test_an_app_monitor_that_is_missing_costs_the_other_nothing(place: World) -> None:
     missing = "00000000-0000-4000-8000-0000000000bb"
     async with daemon_in(place, web={"app_monitors": [MONITOR, missing]}):

@@ -36,6 +36,7 @@ def test_entries_that_failed_come_back_alone() -> None:
     assert fate.retry == [sent.events[1]]
     assert [dead.event for dead in fate.dead] == [sent.events[2]]
     assert fate.dead[0].reason == "rejected"
+    assert fate.dead[0].event.attempts == 1
     assert fate.dead[0].code == "MalformedDetail"
 
 

@@ -36,7 +36,7 @@ class Codec:
     def parse(self, body: bytes, *, lines: bool) -> list[Item | Refusal]:
         """The events of a body, each decoded or refused. A BadRequest when there is none to be found."""
         try:
-            items = self._parse_whole(body, lines)
+            items = self._parse_whole(body, lines) if body.strip() else []
         except _BROKEN:
             items = self._parse_lines(body) if lines else self._parse_apart(body)
         if not items:

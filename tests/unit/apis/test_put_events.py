@@ -377,3 +377,19 @@ def test_rendered_results_are_read_back(failures: list[str | None], words: str) 
             assert (outcome.code, outcome.message, outcome.aws_id) == (result.code, words, "")
         else:
             assert (outcome.code, outcome.aws_id) == ("", result)
+
+
+def test_a_bus_in_another_region_than_the_target_is_refused_by_name() -> None:
+    api = PutEvents(region="eu-west-1")
+    event = NativeEvent(
+        Source="a",
+        DetailType="b",
+        Detail=msgspec.Raw(b"{}"),
+        EventBusName="arn:aws:events:us-east-1:111122223333:event-bus/far",
+    )
+    refusal = api.admit_native(event, 1.0)
+    assert isinstance(refusal, Refusal)
+    assert "us-east-1" in refusal.message
+    assert "eu-west-1" in refusal.message
+    event.EventBusName = "arn:aws:events:eu-west-1:111122223333:event-bus/near"
+    assert isinstance(api.admit_native(event, 1.0), Draft)

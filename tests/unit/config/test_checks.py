@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from forwarder.config import Bytes, ConfigError, cross_check, parse
+from forwarder.config import Bytes, ConfigError, parse
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,9 +21,8 @@ class Other(Options, frozen=True, kw_only=True):
 
 
 def problems(text: str) -> list[str]:
-    config = parse(text, {"bus": Options, "project": Other}, {})
     try:
-        cross_check(config)
+        parse(text, {"bus": Options, "project": Other}, {})
     except ConfigError as error:
         return error.problems
     return []
@@ -75,7 +74,7 @@ def test_a_budget_that_is_too_small_is_told_with_its_sum() -> None:
     text = "targets: {a: {kind: bus}, b: {kind: bus}, c: {kind: bus}, d: {kind: bus}}"
     (problem,) = problems(text)
     assert problem.startswith("ingest.memory_budget: 256MiB is less than the queues' 256MiB")
-    assert problem.endswith("288MiB together")
+    assert "288MiB together: raise it" in problem
 
 
 def test_both_listeners_on_one_address_are_refused() -> None:
@@ -84,3 +83,25 @@ def test_both_listeners_on_one_address_are_refused() -> None:
         "admin.listen: 127.0.0.1:99 is already ingest.listen"
     ]
     assert problems(same.replace("LISTEN", "127.0.0.1:0")) == []
+
+
+def test_contradictions_are_told_beside_what_cannot_be_read() -> None:
+    text = """
+    targets:
+      a: {kind: bus, region: eu-west-1, default: true, buses: [x]}
+      b: {kind: bus, region: eu-west-1, default: true, buses: [x]}
+      c: {kind: bus, nonsense: 1}
+    """
+    told = problems(text)
+    assert len(told) == 3
+    assert any("nonsense" in problem for problem in told)
+
+
+def test_an_arn_of_another_region_cannot_be_bound() -> None:
+    text = """
+    targets:
+      a: {kind: bus, region: eu-west-1, buses: ["arn:aws:events:us-east-1:111122223333:event-bus/far"]}
+    """
+    (problem,) = problems(text)
+    assert problem.startswith("targets.a.buses: arn:aws:events:us-east-1")
+    assert "us-east-1" in problem

@@ -109,7 +109,8 @@ async def test_events_of_which_none_was_taken_are_400_with_a_result_each() -> No
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "not valid JSON"),
+        (b"", "no events"),
+        (b"  ", "no events"),
         (b"{", "not valid JSON"),
         (b"[1,]", "not valid JSON"),
         (b'{"Source":"\xff"}', "JSON"),
