@@ -4,7 +4,8 @@ Invariants:
 - What a command needs is imported when it runs: ``--version`` and ``--help`` load no library.
 - Results go to stdout, everything else to stderr.
 - Exit codes: 0 done, 1 events were refused or a letter is not there, 2 wrong arguments, 3 stopped with
-  losses, 69 nobody answers, 70 internal, 74 the storage cannot be read, 78 bad configuration.
+  losses, 69 nobody answers, 70 internal, 74 the storage cannot be read, 75 cannot start now, 78 bad
+  configuration.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ MUTATIONS = [
     ),
     mutation(
         "losses at the stop are not counted",
-        "forwarder/daemon.py",
+        "forwarder/daemon/process.py",
         '                lane.metrics.settled(dropped={"shutdown": lost})\n',
         "                pass\n",
         STOP,
@@ -304,7 +304,7 @@ MUTATIONS = [
     ),
     mutation(
         "a task that died is not noticed",
-        "forwarder/daemon.py",
+        "forwarder/daemon/process.py",
         "        if task.cancelled() and self._cancelling:\n",
         "        if task.cancelled():\n",
         STOP,

@@ -24,7 +24,8 @@ from typing import Any, get_args
 
 import pytest
 
-from forwarder import cli, client, daemon
+from forwarder import cli, client
+from forwarder.daemon import process
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
@@ -223,7 +224,7 @@ def test_the_settings_of_targets_have_these_defaults() -> None:
 
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
-    modules = (cli, client, daemon)
+    modules = (cli, client, process)
     real = {value for m in modules for name, value in vars(m).items() if name.startswith("EXIT_")}
     assert {int(row[0]) for row in rows("exit code")} == real
 

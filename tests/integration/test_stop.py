@@ -201,6 +201,6 @@ async def test_a_daemon_that_cannot_have_its_port_or_its_storage_says_so_and_sta
             if changes:
                 place.storage = place.storage.with_name("other")
             async with daemon_beside(place, wait_for="cannot start", **changes) as second:
-                assert await second.ended() == 78
+                assert await second.ended() == 75
         daemon.ask()
         assert await daemon.ended() == 0

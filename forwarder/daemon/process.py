@@ -1,7 +1,7 @@
 """The composition root: builds every room, starts them, and stops them in a numbered order.
 
 Invariants:
-- The only file that knows all rooms; the only list that orders start and stop.
+- With ``lanes`` the only file that knows all rooms; the only list that orders start and stop.
 - Starting needs no AWS: a target without credentials, name or route is shown as held, and delivers within
   one probe once they appear.
 - Any task that ends unexpectedly stops the daemon, with its report and exit code 70.
@@ -23,30 +23,33 @@ import uvloop
 from forwarder import __version__, logs
 from forwarder.admin.server import AdminServer
 from forwarder.config import Config, ConfigError, load, queue_memory
+from forwarder.daemon.lanes import Rooms, build
+from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
-from forwarder.gate import Gate, GateOptions
-from forwarder.ingest.bindings import Bindings, Route
+from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
-from forwarder.model import Clock, Limits, Queue, SystemClock
-from forwarder.queues.disk import DiskQueue, stranded
-from forwarder.queues.memory import MemoryQueue
+from forwarder.model import Clock, SystemClock
+from forwarder.queues.disk import stranded
 from forwarder.storage import Storage, StorageError
-from forwarder.targets import TARGETS, AwsTarget, option_types
-from forwarder.worker import Lane, Policy, sweep, verify, work
+from forwarder.targets import option_types
+from forwarder.worker import Lane, sweep, verify, work
 
-EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_CONFIG = 0, 3, 70, 78
+EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
 
 FINISH_REQUESTS_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
 DRAIN_LOOK_SECONDS = 0.02
-_BOUND = ("buses", "app_monitors", "projects")
 
 
 class StartError(Exception):
-    """The daemon cannot start; the message is for the operator."""
+    """The daemon cannot start; the message is for the operator. ``lasting``: only a person can mend it."""
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class Daemon:
@@ -64,16 +67,16 @@ class Daemon:
             clock=self._clock,
         )
         self._letters = self._make_letters()
-        self._lanes: dict[str, Lane] = {}
-        self._targets: dict[str, AwsTarget] = {}
-        self._on_disk: dict[str, DiskQueue] = {}
-        routes = [self._add_target(name, options) for name, options in config.targets.items()]
+        rooms = Rooms(config, self._clock, self._metrics, self._storage, self._letters)
+        self._built = {name: build(rooms, name) for name in config.targets}
+        self._lanes = {name: each.lane for name, each in self._built.items()}
+        self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
         self._budget = Budget(self._bytes_for_bodies())
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
-        self._ingest = IngestServer(config.ingest, Bindings(routes), self._budget, self._metrics, self._clock)
-        self._admin = AdminServer(self._metrics, self.status, lambda: self._ready)
+        bindings = Bindings([each.route for each in self._built.values()])
+        self._ingest = IngestServer(config.ingest, bindings, self._budget, self._metrics, self._clock)
+        self._admin = AdminServer(self._metrics, Status(rooms, self._built), lambda: self._ready)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._started_at = self._clock.monotonic()
         self._ready = False
         self._failed = False
         self._cancelling = False
@@ -97,53 +100,6 @@ class Daemon:
 
     def _count_dropped_letters(self, target: str, count: int) -> None:
         self._metrics.for_target(target).dead_letters_dropped += count
-
-    def _add_target(self, name: str, options: Any) -> Route[Any]:
-        target = TARGETS[options.kind].build(name, options)
-        metrics = self._metrics.for_target(name)
-        queue = self._make_queue(name, options, target.limits)
-        gate = Gate(name, _gate_options(options), self._clock)
-        self._metrics.watch(name, queue.view, gate.view)
-        self._targets[name] = target
-        self._lanes[name] = Lane(
-            name, target, queue, gate, _policy(options, target.limits), self._letters, metrics, self._clock
-        )
-        return Route(
-            name=name,
-            api=target.api,
-            region=target.region,
-            queue=queue,
-            metrics=metrics,
-            max_event_bytes=target.limits.max_event_bytes,
-            names=_bound_names(options),
-            default=self._is_default(name, options),
-        )
-
-    def _make_queue(self, name: str, options: Any, limits: Limits) -> Queue:
-        max_events, max_bytes = options.queue_limits.max_events, options.queue_bytes
-        clock, metrics = self._clock, self._metrics.for_target(name)
-        if options.queue == "memory":
-            return MemoryQueue(
-                limits, max_events=max_events, max_bytes=max_bytes, clock=clock, metrics=metrics
-            )
-        queue = self._on_disk[name] = DiskQueue(
-            name,
-            limits,
-            self._storage,
-            max_events=max_events,
-            max_bytes=max_bytes,
-            clock=clock,
-            metrics=metrics,
-            front_bytes=queue_memory(options),
-        )
-        return queue
-
-    def _is_default(self, name: str, options: Any) -> bool:
-        """As configured; unsaid, the only target of a kind is its default when nothing is bound to it."""
-        if options.default is not None:
-            return bool(options.default)
-        others = [n for n, other in self._config.targets.items() if other.kind == options.kind and n != name]
-        return not others and not _bound_names(options)
 
     def _bytes_for_bodies(self) -> int:
         """What the memory budget leaves for requests when every queue is full."""
@@ -171,7 +127,8 @@ class Daemon:
             await self._letters.open()
             await self._open_queues()
         except StorageError as problem:
-            raise StartError(f"storage {self._config.storage.directory()}: {problem}") from None
+            message = f"storage {self._config.storage.directory()}: {problem}"
+            raise StartError(message, lasting=problem.reason == "format") from None
         for lane in self._lanes.values():
             self._start_lane(lane)
         self._spawn(self._metrics.run(), "metrics")
@@ -320,69 +277,6 @@ class Daemon:
             return EXIT_INTERNAL
         return EXIT_LOST if lost else EXIT_OK
 
-    # --- status
-
-    def status(self) -> dict[str, Any]:
-        """What a person on call asks first: what would a kill lose, and how is each target."""
-        letters = self._letters.view().values()
-        return {
-            "only_in_memory": sum(
-                len(lane.queue) for name, lane in self._lanes.items() if name not in self._on_disk
-            ),
-            "version": __version__,
-            "uptime_seconds": round(self._clock.monotonic() - self._started_at, 1),
-            "draining": self._metrics.process.draining,
-            "targets": {name: self._target_status(lane) for name, lane in self._lanes.items()},
-            "storage": {
-                "path": str(self._config.storage.directory()),
-                "dead_letters_events": sum(events for events, _ in letters),
-                "dead_letters_bytes": sum(size for _, size in letters),
-            },
-        }
-
-    def _target_status(self, lane: Lane) -> dict[str, Any]:
-        queue, gate, rates = lane.queue.view(), lane.gate.view(), self._metrics.rates(lane.name)
-        ledger = self._metrics.ledger(lane.name)
-        age = 0.0 if queue.oldest_at is None else self._clock.monotonic() - queue.oldest_at
-        return {
-            "kind": self._config.targets[lane.name].kind,
-            "region": self._targets[lane.name].region,
-            "state": gate.state,
-            "since": gate.since_wall,
-            "message": gate.message or lane.target.note(),
-            "next_probe_seconds": gate.next_probe_in,
-            "waiting": queue.waiting_events,
-            "in_flight": queue.in_flight_events,
-            "oldest_age_seconds": round(age, 3),
-            **{name: ledger[name] for name in ("received", "delivered", "dead_lettered", "dropped")},
-            "retried": sum(lane.metrics.retried.values()),
-            "rates": {
-                "received_per_second": rates.received_per_second,
-                "delivered_per_second": rates.delivered_per_second,
-            },
-        }
-
-
-def _gate_options(options: Any) -> GateOptions:
-    return GateOptions(
-        slots=options.workers,
-        pace=options.max_calls_per_second,
-        backoff_base=options.retry.base,
-        backoff_cap=options.retry.cap,
-        probe=options.hold.probe,
-        probe_cap=options.hold.probe_cap,
-    )
-
-
-def _policy(options: Any, limits: Limits) -> Policy:
-    retry = options.retry
-    return Policy(retry.max_age, limits.whole, retry.max_attempts, retry.base, retry.cap)
-
-
-def _bound_names(options: Any) -> tuple[str, ...]:
-    """The buses, app monitors or projects that the options bind, whichever their kind has."""
-    return tuple(name for field in _BOUND for name in getattr(options, field, ()))
-
 
 def main(config_path: str) -> int:
     """Run a daemon until it is told to stop; the exit code."""
@@ -405,6 +299,6 @@ async def _serve(config: Config) -> int:
         await daemon.start()
     except (StartError, ConfigError) as error:
         structlog.get_logger("daemon").error("cannot start", reason=str(error))
-        return EXIT_CONFIG
+        return EXIT_NOT_NOW if isinstance(error, StartError) and not error.lasting else EXIT_CONFIG
     await daemon.stop_asked.wait()
     return await daemon.stop()

@@ -1,0 +1,114 @@
+"""From a target's options to its lane: the target, its queue, its gate, and the route that leads to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from forwarder.config import Config, queue_memory
+from forwarder.dead_letters import DeadLetters
+from forwarder.gate import Gate, GateOptions
+from forwarder.ingest.bindings import Route
+from forwarder.metrics import Metrics, TargetMetrics
+from forwarder.model import Clock, Limits
+from forwarder.queues.disk import DiskQueue
+from forwarder.queues.memory import MemoryQueue
+from forwarder.storage import Storage
+from forwarder.targets import TARGETS, AwsTarget
+from forwarder.worker import Lane, Policy
+
+_BOUND = ("buses", "app_monitors", "projects")
+
+
+class Rooms(msgspec.Struct, frozen=True):
+    """What all lanes share."""
+
+    config: Config
+    clock: Clock
+    metrics: Metrics
+    storage: Storage
+    letters: DeadLetters
+
+
+class Built(msgspec.Struct, frozen=True):
+    """One target's parts. ``on_disk`` is the lane's queue when it is a disk queue."""
+
+    lane: Lane
+    target: AwsTarget
+    route: Route[Any]
+    on_disk: DiskQueue | None
+
+
+def build(rooms: Rooms, name: str) -> Built:
+    """Build one target's lane. Raises ConfigError when the kind refuses its options."""
+    options = rooms.config.targets[name]
+    target = TARGETS[options.kind].build(name, options)
+    metrics = rooms.metrics.for_target(name)
+    queue = _queue(rooms, name, options, target.limits, metrics)
+    gate = Gate(name, _gate_options(options), rooms.clock)
+    rooms.metrics.watch(name, queue.view, gate.view)
+    policy = _policy(options, target.limits)
+    lane = Lane(name, target, queue, gate, policy, rooms.letters, metrics, rooms.clock)
+    route: Route[Any] = Route(
+        name=name,
+        api=target.api,
+        region=target.region,
+        queue=queue,
+        metrics=metrics,
+        max_event_bytes=target.limits.max_event_bytes,
+        names=_bound_names(options),
+        default=_is_default(rooms.config.targets, name),
+    )
+    return Built(lane, target, route, queue if isinstance(queue, DiskQueue) else None)
+
+
+def _queue(
+    rooms: Rooms, name: str, options: Any, limits: Limits, metrics: TargetMetrics
+) -> MemoryQueue | DiskQueue:
+    max_events, max_bytes = options.queue_limits.max_events, options.queue_bytes
+    if options.queue == "memory":
+        return MemoryQueue(
+            limits, max_events=max_events, max_bytes=max_bytes, clock=rooms.clock, metrics=metrics
+        )
+    return DiskQueue(
+        name,
+        limits,
+        rooms.storage,
+        max_events=max_events,
+        max_bytes=max_bytes,
+        clock=rooms.clock,
+        metrics=metrics,
+        front_bytes=queue_memory(options),
+    )
+
+
+def _is_default(targets: Mapping[str, Any], name: str) -> bool:
+    """As configured; unsaid, the only target of a kind is its default when nothing is bound to it."""
+    options = targets[name]
+    if options.default is not None:
+        return bool(options.default)
+    others = [n for n, other in targets.items() if other.kind == options.kind and n != name]
+    return not others and not _bound_names(options)
+
+
+def _gate_options(options: Any) -> GateOptions:
+    return GateOptions(
+        slots=options.workers,
+        pace=options.max_calls_per_second,
+        backoff_base=options.retry.base,
+        backoff_cap=options.retry.cap,
+        probe=options.hold.probe,
+        probe_cap=options.hold.probe_cap,
+    )
+
+
+def _policy(options: Any, limits: Limits) -> Policy:
+    retry = options.retry
+    return Policy(retry.max_age, limits.whole, retry.max_attempts, retry.base, retry.cap)
+
+
+def _bound_names(options: Any) -> tuple[str, ...]:
+    """The buses, app monitors or projects that the options bind, whichever their kind has."""
+    return tuple(name for field in _BOUND for name in getattr(options, field, ()))

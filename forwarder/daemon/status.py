@@ -1,0 +1,58 @@
+"""What a person on call asks first: what would a kill lose, and how is each target. Read-only and plain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from forwarder import __version__
+from forwarder.daemon.lanes import Built, Rooms
+
+
+class Status:
+    """Describes a running daemon; ``rooms`` and ``built`` are its own."""
+
+    def __init__(self, rooms: Rooms, built: Mapping[str, Built]) -> None:
+        self._rooms = rooms
+        self._built = built
+        self._started_at = rooms.clock.monotonic()
+
+    def __call__(self) -> dict[str, Any]:
+        rooms = self._rooms
+        letters = rooms.letters.view().values()
+        in_memory = [each.lane.queue for each in self._built.values() if each.on_disk is None]
+        return {
+            "only_in_memory": sum(map(len, in_memory)),
+            "version": __version__,
+            "uptime_seconds": round(rooms.clock.monotonic() - self._started_at, 1),
+            "draining": rooms.metrics.process.draining,
+            "targets": {name: self._target(name, each) for name, each in self._built.items()},
+            "storage": {
+                "path": str(rooms.config.storage.directory()),
+                "dead_letters_events": sum(events for events, _ in letters),
+                "dead_letters_bytes": sum(size for _, size in letters),
+            },
+        }
+
+    def _target(self, name: str, built: Built) -> dict[str, Any]:
+        lane, metrics = built.lane, self._rooms.metrics
+        queue, gate = lane.queue.view(), lane.gate.view()
+        rates, ledger = metrics.rates(name), metrics.ledger(name)
+        age = 0.0 if queue.oldest_at is None else self._rooms.clock.monotonic() - queue.oldest_at
+        return {
+            "kind": self._rooms.config.targets[name].kind,
+            "region": built.target.region,
+            "state": gate.state,
+            "since": gate.since_wall,
+            "message": gate.message or lane.target.note(),
+            "next_probe_seconds": gate.next_probe_in,
+            "waiting": queue.waiting_events,
+            "in_flight": queue.in_flight_events,
+            "oldest_age_seconds": round(age, 3),
+            **{word: ledger[word] for word in ("received", "delivered", "dead_lettered", "dropped")},
+            "retried": sum(lane.metrics.retried.values()),
+            "rates": {
+                "received_per_second": rates.received_per_second,
+                "delivered_per_second": rates.delivered_per_second,
+            },
+        }
