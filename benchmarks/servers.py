@@ -1,0 +1,114 @@
+"""What is measured: the forwarder in its variants, and two handlers one might write instead.
+
+Each is a context manager that yields a running ``Server``; its events go to a ``Sink`` of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.load import MONITOR
+from benchmarks.machine import HERE, certificate, free_port, process, wait_for_port
+
+COLLECT_SECONDS = 120.0
+
+
+class Sink(NamedTuple):
+    """The AWS of one server: where calls go, and where to ask what arrived."""
+
+    endpoint: str
+    tell_port: int
+
+    def ask(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.tell_port}/{path}", timeout=60) as answer:
+            return json.load(answer)
+
+    def collect(self, count: int) -> tuple[int, dict[int, float]]:
+        """(calls, number -> arrival) since the last time; waits until all are there, each once."""
+        arrivals: list[tuple[int, float]] = []
+        calls, ends = 0, time.monotonic() + COLLECT_SECONDS
+        while len(arrivals) < count and time.monotonic() < ends:
+            now = self.ask("arrived")
+            calls += now["calls"]
+            arrivals += now["arrivals"]
+            time.sleep(0.02)
+        numbers = dict(arrivals)
+        assert len(arrivals) == len(numbers) == count, (
+            f"sent {count}, arrived {len(arrivals)}, {len(numbers)} distinct"
+        )
+        return calls, numbers
+
+
+@contextlib.contextmanager
+def sink(delay_ms: float = 0.0) -> Iterator[Sink]:
+    port, tell = free_port(), free_port()
+    command = ["--port", str(port), "--tell-port", str(tell), "--certificate", str(certificate())]
+    with process(str(HERE / "sink.py"), *command, "--delay-ms", str(delay_ms)):
+        wait_for_port(tell)
+        yield Sink(f"https://127.0.0.1:{port}", tell)
+
+
+class Server(NamedTuple):
+    """A running server: its process, and where to post."""
+
+    pid: int
+    port: int
+    path: str
+
+
+Start = Callable[[Sink], AbstractContextManager[Server]]
+
+KINDS: Mapping[str, dict[str, Any]] = {
+    "eventbridge": {"kind": "eventbridge", "verify_buses": False},
+    "evidently": {"kind": "evidently", "projects": ["shop"]},
+    "rum": {"kind": "rum", "app_monitors": [MONITOR], "max_calls_per_second": 100_000},
+}
+
+
+def forwarder(kind: str = "eventbridge", *, folder: str | None = None, **options: Any) -> Start:
+    """The daemon with one target of this kind; ``budget`` is the memory budget, the rest the target's."""
+    budget = options.pop("budget", "256MiB")
+
+    @contextlib.contextmanager
+    def start(sink: Sink) -> Iterator[Server]:
+        with contextlib.ExitStack() as stack:
+            place = folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+            port = free_port()
+            target = {**KINDS[kind], "region": "eu-west-1", "endpoint_url": sink.endpoint, **options}
+            config = {
+                "ingest": {"listen": f"127.0.0.1:{port}", "memory_budget": budget},
+                "admin": {"listen": f"127.0.0.1:{free_port()}"},
+                "storage": {"path": place},
+                "log": {"level": "warning"},
+                "targets": {"bench": target},
+            }
+            path = Path(place) / "bench.yaml"
+            path.write_text(json.dumps(config))
+            pid = stack.enter_context(process("-m", "forwarder", "run", "-c", str(path)))
+            wait_for_port(port)
+            yield Server(pid, port, "/v1/targets/bench/events")
+
+    return start
+
+
+def naive(script: str) -> Start:
+    @contextlib.contextmanager
+    def start(sink: Sink) -> Iterator[Server]:
+        port = free_port()
+        with process(str(HERE / script), str(port), sink.endpoint) as pid:
+            wait_for_port(port)
+            yield Server(pid, port, "/")
+
+    return start
+
+
+PER_EVENT = naive("naive_per_event.py")
+BY_HAND = naive("naive_batches.py")
