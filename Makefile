@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check e2e mutants bench format generate lock clean
+.PHONY: help install run test check e2e mutants bench bench-smoke bench-profile format generate lock clean
 
 help:  ## Say what there is
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY)  ## Make .venv with everything the other targets need
 
@@ -44,8 +44,14 @@ e2e: $(READY)  ## Real clients against real processes
 mutants: $(READY)  ## Break the code in known ways; each must turn the tests red
 	$(BIN)/python tests/mutants.py
 
-bench: $(READY)  ## Events a second and CPU per event, beside the naive ways
-	$(BIN)/python benchmarks/run.py
+bench: $(READY)  ## What an event costs, beside the naive ways; tables, docs/benchmarks/ (some minutes)
+	$(BIN)/python -m benchmarks --into docs/benchmarks
+
+bench-smoke: $(READY)  ## A few seconds of it; fails only when the forwarder costs twice what it should
+	$(BIN)/python -m benchmarks.smoke
+
+bench-profile: $(READY)  ## A flame graph of the daemon under load (needs the right to trace processes)
+	$(BIN)/python -m benchmarks.profile docs/benchmarks/flame.svg
 
 format: $(READY)  ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .

@@ -1,0 +1,38 @@
+"""``make bench-smoke``: a few seconds of two rows, against the handler with a call per event.
+
+It fails only when the forwarder costs twice what it should beside that handler: a shared machine shakes every
+figure, but both alike.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.rows import Load, compared
+from benchmarks.servers import PER_EVENT, forwarder
+
+NAIVE = "handler, one call per event"
+KNOWN = {100: 9.5, 1: 5.5}
+"""Events a post -> how many times less CPU the forwarder needed when last measured in full."""
+
+
+def main() -> int:
+    good = True
+    for per_post, known in KNOWN.items():
+        variants = {
+            "forwarder": (forwarder(), Load(30_000, per_post)),
+            NAIVE: (PER_EVENT, Load(1_000, per_post)),
+        }
+        rounds = compared(1, variants)
+        own, other = rounds["forwarder"][0]["value"], rounds[NAIVE][0]["value"]
+        reached = other / own >= known / 2
+        good = good and reached
+        print(
+            f"{per_post} events a post: {own:.1f} us an event, {other / own:.1f} times less than {NAIVE} "
+            f"({known:g} known): {'good' if reached else 'MUCH DEARER THAN IT WAS'}"
+        )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
