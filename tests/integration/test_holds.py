@@ -61,10 +61,10 @@ async def test_a_target_that_is_held_and_full_costs_the_others_no_refusal(place:
     }
 
 
-async def failed_calls(place: World, kind: str) -> int:
-    """Calls of the daemon that ended with an error, by its own count."""
+async def failed_tries(place: World, kind: str) -> int:
+    """Tries of the daemon that found no credentials, by its own count."""
     found = re.search(
-        rf'send_duration_seconds_count{{outcome="error",target="{TARGETS[kind]}"}} (\S+)',
+        rf'credentials_refresh_total{{outcome="failed",target="{TARGETS[kind]}"}} (\S+)',
         await place.metrics(),
     )
     assert found is not None
@@ -170,13 +170,13 @@ async def test_credentials_that_appear_late_find_everything_waiting(
         assert await place.ready(), "no trouble at AWS makes the daemon unready"
         keys = "[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n"
         Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]).write_text(keys)
-        failed = {kind: await failed_calls(place, kind) for kind in KINDS}
+        failed = {kind: await failed_tries(place, kind) for kind in KINDS}
         for kind, names in sent.items():
             assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
         await place.settled(*KINDS)
         assert {(await place.status(kind))["state"] for kind in KINDS} == {"open"}
         for kind in KINDS:  # at most the probe that was under way while the file was written
-            assert await failed_calls(place, kind) <= failed[kind] + 1, "the next probe delivers"
+            assert await failed_tries(place, kind) <= failed[kind] + 1, "the next probe delivers"
     assert place.letters() == {}
 
 
