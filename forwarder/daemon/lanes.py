@@ -13,7 +13,7 @@ from forwarder.gate import Gate, GateOptions
 from forwarder.ingest.bindings import Route
 from forwarder.metrics import Metrics, TargetMetrics
 from forwarder.model import Clock, Limits
-from forwarder.queues.disk import DiskQueue
+from forwarder.queues.disk import DiskQueue, this_boot
 from forwarder.queues.memory import MemoryQueue
 from forwarder.storage import Storage
 from forwarder.targets import TARGETS, AwsTarget
@@ -82,6 +82,7 @@ def _queue(
         clock=rooms.clock,
         metrics=metrics,
         front_bytes=queue_memory(options),
+        boot=this_boot(),
     )
 
 
