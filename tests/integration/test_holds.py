@@ -180,6 +180,26 @@ async def test_credentials_that_appear_late_find_everything_waiting(
     assert place.letters() == {}
 
 
+async def test_a_dead_aws_and_full_queues_never_turn_health_red_and_status_says_so_per_target(
+    place: World,
+) -> None:
+    async with daemon_in(place, queue_limits={"max_events": 10}):
+        await place.order({"fault": "reset", "api": "eventbridge"}, {**DENIED, "api": "rum"})
+        for kind in ("eventbridge", "rum"):
+            await place.send(kind, events(kind, markers(10)))
+            assert (await place.post(kind, events(kind, markers(1)))).status == 429
+
+        async def states() -> bool:
+            seen = [(await place.status(kind))["state"] for kind in KINDS]
+            return seen == ["throttled", "held", "open"]
+
+        await until(states, "each target says how it is")
+        for health in ("live", "ready"):
+            async with place.http.get(f"{place.admin}/health/{health}") as answer:
+                assert answer.status == 200, health
+        await place.send("evidently", events("evidently", markers(5)))
+
+
 async def test_credentials_that_change_while_held_are_found(
     place: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

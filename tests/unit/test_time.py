@@ -185,6 +185,24 @@ def test_an_hour_of_throttling_is_a_delay_and_never_a_loss(kind: str, tmp_path: 
     run_in_turned_time(hour)
 
 
+def test_new_events_do_not_hammer_a_target_that_backs_off(tmp_path: Path) -> None:
+    async def calls_in_an_hour(clock: TurnedClock, every: float) -> int:
+        metrics, aws = TargetMetrics("t"), Aws(clock, clock.monotonic() + HOUR)
+        async with (
+            queue_of("memory", tmp_path, clock, metrics) as queue,
+            lane_of(queue, aws, clock, metrics, Policy(max_age=24 * HOUR)),
+        ):
+            await queue.put(events(clock, 1))
+            while clock.monotonic() < aws.throttles_until:
+                await asyncio.sleep(every)
+                await queue.put(events(clock, 10))
+            return len(aws.calls)
+
+    quiet = run_in_turned_time(lambda clock: calls_in_an_hour(clock, HOUR))
+    busy = run_in_turned_time(lambda clock: calls_in_an_hour(clock, 1.0))
+    assert busy <= quiet + WORKERS, "36,000 events more, and hardly a call"
+
+
 @pytest.mark.parametrize("step", [2 * HOUR, -2 * HOUR])
 @pytest.mark.parametrize("kind", QUEUES)
 def test_a_wall_clock_that_is_stepped_while_events_wait_expires_and_delays_nothing(
