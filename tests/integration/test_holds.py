@@ -108,7 +108,7 @@ async def test_an_app_monitor_that_is_missing_costs_the_other_nothing(place: Wor
 async def test_a_call_for_a_global_endpoint_that_cannot_be_signed_costs_the_others_nothing(
     place: World,
 ) -> None:
-    async with daemon_in(place):
+    async with daemon_in(place, shutdown={"drain_timeout": "300ms"}):
         await place.send("eventbridge", events("eventbridge", first := markers(1)))
         await place.all_arrive("eventbridge", first)
         call = {"EndpointId": "abcde.veo", "Entries": [{"Source": "a", "DetailType": "b", "Detail": "{}"}]}

@@ -23,7 +23,7 @@ from tests.integration.events import MONITOR, TARGETS, event, events, markers
 from tests.integration.harness import World, until
 from tests.integration.processes import Process, daemon_beside
 
-FLOOD_SECONDS = float(os.environ.get("FLOOD_SECONDS", "4"))
+FLOOD_SECONDS = float(os.environ.get("FLOOD_SECONDS", "3"))
 MIB = 1 << 20
 QUEUE, BODY = 12 * MIB, 1 * MIB
 BUDGET = 3 * QUEUE + 12 * MIB
