@@ -22,8 +22,9 @@ import msgspec
 import structlog
 
 from forwarder.logs import limited
-from forwarder.model import Clock, Dead, SystemClock
+from forwarder.model import Clock, Dead, Leaving, SystemClock
 from forwarder.storage import Connection, Storage, open_read_only
+from forwarder.storage.salvage import insert, readable
 
 ROW_OVERHEAD_BYTES = 250
 """What a row costs in the file beside its texts: id, index, numbers, and its part of half-filled pages."""
@@ -65,6 +66,8 @@ _COLUMNS = ", ".join(Letter.__struct_fields__)
 _PLACES = ", ".join("?" * len(Letter.__struct_fields__))
 _INSERT = f"INSERT INTO dead_letters ({_COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
 
+_BEHIND = "WHERE position > ? ORDER BY position"
+
 Totals = dict[str, tuple[int, int]]
 
 
@@ -101,15 +104,21 @@ class DeadLetters:
         """Make the tables if need be, count what is there, and drop what the bounds no longer allow."""
         await self._change(_make_tables)
 
-    async def keep(self, target: str, dead: Sequence[Dead]) -> None:
-        """Return when all of them are on the disk; StorageError when none is.
+    async def keep(self, target: str, dead: Sequence[Dead], leaving: Leaving | None = None) -> None:
+        """Return when all are on the disk, and have left their queue there; StorageError when none is.
 
         Cancelled, the writing goes on: ``Storage.close`` waits for it, and keeping them again is harmless.
         """
         wall = self._clock.wall()
         to_wall = wall - self._clock.monotonic()
         rows = [_row(_letter(target, each, each.event.received_at + to_wall, wall)) for each in dead]
-        await self._change(lambda connection: connection.executemany(_INSERT, rows))
+
+        def write(connection: Connection) -> None:
+            connection.executemany(_INSERT, rows)
+            if leaving is not None:
+                leaving(connection)
+
+        await self._change(write)
 
     async def expire(self) -> None:
         """Drop what is older than ``max_age``; ``open`` and ``keep`` do so too."""
@@ -160,6 +169,18 @@ def _row(letter: Letter) -> tuple[Any, ...]:
 def _make_tables(connection: Connection) -> None:
     for statement in _TABLES:
         connection.execute(statement)
+
+
+def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
+    """Take over the letters that can be read; the totals come with them."""
+    _make_tables(new)
+    counts = Counter({"dead letters": 0, "unreadable parts of the dead letters": 0})
+    for row in readable(damaged, f"SELECT position, {_COLUMNS}, bytes FROM dead_letters {_BEHIND}"):
+        if row is None:
+            counts["unreadable parts of the dead letters"] += 1
+        elif insert(new, _INSERT, row[1:]):
+            counts["dead letters"] += 1
+    return counts
 
 
 def _totals(connection: Connection) -> Totals:

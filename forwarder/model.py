@@ -14,7 +14,7 @@ import operator
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -189,6 +189,10 @@ class Dead(msgspec.Struct, frozen=True):
     message: str
 
 
+Leaving = Callable[[Any], None]
+"""Work for the storage that holds both a queue and the dead letters; nobody else looks into it."""
+
+
 class QueueFull(Exception):
     """The queue took none of the events. ``never``: they could not fit even an empty queue."""
 
@@ -251,6 +255,12 @@ class Queue(Protocol):
         after their ``not_before``. ``parts``: of a refused batch, each to be tried by itself, now. ``aside``:
         each to be tried by itself after its ``not_before``, behind all that waits by then; ``part``: they
         were in a part of a refused batch.
+        """
+
+    def leaving(self, events: Sequence[Event]) -> Leaving | None:
+        """What makes taken events leave in the very transaction that keeps them as dead letters.
+
+        None: nothing, since such a queue forgets them with the process. ``settle`` is to follow all the same.
         """
 
     def take_expired(self, received_before: float) -> list[Event]:

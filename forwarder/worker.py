@@ -4,7 +4,8 @@ Invariants:
 - Nothing is awaited between the answer of ``send`` and the moment where every event of the batch is settled
   or on its way to the dead letters; a cancelled worker leaves its events in the queue, where they were.
 - Unknown means retry. Only AWS's word about the event, ``max_age`` or ``max_attempts`` makes a dead letter.
-- A dead letter leaves the queue after it is written, not before; while it cannot be, the target is held.
+- A dead letter leaves the queue as it is written, on disk in one transaction; while it cannot be, the target
+  is held.
 - The counters of one batch move in one plain function, after the fact.
 """
 
@@ -29,6 +30,7 @@ from forwarder.model import (
     Dead,
     Event,
     Kind,
+    Leaving,
     Queue,
     Results,
     Target,
@@ -58,7 +60,7 @@ class Policy(msgspec.Struct, frozen=True):
 class Letters(Protocol):
     """Who keeps dead letters; raises StorageError when they could not be written."""
 
-    async def keep(self, target: str, dead: Sequence[Dead]) -> None: ...
+    async def keep(self, target: str, dead: Sequence[Dead], leaving: Leaving | None) -> None: ...
 
 
 class Fate(msgspec.Struct):
@@ -210,7 +212,8 @@ async def bury(lane: Lane, dead: Sequence[Dead]) -> None:
 
 
 async def _keep(lane: Lane, dead: Sequence[Dead]) -> bool:
-    keeping = asyncio.ensure_future(lane.letters.keep(lane.name, dead))
+    events = [each.event for each in dead]
+    keeping = asyncio.ensure_future(lane.letters.keep(lane.name, dead, lane.queue.leaving(events)))
     cancelled = False
     while not keeping.done():
         try:
@@ -219,7 +222,7 @@ async def _keep(lane: Lane, dead: Sequence[Dead]) -> bool:
             cancelled = True  # what is being written will be written: wait for it, then go
     problem = keeping.exception()
     if problem is None:
-        lane.queue.settle(gone=[each.event for each in dead])
+        lane.queue.settle(gone=events)
         lane.metrics.settled(dead=Counter(each.reason for each in dead))
         lane.gate.unblock(LETTERS)
     elif isinstance(problem, StorageError):

@@ -26,12 +26,14 @@ from forwarder.config import Config, ConfigError, load, queue_memory
 from forwarder.daemon.lanes import Rooms, build
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
+from forwarder.dead_letters import rescue as rescue_letters
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
 from forwarder.queues.disk import stranded
+from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.storage import Storage, StorageError
 from forwarder.targets import option_types
 from forwarder.worker import Lane, sweep, verify, work
@@ -65,7 +67,10 @@ class Daemon:
             max_bytes=config.storage.max_bytes,
             linger=config.storage.linger,
             clock=self._clock,
+            metrics=self._metrics.storage,
+            rescues=(rescue_queues, rescue_letters),
         )
+        self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
         self._letters = self._make_letters()
         rooms = Rooms(config, self._clock, self._metrics, self._storage, self._letters)
         self._built = {name: build(rooms, name) for name in config.targets}
@@ -75,7 +80,8 @@ class Daemon:
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
         bindings = Bindings([each.route for each in self._built.values()])
         self._ingest = IngestServer(config.ingest, bindings, self._budget, self._metrics, self._clock)
-        self._admin = AdminServer(self._metrics, Status(rooms, self._built), lambda: self._ready)
+        self._status = Status(rooms, self._built)
+        self._admin = AdminServer(self._metrics, self._status, lambda: self._ready)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = False
         self._failed = False
@@ -128,9 +134,10 @@ class Daemon:
             await self._open_queues()
         except StorageError as problem:
             message = f"storage {self._config.storage.directory()}: {problem}"
-            raise StartError(message, lasting=problem.reason == "format") from None
+            raise StartError(message, lasting=problem.reason in ("format", "network")) from None
         for lane in self._lanes.values():
             self._start_lane(lane)
+        self._spawn(self._storage.watch(), "storage")
         self._spawn(self._metrics.run(), "metrics")
         self._spawn(self._expire_letters(), "dead letters")
         await self._listen()
@@ -140,9 +147,11 @@ class Daemon:
     async def _open_queues(self) -> None:
         for queue in self._on_disk.values():
             await queue.open()
-        left = await stranded(self._storage, self._on_disk)
-        if left:
-            self._log.warning("events wait on disk for targets without a disk queue", events=left)
+        self._status.stranded = await stranded(self._storage, self._on_disk)
+        if self._status.stranded:
+            self._log.warning(
+                "events wait on disk for targets without a disk queue", events=self._status.stranded
+            )
 
     def _start_lane(self, lane: Lane) -> None:
         for number in range(self._config.targets[lane.name].workers):

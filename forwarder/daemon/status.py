@@ -10,11 +10,12 @@ from forwarder.daemon.lanes import Built, Rooms
 
 
 class Status:
-    """Describes a running daemon; ``rooms`` and ``built`` are its own."""
+    """Describes a running daemon; ``rooms`` and ``built`` are its own, ``stranded`` was found at start."""
 
     def __init__(self, rooms: Rooms, built: Mapping[str, Built]) -> None:
         self._rooms = rooms
         self._built = built
+        self.stranded: Mapping[str, int] = {}
         self._started_at = rooms.clock.monotonic()
 
     def __call__(self) -> dict[str, Any]:
@@ -31,6 +32,8 @@ class Status:
                 "path": str(rooms.config.storage.directory()),
                 "dead_letters_events": sum(events for events, _ in letters),
                 "dead_letters_bytes": sum(size for _, size in letters),
+                "trouble": str(rooms.storage.trouble or ""),
+                "stranded": dict(self.stranded),
             },
         }
 

@@ -15,11 +15,19 @@ import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from forwarder.metrics.exposition import Exposition
-from forwarder.metrics.families import FAMILIES, STATES, Family
-from forwarder.metrics.numbers import Histogram, HttpMetrics, ProcessMetrics, Sample, TargetMetrics
+from forwarder.metrics.families import DISK_OPERATIONS, FAMILIES, STATES, Family
+from forwarder.metrics.numbers import (
+    Histogram,
+    HttpMetrics,
+    ProcessMetrics,
+    Sample,
+    StorageMetrics,
+    TargetMetrics,
+)
 from forwarder.model import Clock, QueueView, SystemClock
 
 __all__ = [
+    "DISK_OPERATIONS",
     "FAMILIES",
     "CredentialsView",
     "Family",
@@ -30,6 +38,7 @@ __all__ = [
     "Metrics",
     "ProcessMetrics",
     "Rates",
+    "StorageMetrics",
     "TargetMetrics",
 ]
 
@@ -98,6 +107,7 @@ class Metrics:
         self.unbound = TargetMetrics("", self._clock.wall)
         self.http = HttpMetrics()
         self.process = ProcessMetrics()
+        self.storage = StorageMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(Exposition(self.samples))
         ProcessCollector(registry=self._registry)
@@ -170,6 +180,7 @@ class Metrics:
         yield from self.unbound.refusals()
         yield from self.http.samples()
         yield from self.process.samples()
+        yield from self.storage.samples()
         now = self._clock.monotonic()
         for name, own in self._targets.items():
             yield from own.samples()

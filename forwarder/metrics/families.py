@@ -27,6 +27,7 @@ RETRY_REASONS = ("entry", *(status.value for status in CallStatus if status is n
 DEATH_REASONS = ("rejected", "expired")
 DROP_REASONS = ("shutdown", "damaged")
 FLUSH_REASONS = tuple(flush.value for flush in Flush)
+DISK_OPERATIONS = ("open", "read", "write", "sync", "other")
 CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")
 STATES = ("open", "throttled", "held")
 
@@ -88,6 +89,10 @@ FAMILIES = tuple(
         ("dead_letters_events", "gauge", _T, "Dead letters kept.", False),
         ("dead_letters_bytes", "gauge", _T, "Bytes of the dead letters kept.", False),
         ("dead_letters_dropped_total", "counter", _T, "Dead letters dropped by size or age.", False),
+        ("queue_disk_bytes", "gauge", (), "Bytes on the disk: storage file, its log, ballast.", False),
+        ("queue_disk_capacity_bytes", "gauge", (), "Bytes the storage file may have.", False),
+        ("queue_disk_errors_total", "counter", ("op",), "Writes refused or failed, by operation.", False),
+        ("queue_disk_commit_duration_seconds", "histogram", (), "How long commits took, synced.", False),
         ("http_requests_total", "counter", ("route", "code"), "Requests answered by the ingest.", False),
         ("http_request_duration_seconds", "histogram", ("route",), "How long those took.", False),
         ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),

@@ -17,6 +17,7 @@ from forwarder import __version__
 from forwarder.metrics.families import (
     CALL_OUTCOMES,
     DEATH_REASONS,
+    DISK_OPERATIONS,
     DROP_REASONS,
     FLUSH_REASONS,
     OTHER,
@@ -34,6 +35,7 @@ SEND_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 ATTEMPT_BOUNDS = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 LATENCY_BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3_600.0, 86_400.0)
 HTTP_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
+COMMIT_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
@@ -198,6 +200,33 @@ class TargetMetrics:
 def _add(counts: dict[str, int], label: str, n: int) -> None:
     label = label if label in counts else OTHER
     counts[label] = counts.get(label, 0) + n
+
+
+class StorageMetrics:
+    """The storage's file. ``size`` answers (bytes on the disk, bytes it may have)."""
+
+    __slots__ = ("commits", "errors", "size")
+
+    def __init__(self) -> None:
+        self.commits = Histogram(COMMIT_BOUNDS)
+        self.errors = dict.fromkeys(DISK_OPERATIONS, 0)
+        self.size: Callable[[], tuple[int, int]] = lambda: (0, 0)
+
+    def commit(self, seconds: float) -> None:
+        """One group of jobs was committed and synced."""
+        self.commits.observe(seconds)
+
+    def failed(self, operation: str) -> None:
+        """A job was not done, since the disk failed at one of DISK_OPERATIONS."""
+        _add(self.errors, operation, 1)
+
+    def samples(self) -> Iterator[Sample]:
+        used, capacity = self.size()
+        yield "queue_disk_bytes", (), used
+        yield "queue_disk_capacity_bytes", (), capacity
+        yield "queue_disk_commit_duration_seconds", (), self.commits
+        for operation, n in self.errors.items():
+            yield "queue_disk_errors_total", (operation,), n
 
 
 class HttpMetrics:

@@ -29,6 +29,7 @@ from forwarder.model import (
     Batch,
     Clock,
     Event,
+    Leaving,
     Limits,
     QueueFull,
     QueueUnavailable,
@@ -39,7 +40,7 @@ from forwarder.queues import rows
 from forwarder.queues.bounds import Bounds
 from forwarder.queues.front import Front
 from forwarder.queues.rows import Ages, Found, Head, Part
-from forwarder.queues.settling import AGAIN_SECONDS, Row, Settling
+from forwarder.queues.settling import AGAIN_SECONDS, Row, Settling, leaving
 from forwarder.storage import Storage, StorageError, Work
 
 ROW_EVENTS = 4096
@@ -152,6 +153,9 @@ class DiskQueue:
                 self._settling.add(row)
                 changed = row
         self._read_ahead()
+
+    def leaving(self, events: Sequence[Event]) -> Leaving:
+        return leaving(events, lambda event: self._rows[event.id])
 
     def take_expired(self, received_before: float) -> list[Event]:
         return self._front.take_expired(received_before)
@@ -285,7 +289,7 @@ class DiskQueue:
         if found.events is None:
             self._drop(found.head.place, events)
             return
-        row = Row(found.head.place, found.ids, len(found.events), found.settled)
+        row = Row(found.head.place, found.ids, len(found.events))
         if found.events:
             self._tail_since = found.events[0].received_at
             self._enter(row, found.head, found.events)

@@ -53,6 +53,9 @@ class MemoryQueue:
     ) -> None:
         self._front.settle(gone, retry, parts, aside, part=part)
 
+    def leaving(self, events: Sequence[Event]) -> None:
+        return None
+
     def take_expired(self, received_before: float) -> list[Event]:
         return self._front.take_expired(received_before)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from forwarder.model import Event
+from forwarder.model import Event, memory_bytes
 from forwarder.storage import Connection, StorageError, spare_bytes
 
 SEQUENCE_BITS = 40
@@ -51,6 +51,9 @@ _READ = """SELECT q.place, CAST(q.events AS INTEGER), CAST(q.bytes AS INTEGER), 
     CAST(s.bitmap AS BLOB), coalesce(s.events, 0), coalesce(s.bytes, 0)
     FROM queue_rows q LEFT JOIN queue_settled s USING (place)
     WHERE q.place > ? AND q.place <= ? ORDER BY q.place"""
+_MARKED = """SELECT s.bitmap, coalesce(s.events, 0), coalesce(s.bytes, 0)
+    FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place = ?"""
+_MARK = "INSERT OR REPLACE INTO queue_settled VALUES (?, ?, ?, ?)"
 _SET_ASIDE = """INSERT INTO queue_damaged
     SELECT q.place, q.events, q.bytes, q.received, q.since, q.complete, q.crc, q.payload, s.bitmap
     FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place = ?"""
@@ -76,7 +79,7 @@ class Part(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What of a row is settled so far."""
+    """What of a row is settled: of what is in the file all, of what is to be written what is new."""
 
     place: int
     bitmap: bytes
@@ -136,21 +139,24 @@ def bounds_of(number: int) -> tuple[int, int]:
     return number << SEQUENCE_BITS, ((number + 1) << SEQUENCE_BITS) - 1
 
 
+def make_tables(connection: Connection) -> None:
+    for statement in _TABLES:
+        connection.execute(statement)
+
+
 def open_target(connection: Connection, name: str, boot: str) -> Opened:
     """Make the tables and the target's number if need be; find what is there, and take the totals.
 
     ``boot``: of the machine, "" when it is not known.
     """
-    for statement in _TABLES:
-        connection.execute(statement)
+    make_tables(connection)
     connection.execute("INSERT INTO queue_targets (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
     (number,) = connection.execute("SELECT number FROM queue_targets WHERE name = ?", (name,)).fetchone()
     first, end = bounds_of(number)
     among = "FROM queue_rows WHERE place BETWEEN ? AND ? ORDER BY place"
     oldest = connection.execute(f"SELECT {_HEAD} {among} LIMIT 1", (first, end)).fetchone()
     last = connection.execute(f"SELECT place {among} DESC LIMIT 1", (first, end)).fetchone()
-    totals = connection.execute("SELECT events, bytes FROM queue_totals WHERE number = ?", (number,))
-    events, size = totals.fetchone() or connection.execute(_COUNT, (first, end)).fetchone()
+    events, size = _totals(connection, number)
     connection.execute("DELETE FROM queue_totals WHERE number = ?", (number,))
     last_place = last[0] if last else first
     own_after = _own_after(connection, number, last_place, boot)
@@ -197,7 +203,21 @@ def delete(connection: Connection, places: Collection[int]) -> None:
 
 
 def mark(connection: Connection, marks: Collection[Mark]) -> None:
-    connection.executemany("INSERT OR REPLACE INTO queue_settled VALUES (?, ?, ?, ?)", marks)
+    """Add to what is settled of rows; a row that is gone needs no mark, and must not leave one behind."""
+    for each in marks:
+        found = connection.execute(_MARKED, (each.place,)).fetchone()
+        if found is None:
+            continue
+        bitmap, events, size = found
+        new, old = int.from_bytes(each.bitmap, "little"), int.from_bytes(bitmap or b"", "little")
+        if new & ~old == 0:
+            continue
+        if new & old:  # written a second time in part, so the sums cannot be added
+            events, size = (new | old).bit_count(), _bytes_of(connection, each.place, new | old)
+        else:
+            events, size = events + each.events, size + each.bytes
+        both = (new | old).to_bytes(len(each.bitmap), "little")
+        connection.execute(_MARK, (each.place, both, events, size))
 
 
 def set_aside(connection: Connection, places: Collection[int]) -> None:
@@ -211,16 +231,30 @@ def write_totals(connection: Connection, number: int, events: int, size: int) ->
 
 
 def stranded(connection: Connection, opened: Collection[str]) -> dict[str, int]:
-    """Events that wait for targets which are not among the opened ones; counted row by row."""
+    """Events that wait for targets which are not among the opened ones."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'queue_targets'").fetchone():
         return {}  # no queue was ever on this disk
     names = connection.execute("SELECT number, name FROM queue_targets").fetchall()
-    counts = {
-        name: connection.execute(_COUNT, bounds_of(number)).fetchone()[0]
-        for number, name in names
-        if name not in opened
-    }
+    counts: dict[str, int] = {}
+    for number, name in names:
+        if name not in opened:
+            counts[name], size = _totals(connection, number)
+            write_totals(connection, number, counts[name], size)  # true until somebody opens them
     return {name: count for name, count in counts.items() if count}
+
+
+def _totals(connection: Connection, number: int) -> tuple[int, int]:
+    """What is left of a target's rows: as it was written down, else counted row by row."""
+    written = connection.execute("SELECT events, bytes FROM queue_totals WHERE number = ?", (number,))
+    events, size = written.fetchone() or connection.execute(_COUNT, bounds_of(number)).fetchone()
+    return int(events), int(size)
+
+
+def _bytes_of(connection: Connection, place: int, settled: int) -> int:
+    """What those events of a row hold in memory."""
+    payload = connection.execute("SELECT payload FROM queue_rows WHERE place = ?", (place,)).fetchone()
+    items = _decoder.decode(payload[0])
+    return memory_bytes([Event(*item, 0.0) for index, item in enumerate(items) if settled >> index & 1])
 
 
 def _decode(head: Head, crc: int, payload: bytes, settled: Mark, received_at: float) -> Found:
@@ -230,8 +264,10 @@ def _decode(head: Head, crc: int, payload: bytes, settled: Mark, received_at: fl
         items = []
     if len(items) != head.events or not items:
         return Found(head, [], None, settled)
-    keys: dict[bytes, bytes] = {}  # events of one envelope share its bytes, as they did when they came
     gone = int.from_bytes(settled.bitmap, "little")
+    if gone.bit_count() != settled.events:  # a damaged mark: once too often is better than never
+        gone, settled = 0, Mark(head.place, b"", 0, 0)
+    keys: dict[bytes, bytes] = {}  # events of one envelope share its bytes, as they did when they came
     events = [
         Event(id, body, size, keys.setdefault(key, key), received_at)
         for index, (id, body, size, key) in enumerate(items)

@@ -2,14 +2,15 @@
 
 Invariants:
 - Nobody waits for these writes. They go with the next put's commit, or 50 ms later by themselves.
-- A write that fails is tried again, with what changed since; writing the same twice changes nothing.
+- A write that fails is tried again, with what changed since; writing the same twice changes nothing, and
+  marks of one row add up in any order: each says only what is new.
 - Rows are deleted in a job of their own: that makes room, and must not fail with a mark that needs some.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -27,16 +28,14 @@ T = TypeVar("T")
 class Row:
     """A row of which events are in memory: what of it is settled. ``damaged``: nothing of it can be read."""
 
-    __slots__ = ("_fresh", "_ids", "_settled", "_settled_bytes", "damaged", "left", "place")
+    __slots__ = ("_fresh", "_ids", "damaged", "left", "place")
 
-    def __init__(self, place: int, ids: list[str], left: int, settled: Mark | None = None) -> None:
+    def __init__(self, place: int, ids: list[str], left: int) -> None:
         self.place = place
         self.left = left
         self.damaged = False
         self._ids = ids
-        self._fresh: list[Event] = []  # settled since the last mark, which comes soon or is not needed
-        self._settled = int.from_bytes(settled.bitmap, "little") if settled else 0
-        self._settled_bytes = settled.bytes if settled else 0
+        self._fresh: list[Event] = []  # settled, and not known to be written
 
     def settle(self, event: Event) -> None:
         self.left -= 1
@@ -44,13 +43,19 @@ class Row:
 
     def mark(self) -> Mark:
         """What is to be written of a row that is done in part."""
+        return self.mark_of(self._fresh)
+
+    def mark_of(self, events: Sequence[Event]) -> Mark:
         where = {id: index for index, id in enumerate(self._ids)}
-        for event in self._fresh:
-            self._settled |= 1 << where[event.id]
-        self._settled_bytes += memory_bytes(self._fresh)
-        self._fresh = []
-        bitmap = self._settled.to_bytes((len(self._ids) + 7) // 8, "little")
-        return Mark(self.place, bitmap, self._settled.bit_count(), self._settled_bytes)
+        bits = 0
+        for event in events:
+            bits |= 1 << where[event.id]
+        bitmap = bits.to_bytes((len(self._ids) + 7) // 8, "little")
+        return Mark(self.place, bitmap, len(events), memory_bytes(events))
+
+    def wrote(self, mark: Mark) -> None:
+        """``mark`` is on the disk; what was settled since is still to be written."""
+        del self._fresh[: mark.events]
 
 
 class Settling:
@@ -72,14 +77,14 @@ class Settling:
         if self._writing or not self._changed:
             return
         changed, self._changed = self._changed, {}
-        for some, work in _works(changed.values()):
+        for some, marks, work in _works(changed.values()):
             self._writing.update((row.place, row) for row in some)
-            self._storage.submit(work).add_done_callback(partial(self._wrote, some))
+            self._storage.submit(work).add_done_callback(partial(self._wrote, some, marks))
 
     def close(self, work: Work[None]) -> None:
         """Write all that is not known to be written, and do ``work``, in one transaction: the last one."""
         self._stop_timer()
-        works = [each for _, each in _works({**self._writing, **self._changed}.values())]
+        works = [each for _, _, each in _works({**self._writing, **self._changed}.values())]
         self._changed = {}
 
         def all_of(connection: Connection) -> None:
@@ -89,8 +94,11 @@ class Settling:
         # When this fails the next start hands out again what was settled last, and counts.
         self._storage.submit(all_of).add_done_callback(_look)
 
-    def _wrote(self, some: list[Row], writing: asyncio.Future[None]) -> None:
+    def _wrote(self, some: list[Row], marks: list[Mark], writing: asyncio.Future[None]) -> None:
         failed = writing.cancelled() or writing.exception() is not None  # the storage says why
+        if not failed:
+            for row, mark in zip(some, marks, strict=False):  # marks of all, or of none
+                row.wrote(mark)
         for row in some:
             del self._writing[row.place]
             if failed:
@@ -108,18 +116,34 @@ class Settling:
             self._timer = None
 
 
-def _works(changed: Iterable[Row]) -> Iterator[tuple[list[Row], Work[None]]]:
-    """The changes by kind, each with what writes it."""
+def leaving(events: Sequence[Event], row_of: Callable[[Event], Row]) -> Work[None]:
+    """What makes these events settled in the file, in another's transaction; in memory nothing changes."""
+    by_row: dict[Row, list[Event]] = {}
+    for event in events:
+        by_row.setdefault(row_of(event), []).append(event)
+    ended = [row.place for row, some in by_row.items() if row.left == len(some)]
+    begun = [row.mark_of(some) for row, some in by_row.items() if row.left != len(some)]
+
+    def work(connection: Connection) -> None:
+        rows.delete(connection, ended)
+        rows.mark(connection, begun)
+
+    return work
+
+
+def _works(changed: Iterable[Row]) -> Iterator[tuple[list[Row], list[Mark], Work[None]]]:
+    """The changes by kind, each with its marks, if it has any, and with what writes it."""
     every = list(changed)
     damaged = [row for row in every if row.damaged]
     ended = [row for row in every if not row.left and not row.damaged]
     begun = [row for row in every if row.left and not row.damaged]
     if ended:
-        yield ended, _work(rows.delete, [row.place for row in ended])
+        yield ended, [], _work(rows.delete, [row.place for row in ended])
     if begun:
-        yield begun, _work(rows.mark, [row.mark() for row in begun])
+        marks = [row.mark() for row in begun]
+        yield begun, marks, _work(rows.mark, marks)
     if damaged:
-        yield damaged, _work(rows.set_aside, [row.place for row in damaged])
+        yield damaged, [], _work(rows.set_aside, [row.place for row in damaged])
 
 
 def _work(write: Callable[[Connection, list[T]], None], what: list[T]) -> Work[None]:

@@ -4,7 +4,9 @@ Invariants:
 - sqlite3 is imported in this package and nowhere else; its errors leave it as StorageError.
 """
 
-from forwarder.storage.file import Connection, StorageError, open_read_only, spare_bytes
+from forwarder.storage.connection import Connection, spare_bytes
+from forwarder.storage.errors import StorageError
+from forwarder.storage.file import open_read_only
 from forwarder.storage.owner import Storage, Work
 
 __all__ = ["Connection", "Storage", "StorageError", "Work", "open_read_only", "spare_bytes"]

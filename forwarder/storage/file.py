@@ -1,9 +1,11 @@
 """The storage's file on the disk: made whole, checked before use, locked while in use, read from outside.
 
 Invariants:
-- The file appears under its name only when it is complete, with its format in the header.
+- The file appears under its name only when it is complete, with its format in the header, and with what
+  could be saved of the damaged one before it.
 - A file of another format is refused and left as it is, to the byte.
 - A damaged file is renamed, with what SQLite keeps beside it; nothing is deleted.
+- A file without a log was closed in order and is opened as it is; what a crash left is read through first.
 - One process per directory, by a lock that dies with its owner. Readers need no lock and stop no writer.
 """
 
@@ -13,10 +15,13 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
+
+from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
+from forwarder.storage.errors import StorageError, translate
+from forwarder.storage.salvage import Rescue
 
 FILE_NAME = "forwarder.db"
 LOCK_NAME = "forwarder.lock"
@@ -24,50 +29,9 @@ LOCK_NAME = "forwarder.lock"
 FORMAT = 1
 """What this version writes into ``user_version``: one number for all tables of the file."""
 
-PAGE_BYTES = 8192
-LOG_BYTES = 8 << 20
-"""What SQLite's write-ahead log shrinks back to after a long reader made it grow."""
 
-RESERVE_BYTES = 16 << 20
-"""The end of the quota, or its last eighth if that is less: for writes that make room, not for events."""
-
-Connection = sqlite3.Connection
-
-
-class StorageError(Exception):
-    """The file could not do what was asked of it.
-
-    ``reason``: full, io, damaged, format, locked, missing, closed or other.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-_SENTENCES = {
-    sqlite3.SQLITE_FULL: ("full", "the disk, or the storage's share of it, is full"),
-    sqlite3.SQLITE_IOERR: ("io", "the disk failed to read or write"),
-    sqlite3.SQLITE_CORRUPT: ("damaged", "the storage file is damaged; a restart sets it aside"),
-    sqlite3.SQLITE_NOTADB: ("damaged", "the storage file is damaged; a restart sets it aside"),
-    sqlite3.SQLITE_READONLY: ("io", "the storage file may not be written"),
-    sqlite3.SQLITE_CANTOPEN: ("io", "the storage file cannot be opened"),
-    sqlite3.SQLITE_BUSY: ("locked", "another program holds the storage file"),
-}
-
-
-def translate(error: sqlite3.Error) -> StorageError:
-    """SQLite's error as one of ours: what it means for the one who operates the file."""
-    reason, sentence = _SENTENCES.get(_primary_code(error), ("other", "the storage failed"))
-    return StorageError(reason, f"{sentence} ({error})")
-
-
-def _primary_code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-
-
-def _cannot_use(path: Path, error: OSError) -> StorageError:
-    return StorageError("io", f"{error.filename or path} cannot be used: {error.strerror or error}")
+def cannot_use(path: Path, error: OSError) -> StorageError:
+    return StorageError("io", f"{error.filename or path} cannot be used: {error.strerror or error}", "open")
 
 
 @contextmanager
@@ -77,7 +41,7 @@ def locked(directory: Path) -> Iterator[None]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise _cannot_use(directory, error) from error
+        raise cannot_use(directory, error) from error
     try:
         _lock(lock, directory)
         with suppress(OSError):  # a full disk has no place for the number; the lock is what counts
@@ -97,40 +61,27 @@ def _lock(lock: int, directory: Path) -> None:
         raise StorageError("locked", message) from error
 
 
-def open_for_writing(path: Path, wall: float, max_bytes: int | None) -> tuple[Connection, str | None]:
+def open_for_writing(
+    path: Path, wall: float, max_bytes: int | None, rescues: Sequence[Rescue] = (), damage: str | None = None
+) -> tuple[Connection, str | None]:
     """The file's connection, made or mended first, and a sentence when a damaged file was set aside.
 
-    Only for who holds the lock. ``wall`` dates the damaged file, ``max_bytes`` bounds the sound one.
+    Only for who holds the lock. ``wall`` dates the damaged file, ``max_bytes`` bounds the sound one,
+    ``rescues`` save what can be read, ``damage`` is what is known to be wrong already.
     """
     try:
         _refuse_other_formats(path)
         sentence = None
-        if damage := _damage(path):
-            sentence = f"{damage}; it is kept as {_set_aside(path, wall)}"
-        if not _size(path):
-            _create(path)
-        return _tuned(_connection(path, "mode=rw"), max_bytes), sentence
+        if damage := damage or _damage(path):
+            sentence = f"{damage}; {_replace(path, wall, rescues)}"
+        elif not _size(path):
+            _make(path).replace(path)
+            _sync_names(path)
+        return tune(connect(path, "mode=rw"), max_bytes), sentence
     except sqlite3.Error as error:
         raise translate(error) from error
     except OSError as error:
-        raise _cannot_use(path, error) from error
-
-
-def _tuned(connection: Connection, max_bytes: int | None) -> Connection:
-    connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged commits in a power cut
-    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-    connection.execute("PRAGMA cell_size_check = ON")
-    if max_bytes is not None:
-        connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
-    return connection
-
-
-def spare_bytes(connection: Connection) -> int:
-    """What the quota still has room for, but for the reserve."""
-    (most,) = connection.execute("PRAGMA max_page_count").fetchone()
-    (used,) = connection.execute("PRAGMA page_count").fetchone()
-    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-    return int((most - used + free) * PAGE_BYTES - min(RESERVE_BYTES, most * PAGE_BYTES // 8))
+        raise cannot_use(path, error) from error
 
 
 @contextmanager
@@ -145,7 +96,7 @@ def open_read_only(directory: Path) -> Iterator[Connection]:
     except sqlite3.Error as error:
         raise translate(error) from error
     except OSError as error:
-        raise _cannot_use(path, error) from error
+        raise cannot_use(path, error) from error
     with reading as connection:
         try:
             yield connection
@@ -154,7 +105,7 @@ def open_read_only(directory: Path) -> Iterator[Connection]:
 
 
 def _reader(path: Path) -> Connection:
-    connection = _connection(path, "mode=ro")
+    connection = connect(path, "mode=ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
@@ -162,32 +113,53 @@ def _reader(path: Path) -> Connection:
         if _size(_log_of(path)):
             raise
         # Without a log the file is complete, but SQLite would make an empty one, where we may not write.
-        return _connection(path, "mode=ro&immutable=1")
+        return connect(path, "mode=ro&immutable=1")
     return connection
 
 
-def _connection(path: Path, options: str) -> Connection:
-    # Transactions are begun and ended by hand: no isolation level.
-    return sqlite3.connect(f"file:{quote(str(path))}?{options}", uri=True, isolation_level=None)
-
-
-def _create(path: Path) -> None:
-    """Make an empty file under another name and move it into place: nobody ever sees half of one."""
+def _make(path: Path, fill: Callable[[Connection], None] | None = None) -> Path:
+    """Make the file under another name, to be moved into place: nobody ever sees half of one."""
     new = path.with_name(f"{path.name}.new")
     for leftover in (new, _log_of(new), Path(f"{new}-shm")):
         leftover.unlink(missing_ok=True)
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    with closing(_connection(new, "mode=rw")) as connection:
+    with closing(connect(new, "mode=rw")) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if fill is not None:
+            connection.execute("PRAGMA journal_mode = OFF")  # when this fails there was no file
+            connection.execute("BEGIN")
+            fill(connection)
+            connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA user_version = {FORMAT}")
-    new.replace(path)
+    return new
+
+
+def _sync_names(path: Path) -> None:
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _replace(path: Path, wall: float, rescues: Sequence[Rescue]) -> str:
+    """Put a new file in the damaged one's place, with what can be saved of it: what was done."""
+    counts: dict[str, int] = {}
+
+    def fill(sound: Connection) -> None:
+        damaged = connect(path, "mode=ro") if _size(path) else connect(Path(), "mode=memory")
+        with closing(damaged):
+            for rescue in rescues:
+                counts.update(rescue(damaged, sound))
+
+    new = _make(path, fill)
+    aside = _set_aside(path, wall)
+    new.replace(path)
+    _sync_names(path)
+    saved = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
+    return f"it is kept as {aside}, saved of it: {saved}"
 
 
 def _refuse_other_formats(path: Path) -> None:
@@ -210,11 +182,13 @@ def _damage(path: Path) -> str | None:
     if not _size(path):
         # SQLite would replay an orphaned log into the new file.
         return "the file is gone, its log is not" if _size(_log_of(path)) else None
+    # Whoever closes in order leaves no log; then the pages are read when they are wanted.
+    check = "PRAGMA quick_check(1)" if _size(_log_of(path)) else "SELECT 'ok' FROM sqlite_master"
     try:
-        with closing(_connection(path, "mode=rw")) as connection:
-            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        with closing(connect(path, "mode=rw")) as connection:
+            (found,) = connection.execute(check).fetchone() or ("ok",)
     except sqlite3.DatabaseError as error:
-        if _primary_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if translate(error).reason != "damaged":
             raise
         return str(error)
     return None if found == "ok" else " ".join(str(found).split())
@@ -223,8 +197,13 @@ def _damage(path: Path) -> str | None:
 def _set_aside(path: Path, wall: float) -> Path:
     """Rename the file and what belongs to it alike, so that they can still be opened together."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall))
-    aside = path.with_name(f"{path.name}.damaged-{moment}")
-    for suffix in ("", "-wal", "-shm"):
+    aside, others = path.with_name(f"{path.name}.damaged-{moment}"), 0
+    while aside.exists():
+        others += 1
+        aside = path.with_name(f"{path.name}.damaged-{moment}-{others}")
+    with suppress(OSError):  # where links are known the file has a name at every moment
+        os.link(path, aside)
+    for suffix in ("-wal", "-shm", "") if not aside.exists() else ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
     return aside

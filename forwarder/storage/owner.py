@@ -3,8 +3,11 @@
 Invariants:
 - A job's future resolves after the transaction it was in is committed and on the disk, or with the error
   that kept it out; never earlier, and in the order in which the jobs came.
-- A job is applied whole or not at all, and one job's failure takes nothing from those committed with it.
-- An error ends the jobs it hit, never the thread: the next job is tried as if nothing had happened.
+- A job is applied whole or not at all, and one job's failure takes nothing from those committed with it; but
+  an error of the disk itself, or damage, fails all of them.
+- After such an error the file is opened anew, a damaged one set aside. When that fails, or the next commit
+  meets the same, the thread ends, and ``watch`` says so.
+- A full disk costs the ballast and refuses what is new, until there is room for the ballast again.
 - Whatever was submitted before ``close`` is done before the file is closed.
 """
 
@@ -14,19 +17,30 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
 from forwarder.logs import limited
+from forwarder.metrics import StorageMetrics
 from forwarder.model import Clock, SystemClock
-from forwarder.storage.file import FILE_NAME, Connection, StorageError, locked, open_for_writing, translate
+from forwarder.storage.ballast import Ballast
+from forwarder.storage.connection import Connection, cut_log, spare_bytes, used_bytes
+from forwarder.storage.errors import BROKEN, StorageError, translate
+from forwarder.storage.file import FILE_NAME, locked, open_for_writing
+from forwarder.storage.filesystem import filesystem_of, refuse_network
+from forwarder.storage.inbox import Inbox
+from forwarder.storage.salvage import Rescue
 
 LINGER = 0.003
 """Seconds a job waits for others to share its commit: an fsync costs more than most jobs do."""
+
+RELIEF_PAGES = 512
+RELIEF_SECONDS = 1.0
+"""On a full disk: free pages given back at a time, few enough for the log, and how often."""
 
 VACUUM_PAGES = 4096
 """Free pages given back to the file system at close, at most: 32 MiB, so that closing stays quick."""
@@ -50,7 +64,7 @@ class Storage:
     """One directory's file. ``open`` it, ``submit`` or ``run`` jobs from that event loop, ``close`` it.
 
     ``max_bytes`` bounds the file; a job that would pass it fails as if the disk were full. ``linger`` is in
-    seconds.
+    seconds. ``rescues`` take over what can be read of a damaged file.
     """
 
     def __init__(
@@ -60,17 +74,29 @@ class Storage:
         max_bytes: int | None = None,
         linger: float = LINGER,
         clock: Clock | None = None,
+        metrics: StorageMetrics | None = None,
+        rescues: Sequence[Rescue] = (),
+        ballast: Ballast | None = None,
+        filesystem: Callable[[Path], str] = filesystem_of,
     ) -> None:
         self.path = directory / FILE_NAME
         self._max_bytes = max_bytes
         self._linger = linger
         self._clock = clock or SystemClock()
-        self._inbox: _Inbox[_Job] = _Inbox()
+        self._metrics = metrics or StorageMetrics()
+        self._rescues = rescues
+        self._ballast = ballast or Ballast(directory)
+        self._filesystem = filesystem
+        self._inbox: Inbox[_Job] = Inbox()
         self._thread = threading.Thread(target=self._own, name="storage", daemon=True)
         self._trouble: StorageError | None = None
         self._log = structlog.get_logger("storage")
+        self._connection: Connection
+        self._reopened = False  # and nothing was committed since
+        self._relieved_at = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._opened: asyncio.Future[None]
+        self._broken: asyncio.Future[None]
         self._closed: asyncio.Future[None]
 
     @property
@@ -82,9 +108,18 @@ class Storage:
         """Make or check the file and begin to take jobs; StorageError says why that is not possible."""
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.create_future()
+        self._broken = self._loop.create_future()
         self._closed = self._loop.create_future()
         self._thread.start()
         await asyncio.shield(self._opened)
+
+    async def watch(self) -> None:
+        """Wait until nothing can be stored any more; raises what is to blame."""
+        await asyncio.shield(self._broken)
+
+    def size(self) -> int:
+        """Bytes on the disk: the file, its log and the ballast."""
+        return used_bytes(self.path) + self._ballast.size()
 
     def submit(self, work: Work[T], *, within: float | None = None) -> asyncio.Future[T]:
         """Have ``work`` done and committed; plain, so that nothing can come between a decision and this.
@@ -114,71 +149,167 @@ class Storage:
     # From here on: the storage's own thread.
 
     def _own(self) -> None:
+        answered = self._opened
         try:
-            with locked(self.path.parent), closing(self._connect()) as connection:
-                self._tell([_Done(self._opened, None, None)])
-                self._serve(connection)
+            refuse_network(self.path.parent, self._filesystem(self.path.parent))
+            with locked(self.path.parent):
+                self._connect()
+                try:
+                    self._tell([_Done(self._opened, None, None)])
+                    answered = self._broken
+                    self._serve()
+                finally:
+                    self._connection.close()
         except Exception as error:
-            self._tell([_Done(self._opened, None, error)])
+            self._tell([_Done(answered, None, error)])
         finally:
             self._inbox.stop()
             late = [_Done(job.future, None, _is_closed()) for job in self._inbox.next_group()]
             self._tell([*late, _Done(self._closed, None, None)])
 
-    def _connect(self) -> Connection:
-        connection, damage = open_for_writing(self.path, self._clock.wall(), self._max_bytes)
-        if damage is not None:
-            self._log.error("storage was damaged, begun anew", damage=damage)
-        return connection
+    def _connect(self) -> None:
+        try:
+            self._open_file()
+        except StorageError as error:
+            if error.reason not in ("full", "io"):
+                raise
+            self._ballast.release()  # a full disk lets nobody open the file either
+            self._open_file()
+        if not self._ballast.make():
+            self._refuse_what_is_new()
 
-    def _serve(self, connection: Connection) -> None:
+    def _open_file(self, damage: str | None = None) -> None:
+        opened = open_for_writing(self.path, self._clock.wall(), self._max_bytes, self._rescues, damage)
+        self._connection, sentence = opened
+        if sentence is not None:
+            self._log.error("storage was damaged, begun anew", damage=sentence)
+
+    def _serve(self) -> None:
         while group := self._inbox.next_group():
-            self._commit(connection, group)
+            self._commit(group)
+            if self._connection.disk_is_full:
+                self._relieve()
         with suppress(sqlite3.Error):  # the file is whole without this, and a full disk may refuse it
             # A script, since a single execute() stops after the first freed page.
-            connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+            self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
-    def _commit(self, connection: Connection, group: list[_Job]) -> None:
+    def _commit(self, group: list[_Job]) -> None:
         """Commit the jobs together; when that fails as a whole, each by itself, so that what fits gets in."""
+        began = time.perf_counter()
         try:
-            done = _transaction(connection, group)
+            done = _transaction(self._connection, group)
         except sqlite3.Error as error:
-            if len(group) > 1:
-                for job in group:
-                    self._commit(connection, [job])
-                return
-            done = [_Done(group[0].future, None, translate(error))]
-        self._note_trouble(done)
-        self._tell(done)
+            self._fail(group, translate(error))
+            return
+        self._reopened = False
+        self._finish(done, time.perf_counter() - began)
+        if any(_is_full(each.error) for each in done):
+            self._give_way()
 
-    def _note_trouble(self, done: list[_Done]) -> None:
-        before, self._trouble = self._trouble, None
-        for each in done:
-            if isinstance(each.error, StorageError):
-                self._trouble = each.error
+    def _fail(self, group: list[_Job], problem: StorageError) -> None:
+        """The transaction is gone: what may come of its jobs after this error."""
+        made_room = problem.reason == "full" and self._give_way()
+        if problem.reason not in BROKEN and (made_room or len(group) > 1):
+            for job in group:
+                self._commit([job])
+            return
+        self._finish([_Done(job.future, None, problem) for job in group])
+        if problem.reason in BROKEN:
+            self._reopen(problem)
+
+    def _reopen(self, problem: StorageError) -> None:
+        """Trust nothing that was not synced: open the file anew and bring its log into it. Once."""
+        if self._reopened:
+            raise problem
+        self._reopened = True
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        self._ballast.release()  # some disks say so when they are full
+        self._open_file(str(problem) if problem.reason == "damaged" else None)
+        try:
+            if not cut_log(self._connection):
+                raise problem
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        if not self._ballast.make():
+            self._refuse_what_is_new()
+
+    # A full disk.
+
+    def _give_way(self) -> bool:
+        """Give up the ballast if it is the disk that is full, not our share of it; whether that was now."""
+        if self._connection.disk_is_full or not self._ballast.disk_is_full:
+            return False
+        self._ballast.release()
+        self._refuse_what_is_new()
+        with suppress(sqlite3.Error):
+            cut_log(self._connection)
+        return True
+
+    def _refuse_what_is_new(self) -> None:
+        self._connection.disk_is_full = True
+        self._note(StorageError("full", "the disk is full"))
+
+    def _relieve(self) -> None:
+        """Give free pages back to the disk, little by little; with the ballast back, all is as before."""
+        now = time.monotonic()
+        if now < self._relieved_at + RELIEF_SECONDS:
+            return
+        self._relieved_at = now
+        with suppress(sqlite3.Error):
+            self._connection.executescript(f"PRAGMA incremental_vacuum({RELIEF_PAGES})")
+            cut_log(self._connection)
+        if self._ballast.make():
+            self._connection.disk_is_full = False
+            self._note(None)
+
+    def _finish(self, done: list[_Done], seconds: float | None = None) -> None:
+        problems = [each.error for each in done if isinstance(each.error, StorageError)]
+        self._note(problems[-1] if problems else None)
+        self._tell(done, seconds)
+
+    def _note(self, problem: StorageError | None) -> None:
+        before = self._trouble
+        if problem is not None:
+            self._trouble = problem
+        elif before is not None and (before.reason != "full" or self._has_room()):
+            self._trouble = None
         if self._trouble is not None and before is None:
             log = limited(self._log, "storage trouble")
             log.warning("storage cannot write", reason=self._trouble.reason, problem=str(self._trouble))
         elif self._trouble is None and before is not None:
             limited(self._log, "storage works").info("storage works again")
 
-    def _tell(self, done: list[_Done]) -> None:
+    def _has_room(self) -> bool:
+        """More than a little: else every other commit would be a change of state."""
+        return spare_bytes(self._connection) > (self._max_bytes or 0) // 16
+
+    def _tell(self, done: list[_Done], seconds: float | None = None) -> None:
         with suppress(RuntimeError):  # the loop is gone, and everybody who waited with it
-            self._loop.call_soon_threadsafe(_resolve, done)
+            self._loop.call_soon_threadsafe(self._resolve, done, seconds)
+
+    # And back on the event loop.
+
+    def _resolve(self, done: list[_Done], seconds: float | None) -> None:
+        if seconds is not None:
+            self._metrics.commit(seconds)
+        for future, answer, error in done:
+            if isinstance(error, StorageError) and error.reason != "closed":
+                self._metrics.failed(error.operation)
+            if future.done():
+                continue  # cancelled by who waited
+            if error is None:
+                future.set_result(answer)
+            else:
+                future.set_exception(error)
+
+
+def _is_full(error: Exception | None) -> bool:
+    return isinstance(error, StorageError) and error.reason == "full"
 
 
 def _is_closed() -> StorageError:
     return StorageError("closed", "the storage is closed")
-
-
-def _resolve(done: list[_Done]) -> None:
-    for future, answer, error in done:
-        if future.done():
-            continue  # cancelled by who waited
-        if error is None:
-            future.set_result(answer)
-        else:
-            future.set_exception(error)
 
 
 def _transaction(connection: Connection, group: list[_Job]) -> list[_Done]:
@@ -202,46 +333,10 @@ def _attempt(connection: Connection, job: _Job) -> _Done:
             if isinstance(error, sqlite3.Error):
                 raise
             raise sqlite3.OperationalError(f"the transaction was rolled back: {error}") from error
+        if isinstance(error, sqlite3.Error) and translate(error).reason in BROKEN:
+            raise
         connection.execute("ROLLBACK TO job")
         failure = translate(error) if isinstance(error, sqlite3.Error) else error
         done = _Done(job.future, None, failure)
     connection.execute("RELEASE job")
     return done
-
-
-J = TypeVar("J")
-
-
-class _Inbox(Generic[J]):
-    """What waits for the thread: a group leaves when any of its jobs is due, with all that came by then."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: list[J] = []
-        self._due = threading.TIMEOUT_MAX
-        self._stopped = False
-
-    def add(self, job: J, due: float) -> bool:
-        """Take the job, to leave at ``due`` (monotonic seconds) at the latest; False when stopped."""
-        with self._changed:
-            if self._stopped:
-                return False
-            self._waiting.append(job)
-            if due < self._due:  # otherwise the thread wakes up early enough by itself
-                self._due = due
-                self._changed.notify()
-            return True
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
-
-    def next_group(self) -> list[J]:
-        """Wait for the next group; empty when stopped and nothing is left."""
-        with self._changed:
-            while not self._stopped and (left := self._due - time.monotonic()) > 0:
-                self._changed.wait(left)
-            group, self._waiting = self._waiting, []
-            self._due = threading.TIMEOUT_MAX
-            return group

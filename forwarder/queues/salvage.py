@@ -1,0 +1,59 @@
+"""What is taken over from a damaged file: the rows of every target, what of them is settled, whose they are.
+
+Invariants:
+- A row keeps its place, so order and the marks beside it hold, and a queue that runs goes on as it was.
+- Of a row whose head can be read but not its payload the head is kept: the queue that reads it finds it
+  damaged, counts its events, and sets it aside. What has no head left is unknown, and not counted.
+- No target is given the rows of another: a number whose name is lost gets a name that no target can have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from forwarder.queues import rows
+from forwarder.storage import Connection
+from forwarder.storage.salvage import Row, insert, read_one, readable
+
+_NAMES = "SELECT number, name FROM queue_targets WHERE number > ? ORDER BY number"
+_HEADS = """SELECT place, events, bytes, received, since, complete, crc
+    FROM queue_rows WHERE place > ? ORDER BY place"""
+_PAYLOAD = "SELECT payload FROM queue_rows WHERE place = ?"
+_MARKS = "SELECT place, bitmap, events, bytes FROM queue_settled WHERE place > ? ORDER BY place"
+_TOTALS = "SELECT number, events, bytes FROM queue_totals WHERE number > ? ORDER BY number"
+
+
+def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
+    """Take over what can be read; how much that is."""
+    rows.make_tables(new)
+    counts = Counter(
+        {"rows of events": 0, "rows without their events": 0, "unreadable parts of the queues": 0}
+    )
+    for name in readable(damaged, _NAMES):
+        if name is not None:
+            insert(new, "INSERT OR IGNORE INTO queue_targets VALUES (?, ?)", name)
+    for head in readable(damaged, _HEADS):
+        counts[_take_over(damaged, new, head)] += 1
+    for mark in readable(damaged, _MARKS):
+        if mark is not None:
+            insert(new, "INSERT OR IGNORE INTO queue_settled VALUES (?, ?, ?, ?)", mark)
+    for totals in readable(damaged, _TOTALS):
+        if totals is not None:
+            insert(new, "INSERT OR IGNORE INTO queue_totals VALUES (?, ?, ?)", totals)
+    _name_the_nameless(new)
+    return counts
+
+
+def _take_over(damaged: Connection, new: Connection, head: Row | None) -> str:
+    if head is not None:
+        (payload,) = read_one(damaged, _PAYLOAD, head[0]) or (b"",)
+        if insert(new, "INSERT OR IGNORE INTO queue_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*head, payload)):
+            return "rows of events" if payload else "rows without their events"
+    return "unreadable parts of the queues"
+
+
+def _name_the_nameless(new: Connection) -> None:
+    found = f"SELECT DISTINCT place >> {rows.SEQUENCE_BITS} FROM queue_rows"
+    for (number,) in new.execute(found).fetchall():
+        named = (number, f"? {number}")
+        insert(new, "INSERT OR IGNORE INTO queue_targets VALUES (?, ?)", named)

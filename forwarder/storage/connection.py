@@ -1,0 +1,68 @@
+"""The connections to the file: how each is opened, and what it knows beside SQLite.
+
+Invariants:
+- Transactions are begun and ended by hand; what is committed is on the disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+PAGE_BYTES = 8192
+LOG_BYTES = 8 << 20
+"""What SQLite's write-ahead log shrinks back to after a long reader made it grow."""
+
+RESERVE_BYTES = 16 << 20
+"""The end of the quota, or its last eighth if that is less: for writes that make room, not for events."""
+
+
+class Connection(sqlite3.Connection):
+    """``disk_is_full``: until there is room again, only writes that make some are taken."""
+
+    disk_is_full = False
+
+
+def connect(path: Path, options: str) -> Connection:
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?{options}", uri=True, isolation_level=None, factory=Connection
+    )
+
+
+def tune(connection: Connection, max_bytes: int | None) -> Connection:
+    connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged commits in a power cut
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+    connection.execute("PRAGMA cell_size_check = ON")
+    if max_bytes is not None:
+        connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
+    return connection
+
+
+def spare_bytes(connection: Connection) -> int:
+    """What there is room for, but for the reserve: by the quota, or nothing while the disk is full."""
+    if connection.disk_is_full:
+        return 0
+    most = number(connection, "max_page_count")
+    spare = most - used_pages(connection)
+    return spare * PAGE_BYTES - min(RESERVE_BYTES, most * PAGE_BYTES // 8)
+
+
+def used_pages(connection: Connection) -> int:
+    return number(connection, "page_count") - number(connection, "freelist_count")
+
+
+def cut_log(connection: Connection) -> bool:
+    """Bring all that is in the log into the file, synced, and empty the log; whether that is done."""
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
+def number(connection: Connection, pragma: str) -> int:
+    (found,) = connection.execute(f"PRAGMA {pragma}").fetchone()
+    return int(found)
+
+
+def used_bytes(path: Path) -> int:
+    """Of the file and its log, on the disk."""
+    return sum(each.stat().st_size for each in (path, Path(f"{path}-wal")) if each.exists())

@@ -1,0 +1,50 @@
+"""SQLite's errors as ours: what each means for the one who operates the file.
+
+Invariants:
+- The reasons and the operations are closed sets; the operations are label values of a metric.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from forwarder.metrics import DISK_OPERATIONS
+
+BROKEN = frozenset({"io", "damaged"})
+"""Reasons after which a connection is not used again; a full disk or a busy file leave it as it was."""
+
+_SENTENCES = {
+    sqlite3.SQLITE_FULL: ("full", "the disk, or the storage's share of it, is full"),
+    sqlite3.SQLITE_IOERR: ("io", "the disk failed to read or write"),
+    sqlite3.SQLITE_CORRUPT: ("damaged", "the storage file is damaged"),
+    sqlite3.SQLITE_NOTADB: ("damaged", "the storage file is damaged"),
+    sqlite3.SQLITE_READONLY: ("io", "the storage file may not be written"),
+    sqlite3.SQLITE_CANTOPEN: ("io", "the storage file cannot be opened"),
+    sqlite3.SQLITE_BUSY: ("locked", "another program holds the storage file"),
+}
+_OPERATIONS = {"READ": "read", "CORRUPT": "read", "NOTADB": "read", "FSYNC": "sync", "OPEN": "open"}
+
+
+class StorageError(Exception):
+    """The file could not do what was asked of it.
+
+    ``reason``: full, io, damaged, format, network, locked, missing, closed or other. ``operation``: what the
+    disk was doing, one of DISK_OPERATIONS.
+    """
+
+    def __init__(self, reason: str, message: str, operation: str = "other") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.operation = operation if operation in DISK_OPERATIONS else "other"
+
+
+def translate(error: sqlite3.Error) -> StorageError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    reason, sentence = _SENTENCES.get(code, ("other", "the storage failed"))
+    return StorageError(reason, f"{sentence} ({error})", _operation(error, reason))
+
+
+def _operation(error: sqlite3.Error, reason: str) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    found = (operation for part, operation in _OPERATIONS.items() if part in name)
+    return next(found, "write" if reason in ("full", "io") else "other")
