@@ -4,7 +4,8 @@ Invariants:
 - What was put and not settled is handed out again after any end of the process; what was settled may be,
   if its process was killed in the 50 ms until that was written.
 - In memory is a front of the unsettled events, bounded in bytes and without a gap; behind it is the tail, on
-  disk only. Events come into the front in the order of their commits, and nothing overtakes the tail.
+  disk only. Half of the bound is for events that wait for a delay: they hold up nothing before it is used up.
+  Events come into the front in the order of their commits, and nothing overtakes the tail.
 - ``take`` and ``settle`` never wait for the disk; what they change is written with the next commit, and
   tried again until it is.
 - What a put brings is counted when it is committed, in the order of commits, whoever still waits for it.
@@ -143,8 +144,6 @@ class DiskQueue:
         part: bool = False,
     ) -> None:
         self._front.settle(gone, retry, parts, aside, part=part)
-        if not gone:
-            return
         changed = None
         for event in gone:
             row = self._rows.pop(event.id)
@@ -233,14 +232,20 @@ class DiskQueue:
 
     def _add(self, head: Head, events: Sequence[Event]) -> None:
         """Into the front, unless others are before these, or it is full."""
-        has_room = self._front.memory + head.bytes <= self._front_bytes or not len(self._front)
-        if has_room and not self._tail_events and not self._closed:
+        if self._has_room(head.bytes) and not self._tail_events and not self._closed:
             self._enter(Row(head.place, list(map(_id_of, events)), len(events)), head, events)
             return
         if not self._tail_events:
             self._tail_since = head.since
         self._tail_events += head.events
         self._tail_bytes += head.bytes
+
+    def _has_room(self, size: int) -> bool:
+        """Half of the front for what can leave; all of it, when the rest of it is delayed."""
+        front = self._front
+        ready = front.waiting_bytes * front.ready_share
+        fits = ready + size <= self._front_bytes / 2 and front.memory + size <= self._front_bytes
+        return fits or not len(front)
 
     def _enter(self, row: Row, head: Head, events: Sequence[Event]) -> None:
         self._read_to = head.place
@@ -253,8 +258,7 @@ class DiskQueue:
     def _read_ahead(self) -> None:
         """Fill the front from the tail, with one read after the other, while there is room for one."""
         size = self._front_bytes // READS
-        is_full = self._front.memory + size > self._front_bytes and len(self._front)
-        if self._reading or self._closed or not self._tail_events or is_full:
+        if self._reading or self._closed or not self._tail_events or not self._has_room(size):
             return
         self._reading = True
         after, end = self._read_to, rows.bounds_of(self._number)[1]

@@ -75,6 +75,8 @@ class Forming:
         self._delayed: list[tuple[float, int, Group]] = []  # heap by the moment the delay ends
         self._order = count()  # breaks ties in the heap
         self._count = 0
+        self.delayed_count = 0
+        """Events that wait for the end of a delay."""
         self._draining = False
 
     def __len__(self) -> int:
@@ -175,11 +177,13 @@ class Forming:
         if self._draining:
             moment = min(moment, now + DRAIN_DELAY)
         heapq.heappush(self._delayed, (moment, next(self._order), group))
+        self.delayed_count += len(group.events)
         return moment
 
     def _ripen(self, until: float, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= until:
             group = heapq.heappop(self._delayed)[2]
+            self.delayed_count -= len(group.events)
             if not group.sealed:
                 self._join(self._again, group.events, now, DUE)
             elif group.turn == DUE:
@@ -251,6 +255,7 @@ class Forming:
                 del groups[key]
         self._delayed = [item for item in self._delayed if item[2].events]
         heapq.heapify(self._delayed)
+        self.delayed_count = sum(len(group.events) for _, _, group in self._delayed)
 
 
 def _first(groups: Groups) -> Group:

@@ -120,6 +120,12 @@ class Front:
     def memory(self) -> int:
         return self.waiting_bytes + self.taken_bytes
 
+    @property
+    def ready_share(self) -> float:
+        """Which part of what waits is not delayed: 1 when nothing is."""
+        waiting = len(self._forming)
+        return 1.0 - self._forming.delayed_count / waiting if waiting else 1.0
+
     def oldest_at(self) -> float | None:
         """When the oldest event here was received. Walks the groups."""
         ages = [event.received_at for event in self._taken.values()]

@@ -21,6 +21,8 @@ from forwarder.storage import Connection, Storage, Work
 
 SETTLE_SECONDS = 0.05
 AGAIN_SECONDS = 1.0
+DELETE_ROWS = 500
+"""In one job: a full disk has room for the log of so many, not of all that waited to be deleted."""
 
 T = TypeVar("T")
 
@@ -137,8 +139,9 @@ def _works(changed: Iterable[Row]) -> Iterator[tuple[list[Row], list[Mark], Work
     damaged = [row for row in every if row.damaged]
     ended = [row for row in every if not row.left and not row.damaged]
     begun = [row for row in every if row.left and not row.damaged]
-    if ended:
-        yield ended, [], _work(rows.delete, [row.place for row in ended])
+    for start in range(0, len(ended), DELETE_ROWS):
+        some = ended[start : start + DELETE_ROWS]
+        yield some, [], _work(rows.delete, [row.place for row in some])
     if begun:
         marks = [row.mark() for row in begun]
         yield begun, marks, _work(rows.mark, marks)

@@ -34,6 +34,8 @@ def tune(connection: Connection, max_bytes: int | None) -> Connection:
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged commits in a power cut
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     connection.execute("PRAGMA cell_size_check = ON")
+    # Some builds overwrite all that is deleted: as many writes again, and on a full disk no room for them.
+    connection.execute("PRAGMA secure_delete = FAST")
     if max_bytes is not None:
         connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
     return connection

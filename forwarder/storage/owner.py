@@ -109,6 +109,7 @@ class Storage:
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.create_future()
         self._broken = self._loop.create_future()
+        self._broken.add_done_callback(asyncio.Future.exception)  # nobody has to watch
         self._closed = self._loop.create_future()
         self._thread.start()
         await asyncio.shield(self._opened)
@@ -186,9 +187,13 @@ class Storage:
 
     def _serve(self) -> None:
         while group := self._inbox.next_group():
-            self._commit(group)
-            if self._connection.disk_is_full:
-                self._relieve()
+            try:
+                self._commit(group)
+                if self._connection.disk_is_full:
+                    self._relieve()
+            except BaseException:  # the thread ends here, but nobody waits for ever
+                self._tell([_Done(job.future, None, _is_closed()) for job in group])
+                raise
         with suppress(sqlite3.Error):  # the file is whole without this, and a full disk may refuse it
             # A script, since a single execute() stops after the first freed page.
             self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
@@ -201,10 +206,11 @@ class Storage:
         except sqlite3.Error as error:
             self._fail(group, translate(error))
             return
+        seconds = time.perf_counter() - began
         self._reopened = False
-        self._finish(done, time.perf_counter() - began)
         if any(_is_full(each.error) for each in done):
             self._give_way()
+        self._finish(done, seconds)
 
     def _fail(self, group: list[_Job], problem: StorageError) -> None:
         """The transaction is gone: what may come of its jobs after this error."""

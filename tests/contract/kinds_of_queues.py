@@ -17,6 +17,7 @@ from forwarder.model import Clock, Limits, Queue
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.storage import Storage
+from forwarder.storage.ballast import Ballast
 
 LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.02)
 
@@ -105,7 +106,7 @@ class Disk:
         self, name: str, limits: Limits, max_events: int, max_bytes: int, clock: Clock
     ) -> DiskQueue:
         if self._storage is None:
-            self._storage = Storage(self._directory, linger=0.0)
+            self._storage = Storage(self._directory, linger=0.0, ballast=Ballast(self._directory, 0))
             await self._storage.open()
         queue = DiskQueue(
             name,

@@ -17,6 +17,7 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Event, Limits, SystemClock, new_ids
 from forwarder.queues.disk import DiskQueue
 from forwarder.storage import Storage
+from forwarder.storage.ballast import Ballast
 
 LIMITS = Limits(max_events=10, max_bytes=100_000, max_event_bytes=100_000, max_wait=0.0)
 MANY = 10**9
@@ -56,7 +57,7 @@ def queue_in(
 
 @asynccontextmanager
 async def stored(directory: Path, max_bytes: int | None = None) -> AsyncIterator[Storage]:
-    storage = Storage(directory, max_bytes=max_bytes, linger=0.0)
+    storage = Storage(directory, max_bytes=max_bytes, linger=0.0, ballast=Ballast(directory, 0))
     await storage.open()
     try:
         yield storage

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from forwarder import logs
-from forwarder.model import QueueFull, QueueUnavailable
+from forwarder.dead_letters import DeadLetters, list_
+from forwarder.model import Dead, QueueFull, QueueUnavailable, SystemClock, memory_bytes
 from forwarder.queues.disk import ROW_EVENTS, stranded
-from forwarder.storage import Connection, Storage
+from forwarder.storage import Connection, Storage, StorageError
 from tests.unit.queues import support
 from tests.unit.queues.support import events, ids, opened, queue_in, stored, take, take_all
 
@@ -450,3 +451,107 @@ async def test_opening_without_a_queue_finds_nothing_stranded(tmp_path: Path) ->
     await storage.open()
     assert await stranded(storage, []) == {}
     await storage.close()
+
+
+async def test_events_that_are_delayed_do_not_hold_up_what_waits_on_the_disk(tmp_path: Path) -> None:
+    put = [events(10, size=100) for _ in range(30)]
+    async with opened(tmp_path, front_bytes=60_000) as (queue, _):
+        for some in put:
+            await queue.put(some)
+        delayed: list[str] = []
+        passed = 0
+        while len(delayed) < 60:
+            async with asyncio.timeout(10):
+                assert await queue.ripe()
+            if (batch := queue.take()) is not None:
+                for event in batch.events:
+                    event.not_before = SystemClock.monotonic() + 60.0
+                delayed += ids(batch.events)
+                queue.settle(retry=batch.events)
+        assert queue.memory <= 60_000
+        async with asyncio.timeout(10):
+            while passed + len(delayed) < 300:
+                assert await queue.ripe()
+                if (batch := queue.take()) is not None:
+                    assert not set(ids(batch.events)) & set(delayed)
+                    queue.settle(gone=batch.events)
+                    passed += len(batch.events)
+        assert sorted(ids(await take_all(queue))) == sorted(delayed)
+
+
+@pytest.mark.parametrize("left", [0, 4])
+async def test_a_dead_letter_and_its_leaving_are_one_transaction(
+    tmp_path: Path, elsewhere: Path, left: int
+) -> None:
+    """A process that is killed has the letter or the event, never both and never none."""
+    async with stored(tmp_path / "own") as storage:
+        queue, letters = queue_in(storage), DeadLetters(storage, max_bytes=1 << 30, max_age=1e9)
+        await queue.open()
+        await letters.open()
+        await queue.put(events(10))
+        taken = await take(queue, 10)
+        dead = [Dead(event, "rejected", "other", "no") for event in taken[left:]]
+        await letters.keep("orders", dead, queue.leaving([each.event for each in dead]))
+        crash(tmp_path / "own", elsewhere)  # before the queue was told
+        queue.settle(gone=taken[left:])
+        queue.settle(gone=taken[:left])
+        await until_settled(tmp_path / "own", 0)
+        queue.close()
+    assert [letter.id for letter in list_(elsewhere)] == ids(taken[left:])
+    async with opened(elsewhere) as (queue, _):
+        assert ids(await take_all(queue)) == ids(taken[:left])
+
+
+async def test_when_the_letter_cannot_be_written_its_event_stays(tmp_path: Path) -> None:
+    async with stored(tmp_path) as storage:
+        queue, letters = queue_in(storage), DeadLetters(storage, max_bytes=1 << 30, max_age=1e9)
+        await queue.open()
+        await queue.put(events(10))
+        taken = await take(queue, 10)
+        with pytest.raises(StorageError):  # nobody has made its tables
+            await letters.keep("orders", [Dead(taken[0], "rejected", "", "")], queue.leaving(taken[:1]))
+        queue.close()
+    async with opened(tmp_path) as (queue, _):
+        assert ids(await take_all(queue)) == ids(taken)
+
+
+async def test_marks_of_one_row_add_up_in_any_order_and_are_counted_once(tmp_path: Path) -> None:
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage)
+        await queue.open()
+        await queue.put(events(10))
+        taken = await take(queue, 10)
+        first, second = queue.leaving(taken[:3]), queue.leaving(taken[2:5])
+        for work in (second, first, second):
+            await storage.run(work)
+        found = await storage.run(
+            lambda connection: connection.execute("SELECT events, bytes FROM queue_settled").fetchall()
+        )
+        assert found == [(5, memory_bytes(taken[:5]))]
+        queue.settle(gone=taken)
+        await until_settled(tmp_path, 0)
+        await storage.run(first)  # a row that is gone is left alone
+        assert rows_of(tmp_path, "queue_settled") == 0
+        queue.close()
+
+
+async def test_a_damaged_mark_hands_out_its_row_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (queue, _):
+        await queue.put(events(10))
+        taken = await take(queue, 10)
+        queue.settle(gone=taken[:5])
+    damage(tmp_path, "UPDATE queue_settled SET bitmap = x'3f00'")
+    async with opened(tmp_path) as (queue, metrics):
+        assert ids(await take_all(queue)) == ids(taken)
+        assert (metrics.recovered, metrics.dropped["damaged"]) == (10, 0)
+
+
+async def test_what_is_stranded_is_counted_once_and_then_known(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (queue, _):
+        await queue.put(events(7))
+    damage(tmp_path, "DELETE FROM queue_totals")  # as after a crash
+    async with stored(tmp_path) as storage:
+        assert await stranded(storage, []) == {"orders": 7}
+    damage(tmp_path, "DELETE FROM queue_rows")
+    async with stored(tmp_path) as storage:
+        assert await stranded(storage, []) == {"orders": 7}

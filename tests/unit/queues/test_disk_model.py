@@ -20,6 +20,7 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, Event, SystemClock
 from forwarder.queues.disk import DiskQueue
 from forwarder.storage import Connection, Storage
+from forwarder.storage.ballast import Ballast
 from tests.unit.queues.support import events, ids, queue_in, take_all
 
 
@@ -36,7 +37,7 @@ class DiskQueueLife(RuleBasedStateMachine):
         self._runner.run(self._start())
 
     async def _start(self) -> int:
-        self._storage = Storage(self._directory, linger=0.0)
+        self._storage = Storage(self._directory, linger=0.0, ballast=Ballast(self._directory, 0))
         await self._storage.open()
         self._metrics = TargetMetrics("orders")
         self.queue: DiskQueue = queue_in(self._storage, front_bytes=3000, metrics=self._metrics)

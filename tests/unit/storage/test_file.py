@@ -22,7 +22,7 @@ def fill(connection: Connection) -> None:
     connection.executemany("INSERT INTO notes VALUES (?)", [(f"{number:05}" * 200,) for number in range(300)])
 
 
-def count(connection: Connection) -> int:
+def count(connection: sqlite3.Connection) -> int:
     (found,) = connection.execute("SELECT count(*) FROM notes").fetchone()
     assert isinstance(found, int)
     return found
@@ -165,6 +165,32 @@ async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(directory: Path, 
     assert aside.read_bytes() == damaged
     assert [line["log_level"] for line in lines] == ["error"]
     assert aside.name in lines[0]["damage"]
+
+
+async def test_damage_in_a_page_is_met_by_who_reads_it_and_then_set_aside(directory: Path) -> None:
+    zeros(await filled(directory))
+    storage = Storage(directory)
+    with capture_logs() as lines:
+        await storage.open()
+        with pytest.raises(StorageError, match="damaged"):
+            await storage.run(
+                lambda connection: connection.execute("SELECT sum(length(text)) FROM notes").fetchall()
+            )
+        assert await storage.run(tables) == []
+    await storage.close()
+    assert "storage was damaged, begun anew" in [line["event"] for line in lines]
+
+
+async def test_after_a_crash_damage_in_a_page_is_found_at_the_start(directory: Path) -> None:
+    path = await filled(directory)
+    zeros(path)
+    Path(f"{path}-wal").write_bytes(b"not emptied by a close in order")
+    storage = Storage(directory)
+    with capture_logs() as lines:
+        await storage.open()
+    assert await storage.run(tables) == []
+    await storage.close()
+    assert [line["event"] for line in lines] == ["storage was damaged, begun anew"]
 
 
 async def test_the_log_of_a_lost_file_is_not_replayed_into_the_new_one(directory: Path) -> None:
