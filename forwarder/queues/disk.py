@@ -132,7 +132,9 @@ class DiskQueue:
         return await self._front.ripe()
 
     def take(self) -> Batch | None:
-        return self._front.take()
+        batch = self._front.take()
+        self._read_ahead()
+        return batch
 
     def settle(
         self,
@@ -258,7 +260,7 @@ class DiskQueue:
     def _read_ahead(self) -> None:
         """Fill the front from the tail, with one read after the other, while there is room for one."""
         size = self._front_bytes // READS
-        if self._reading or self._closed or not self._tail_events or not self._has_room(size):
+        if not self._tail_events or self._reading or self._closed or not self._has_room(size):
             return
         self._reading = True
         after, end = self._read_to, rows.bounds_of(self._number)[1]
