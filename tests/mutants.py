@@ -32,6 +32,8 @@ GREEN, RED = 0, 1
 
 QUEUES = "tests/contract/test_queues.py"
 DISK = "tests/unit/queues/test_disk.py"
+STORAGE = "tests/unit/storage/test_owner.py"
+TROUBLE = "tests/unit/storage/test_trouble.py"
 TARGETS = "tests/contract/test_targets.py"
 GATE = "tests/unit/test_gate.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
@@ -318,6 +320,55 @@ MUTATIONS = [
         "            await asyncio.shield(writing)\n",
         "            await asyncio.sleep(0)\n",
         DISK,
+    ),
+    mutation(
+        "a put is answered before its commit",
+        "forwarder/storage/owner.py",
+        "            done = _transaction(self._connection, group)\n",
+        "            self._tell([_Done(job.future, None, None) for job in group])\n"
+        "            done = _transaction(self._connection, group)\n",
+        STORAGE,
+        "fails_to_write or mistake_in_a_job",
+    ),
+    mutation(
+        "commits are not synced",
+        "forwarder/storage/connection.py",
+        'PRAGMA synchronous = FULL")',
+        'PRAGMA synchronous = OFF")',
+        "tests/unit/storage/test_file.py",
+        "synchronous",
+    ),
+    mutation(
+        "a dead letter is kept without its leaving",
+        "forwarder/dead_letters.py",
+        "            if leaving is not None:\n",
+        "            if False:\n",
+        DISK,
+        "one_transaction",
+    ),
+    mutation(
+        "a mark forgets what was settled before",
+        "forwarder/queues/rows.py",
+        "        both = (new | old).to_bytes(",
+        "        both = new.to_bytes(",
+        DISK,
+        "part",
+    ),
+    mutation(
+        "a full disk keeps its ballast",
+        "forwarder/storage/owner.py",
+        "        if self._connection.disk_is_full or not self._ballast.disk_is_full:\n",
+        "        if True:\n",
+        TROUBLE,
+        "costs_the_ballast",
+    ),
+    mutation(
+        "nothing is saved of a damaged file",
+        "forwarder/storage/file.py",
+        "            for rescue in rescues:\n",
+        "            for rescue in ():\n",
+        TROUBLE,
+        "page_of_zeros",
     ),
     mutation(
         "the bitmap of settled events is ignored",
