@@ -102,7 +102,7 @@ class Kept:
     def __init__(self) -> None:
         self.dead: dict[str, Dead] = {}
 
-    async def keep(self, target: str, dead: Sequence[Dead]) -> None:
+    async def keep(self, target: str, dead: Sequence[Dead], leaving: object) -> None:
         self.dead |= {each.event.id: each for each in dead}
 
 
