@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 
 import pytest
@@ -56,3 +57,24 @@ async def test_events_of_a_target_without_a_disk_queue_any_more_are_kept_and_sai
         assert await daemon.ended() == 0
     async with daemon_beside(place, **DISK) as daemon:
         await place.all_arrive("eventbridge", names)
+
+
+async def test_a_disk_that_goes_on_failing_stops_the_daemon_with_its_report(place: World) -> None:
+    names = markers(20)
+    await place.order({"fault": "access_denied", "api": "eventbridge"})
+    async with daemon_beside(place, **DISK, shutdown={"drain_timeout": "100ms"}) as daemon:
+        await place.send("eventbridge", events("eventbridge", names))
+        no_file_grows(daemon.process.pid)
+        refused = await place.post("eventbridge", events("eventbridge", markers(1)))
+        assert refused.status == 503
+        assert await daemon.ended() == 70
+        assert daemon.said("a task ended unexpectedly", task="storage")
+        assert daemon.ledger(TARGETS["eventbridge"])["in_queue"] == 20
+    await place.heal()
+    async with daemon_beside(place, **DISK) as daemon:
+        assert await place.all_arrive("eventbridge", names) == dict.fromkeys(names, 1)
+
+
+def no_file_grows(pid: int) -> None:
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
