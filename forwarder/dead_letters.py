@@ -102,6 +102,7 @@ class DeadLetters:
 
     async def open(self) -> None:
         """Make the tables if need be, count what is there, and drop what the bounds no longer allow."""
+        await self._storage.run(_make_tables)
         await self._change(_make_tables)
 
     async def keep(self, target: str, dead: Sequence[Dead], leaving: Leaving | None = None) -> None:

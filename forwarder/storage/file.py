@@ -5,7 +5,8 @@ Invariants:
   could be saved of the damaged one before it.
 - A file of another format is refused and left as it is, to the byte.
 - A damaged file is renamed, with what SQLite keeps beside it; nothing is deleted.
-- A file without a log was closed in order and is opened as it is; what a crash left is read through first.
+- A file without a log was closed in order and is opened as it is, and so is one whose owner was killed; after
+  a crash of the machine every page is read through first.
 - One process per directory, by a lock that dies with its owner. Readers need no lock and stop no writer.
 """
 
@@ -26,6 +27,8 @@ from forwarder.storage.salvage import Rescue
 FILE_NAME = "forwarder.db"
 LOCK_NAME = "forwarder.lock"
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 FORMAT = 1
 """What this version writes into ``user_version``: one number for all tables of the file."""
 
@@ -35,8 +38,11 @@ def cannot_use(path: Path, error: OSError) -> StorageError:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Be the directory's only owner; makes the directory when there is none."""
+def locked(directory: Path) -> Iterator[bool]:
+    """Be the directory's only owner; makes the directory when there is none.
+
+    True when the owner before was of this boot of the machine: however it ended, what it wrote is there.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
@@ -44,10 +50,12 @@ def locked(directory: Path) -> Iterator[None]:
         raise cannot_use(directory, error) from error
     try:
         _lock(lock, directory)
+        boot = _this_boot()
+        same_boot = bool(boot) and boot in _words(lock)
         with suppress(OSError):  # a full disk has no place for the number; the lock is what counts
             os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        yield
+            os.pwrite(lock, f"{os.getpid()} {boot}\n".encode(), 0)
+        yield same_boot
     finally:
         os.close(lock)
 
@@ -56,23 +64,41 @@ def _lock(lock: int, directory: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        owner = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        owner = next(iter(_words(lock)), "unknown")
         message = f"another forwarder (process {owner}) uses {directory}: give each its own storage path"
         raise StorageError("locked", message) from error
 
 
+def _words(lock: int) -> list[str]:
+    return os.pread(lock, 100, 0).decode("ascii", "replace").split()
+
+
+def _this_boot() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
 def open_for_writing(
-    path: Path, wall: float, max_bytes: int | None, rescues: Sequence[Rescue] = (), damage: str | None = None
+    path: Path,
+    wall: float,
+    max_bytes: int | None,
+    rescues: Sequence[Rescue] = (),
+    *,
+    check: bool = True,
+    damage: str | None = None,
 ) -> tuple[Connection, str | None]:
     """The file's connection, made or mended first, and a sentence when a damaged file was set aside.
 
     Only for who holds the lock. ``wall`` dates the damaged file, ``max_bytes`` bounds the sound one,
-    ``rescues`` save what can be read, ``damage`` is what is known to be wrong already.
+    ``rescues`` save what can be read, ``damage`` is what is known to be wrong already, ``check`` asks for a
+    look at every page when the file was not closed in order.
     """
     try:
         _refuse_other_formats(path)
         sentence = None
-        if damage := damage or _damage(path):
+        if damage := damage or _damage(path, check):
             sentence = f"{damage}; {_replace(path, wall, rescues)}"
         elif not _size(path):
             _make(path).replace(path)
@@ -177,16 +203,17 @@ def _refuse_other_formats(path: Path) -> None:
         raise StorageError("format", message)
 
 
-def _damage(path: Path) -> str | None:
+def _damage(path: Path, check: bool) -> str | None:
     """What is wrong with the file, None when it is whole or not there yet."""
     if not _size(path):
         # SQLite would replay an orphaned log into the new file.
         return "the file is gone, its log is not" if _size(_log_of(path)) else None
     # Whoever closes in order leaves no log; then the pages are read when they are wanted.
-    check = "PRAGMA quick_check(1)" if _size(_log_of(path)) else "SELECT 'ok' FROM sqlite_master"
+    thorough = check and _size(_log_of(path))
+    look = "PRAGMA quick_check(1)" if thorough else "SELECT 'ok' FROM sqlite_master"
     try:
         with closing(connect(path, "mode=rw")) as connection:
-            (found,) = connection.execute(check).fetchone() or ("ok",)
+            (found,) = connection.execute(look).fetchone() or ("ok",)
     except sqlite3.DatabaseError as error:
         if translate(error).reason != "damaged":
             raise

@@ -136,7 +136,15 @@ class Storage:
         return future
 
     async def run(self, work: Work[T]) -> T:
-        """``submit``, and wait. A caller that is cancelled leaves the job to its end."""
+        """``submit``, and wait; once more in the new file, should this be what met damage in the old one.
+
+        A caller that is cancelled leaves the job to its end.
+        """
+        try:
+            return await asyncio.shield(self.submit(work))
+        except StorageError as problem:
+            if problem.reason != "damaged":
+                raise
         return await asyncio.shield(self.submit(work))
 
     async def close(self) -> None:
@@ -153,8 +161,8 @@ class Storage:
         answered = self._opened
         try:
             refuse_network(self.path.parent, self._filesystem(self.path.parent))
-            with locked(self.path.parent):
-                self._connect()
+            with locked(self.path.parent) as same_boot:
+                self._connect(check=not same_boot)
                 try:
                     self._tell([_Done(self._opened, None, None)])
                     answered = self._broken
@@ -168,19 +176,20 @@ class Storage:
             late = [_Done(job.future, None, _is_closed()) for job in self._inbox.next_group()]
             self._tell([*late, _Done(self._closed, None, None)])
 
-    def _connect(self) -> None:
+    def _connect(self, check: bool) -> None:
         try:
-            self._open_file()
+            self._open_file(check=check)
         except StorageError as error:
             if error.reason not in ("full", "io"):
                 raise
             self._ballast.release()  # a full disk lets nobody open the file either
-            self._open_file()
+            self._open_file(check=check)
         if not self._ballast.make():
             self._refuse_what_is_new()
 
-    def _open_file(self, damage: str | None = None) -> None:
-        opened = open_for_writing(self.path, self._clock.wall(), self._max_bytes, self._rescues, damage)
+    def _open_file(self, *, check: bool = True, damage: str | None = None) -> None:
+        wall = self._clock.wall()
+        opened = open_for_writing(self.path, wall, self._max_bytes, self._rescues, check=check, damage=damage)
         self._connection, sentence = opened
         if sentence is not None:
             self._log.error("storage was damaged, begun anew", damage=sentence)
@@ -231,7 +240,7 @@ class Storage:
         with suppress(sqlite3.Error):
             self._connection.close()
         self._ballast.release()  # some disks say so when they are full
-        self._open_file(str(problem) if problem.reason == "damaged" else None)
+        self._open_file(damage=str(problem) if problem.reason == "damaged" else None)
         try:
             if not cut_log(self._connection):
                 raise problem

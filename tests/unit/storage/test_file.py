@@ -173,7 +173,7 @@ async def test_damage_in_a_page_is_met_by_who_reads_it_and_then_set_aside(direct
     with capture_logs() as lines:
         await storage.open()
         with pytest.raises(StorageError, match="damaged"):
-            await storage.run(
+            await storage.submit(
                 lambda connection: connection.execute("SELECT sum(length(text)) FROM notes").fetchall()
             )
         assert await storage.run(tables) == []
@@ -181,9 +181,10 @@ async def test_damage_in_a_page_is_met_by_who_reads_it_and_then_set_aside(direct
     assert "storage was damaged, begun anew" in [line["event"] for line in lines]
 
 
-async def test_after_a_crash_damage_in_a_page_is_found_at_the_start(directory: Path) -> None:
+async def test_after_a_crash_of_the_machine_damage_in_a_page_is_found_at_the_start(directory: Path) -> None:
     path = await filled(directory)
     zeros(path)
+    (directory / "forwarder.lock").write_text("1 of-an-earlier-boot")
     Path(f"{path}-wal").write_bytes(b"not emptied by a close in order")
     storage = Storage(directory)
     with capture_logs() as lines:

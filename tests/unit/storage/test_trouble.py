@@ -389,6 +389,7 @@ async def test_dead_letters_of_a_damaged_file_are_kept_and_counted(tmp_path: Pat
     pages = leaves(tmp_path / "forwarder.db")
     overwrite(tmp_path / "forwarder.db", pages[len(pages) // 2] * PAGE, bytes(PAGE))
     (tmp_path / "forwarder.db-wal").write_bytes(b"what a crash leaves")
+    (tmp_path / "forwarder.lock").unlink()
     storage = Storage(tmp_path, linger=0.0, rescues=(rescue_letters,))
     await storage.open()
     letters = DeadLetters(storage, max_bytes=1 << 30, max_age=1e9)
