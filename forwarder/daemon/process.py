@@ -137,7 +137,8 @@ class Daemon:
             raise StartError(message, lasting=problem.reason in ("format", "network")) from None
         for lane in self._lanes.values():
             self._start_lane(lane)
-        self._spawn(self._storage.watch(), "storage")
+        if self._on_disk:  # else a broken disk costs no event its promise: dead letters wait in memory
+            self._spawn(self._storage.watch(), "storage")
         self._spawn(self._metrics.run(), "metrics")
         self._spawn(self._expire_letters(), "dead letters")
         await self._listen()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import resource
 import signal
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.integration.events import KINDS, MONITOR, TARGETS, event, events, markers
 from tests.integration.harness import World, daemon_in, full_ledger, until
-from tests.integration.processes import Process, daemon_beside
+from tests.integration.processes import daemon_beside
 from tests.unit.targets.fake_aws import forget_credentials, set_credentials
 
 DENIED = {"fault": "access_denied"}
@@ -234,16 +235,21 @@ async def test_events_that_grow_too_old_while_the_gate_is_closed_become_dead_let
 
 
 class Disk:
-    """The limit on the size of the files a process writes: at 0 no write to its disk succeeds, as if full."""
+    """A file that refuses dead letters, as a full disk does: an order that any program may leave in it."""
 
-    def __init__(self, daemon: Process) -> None:
-        self._pid = daemon.process.pid
+    def __init__(self, place: World) -> None:
+        self._file = place.storage / "forwarder.db"
 
     def fill(self) -> None:
-        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        self._do("CREATE TRIGGER no BEFORE INSERT ON dead_letters BEGIN SELECT raise(ABORT, 'full'); END")
 
     def empty(self) -> None:
-        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        self._do("DROP TRIGGER no")
+
+    def _do(self, statement: str) -> None:
+        with closing(sqlite3.connect(self._file)) as connection:
+            connection.execute(statement)
+            connection.commit()
 
 
 async def test_a_dead_letter_that_cannot_be_written_stays_in_the_queue_until_it_can(
@@ -251,7 +257,7 @@ async def test_a_dead_letter_that_cannot_be_written_stays_in_the_queue_until_it_
 ) -> None:
     other = KINDS[KINDS.index(kind) - 1]
     async with daemon_beside(place) as daemon:
-        disk = Disk(daemon)
+        disk = Disk(place)
         first, good, more, elsewhere = markers(5), markers(9), markers(9), markers(20)
         await place.send(kind, events(kind, first))
         await place.all_arrive(kind, first)  # so that a refusal is the event's own
@@ -277,7 +283,7 @@ async def test_a_dead_letter_that_cannot_be_written_stays_in_the_queue_until_it_
 
 async def test_a_dead_letter_that_can_never_be_written_is_counted_as_lost_at_the_stop(place: World) -> None:
     async with daemon_beside(place, shutdown={"drain_timeout": "3s"}) as daemon:
-        Disk(daemon).fill()
+        Disk(place).fill()
         await place.send("eventbridge", [event("eventbridge", "bad", "reject")])
         await place.held("eventbridge", "dead letters cannot be written")
         daemon.ask(signal.SIGTERM)
