@@ -98,6 +98,7 @@ def _is_default(targets: Mapping[str, Any], name: str) -> bool:
 def _gate_options(options: Any) -> GateOptions:
     return GateOptions(
         slots=options.workers,
+        min_slots=options.min_workers,
         pace=options.max_calls_per_second,
         backoff_base=options.retry.base,
         backoff_cap=options.retry.cap,

@@ -16,7 +16,7 @@ DOWN = same_for_all(CallStatus.UNAVAILABLE, 1, "503", "")
 DENIED = same_for_all(CallStatus.HELD, 1, "AccessDeniedException", "not authorized")
 EXPIRED = same_for_all(CallStatus.HELD, 1, "ExpiredTokenException", "expired")
 REFUSED = same_for_all(CallStatus.REFUSED, 1, "ValidationException", "no")
-OPTIONS = GateOptions(slots=4, backoff_base=0.2, backoff_cap=30.0, probe=30.0, probe_cap=300.0)
+OPTIONS = GateOptions(slots=4, min_slots=4, backoff_base=0.2, backoff_cap=30.0, probe=30.0, probe_cap=300.0)
 
 
 _numbers = itertools.count()
@@ -243,7 +243,7 @@ async def test_a_waiting_call_enters_when_the_block_ends(gate: Gate) -> None:
 
 
 async def test_the_pace_is_kept_and_a_call_that_was_not_made_gives_its_place_back(clock: HandClock) -> None:
-    gate = Gate("t", GateOptions(slots=100, pace=50.0), clock)
+    gate = Gate("t", GateOptions(slots=100, min_slots=100, pace=50.0), clock)
     made = 0
     for _ in range(100):
         call = await enter(gate)
@@ -253,7 +253,7 @@ async def test_the_pace_is_kept_and_a_call_that_was_not_made_gives_its_place_bac
             call = await enter(gate)
         clock.now += 0.01
     assert 49 <= made <= 54
-    unused = Gate("t", GateOptions(slots=100, pace=50.0), clock)
+    unused = Gate("t", GateOptions(slots=100, min_slots=100, pace=50.0), clock)
     for _ in range(10):
         assert await passes(unused)
 
