@@ -77,6 +77,7 @@ class Slots:
         self._before_fall = None
         if self._vain_falls == VAIN_FALLS or seconds < self._usual:
             self._usual = seconds
+            self._vain_falls = 0
         if self._most_taken >= self.limit:  # else it held nobody back: it is neither too low nor too high
             self._move(seconds)
         self._next_round()
