@@ -34,6 +34,7 @@ QUEUES = "tests/contract/test_queues.py"
 DISK = "tests/unit/queues/test_disk.py"
 TARGETS = "tests/contract/test_targets.py"
 GATE = "tests/unit/test_gate.py"
+SLOTS = "tests/unit/test_slots.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
 FAULTS = "tests/integration/test_faults.py"
 HOLDS = "tests/integration/test_holds.py"
@@ -215,6 +216,46 @@ MUTATIONS = [
         "        state = _CLOSED_STATES[results.status]\n",
         "        state = _CLOSED_STATES[results.status]\n        return\n",
         GATE,
+    ),
+    mutation(
+        "more calls than the limit pass at once",
+        "forwarder/gate.py",
+        'slots.limit if self._state == "open" else slots.most',
+        "slots.most",
+        GATE,
+        "at_once",
+    ),
+    mutation(
+        "calls that began before the limit fell let it fall again",
+        "forwarder/slots.py",
+        "        if round_ == self._round:\n            self._fall",
+        "        if True:\n            self._fall",
+        SLOTS,
+        "counts_once",
+    ),
+    mutation(
+        "slow calls never make the limit fall",
+        "forwarder/slots.py",
+        "        if seconds <= self._usual * SLOW:\n",
+        "        if True:\n",
+        SLOTS,
+        "finds_the_fewest",
+    ),
+    mutation(
+        "a slower service starves us",
+        "forwarder/slots.py",
+        "        if self._vain_falls == VAIN_FALLS or seconds < self._usual:\n",
+        "        if seconds < self._usual:\n",
+        SLOTS,
+        "starve",
+    ),
+    mutation(
+        "the limit grows while nobody is held back",
+        "forwarder/slots.py",
+        "        if self._most_taken >= self.limit:  # else",
+        "        if True:  # else",
+        SLOTS,
+        "holds_nobody_back",
     ),
     mutation(
         "a hold that is news ends the drain",

@@ -1,4 +1,4 @@
-"""How full calls are, and how long events wait, with a queue, a gate and workers on a loop whose time is counted.
+"""How full calls are, and how long events wait: a queue, a gate and workers on a loop whose time is counted.
 
 The loop's time moves to the next timer when nothing is left to do, so seconds of load take no seconds.
 """
@@ -52,7 +52,7 @@ class Service:
     """A target: so many calls a second, each no quicker than the latency. Notes every call's size."""
 
     limits = LIMITS
-    verify_every = None
+    verify_every: float | None = None
 
     def __init__(self, capacity: float, latency: float) -> None:
         self._capacity = capacity

@@ -41,7 +41,7 @@ class Service:
 
 
 class Caller:
-    """Calls the service as often as the slots allow, and waits a moment after a throttle, as the gate does."""
+    """Calls as often as the slots allow, and waits a moment after a throttle, as the gate does."""
 
     def __init__(self, slots: Slots, service: Service) -> None:
         self.slots = slots
