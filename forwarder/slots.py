@@ -3,7 +3,7 @@
 Invariants:
 - The limit never leaves its bounds; equal bounds make it a fixed number.
 - It grows only after a round in which it held calls back and they were about as quick as ever: it doubles
-  until the first fall, then goes up by one.
+  until the first fall, then goes up by one; after falls that were in vain it doubles again.
 - It falls to three quarters for a throttle, and when calls take twice as long as they used to. If falls do
   not make calls quicker, then not their number was the cause: what they take now is what they take.
 - A round is as many answers as the limit. Calls that began before the round teach nothing about its limit,
@@ -75,9 +75,9 @@ class Slots:
         if self._before_fall is not None:
             self._vain_falls = 0 if seconds <= self._before_fall * HELPED else self._vain_falls + 1
         self._before_fall = None
-        if self._vain_falls == VAIN_FALLS or seconds < self._usual:
-            self._usual = seconds
-            self._vain_falls = 0
+        if self._vain_falls == VAIN_FALLS:
+            self._measure_anew(seconds)
+        self._usual = min(self._usual, seconds)
         if self._most_taken >= self.limit:  # else it held nobody back: it is neither too low nor too high
             self._move(seconds)
         self._next_round()
@@ -87,10 +87,15 @@ class Slots:
             self.limit = min(self.most, self.limit * 2 if self._doubling else self.limit + 1)
             self._vain_falls = 0
         elif self.limit == self.least:
-            self._usual = seconds
+            self._measure_anew(seconds)
         else:
             self._before_fall = seconds
             self._fall(self.limit)
+
+    def _measure_anew(self, seconds: float) -> None:
+        self._usual = seconds
+        self._vain_falls = 0
+        self._doubling = True
 
     def _fall(self, from_: int) -> None:
         self.limit = max(self.least, int(from_ * FALL))

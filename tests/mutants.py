@@ -244,8 +244,8 @@ MUTATIONS = [
     mutation(
         "a slower service starves us",
         "forwarder/slots.py",
-        "        if self._vain_falls == VAIN_FALLS or seconds < self._usual:\n",
-        "        if seconds < self._usual:\n",
+        "        if self._vain_falls == VAIN_FALLS:\n",
+        "        if False:\n",
         SLOTS,
         "starve",
     ),

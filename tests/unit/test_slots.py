@@ -147,9 +147,9 @@ def test_a_service_that_became_slower_for_reasons_of_its_own_does_not_starve_us(
     caller = Caller(Slots(1, 64), service)
     caller.run(5.0)
     service.latency *= slower
-    caller.run(200 * service.latency)
-    caller.run(20 * service.latency)
-    assert min(caller.limits) == 64
+    caller.run(30 * service.latency)
+    assert min(caller.limits) > 64 / 3
+    assert caller.slots.limit == 64
 
 
 def test_latency_that_jumps_about_does_not_starve_us() -> None:
