@@ -124,7 +124,7 @@ class Repeats:
         """
         digest = sha256(body).digest()
         now = self._clock.monotonic()
-        self._bound(now)
+        self._forget_until(now - self._max_age)
         keys = [(scope, name, value or digest.hex()) for name, value in values]
         for key in keys:
             known = self._attempts.get(key)
@@ -132,6 +132,7 @@ class Repeats:
                 if known.digest != digest:
                     raise _other_body(key[1])
                 return known, True
+        self._make_room()
         attempt = Attempt(self, keys, digest, now)
         for key in keys:
             self._attempts[key] = attempt
@@ -149,15 +150,16 @@ class Repeats:
                 del self._attempts[key]
             self._bytes -= attempt.bytes
 
-    def _bound(self, now: float) -> None:
-        """Forget the oldest until there is room for one more."""
-        before = now - self._max_age
-        while self._attempts:
-            oldest = next(iter(self._attempts.values()))
-            full = len(self._attempts) >= self._max_answers or self._bytes >= self._max_bytes
-            if not full and oldest.begun_at > before:
-                return
+    def _forget_until(self, before: float) -> None:
+        while self._attempts and (oldest := self._oldest()).begun_at <= before:
             self.forget(oldest)
+
+    def _make_room(self) -> None:
+        while self._attempts and (len(self._attempts) >= self._max_answers or self._bytes >= self._max_bytes):
+            self.forget(self._oldest())
+
+    def _oldest(self) -> Attempt:
+        return next(iter(self._attempts.values()))
 
 
 def _other_body(name: str) -> BadRequest:

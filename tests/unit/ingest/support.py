@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -79,6 +81,13 @@ class Peer:
                 return await self.reader.read() == b""
             except ConnectionResetError:
                 return True
+
+    async def reset(self) -> None:
+        """Go away without a word, as a process that is killed with unread data does."""
+        self.writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        await self.close()
 
     async def close(self) -> None:
         self.writer.close()
