@@ -29,7 +29,7 @@ MAX_BYTES = 16 << 20
 MAX_AGE_SECONDS = 300.0
 """What is remembered, at most. SDKs try again within a minute or so: boto waits 60 s for an answer."""
 
-ANSWER_OVERHEAD_BYTES = 700
+ANSWER_OVERHEAD_BYTES = 600
 """What an answer holds in memory beside its body and its key."""
 
 HEADERS = ("amz-sdk-invocation-id", "Idempotency-Key")
@@ -58,11 +58,13 @@ class Attempt:
     def __init__(self, repeats: Repeats, keys: Sequence[Key], digest: bytes, begun_at: float) -> None:
         self._repeats = repeats
         self._outcome: Reply | BadRequest | None = None
-        self._joined: list[asyncio.Future[None]] = []
+        self._joined: list[asyncio.Future[None]] | None = None
         self.keys = keys
         self.digest = digest
         self.begun_at = begun_at
-        self.bytes = sum(ANSWER_OVERHEAD_BYTES + len(value) for _, _, value in keys)
+        self.bytes = ANSWER_OVERHEAD_BYTES * len(keys)
+        for _, _, value in keys:
+            self.bytes += len(value)
 
     def keep(self, reply: Reply) -> None:
         """This is the answer, now and again."""
@@ -78,15 +80,16 @@ class Attempt:
         if self._outcome is None:
             self._outcome = problem if isinstance(problem, BadRequest) else _unanswered()
             self._repeats.forget(self)
-        for ended in self._joined:
-            _resolve(ended)
-        self._joined = []
+        if self._joined is not None:
+            for ended in self._joined:
+                _resolve(ended)
+            self._joined = None
 
     async def again(self, waits: Waits) -> Reply:
         """The first answer, for a repeat; BadRequest when the first was refused."""
         if self._outcome is None:
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._joined.append(ended)
+            self._joined = [*(self._joined or ()), ended]
             with waits(partial(_resolve, ended)):
                 await ended
         if isinstance(self._outcome, Reply):
