@@ -20,6 +20,8 @@ import pytest
 from forwarder.daemon import Daemon
 from tests.integration.events import KINDS, MONITOR, TARGETS, Event, event, events, markers
 from tests.integration.harness import World, daemon_in, daemon_of, until
+from tests.integration.processes import daemon_beside
+from tests.integration.test_holds import Disk
 from tests.unit.ingest.test_aws import rum_call
 
 TOLD: Any = {"ack": "delivered"}
@@ -149,6 +151,20 @@ async def test_an_event_that_was_tried_too_often_is_said_to_be_expired(place: Wo
         assert [letter.reason for letter in place.letters().values()] == ["expired"] * 2
 
 
+async def test_a_rejected_event_is_told_only_when_its_dead_letter_is_kept(place: World) -> None:
+    async with daemon_beside(place) as daemon:
+        await native(place, "eventbridge", events("eventbridge", markers(1)), **WAIT)
+        disk = Disk(daemon)
+        disk.fill()
+        poison = [event("eventbridge", markers(1)[0], "reject")]
+        said = await native(place, "eventbridge", poison, Prefer="wait=1")
+        assert (said.status, said.ack) == (202, "queued")
+        later = asyncio.ensure_future(native(place, "eventbridge", poison, **WAIT))
+        disk.empty()
+        assert (await later).body["results"][0]["status"] == "rejected"
+        assert (await later).body["results"][0]["id"] in place.letters()
+
+
 async def test_a_retry_is_waited_for(place: World) -> None:
     async with daemon_in(place):
         path, body, headers = call("eventbridge", "fail-once", "throttle-once", None)
@@ -192,15 +208,17 @@ async def test_when_the_wait_ends_first_the_answer_is_a_success_with_our_id(plac
 async def test_a_call_whose_events_are_partly_known_says_queued_and_what_is_known(place: World) -> None:
     async with daemon_of(place, retry={"base": "1h", "cap": "1h"}, shutdown={"drain_timeout": 0}) as daemon:
         path, body, headers = call("eventbridge", None, "fail-once", "reject")
-        said = await post(place, path, body, {**headers, "Prefer": "wait=1"})
+        batch = [event("eventbridge", markers(1)[0], word) for word in (None, "fail-once")]
+        said, natively = await asyncio.gather(
+            post(place, path, body, {**headers, "Prefer": "wait=1"}),
+            native(place, "eventbridge", batch, Prefer="wait=1"),
+        )
         delivered, queued, rejected = results("eventbridge", said)
-        assert said.ack == "queued"
-        assert [delivered[0]] == await aws_ids(place, "eventbridge")
+        assert (said.ack, natively.ack, natively.status) == ("queued", "queued", 202)
+        assert delivered[0] in await aws_ids(place, "eventbridge")
         assert queued[0] is not None
         assert rejected == (None, "InvalidArgument")
-        batch = [event("eventbridge", markers(1)[0], word) for word in (None, "fail-once")]
-        rows = (await native(place, "eventbridge", batch, Prefer="wait=1")).body["results"]
-        assert [row["status"] for row in rows] == ["delivered", "queued"]
+        assert [row["status"] for row in natively.body["results"]] == ["delivered", "queued"]
         daemon.ask_to_stop()
         daemon.ask_to_stop()
         await daemon.stop()
