@@ -151,6 +151,15 @@ async def test_an_event_that_was_tried_too_often_is_said_to_be_expired(place: Wo
         assert [letter.reason for letter in place.letters().values()] == ["expired"] * 2
 
 
+async def test_an_event_that_waited_too_long_is_said_to_be_expired(place: World) -> None:
+    async with daemon_in(place, retry={"max_age": "200ms"}):
+        await place.order({"fault": "access_denied"})
+        path, body, headers = call("eventbridge", None)
+        said = await post(place, path, body, {**headers, **WAIT})
+        assert (said.ack, results("eventbridge", said)) == ("delivered", [(None, "EventExpired")])
+        assert [letter.reason for letter in place.letters().values()] == ["expired"]
+
+
 async def test_a_rejected_event_is_told_only_when_its_dead_letter_is_kept(place: World) -> None:
     async with daemon_beside(place) as daemon:
         await native(place, "eventbridge", events("eventbridge", markers(1)), **WAIT)

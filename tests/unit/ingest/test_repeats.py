@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,19 @@ from forwarder.ingest.connections import sender_of
 from forwarder.ingest.dialects.errors import BadRequest
 from forwarder.ingest.operations import Reply
 from forwarder.ingest.repeats import ANSWER_OVERHEAD_BYTES, Attempt, Repeats
+from forwarder.model import Event, QueueUnavailable, SystemClock
+from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (
     ENTRY,
     EVENT,
+    LIMITS,
+    MIB,
     NATIVE,
     PUT_EVENTS,
     Peer,
     Routes,
     code,
+    one_of_each,
     request,
     serving,
     until,
@@ -145,6 +151,31 @@ async def test_a_refusal_is_not_remembered() -> None:
         [batch] = ingest.batches()
         ingest.queues["orders"].settle(gone=batch.events)
         assert (await ingest.post(NATIVE, EVENT, key)).status == 202
+
+
+async def test_what_could_not_be_stored_is_neither_remembered_nor_waited_for() -> None:
+    class Diskless(MemoryQueue):
+        broken = True
+
+        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+            if self.broken:
+                raise QueueUnavailable("its events cannot be stored now")
+            await super().put(events, complete=complete)
+
+    routes = one_of_each()
+    metrics = routes.metrics.for_target("orders")
+    queue = Diskless(LIMITS, max_events=9, max_bytes=MIB, clock=SystemClock(), metrics=metrics)
+    routes.routes[0] = replace(routes.routes[0], queue=queue)
+    async with serving(routes) as ingest:
+        for path, body, headers in (CALLS["orders"], CALLS["orders over PutEvents"]):
+            queue.broken = True
+            key = {**headers, "Idempotency-Key": "k", "Prefer": "wait=10"}
+            async with asyncio.timeout(5):
+                assert (await ingest.post(path, body, key)).status == 503
+            assert not ingest.receipts.waits
+            queue.broken = False
+            assert (await ingest.post(path, body, {**headers, "Idempotency-Key": "k"})).status < 300
+        assert ingest.count() == 2
 
 
 async def test_a_repeat_that_comes_too_soon_gets_the_answer_of_the_first() -> None:
