@@ -113,7 +113,7 @@ class Record:
         hits.calls += calls
         hits.events += events
 
-    def take(self, api: Api, call: int, at: float, envelope: bytes, item: Item, event_id: str = "") -> None:
+    def take(self, api: Api, call: int, at: float, envelope: bytes, item: Item, event_id: str) -> None:
         """An event was taken (or taken and lost, as AWS would lose it)."""
         counts = self.counts[api]
         copy = 1
