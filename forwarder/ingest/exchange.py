@@ -60,7 +60,7 @@ class Exchange:
         waiting = self._waiting(headers, call, lease)
         try:
             with attempt or NOT_REPEATED:
-                results = await call.take(body, lines, waiting)
+                results = await call.take(body, lines, lease, waiting)
                 del body
                 reply = await _answer(call, results, waiting, connection)
                 if attempt is not None:

@@ -57,9 +57,7 @@ class Call(Protocol):
     metrics: TargetMetrics
     patience: float
 
-    async def take(
-        self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None
-    ) -> Results: ...
+    async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results: ...
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         """``fates`` is None for a request that did not wait."""
