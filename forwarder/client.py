@@ -155,7 +155,7 @@ class Sender:
     def _count(self, chunk: Chunk, status: int, answer: _Answer) -> None:
         if len(answer.results) == len(chunk.lines):
             for number, result in zip(chunk.numbers, answer.results, strict=True):
-                if result.id is not None:
+                if result.id is not None and not result.code:
                     self.accepted += 1
                 else:
                     self._refuse(number, result)

@@ -42,6 +42,8 @@ STOP = "tests/integration/test_stop.py"
 LEDGER = "tests/integration/test_ledger.py"
 CREDENTIALS = "tests/integration/test_credentials.py"
 TIME = "tests/unit/test_time.py"
+ACK = "tests/integration/test_ack.py"
+REPEATS = "tests/unit/ingest/test_repeats.py"
 
 
 @dataclass(frozen=True)
@@ -439,6 +441,62 @@ MUTATIONS = [
         "        pass\n",
         "tests/unit/ingest/test_bodies.py",
         "memory_of_the_events",
+    ),
+    mutation(
+        "a sender is told of a dead letter that is not kept yet",
+        "forwarder/worker.py",
+        "            await bury(lane, fate.dead)\n            lane.receipts.tell_dead(fate.dead)\n",
+        "            lane.receipts.tell_dead(fate.dead)\n            await bury(lane, fate.dead)\n",
+        ACK,
+        "kept",
+    ),
+    mutation(
+        "every event of an answered call is said to be delivered",
+        "forwarder/receipts.py",
+        "            if outcome.kind is Kind.DELIVERED and (wait",
+        "            if (wait",
+        ACK,
+        "retry or aws_answer",
+    ),
+    mutation(
+        "a wait that ends leaves its ids",
+        "forwarder/receipts.py",
+        "        self.forget(list(self._untold))\n",
+        "        self._untold.clear()\n",
+        ACK,
+        "wait_ends_first",
+    ),
+    mutation(
+        "a refusal is remembered",
+        "forwarder/ingest/repeats.py",
+        "            self._repeats.forget(self)\n",
+        "",
+        REPEATS,
+        "refusal",
+    ),
+    mutation(
+        "a request that comes twice is taken twice",
+        "forwarder/ingest/exchange.py",
+        "        if attempt is not None and repeated:\n",
+        "        if False:\n",
+        REPEATS,
+        "same_request",
+    ),
+    mutation(
+        "another body with the same key is a repeat",
+        "forwarder/ingest/repeats.py",
+        "                if known.digest != digest:\n",
+        "                if False:\n",
+        REPEATS,
+        "another_body",
+    ),
+    mutation(
+        "whoever has the same key gets another sender's answer",
+        "forwarder/ingest/exchange.py",
+        "        scope = (connection.sender, ",
+        '        scope = ("", ',
+        REPEATS,
+        "sender",
     ),
 ]
 

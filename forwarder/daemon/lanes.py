@@ -15,6 +15,7 @@ from forwarder.metrics import Metrics, TargetMetrics
 from forwarder.model import Clock, Limits
 from forwarder.queues.disk import DiskQueue, this_boot
 from forwarder.queues.memory import MemoryQueue
+from forwarder.receipts import MAX_WAIT_SECONDS, Receipts
 from forwarder.storage import Storage
 from forwarder.targets import TARGETS, AwsTarget
 from forwarder.worker import Lane, Policy
@@ -30,6 +31,7 @@ class Rooms(msgspec.Struct, frozen=True):
     metrics: Metrics
     storage: Storage
     letters: DeadLetters
+    receipts: Receipts
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -51,7 +53,9 @@ def build(rooms: Rooms, name: str) -> Built:
     rooms.metrics.watch(name, queue.view, gate.view)
     rooms.metrics.watch_credentials(name, target.credentials)
     policy = _policy(options, target.limits)
-    lane = Lane(name, target, queue, gate, policy, rooms.letters, metrics, rooms.clock)
+    lane = Lane(
+        name, target, queue, gate, policy, rooms.letters, metrics, rooms.clock, receipts=rooms.receipts
+    )
     route: Route[Any] = Route(
         name=name,
         api=target.api,
@@ -61,6 +65,7 @@ def build(rooms: Rooms, name: str) -> Built:
         max_event_bytes=target.limits.max_event_bytes,
         names=_bound_names(options),
         default=_is_default(rooms.config.targets, name),
+        patience=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
     )
     return Built(lane, target, route, queue if isinstance(queue, DiskQueue) else None)
 

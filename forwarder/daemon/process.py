@@ -32,6 +32,7 @@ from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
 from forwarder.queues.disk import stranded
+from forwarder.receipts import Receipts
 from forwarder.storage import Storage, StorageError
 from forwarder.targets import option_types
 from forwarder.worker import Lane, sweep, verify, work
@@ -67,14 +68,18 @@ class Daemon:
             clock=self._clock,
         )
         self._letters = self._make_letters()
-        rooms = Rooms(config, self._clock, self._metrics, self._storage, self._letters)
+        self._receipts = Receipts()
+        self._metrics.http.waits = lambda: len(self._receipts.waits)
+        rooms = Rooms(config, self._clock, self._metrics, self._storage, self._letters, self._receipts)
         self._built = {name: build(rooms, name) for name in config.targets}
         self._lanes = {name: each.lane for name, each in self._built.items()}
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
         self._budget = Budget(self._bytes_for_bodies())
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
         bindings = Bindings([each.route for each in self._built.values()])
-        self._ingest = IngestServer(config.ingest, bindings, self._budget, self._metrics, self._clock)
+        self._ingest = IngestServer(
+            config.ingest, bindings, self._budget, self._metrics, self._clock, receipts=self._receipts
+        )
         self._admin = AdminServer(self._metrics, Status(rooms, self._built), lambda: self._ready)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = False
@@ -217,6 +222,7 @@ class Daemon:
             asyncio.sleep(grace)
         )  # 3: programs that stop with us send their last events
         self._ingest.stop_accepting()  # 4
+        self._receipts.close()  # who waits for AWS's word is answered now: the events are ours
         await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
         await self._drain(patience)  # 5
         await self._cancel_tasks()  # 6: what is left is kept on disk; of a memory queue it is lost, and said

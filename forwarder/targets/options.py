@@ -97,6 +97,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     use_dualstack: bool | None = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     queue: Literal["memory", "disk"] = "memory"
+    ack: Literal["queued", "delivered"] = "queued"
     queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
     hold: Hold = msgspec.field(default_factory=Hold)
     workers: Count = 32

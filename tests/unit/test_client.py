@@ -129,6 +129,20 @@ async def test_a_refused_event_is_named_by_its_line_in_the_input(sending: Sendin
     assert (sending.sender.accepted, sending.sender.refused) == (1, 1)
 
 
+async def test_an_event_that_aws_refused_while_the_answer_waited_is_no_success(
+    sending: Sending, daemon: Daemon
+) -> None:
+    def answer(lines: list[bytes]) -> web.Response:
+        rejected = {"id": "y", "status": "rejected", "code": "MalformedDetail", "message": "No."}
+        results = [{"id": "x", "status": "delivered", "event_id": "z"}, rejected]
+        return web.json_response({"accepted": 1, "rejected": 1, "results": results})
+
+    daemon.answers = [answer]
+    await sending.send("{}\n{}\n")
+    assert (sending.sender.accepted, sending.sender.refused) == (1, 1)
+    assert sending.said == ["line 2: MalformedDetail: No."]
+
+
 async def test_a_body_refused_for_one_line_does_not_cost_the_others(sending: Sending, daemon: Daemon) -> None:
     def picky(lines: list[bytes]) -> web.Response:
         if b"bad" in lines:
