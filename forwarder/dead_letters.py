@@ -6,6 +6,7 @@ Invariants:
   also when somebody deletes rows by hand.
 - Over a bound the oldest letters go, and each is counted as dropped.
 - Keeping an event again changes nothing: its id is there once.
+- ``removal`` takes out all of its letters or none, so that what accepts them again can be one with it.
 - The readers need no daemon, and disturb none.
 """
 
@@ -16,14 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import structlog
 
 from forwarder.logs import limited
 from forwarder.model import Clock, Dead, SystemClock
-from forwarder.storage import Connection, Storage, open_read_only
+from forwarder.storage import Connection, Storage, Work, open_read_only
 
 ROW_OVERHEAD_BYTES = 250
 """What a row costs in the file beside its texts: id, index, numbers, and its part of half-filled pages."""
@@ -65,12 +66,26 @@ _COLUMNS = ", ".join(Letter.__struct_fields__)
 _PLACES = ", ".join("?" * len(Letter.__struct_fields__))
 _INSERT = f"INSERT INTO dead_letters ({_COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
 
+_TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
+
 Totals = dict[str, tuple[int, int]]
+
+
+class LettersGone(Exception):
+    """Some of the letters to be removed are not there any more; none was removed."""
+
+
+class Page(NamedTuple):
+    """Letters with their positions, oldest first. ``through``: the last position there was."""
+
+    letters: list[tuple[int, Letter]]
+    through: int
 
 
 class _Change(NamedTuple):
     totals: Totals
     dropped: Counter[str]
+    answer: Any
 
 
 class DeadLetters:
@@ -112,31 +127,48 @@ class DeadLetters:
         await self._change(lambda connection: connection.executemany(_INSERT, rows))
 
     async def expire(self) -> None:
-        """Drop what is older than ``max_age``; ``open`` and ``keep`` do so too."""
+        """Drop what is older than ``max_age``, and count again; ``open`` and ``keep`` do so too."""
         await self._change(lambda connection: None)
+
+    async def page(self, wanted: Wanted, max_bytes: int, *, whole: bool) -> Page:
+        """The first letters that are wanted: of ``max_bytes``, but one at least. ``whole``: not cut between
+        letters of one envelope, whatever the limits."""
+        return await self._storage.submit(lambda each: _page(each, wanted, max_bytes, whole), within=0.0)
+
+    async def count(self, wanted: Wanted) -> dict[str, int]:
+        """How many letters are wanted, by target."""
+        return await self._storage.submit(lambda connection: _counts(connection, wanted), within=0.0)
+
+    async def remove(self, ids: Sequence[str]) -> None:
+        """Take these letters out; LettersGone when some are not there."""
+        await self._change(removal(ids))
+
+    async def purge(self, wanted: Wanted) -> int:
+        """Delete the letters that are wanted; how many that were."""
+        return int(await self._change(lambda connection: _delete(connection, wanted)))
 
     def view(self) -> Mapping[str, tuple[int, int]]:
         """Events and bytes kept, by target."""
         return self._totals
 
-    async def _change(self, change: Callable[[Connection], Any]) -> None:
+    async def _change(self, change: Work[Any]) -> Any:
         died_before = self._clock.wall() - self._max_age
         max_bytes = self._max_bytes
 
         def work(connection: Connection) -> _Change:
-            change(connection)
+            answer = change(connection)
             dropped = _drop_oldest(connection, max_bytes, died_before)
-            return _Change(_totals(connection), dropped)
+            return _Change(_totals(connection), dropped, answer)
 
         changed = self._storage.submit(work)
         # Counted when it is done, whether or not the one who asked is still there.
         changed.add_done_callback(self._learn)
-        await asyncio.shield(changed)
+        return (await asyncio.shield(changed)).answer
 
     def _learn(self, changed: asyncio.Future[_Change]) -> None:
         if changed.cancelled() or changed.exception() is not None:
             return  # nothing was changed; who asked is told
-        self._totals, dropped = changed.result()
+        self._totals, dropped, _ = changed.result()
         for target, count in dropped.items():
             limited(self._log, f"dead letters dropped {target}").warning(
                 "oldest dead letters dropped: over max_bytes or max_age", target=target, dropped=count
@@ -182,18 +214,62 @@ def _drop_oldest(connection: Connection, max_bytes: int, died_before: float) -> 
     return dropped
 
 
+def removal(ids: Sequence[str]) -> Work[None]:
+    """What takes these letters out, or raises LettersGone when some are not there."""
+    every = [(id_,) for id_ in ids]
+
+    def work(connection: Connection) -> None:
+        if connection.executemany("DELETE FROM dead_letters WHERE id = ?", every).rowcount != len(every):
+            raise LettersGone("some of the dead letters are not there any more")
+
+    return work
+
+
+def _page(connection: Connection, wanted: Wanted, max_bytes: int, whole: bool) -> Page:
+    (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM dead_letters").fetchone()
+    condition, values = _condition(msgspec.structs.replace(wanted, limit=None))
+    letters: list[tuple[int, Letter]] = []
+    rows = connection.execute(f"SELECT position, {_COLUMNS} FROM dead_letters {condition}", values)
+    for position, *row in rows:
+        letter = Letter(*row)
+        max_bytes -= len(letter.body)
+        is_full = len(letters) == wanted.limit or (letters and max_bytes < 0)
+        if is_full and not (whole and letters and letter.key == letters[-1][1].key):
+            break
+        letters.append((position, letter))
+    return Page(letters, last if wanted.through is None else wanted.through)
+
+
+def _delete(connection: Connection, wanted: Wanted) -> int:
+    condition, values = _condition(wanted)
+    chosen = f"SELECT position FROM dead_letters {condition}"
+    return connection.execute(f"DELETE FROM dead_letters WHERE position IN ({chosen})", values).rowcount
+
+
+def _counts(connection: Connection, wanted: Wanted) -> dict[str, int]:
+    condition, values = _condition(wanted)
+    if not connection.execute(_TABLE).fetchone():
+        return {}
+    chosen = f"SELECT target FROM dead_letters {condition}"
+    counts = f"SELECT target, count(*) FROM ({chosen}) GROUP BY target ORDER BY target"
+    return dict(connection.execute(counts, values))
+
+
 # The readers: for the command line, beside a running daemon or without one.
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """Which letters: those that match every member given. Times are seconds since 1970."""
+class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which letters: those that match every member given. Times are seconds since 1970, of their death;
+    ``after`` and ``through`` are positions."""
 
     target: str | None = None
     reason: str | None = None
     code: str | None = None
     since: float | None = None
     until: float | None = None
-    limit: int | None = None
+    limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    after: int | None = None
+    through: int | None = None
 
 
 def list_(directory: Path, wanted: Wanted | None = None) -> Iterator[Letter]:
@@ -202,6 +278,12 @@ def list_(directory: Path, wanted: Wanted | None = None) -> Iterator[Letter]:
     with open_read_only(directory) as connection:
         for row in _select(connection, condition, values):
             yield Letter(*row)
+
+
+def counts(directory: Path, wanted: Wanted | None = None) -> dict[str, int]:
+    """How many letters are wanted, by target."""
+    with open_read_only(directory) as connection:
+        return _counts(connection, wanted or Wanted())
 
 
 def show(directory: Path, id_: str) -> Letter | None:
@@ -238,8 +320,7 @@ def as_json(letter: Letter) -> bytes:
 
 
 def _select(connection: Connection, condition: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
-    tables = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
-    if connection.execute(tables).fetchone():  # a daemon that never got to open them has left no table
+    if connection.execute(_TABLE).fetchone():  # a daemon that never got to open them has left no table
         yield from connection.execute(f"SELECT {_COLUMNS} FROM dead_letters {condition}", values)
 
 
@@ -250,6 +331,8 @@ def _condition(wanted: Wanted) -> tuple[str, list[Any]]:
         "code = ?": wanted.code,
         "died_at >= ?": wanted.since,
         "died_at < ?": wanted.until,
+        "position > ?": wanted.after,
+        "position <= ?": wanted.through,
     }
     given = {test: value for test, value in tests.items() if value is not None}
     where = f"WHERE {' AND '.join(given)} " if given else ""
