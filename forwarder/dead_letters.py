@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -284,6 +285,18 @@ def counts(directory: Path, wanted: Wanted | None = None) -> dict[str, int]:
     """How many letters are wanted, by target."""
     with open_read_only(directory) as connection:
         return _counts(connection, wanted or Wanted())
+
+
+async def purge(directory: Path, wanted: Wanted) -> int:
+    """Delete letters where no daemon runs; how many that were. StorageError when one does."""
+    storage = Storage(directory)
+    await storage.open()
+    try:
+        letters = DeadLetters(storage, max_bytes=sys.maxsize, max_age=float("inf"))
+        await letters.open()
+        return await letters.purge(wanted)
+    finally:
+        await storage.close()
 
 
 def show(directory: Path, id_: str) -> Letter | None:

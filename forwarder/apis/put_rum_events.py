@@ -19,7 +19,16 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from forwarder.apis.wire import Number, interned, is_json_object, object_text, serialise, time_number
+from forwarder.apis.wire import (
+    Native,
+    Number,
+    interned,
+    is_json_object,
+    object_text,
+    raw_members,
+    serialise,
+    time_number,
+)
 from forwarder.model import Draft, Kind, Outcome, Refusal
 
 MAX_TYPE = 256
@@ -35,6 +44,7 @@ _BATCH_IDS = uuid.UUID("6f6c5a52-6d5f-4a0b-9c43-1f0f6b0c2a77")
 _ABSENT = msgspec.Raw(b"null")
 _DELIVERED = Outcome(Kind.DELIVERED)
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_text = msgspec.json.Decoder(str).decode
 
 
 class AppMonitorDetails(msgspec.Struct, gc=False, omit_defaults=True):
@@ -169,6 +179,16 @@ class PutRumEvents:
             metadata=metadata,
         )
         return _admit(rum_event, key, "")
+
+    @staticmethod
+    def as_native(body: bytes, key: bytes) -> Native | None:
+        """The native event that would be admitted as this one; None when it is of another API."""
+        event, envelope = raw_members(body), raw_members(key)
+        if event is None or envelope is None or "details" not in event or "Id" not in envelope:
+            return None
+        event["AppMonitorId"] = envelope.pop("Id")
+        batch = _text(envelope["BatchId"]) if "BatchId" in envelope else ""
+        return Native(msgspec.json.encode({**event, **envelope}), batch)
 
     def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
         """One Outcome per event: RUM answers a call it took with nothing, or an empty object."""
