@@ -180,6 +180,11 @@ class PutEvents:
         return _missing(entry)
 
     @staticmethod
+    def batch_of(key: bytes) -> str:
+        """Events of this API may share a call, and need not."""
+        return ""
+
+    @staticmethod
     def as_native(body: bytes, key: bytes) -> Native | None:
         """The native event that would be admitted as this one; None when it is of another API.
 

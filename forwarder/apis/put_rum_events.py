@@ -44,7 +44,6 @@ _BATCH_IDS = uuid.UUID("6f6c5a52-6d5f-4a0b-9c43-1f0f6b0c2a77")
 _ABSENT = msgspec.Raw(b"null")
 _DELIVERED = Outcome(Kind.DELIVERED)
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-_text = msgspec.json.Decoder(str).decode
 
 
 class AppMonitorDetails(msgspec.Struct, gc=False, omit_defaults=True):
@@ -181,14 +180,18 @@ class PutRumEvents:
         return _admit(rum_event, key, "")
 
     @staticmethod
+    def batch_of(key: bytes) -> str:
+        """The BatchId that a client gave: its events leave together, as AWS may know it; "" for none."""
+        return str(read_envelope(key).get("BatchId") or "")
+
+    @staticmethod
     def as_native(body: bytes, key: bytes) -> Native | None:
         """The native event that would be admitted as this one; None when it is of another API."""
         event, envelope = raw_members(body), raw_members(key)
         if event is None or envelope is None or "details" not in event or "Id" not in envelope:
             return None
         event["AppMonitorId"] = envelope.pop("Id")
-        batch = _text(envelope["BatchId"]) if "BatchId" in envelope else ""
-        return Native(msgspec.json.encode({**event, **envelope}), batch)
+        return Native(msgspec.json.encode({**event, **envelope}), PutRumEvents.batch_of(key))
 
     def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
         """One Outcome per event: RUM answers a call it took with nothing, or an empty object."""

@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show.set_defaults(command=_read, action=_show)
     replay = actions.add_parser("replay", help="put them back into the queues of a running daemon")
     _add_filters(replay)
-    replay.add_argument("--rate", type=_positive, metavar="N", help="at most N events a second")
+    replay.add_argument("--rate", type=_rate, metavar="N", help="at most N events a second")
     add_socket(replay)
     replay.set_defaults(command=_replay)
     purge = actions.add_parser("purge", help="delete them")
@@ -61,7 +61,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     moment = "a time like 2026-11-21T08:00:00Z, or an age like 2h"
     parser.add_argument("--since", type=_moment, metavar="TIME", help=f"given up on since then: {moment}")
     parser.add_argument("--until", type=_moment, metavar="TIME", help="given up on before then")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N")
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most N")
 
 
 def _moment(text: str) -> float:
@@ -80,8 +80,17 @@ def _moment(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _positive(text: str) -> float:
-    number = float(text)
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return number

@@ -11,13 +11,13 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from forwarder.dead_letters import DeadLetters, Letter, Wanted, removal
+from forwarder.dead_letters import BatchOf, DeadLetters, Letter, Wanted, removal
 from forwarder.gate import Gate
 from forwarder.model import Clock, Event, Limits, QueueFull, QueueView, memory_bytes
 from forwarder.queues.disk import DiskQueue
@@ -40,12 +40,13 @@ class Stopping(Exception):
 
 
 class Controlled(msgspec.Struct, frozen=True):
-    """One target, as far as it can be told anything."""
+    """One target, as far as it can be told anything. ``batch_of``: see there."""
 
     name: str
     queue: MemoryQueue | DiskQueue
     gate: Gate
     limits: Limits
+    batch_of: BatchOf
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -118,7 +119,7 @@ class Controls:
         limit = STEP_LETTERS if wanted.limit is None else min(wanted.limit, STEP_LETTERS)
         wanted = msgspec.structs.replace(wanted, target=name, limit=limit)
         async with self._changing:
-            page = await self._letters.page(wanted, STEP_BYTES, whole=target.limits.whole)
+            page = await self._letters.page(wanted, STEP_BYTES, target.batch_of)
             if self._stopping:
                 raise Stopping("the daemon is stopping")
             if not page.letters:
@@ -145,7 +146,7 @@ class Controls:
         good: list[Event] = []
         refused: list[str] = []
         after = 0
-        for group in _together(letters, whole=target.limits.whole):
+        for group in _together(letters, target.batch_of):
             events = [_again(letter, now) for _, letter in group]
             problem = self._problem(target, events, view)
             if problem is None and not room.take(events):
@@ -202,16 +203,15 @@ class _Room:
         return True
 
 
-def _together(
-    letters: Sequence[tuple[int, Letter]], *, whole: bool
-) -> Iterable[Sequence[tuple[int, Letter]]]:
-    """What must be accepted together: where batches are whole, the neighbours of one envelope."""
-    start = 0
-    for index in range(1, len(letters) + 1):
-        is_end = index == len(letters) or not whole or letters[index][1].key != letters[start][1].key
-        if is_end:
-            yield letters[start:index]
-            start = index
+def _together(letters: Sequence[tuple[int, Letter]], batch_of: BatchOf) -> Iterator[list[tuple[int, Letter]]]:
+    """What must be accepted together: the neighbours of one batch, and each other letter by itself."""
+    group: list[tuple[int, Letter]] = []
+    for position, letter in letters:
+        if group and (letter.key != group[-1][1].key or not batch_of(letter.key)):
+            yield group
+            group = []
+        group.append((position, letter))
+    yield group
 
 
 def _again(letter: Letter, now: float) -> Event:

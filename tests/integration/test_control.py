@@ -21,7 +21,8 @@ from tests.integration.processes import daemon_beside
 from tests.integration.test_ledger import scraping
 
 LONG: Settings = {"retry": {"base": "600s", "cap": "600s"}, "hold": {"probe": "600s", "probe_cap": "600s"}}
-QUEUES = ("memory", "disk")
+DISK: Settings = {"queue": "disk"}
+QUEUES: tuple[Settings, ...] = ({"queue": "memory"}, DISK)
 
 
 def socket_of(place: World) -> Path:
@@ -149,12 +150,12 @@ async def test_what_is_paused_still_grows_too_old(place: World) -> None:
 
 async def test_a_restart_resumes(place: World) -> None:
     names = markers(3)
-    async with daemon_beside(place, queue="disk") as daemon:
+    async with daemon_beside(place, **DISK) as daemon:
         await operate(place, "pause", "eventbridge")
         await place.send("eventbridge", events("eventbridge", names))
         daemon.ask()
         assert await daemon.ended() == 0
-    async with daemon_in(place, queue="disk"):
+    async with daemon_in(place, **DISK):
         assert await place.all_arrive("eventbridge", names) == dict.fromkeys(names, 1)
 
 
@@ -166,7 +167,7 @@ async def test_a_flush_ends_the_back_off_of_a_closed_gate(place: World, fault: S
         await place.send("eventbridge", events("eventbridge", names))
 
         async def closed() -> bool:
-            return (await place.status("eventbridge"))["state"] != "open"
+            return str((await place.status("eventbridge"))["state"]) != "open"
 
         await until(closed, "the gate is closed")
         await operate(place, "flush", "eventbridge")
@@ -179,8 +180,8 @@ async def test_a_flush_ends_the_delays_of_single_events(place: World) -> None:
         await place.send("eventbridge", [event("eventbridge", name, "fail-once") for name in names])
 
         async def waiting() -> bool:
-            retried = (await place.status("eventbridge"))["retried"]
-            return bool(retried == 5)
+            status = await place.status("eventbridge")
+            return int(status["retried"]) == 5
 
         await until(waiting, "each failed once and waits")
         await operate(place, "flush", "eventbridge")
@@ -190,20 +191,20 @@ async def test_a_flush_ends_the_delays_of_single_events(place: World) -> None:
 # --- replay
 
 
-@pytest.mark.parametrize("queue", QUEUES)
+@pytest.mark.parametrize("queue", QUEUES, ids=str)
 async def test_replayed_events_keep_their_ids_arrive_once_and_every_scrape_balances(
-    place: World, kind: str, queue: str
+    place: World, kind: str, queue: Settings
 ) -> None:
     names = await die(place, kind, 230)
     ids = set(place.letters())
-    async with daemon_beside(place, queue=queue) as daemon, scraping(f"{place.admin}/metrics") as outside:
+    async with daemon_beside(place, **queue) as daemon, scraping(f"{place.admin}/metrics") as outside:
         await operate(place, "pause", kind)
         assert await client.replay(socket_of(place), {}, None) == 0
         assert place.letters() == {}
         ledger = await place.ledger(kind)
         assert (ledger["received"], ledger["replayed"], ledger["in_queue"]) == (0, 230, 230)
         assert f'dead_letters_events{{target="{TARGETS[kind]}"}} 0.0' in await place.metrics()
-        if queue == "disk":
+        if queue == DISK:
             assert set(ids_on_disk(place.storage)) == ids
         await operate(place, "resume", kind)
         assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
@@ -260,13 +261,13 @@ async def test_only_what_was_asked_for_is_replayed_at_the_rate_that_was_asked_fo
         assert place.letters() == {}
 
 
-@pytest.mark.parametrize("queue", QUEUES)
+@pytest.mark.parametrize("queue", QUEUES, ids=str)
 async def test_a_replay_waits_for_room_in_a_full_queue(
-    place: World, queue: str, capsys: pytest.CaptureFixture[str]
+    place: World, queue: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = await die(place, "eventbridge", 130)
     await place.order({"fault": "access_denied"})
-    async with daemon_in(place, queue=queue, queue_limits={"max_events": 50}):
+    async with daemon_in(place, **queue, queue_limits={"max_events": 50}):
         replaying = asyncio.create_task(client.replay(socket_of(place), {}, None))
 
         async def full() -> bool:
@@ -296,7 +297,7 @@ async def test_letters_of_a_target_that_is_gone_are_left_and_said(
 
 async def test_a_replay_that_is_interrupted_ends_between_two_steps(place: World) -> None:
     names = await die(place, "eventbridge", 60)
-    async with daemon_in(place, queue="disk"):
+    async with daemon_in(place, **DISK):
         replaying = asyncio.create_task(client.replay(socket_of(place), {}, 20.0))
 
         async def under_way() -> bool:
@@ -332,7 +333,7 @@ async def test_killed_in_the_middle_of_a_replay_every_letter_is_once_a_letter_or
     names = await die(place, "eventbridge", 3000, size=1000)
     everything = sorted(place.letters())
     await place.order({"fault": "access_denied"})
-    async with daemon_beside(place, queue="disk", **LONG) as daemon:
+    async with daemon_beside(place, **DISK, **LONG) as daemon:
         replaying = asyncio.create_task(client.replay(socket_of(place), {}, 5000.0))
 
         async def under_way() -> bool:
@@ -346,7 +347,7 @@ async def test_killed_in_the_middle_of_a_replay_every_letter_is_once_a_letter_or
     assert len(queued) >= least
     assert sorted([*letters, *queued]) == everything
     await place.heal()
-    async with daemon_in(place, queue="disk"):
+    async with daemon_in(place, **DISK):
         assert await client.replay(socket_of(place), {}, None) == 0
         assert await place.all_arrive("eventbridge", names) == dict.fromkeys(names, 1)
 

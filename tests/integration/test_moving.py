@@ -28,7 +28,8 @@ from tests.integration.events import (
 from tests.integration.harness import Settings, World, daemon_in, until
 from tests.integration.processes import daemon_beside
 
-HELD: Settings = {"queue": "disk", "hold": {"probe": "600s"}}
+DISK: Settings = {"queue": "disk"}
+HELD: Settings = {**DISK, "hold": {"probe": "600s"}}
 BATCH_EVENTS = 30
 
 
@@ -156,7 +157,7 @@ async def test_moved_events_arrive_field_by_field_as_if_their_own_node_had_sent_
             await place.all_arrive(kind, names)
             await place.settled(kind)
     place.storage = own
-    async with daemon_in(place, queue="disk"):  # the node comes back, and sends what it has
+    async with daemon_in(place, **DISK):  # the node comes back, and sends what it has
         for kind, names in sent.items():
 
             async def twice(kind: str = kind, names: list[str] = names) -> bool:

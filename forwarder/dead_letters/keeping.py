@@ -1,4 +1,4 @@
-"""Dead letters: the events given up on, kept in the storage, bounded by size and by age, and read by people.
+"""Dead letters as they are kept: in the storage, bounded by size and by age, until somebody takes them out.
 
 Invariants:
 - ``keep`` returns when the letters are on the disk; when it raises, none of them is.
@@ -7,7 +7,6 @@ Invariants:
 - Over a bound the oldest letters go, and each is counted as dropped.
 - Keeping an event again changes nothing: its id is there once.
 - ``removal`` takes out all of its letters or none, so that what accepts them again can be one with it.
-- The readers need no daemon, and disturb none.
 """
 
 from __future__ import annotations
@@ -15,17 +14,26 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
+from forwarder.dead_letters.reading import (
+    COLUMNS,
+    BatchOf,
+    Letter,
+    Page,
+    Wanted,
+    condition_of,
+    counts_of,
+    page_of,
+)
 from forwarder.logs import limited
 from forwarder.model import Clock, Dead, SystemClock
-from forwarder.storage import Connection, Storage, Work, open_read_only
+from forwarder.storage import Connection, Storage, Work
 
 ROW_OVERHEAD_BYTES = 250
 """What a row costs in the file beside its texts: id, index, numbers, and its part of half-filled pages."""
@@ -47,40 +55,14 @@ _TABLES = (
 )
 
 
-class Letter(msgspec.Struct, frozen=True, gc=False):
-    """One dead letter. Times are seconds since 1970; ``key`` and ``body`` are the Event's."""
-
-    id: str
-    target: str
-    reason: str
-    code: str
-    message: str
-    attempts: int
-    received_at: float
-    died_at: float
-    size: int
-    key: bytes
-    body: bytes
-
-
-_COLUMNS = ", ".join(Letter.__struct_fields__)
 _PLACES = ", ".join("?" * len(Letter.__struct_fields__))
-_INSERT = f"INSERT INTO dead_letters ({_COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
-
-_TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
+_INSERT = f"INSERT INTO dead_letters ({COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
 
 Totals = dict[str, tuple[int, int]]
 
 
 class LettersGone(Exception):
     """Some of the letters to be removed are not there any more; none was removed."""
-
-
-class Page(NamedTuple):
-    """Letters with their positions, oldest first. ``through``: the last position there was."""
-
-    letters: list[tuple[int, Letter]]
-    through: int
 
 
 class _Change(NamedTuple):
@@ -131,14 +113,13 @@ class DeadLetters:
         """Drop what is older than ``max_age``, and count again; ``open`` and ``keep`` do so too."""
         await self._change(lambda connection: None)
 
-    async def page(self, wanted: Wanted, max_bytes: int, *, whole: bool) -> Page:
-        """The first letters that are wanted: of ``max_bytes``, but one at least. ``whole``: not cut between
-        letters of one envelope, whatever the limits."""
-        return await self._storage.submit(lambda each: _page(each, wanted, max_bytes, whole), within=0.0)
+    async def page(self, wanted: Wanted, max_bytes: int, batch_of: BatchOf) -> Page:
+        """The first letters that are wanted: of ``max_bytes``, but one at least, and no batch in parts."""
+        return await self._storage.submit(lambda each: page_of(each, wanted, max_bytes, batch_of), within=0.0)
 
     async def count(self, wanted: Wanted) -> dict[str, int]:
         """How many letters are wanted, by target."""
-        return await self._storage.submit(lambda connection: _counts(connection, wanted), within=0.0)
+        return await self._storage.submit(lambda connection: counts_of(connection, wanted), within=0.0)
 
     async def remove(self, ids: Sequence[str]) -> None:
         """Take these letters out; LettersGone when some are not there."""
@@ -226,65 +207,10 @@ def removal(ids: Sequence[str]) -> Work[None]:
     return work
 
 
-def _page(connection: Connection, wanted: Wanted, max_bytes: int, whole: bool) -> Page:
-    (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM dead_letters").fetchone()
-    condition, values = _condition(msgspec.structs.replace(wanted, limit=None))
-    letters: list[tuple[int, Letter]] = []
-    rows = connection.execute(f"SELECT position, {_COLUMNS} FROM dead_letters {condition}", values)
-    for position, *row in rows:
-        letter = Letter(*row)
-        max_bytes -= len(letter.body)
-        is_full = len(letters) == wanted.limit or (letters and max_bytes < 0)
-        if is_full and not (whole and letters and letter.key == letters[-1][1].key):
-            break
-        letters.append((position, letter))
-    return Page(letters, last if wanted.through is None else wanted.through)
-
-
 def _delete(connection: Connection, wanted: Wanted) -> int:
-    condition, values = _condition(wanted)
+    condition, values = condition_of(wanted)
     chosen = f"SELECT position FROM dead_letters {condition}"
     return connection.execute(f"DELETE FROM dead_letters WHERE position IN ({chosen})", values).rowcount
-
-
-def _counts(connection: Connection, wanted: Wanted) -> dict[str, int]:
-    condition, values = _condition(wanted)
-    if not connection.execute(_TABLE).fetchone():
-        return {}
-    chosen = f"SELECT target FROM dead_letters {condition}"
-    counts = f"SELECT target, count(*) FROM ({chosen}) GROUP BY target ORDER BY target"
-    return dict(connection.execute(counts, values))
-
-
-# The readers: for the command line, beside a running daemon or without one.
-
-
-class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which letters: those that match every member given. Times are seconds since 1970, of their death;
-    ``after`` and ``through`` are positions."""
-
-    target: str | None = None
-    reason: str | None = None
-    code: str | None = None
-    since: float | None = None
-    until: float | None = None
-    limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    after: int | None = None
-    through: int | None = None
-
-
-def list_(directory: Path, wanted: Wanted | None = None) -> Iterator[Letter]:
-    """The letters, oldest first; StorageError when there is no file, or none that can be read."""
-    condition, values = _condition(wanted or Wanted())
-    with open_read_only(directory) as connection:
-        for row in _select(connection, condition, values):
-            yield Letter(*row)
-
-
-def counts(directory: Path, wanted: Wanted | None = None) -> dict[str, int]:
-    """How many letters are wanted, by target."""
-    with open_read_only(directory) as connection:
-        return _counts(connection, wanted or Wanted())
 
 
 async def purge(directory: Path, wanted: Wanted) -> int:
@@ -297,71 +223,3 @@ async def purge(directory: Path, wanted: Wanted) -> int:
         return await letters.purge(wanted)
     finally:
         await storage.close()
-
-
-def show(directory: Path, id_: str) -> Letter | None:
-    """One letter by its event's id."""
-    with open_read_only(directory) as connection:
-        for row in _select(connection, "WHERE id = ?", [id_]):
-            return Letter(*row)
-    return None
-
-
-def export(directory: Path, wanted: Wanted | None = None) -> Iterator[bytes]:
-    """The letters as JSON lines, oldest first."""
-    for letter in list_(directory, wanted):
-        yield as_json(letter) + b"\n"
-
-
-def as_json(letter: Letter) -> bytes:
-    """One letter as a JSON object on one line: ``event`` is what AWS was to get, ``key`` its envelope."""
-    return msgspec.json.encode(
-        {
-            "id": letter.id,
-            "target": letter.target,
-            "reason": letter.reason,
-            "code": letter.code,
-            "message": letter.message,
-            "attempts": letter.attempts,
-            "received_at": _iso(letter.received_at),
-            "died_at": _iso(letter.died_at),
-            "size": letter.size,
-            "key": _readable(letter.key),
-            "event": _readable(letter.body),
-        }
-    )
-
-
-def _select(connection: Connection, condition: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
-    if connection.execute(_TABLE).fetchone():  # a daemon that never got to open them has left no table
-        yield from connection.execute(f"SELECT {_COLUMNS} FROM dead_letters {condition}", values)
-
-
-def _condition(wanted: Wanted) -> tuple[str, list[Any]]:
-    tests = {
-        "target = ?": wanted.target,
-        "reason = ?": wanted.reason,
-        "code = ?": wanted.code,
-        "died_at >= ?": wanted.since,
-        "died_at < ?": wanted.until,
-        "position > ?": wanted.after,
-        "position <= ?": wanted.through,
-    }
-    given = {test: value for test, value in tests.items() if value is not None}
-    where = f"WHERE {' AND '.join(given)} " if given else ""
-    limit = -1 if wanted.limit is None else wanted.limit
-    return f"{where}ORDER BY position LIMIT ?", [*given.values(), limit]
-
-
-def _readable(data: bytes) -> msgspec.Raw | str:
-    """A JSON object as it is, anything else as text; always fit for one line."""
-    try:
-        if data.startswith(b"{") and b"\n" not in data:
-            return msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    return data.decode("utf-8", "replace")
-
-
-def _iso(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
