@@ -277,7 +277,7 @@ async def test_refusals_before_any_success_hold_the_target_and_after_one_they_do
 async def test_a_try_asked_for_goes_at_once_alone_and_if_it_fails_the_gate_closes_again(
     gate: Gate, trouble: Results
 ) -> None:
-    await learn(gate, trouble)
+    await meet(gate, trouble)
     assert not await passes(gate)
     gate.retry_now()
     probe = await enter(gate)

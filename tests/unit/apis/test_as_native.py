@@ -22,9 +22,9 @@ from forwarder.targets import as_native
 UUIDS = st.uuids().map(str)
 TEXTS = st.text(max_size=20)
 NAMES = st.text(string.ascii_letters, min_size=1, max_size=10)
-OBJECTS = st.dictionaries(TEXTS, st.none() | st.integers() | st.floats(allow_nan=False) | TEXTS).map(
-    json.dumps
-)
+OBJECTS = st.dictionaries(
+    TEXTS, st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
+).map(json.dumps)
 TIMES = st.integers(0, 2_000_000_000) | st.floats(0, 2e9, allow_nan=False)
 
 
