@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -88,7 +89,7 @@ async def operate(socket: Path, action: str, target: str | None) -> int:
         async with Control(socket) as control:
             names = [target] if target is not None else (await control.ask("/targets"))["targets"]
             for name in names:
-                state = await control.ask(f"/targets/{name}/{action}", {})
+                state = await control.ask(f"/targets/{quote(name, safe='')}/{action}", {})
                 said = f": {one_line(state['message'])}" if state["message"] else ""
                 print(f"{name}: {state['state']}, {state['waiting']} events wait{said}")
     except (Unreachable, Later, Refused) as problem:
@@ -150,7 +151,9 @@ class Replaying:
         """Replay the letters of one target, as long as there are any, and as the limit allows."""
         order = {**self._wanted, "target": None}
         while (limit := self._step()) > 0:
-            step = await self._patiently(f"/targets/{target}/replay", {**order, "limit": limit})
+            step = await self._patiently(
+                f"/targets/{quote(target, safe='')}/replay", {**order, "limit": limit}
+            )
             self.replayed += step["replayed"]
             self.failed += step["failed"]
             if step["problem"]:

@@ -16,9 +16,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import structlog
 
 from forwarder.dead_letters import BatchOf, DeadLetters, Letter, Wanted, removal
 from forwarder.gate import Gate
+from forwarder.logs import limited
 from forwarder.model import Clock, Event, Limits, QueueFull, QueueView, memory_bytes
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
@@ -72,6 +74,7 @@ class Controls:
         self._doubtful: set[str] = set()  # events in memory whose letters could not be removed
         self._changing = asyncio.Lock()
         self._stopping = False
+        self._log = structlog.get_logger("control")
 
     def stop(self) -> None:
         """No more replays from here."""
@@ -111,7 +114,10 @@ class Controls:
         """One step: delete letters that are wanted; how many that were, 0 when none is left."""
         limit = STEP_PURGED if wanted.limit is None else min(wanted.limit, STEP_PURGED)
         async with self._changing:
-            return await self._letters.purge(msgspec.structs.replace(wanted, limit=limit))
+            purged = await self._letters.purge(msgspec.structs.replace(wanted, limit=limit))
+        if purged:
+            limited(self._log, "purged").info("dead letters deleted by an operator", letters=purged)
+        return purged
 
     async def replay(self, name: str, wanted: Wanted) -> Replayed:
         """One step: put letters of the target back into its queue. QueueFull: it has no room now."""
@@ -127,6 +133,9 @@ class Controls:
             good, refused, after = self._choose(target, page.letters)
             if good:
                 await self._accept(target, good)
+                limited(self._log, f"{name} replayed").info(
+                    "dead letters replayed by an operator", target=name
+                )
         problem = refused[0] if refused else ""
         return Replayed(len(good), len(refused), problem, after, page.through, more=True)
 

@@ -57,6 +57,7 @@ _TABLES = (
 
 _PLACES = ", ".join("?" * len(Letter.__struct_fields__))
 _INSERT = f"INSERT INTO dead_letters ({COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
+_DELETE = "DELETE FROM dead_letters WHERE id = ?"
 
 Totals = dict[str, tuple[int, int]]
 
@@ -122,8 +123,9 @@ class DeadLetters:
         return await self._storage.submit(lambda connection: counts_of(connection, wanted), within=0.0)
 
     async def remove(self, ids: Sequence[str]) -> None:
-        """Take these letters out; LettersGone when some are not there."""
-        await self._change(removal(ids))
+        """Take these letters out, as far as they are there."""
+        every = [(id_,) for id_ in ids]
+        await self._change(lambda connection: connection.executemany(_DELETE, every))
 
     async def purge(self, wanted: Wanted) -> int:
         """Delete the letters that are wanted; how many that were."""
@@ -201,7 +203,7 @@ def removal(ids: Sequence[str]) -> Work[None]:
     every = [(id_,) for id_ in ids]
 
     def work(connection: Connection) -> None:
-        if connection.executemany("DELETE FROM dead_letters WHERE id = ?", every).rowcount != len(every):
+        if connection.executemany(_DELETE, every).rowcount != len(every):
             raise LettersGone("some of the dead letters are not there any more")
 
     return work

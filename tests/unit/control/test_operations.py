@@ -197,6 +197,14 @@ async def test_a_letter_in_memory_that_could_not_be_removed_is_not_replayed_twic
         assert await room.waiting() == room.ids() == ids
 
 
+async def test_a_letter_in_memory_that_vanished_leaves_no_other_behind(tmp_path: Path) -> None:
+    async with room_in(tmp_path, "memory") as room:
+        ids = await room.die(10, 10)
+        await room.letters.remove([ids[0], "gone"])
+        assert room.ids() == [ids[1]]
+        assert room.letters.view()["orders"][0] == 1
+
+
 async def test_a_purge_deletes_what_is_wanted_step_by_step(tmp_path: Path) -> None:
     async with room_in(tmp_path, "memory") as room:
         ids = await room.die(*[10] * 5)
