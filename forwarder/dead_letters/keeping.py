@@ -69,7 +69,7 @@ class LettersGone(Exception):
 class _Change(NamedTuple):
     totals: Totals
     dropped: Counter[str]
-    answer: Any
+    answer: int | None
 
 
 class DeadLetters:
@@ -108,7 +108,11 @@ class DeadLetters:
         wall = self._clock.wall()
         to_wall = wall - self._clock.monotonic()
         rows = [_row(_letter(target, each, each.event.received_at + to_wall, wall)) for each in dead]
-        await self._change(lambda connection: connection.executemany(_INSERT, rows))
+
+        def write(connection: Connection) -> None:
+            connection.executemany(_INSERT, rows)
+
+        await self._change(write)
 
     async def expire(self) -> None:
         """Drop what is older than ``max_age``, and count again; ``open`` and ``keep`` do so too."""
@@ -124,18 +128,21 @@ class DeadLetters:
 
     async def remove(self, ids: Sequence[str]) -> None:
         """Take these letters out, as far as they are there."""
-        every = [(id_,) for id_ in ids]
-        await self._change(lambda connection: connection.executemany(_DELETE, every))
+
+        def delete(connection: Connection) -> None:
+            connection.executemany(_DELETE, [(id_,) for id_ in ids])
+
+        await self._change(delete)
 
     async def purge(self, wanted: Wanted) -> int:
         """Delete the letters that are wanted; how many that were."""
-        return int(await self._change(lambda connection: _delete(connection, wanted)))
+        return await self._change(lambda connection: _delete(connection, wanted)) or 0
 
     def view(self) -> Mapping[str, tuple[int, int]]:
         """Events and bytes kept, by target."""
         return self._totals
 
-    async def _change(self, change: Work[Any]) -> Any:
+    async def _change(self, change: Work[int | None]) -> int | None:
         died_before = self._clock.wall() - self._max_age
         max_bytes = self._max_bytes
 
