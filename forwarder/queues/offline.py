@@ -23,6 +23,13 @@ from forwarder.storage import Connection, open_read_only
 PAGE_BYTES = 8 << 20
 PROBLEMS = 20
 
+_TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'queue_targets'"
+_TARGETS = "SELECT name, number FROM queue_targets ORDER BY number"
+_DEPTH = """SELECT coalesce(sum(q.events - coalesce(s.events, 0)), 0),
+    coalesce(sum(q.bytes - coalesce(s.bytes, 0)), 0), min(q.received)
+    FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place BETWEEN ? AND ?"""
+_ASIDE = "SELECT count(*) FROM queue_damaged WHERE place BETWEEN ? AND ?"
+
 _NO_AGES = Ages(0, 0.0, 0.0)  # moments are told by the wall clock here
 
 AsNative = Callable[[bytes, bytes], Native | None]
@@ -48,8 +55,10 @@ class Lost(NamedTuple):
 def depths(directory: Path) -> list[Depth]:
     """What waits on the disk, for every target that ever had a queue there."""
     with open_read_only(directory) as connection:
-        targets = rows.targets(connection)
-        return [Depth(name, *rows.unsettled(connection, number)) for name, number in targets.items()]
+        return [
+            Depth(name, *connection.execute(_DEPTH, rows.bounds_of(number)).fetchone())
+            for name, number in _targets(connection)
+        ]
 
 
 def check(directory: Path) -> Iterator[str]:
@@ -58,23 +67,27 @@ def check(directory: Path) -> Iterator[str]:
         for (problem,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS})"):
             if problem != "ok":
                 yield " ".join(str(problem).split())
-        targets = rows.targets(connection)
-        aside = rows.damaged(connection) if targets else {}
-        for name, number in targets.items():
+        for name, number in _targets(connection):
             for found in _rows_of(connection, number):
                 if found.events is None:
                     yield f"{name}: row {found.head.place}: {found.left[0]} events are damaged"
-            if number in aside:
-                yield f"{name}: {aside[number]} damaged rows were set aside by the daemon"
+            (aside,) = connection.execute(_ASIDE, rows.bounds_of(number)).fetchone()
+            if aside:
+                yield f"{name}: {aside} damaged rows were set aside by the daemon"
 
 
 def dump(directory: Path, as_native: AsNative, only: str | None = None) -> Iterator[bytes | Lost]:
     """The events that wait, as lines that ``forwarder send`` takes, target by target, in their order."""
     with open_read_only(directory) as connection:
-        for name, number in rows.targets(connection).items():
+        for name, number in _targets(connection):
             if only in (None, name):
                 for found in _rows_of(connection, number):
                     yield from _lines(name, found, as_native)
+
+
+def _targets(connection: Connection) -> list[tuple[str, int]]:
+    """Every target that ever had a queue on this disk, with its number."""
+    return connection.execute(_TARGETS).fetchall() if connection.execute(_TABLE).fetchone() else []
 
 
 def _rows_of(connection: Connection, number: int) -> Iterator[Found]:

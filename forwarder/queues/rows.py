@@ -200,29 +200,6 @@ def stranded(connection: Connection, opened: Collection[str]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def targets(connection: Connection) -> dict[str, int]:
-    """Every target that ever had a queue on this disk, with its number."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'queue_targets'").fetchone():
-        return {}
-    return dict(connection.execute("SELECT name, number FROM queue_targets ORDER BY number"))
-
-
-def unsettled(connection: Connection, number: int) -> tuple[int, int, float | None]:
-    """A target's events and bytes that are not settled, counted row by row, and the oldest's moment."""
-    first, end = bounds_of(number)
-    events, size = connection.execute(_COUNT, (first, end)).fetchone()
-    (oldest,) = connection.execute(
-        "SELECT min(received) FROM queue_rows WHERE place BETWEEN ? AND ?", (first, end)
-    ).fetchone()
-    return events, size, oldest
-
-
-def damaged(connection: Connection) -> dict[int, int]:
-    """The rows that were set aside, by their target's number."""
-    numbers = f"SELECT place >> {SEQUENCE_BITS}, count(*) FROM queue_damaged GROUP BY 1"
-    return dict(connection.execute(numbers))
-
-
 def _decode(head: Head, crc: int, payload: bytes, settled: Mark, received_at: float) -> Found:
     try:
         items = _decoder.decode(payload) if crc == _checksum(head, payload) else []

@@ -13,6 +13,7 @@ import pytest
 from forwarder.cli import main
 from forwarder.model import Event
 from tests.unit.queues.support import events, ids, opened, queue_in, stored, take
+from tests.unit.queues.test_disk import until_settled
 
 BODY = b'{"Source":"s","DetailType":"d","Detail":"{}"}'
 
@@ -80,6 +81,12 @@ async def test_a_damaged_row_is_said_and_costs_no_other(
     code, written, said = dumped(tmp_path, capfdbinary)
     assert (code, len(written)) == (1, 20)
     assert "orders: 10 events not written: row " in said
+    async with opened(tmp_path) as (queue, _):
+        queue.settle(gone=await take(queue, 20))
+        await until_settled(tmp_path, 0)
+    assert main(["queue", "check", str(tmp_path)]) == 1
+    said = capfdbinary.readouterr().out.decode()
+    assert said.splitlines()[-1] == "orders: 1 damaged rows were set aside by the daemon"
 
 
 async def test_an_event_of_no_known_kind_is_said_and_costs_no_other(
