@@ -145,9 +145,18 @@ def without_bus(arrival: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
     return name, envelope, {"EventBusName": "default", **entry}
 
 
+async def looks_sound(directory: Path, sent: dict[str, list[str]]) -> None:
+    assert "is sound" in await run(b"", "queue", "check", str(directory))
+    table = [line.split() for line in (await run(b"", "queue", "stats", str(directory))).splitlines()]
+    assert [(row[0], row[1], row[4], row[5]) for row in table[1:]] == [
+        (TARGETS[kind], str(len(names)), "-", "0") for kind, names in sent.items()
+    ]
+
+
 async def test_moved_events_arrive_field_by_field_as_if_their_own_node_had_sent_them(place: World) -> None:
     sent = {kind: sent_of(kind) for kind in KINDS}
     copy = await dead_node(place, sent)
+    await looks_sound(copy, sent)
     dumped = await run(b"", "queue", "dump", str(copy))
     assert len(dumped.splitlines()) == sum(map(len, sent.values()))
     own, place.storage = place.storage, place.storage.with_name("other")
@@ -158,6 +167,7 @@ async def test_moved_events_arrive_field_by_field_as_if_their_own_node_had_sent_
             await place.settled(kind)
     place.storage = own
     async with daemon_in(place, **DISK):  # the node comes back, and sends what it has
+        assert "is sound" in await run(b"", "queue", "check", str(own))
         for kind, names in sent.items():
 
             async def twice(kind: str = kind, names: list[str] = names) -> bool:
@@ -202,19 +212,3 @@ async def test_events_of_a_target_that_is_gone_go_to_another(
         assert await place.all_arrive("eventbridge", sent["eventbridge"]) == dict.fromkeys(
             sent["eventbridge"], 1
         )
-
-
-async def test_stats_and_check_beside_a_running_daemon_and_of_a_copy(
-    place: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sent = {kind: sent_of(kind) for kind in KINDS}
-    copy = await dead_node(place, sent)
-    async with daemon_beside(place, **HELD):
-        for directory in (place.storage, copy):
-            assert await asyncio.to_thread(main, ["queue", "check", str(directory)]) == 0
-            assert "is sound" in capsys.readouterr().err
-    assert await asyncio.to_thread(main, ["queue", "stats", str(copy)]) == 0
-    table = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [(row[0], row[1], row[4], row[5]) for row in table[1:]] == [
-        (TARGETS[kind], str(len(sent[kind])), "-", "0") for kind in KINDS
-    ]
