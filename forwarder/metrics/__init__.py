@@ -21,6 +21,7 @@ from forwarder.model import Clock, QueueView, SystemClock
 
 __all__ = [
     "FAMILIES",
+    "CredentialsView",
     "Family",
     "GateView",
     "Histogram",
@@ -47,6 +48,14 @@ class GateView(msgspec.Struct, frozen=True):
     in_flight: int
     limit: int
     throttle_wait_seconds: float
+
+
+class CredentialsView(msgspec.Struct, frozen=True):
+    """A target's credentials at one moment. ``ends_at`` (wall clock) is None when they do not end."""
+
+    ends_at: float | None
+    refreshed: int
+    failed: int
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -83,6 +92,7 @@ class Metrics:
         self._clock = clock or SystemClock()
         self._targets: dict[str, TargetMetrics] = {}
         self._views: dict[str, tuple[Callable[[], QueueView], Callable[[], GateView]]] = {}
+        self._credentials: dict[str, Callable[[], CredentialsView]] = {}
         self._letters: Callable[[], Mapping[str, tuple[int, int]]] = dict
         self._ticks: deque[_Tick] = deque(maxlen=RATE_WINDOW_TICKS + 1)
         self.unbound = TargetMetrics("", self._clock.wall)
@@ -104,6 +114,10 @@ class Metrics:
         """Ask these for the target's depth and state at every scrape."""
         self.for_target(target)
         self._views[target] = (queue_view, gate_view)
+
+    def watch_credentials(self, target: str, view: Callable[[], CredentialsView]) -> None:
+        """Ask this at every scrape for the target's credentials."""
+        self._credentials[target] = view
 
     def watch_dead_letters(self, view: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
         """Ask this at every scrape for target -> (events, bytes) of the dead letters kept."""
@@ -162,6 +176,8 @@ class Metrics:
             if views := self._views.get(name):
                 yield from _queue_samples(name, views[0](), now)
                 yield from _gate_samples(name, views[1]())
+        for name, credentials in self._credentials.items():
+            yield from _credentials_samples(name, credentials())
         for name, (events, bytes_) in self._letters().items():
             yield "dead_letters_events", (name,), events
             yield "dead_letters_bytes", (name,), bytes_
@@ -184,3 +200,10 @@ def _gate_samples(name: str, view: GateView) -> Iterator[Sample]:
     yield "send_in_flight", (name,), view.in_flight
     yield "send_concurrency_limit", (name,), view.limit
     yield "throttle_wait_seconds_total", (name,), view.throttle_wait_seconds
+
+
+def _credentials_samples(name: str, view: CredentialsView) -> Iterator[Sample]:
+    if view.ends_at is not None:
+        yield "credentials_expiry_timestamp_seconds", (name,), view.ends_at
+    yield "credentials_refresh_total", (name, "ok"), view.refreshed
+    yield "credentials_refresh_total", (name, "failed"), view.failed

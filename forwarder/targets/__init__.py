@@ -15,6 +15,7 @@ from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.apis.wire import Native
+from forwarder.metrics import CredentialsView
 from forwarder.model import Target
 from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions
 from forwarder.targets.evidently import Evidently, EvidentlyOptions
@@ -33,6 +34,8 @@ class AwsTarget(Target, Protocol):
 
     @property
     def region(self) -> str: ...
+
+    def credentials(self) -> CredentialsView: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Invariants:
   trouble on the way to credentials is never blamed on the events.
 - A client that held the target is not used again, so that new credentials, profiles and roles are found;
   calls in flight on it are left to end.
+- Credentials are there before a request is made; when they are not, the results say that nothing was sent.
 - A 200 whose body is not a JSON object (or nothing) is no answer of AWS's: retry.
 """
 
@@ -18,12 +19,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import msgspec
+from aiobotocore.session import AioSession
 from botocore import exceptions as errors
 from botocore import xform_name
 
 from forwarder.apis import wire
 from forwarder.apis.codes import OTHER, WRONG_SHAPE, call_status, known_code
 from forwarder.model import CallStatus, Outcome, Results, same_for_all
+from forwarder.targets.credentials import CredentialsWatch
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.session import STAND_IN_REGION, client_config, configured_region, open_session
 
@@ -71,6 +74,7 @@ class AwsClient:
         self._config = client_config(options, workers + 1)
         # The SDK's timeouts bound the steps; this bounds name look-ups, credentials and slow drips as well.
         self._deadline = 2 * (float(options.timeouts.connect) + float(options.timeouts.read))
+        self.credentials = CredentialsWatch()
         self._opening = asyncio.Lock()
         self._open: _Open | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -84,9 +88,12 @@ class AwsClient:
         at ingest is neither parsed nor serialised again.
         """
         client: _Open | None = None
+        called = False
         try:
             async with asyncio.timeout(self._deadline):
                 client = await self._client()
+                await self.credentials.ready(client.session)
+                called = True
                 with client.used(), _sending(body):
                     response = await getattr(client.sdk, xform_name(operation))(**params)
             answer = response[_ANSWER]
@@ -95,7 +102,7 @@ class AwsClient:
             results = translate(error, count, operation)
             if client is not None and results.status is CallStatus.HELD and results.code != _MISSING:
                 self._retire(client)
-            return results
+            return results if called else msgspec.structs.replace(results, called=False)
         finally:
             self._sweep(client)
         if outcomes is None:
@@ -123,13 +130,14 @@ class AwsClient:
         if not region:
             raise errors.NoRegionError
         session = await open_session(self._options, self._service, region)
+        await self.credentials.ready(session)
         making = session.create_client(
             self._service, region_name=region, endpoint_url=self._options.endpoint_url, config=self._config
         )
         sdk = await making.__aenter__()
         sdk.meta.events.register("before-call", _give_body)
         sdk.meta.events.register("before-parse", _read_answer)
-        return _Open(sdk)
+        return _Open(sdk, session)
 
     def _retire(self, client: _Open) -> None:
         """Use this client no more; it is closed when the last call on it has ended."""
@@ -163,12 +171,13 @@ def _give_body(params: dict[str, Any], **_: object) -> None:
 
 
 class _Open:
-    """An SDK client, and how many calls are on it."""
+    """An SDK client, the session it is of, and how many calls are on it."""
 
-    __slots__ = ("closed", "retired", "sdk", "users")
+    __slots__ = ("closed", "retired", "sdk", "session", "users")
 
-    def __init__(self, sdk: Any) -> None:
+    def __init__(self, sdk: Any, session: AioSession) -> None:
         self.sdk = sdk
+        self.session = session
         self.users = 0
         self.retired = False
         self.closed = False
