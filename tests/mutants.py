@@ -40,6 +40,8 @@ FAULTS = "tests/integration/test_faults.py"
 HOLDS = "tests/integration/test_holds.py"
 STOP = "tests/integration/test_stop.py"
 LEDGER = "tests/integration/test_ledger.py"
+CONTROL = "tests/integration/test_control.py"
+REPLAY = "tests/unit/control/test_operations.py"
 CREDENTIALS = "tests/integration/test_credentials.py"
 TIME = "tests/unit/test_time.py"
 ACK = "tests/integration/test_ack.py"
@@ -361,6 +363,30 @@ MUTATIONS = [
         "            await asyncio.shield(writing)\n",
         "            await asyncio.sleep(0)\n",
         DISK,
+    ),
+    mutation(
+        "a replay forgets the event",
+        "forwarder/control/operations.py",
+        "            await target.queue.take_back(events, removal(ids))\n",
+        "            await self._letters.remove(ids)\n",
+        CONTROL,
+        "replayed_events and disk and rum",
+    ),
+    mutation(
+        "a replay does not ask whether the letter is still there",
+        "forwarder/dead_letters/keeping.py",
+        ".rowcount != len(every):\n",
+        ".rowcount < 0:\n",
+        REPLAY,
+        "vanished",
+    ),
+    mutation(
+        "a replay tears a client's batch",
+        "forwarder/control/operations.py",
+        " or not batch_of(letter.key)):\n",
+        " or True):\n",
+        REPLAY,
+        "batch",
     ),
     mutation(
         "the bitmap of settled events is ignored",

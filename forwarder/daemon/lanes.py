@@ -35,11 +35,12 @@ class Rooms(msgspec.Struct, frozen=True):
 
 
 class Built(msgspec.Struct, frozen=True):
-    """One target's parts. ``on_disk`` is the lane's queue when it is a disk queue."""
+    """One target's parts. ``queue`` is the lane's, and ``on_disk`` is it when it is a disk queue."""
 
     lane: Lane
     target: AwsTarget
     route: Route[Any]
+    queue: MemoryQueue | DiskQueue
     on_disk: DiskQueue | None
 
 
@@ -67,7 +68,7 @@ def build(rooms: Rooms, name: str) -> Built:
         default=_is_default(rooms.config.targets, name),
         patience=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
     )
-    return Built(lane, target, route, queue if isinstance(queue, DiskQueue) else None)
+    return Built(lane, target, route, queue, queue if isinstance(queue, DiskQueue) else None)
 
 
 def _queue(

@@ -360,6 +360,27 @@ async def test_refusals_before_any_success_hold_the_target_and_after_one_they_do
     assert gate.view().state == "open"
 
 
+@pytest.mark.parametrize("trouble", [THROTTLED, EXPIRED])
+async def test_a_try_asked_for_goes_at_once_alone_and_if_it_fails_the_gate_closes_again(
+    gate: Gate, trouble: Results
+) -> None:
+    await meet(gate, trouble)
+    assert not await passes(gate)
+    gate.retry_now()
+    probe = await enter(gate)
+    assert probe is not None
+    assert not await passes(gate)
+    probe.learn(one(), trouble)
+    await probe.__aexit__(None, None, None)
+    assert not await passes(gate)
+
+
+async def test_a_try_asked_for_passes_no_block(gate: Gate) -> None:
+    gate.block("operator", "paused")
+    gate.retry_now()
+    assert not await passes(gate)
+
+
 async def test_drain_ends_a_back_off_and_keeps_later_ones_short(gate: Gate, clock: HandClock) -> None:
     for _ in range(9):
         await meet(gate, DOWN)
