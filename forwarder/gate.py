@@ -149,7 +149,7 @@ class Gate:
     def retry_now(self) -> None:
         """End the back-off, or the pause of a hold, now; a block stays, and a failed try closes again."""
         self._closed_until = 0.0
-        self._tell()
+        self._end_pauses()
 
     def drain(self) -> None:
         """End every back-off now; from here on a held target gets one try."""
