@@ -7,23 +7,28 @@ Invariants:
 - A client that held the target is not used again, so that new credentials, profiles and roles are found;
   calls in flight on it are left to end.
 - A 200 whose body is not a JSON object (or nothing) is no answer of AWS's: retry.
+- Both call paths, the SDK's own and the fast one, end in the same words: an answer is read here, once, and
+  trouble is one of the SDK's exceptions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import msgspec
+import structlog
 from botocore import exceptions as errors
 from botocore import xform_name
 
 from forwarder.apis import wire
 from forwarder.apis.codes import OTHER, WRONG_SHAPE, call_status, known_code
 from forwarder.model import CallStatus, Outcome, Results, same_for_all
+from forwarder.targets.fast_path import Answer, FastPath
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.session import STAND_IN_REGION, client_config, configured_region, open_session
 
@@ -32,6 +37,7 @@ Read = Callable[[Mapping[str, Any], int], list[Outcome] | None]
 
 decode = msgspec.json.Decoder().decode
 
+FAST, PLAIN = "fast", "plain"
 TIMEOUT, CONNECTION = "timeout", "connection"
 CREDENTIALS, CONFIGURATION, TLS = "credentials", "configuration", "tls"
 
@@ -60,13 +66,23 @@ _body: ContextVar[bytes | None] = ContextVar("body", default=None)
 
 
 class AwsClient:
-    """Calls one service for one target."""
+    """Calls one service for one target. ``transport``: how it makes them, "" before the first."""
 
-    def __init__(self, service: str, options: TargetOptions, workers: int) -> None:
+    def __init__(
+        self,
+        service: str,
+        options: TargetOptions,
+        workers: int,
+        name: str = "",
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.transport: str = PLAIN if options.transport == PLAIN else ""
         self.region = configured_region(options)
         """Empty when none is configured anywhere: an endpoint of the operator's own takes events of any."""
         self._service = service
         self._options = options
+        self._wall = wall
+        self._log = structlog.get_logger("target").bind(target=name)
         # one more than the workers, so that the target can ask questions of its own while all are busy
         self._config = client_config(options, workers + 1)
         # The SDK's timeouts bound the steps; this bounds name look-ups, credentials and slow drips as well.
@@ -81,15 +97,15 @@ class AwsClient:
         """Call once and read the answer; trouble of the call is the same for each of the ``count`` events.
 
         ``body``: what to send in place of the body the SDK makes of ``params``, so that what was serialised
-        at ingest is neither parsed nor serialised again.
+        at ingest is neither parsed nor serialised again. ``params`` are then what decides where the call
+        goes, and strings.
         """
         client: _Open | None = None
         try:
             async with asyncio.timeout(self._deadline):
                 client = await self._client()
-                with client.used(), _sending(body):
-                    response = await getattr(client.sdk, xform_name(operation))(**params)
-            answer = response[_ANSWER]
+                with client.used():
+                    answer = await self._ask(client, operation, params, body)
             outcomes = None if answer is None else read(answer, count)
         except Exception as error:
             results = translate(error, count, operation)
@@ -102,6 +118,33 @@ class AwsClient:
             message = f"{operation} was answered with 200, but not with what it answers"
             return same_for_all(CallStatus.UNAVAILABLE, count, WRONG_SHAPE, message)
         return Results(CallStatus.OK, outcomes)
+
+    async def _ask(
+        self, client: _Open, operation: str, params: Mapping[str, Any], body: bytes | None
+    ) -> dict[str, Any] | None:
+        """AWS's answer, or None when it is none; raises what the SDK raises."""
+
+        async def by_sdk() -> dict[str, Any] | None:
+            with _sending(body):
+                response = await getattr(client.sdk, xform_name(operation))(**params)
+            answer: dict[str, Any] | None = response[_ANSWER]
+            return answer
+
+        if body is None or self._options.transport == PLAIN:
+            return await by_sdk()
+        answer = await client.fast.post((operation, *params.values()), body, by_sdk)
+        self._took(client.fast.unfit)
+        if answer is not None:
+            return _read_fast(answer, operation)
+        if self._options.transport == FAST and client.fast.unfit:
+            raise errors.InvalidConfigError(error_msg=f"transport is fast, but {client.fast.unfit}")
+        return await by_sdk()
+
+    def _took(self, unfit: str) -> None:
+        transport = PLAIN if unfit else FAST
+        if transport != (self.transport or FAST):
+            self._log.info(f"calls take the {transport} path", **({"reason": unfit} if unfit else {}))
+        self.transport = transport
 
     async def close(self) -> None:
         """Close every connection. The client must not be called again."""
@@ -129,7 +172,7 @@ class AwsClient:
         sdk = await making.__aenter__()
         sdk.meta.events.register("before-call", _give_body)
         sdk.meta.events.register("before-parse", _read_answer)
-        return _Open(sdk)
+        return _Open(sdk, FastPath(session, self._wall))
 
     def _retire(self, client: _Open) -> None:
         """Use this client no more; it is closed when the last call on it has ended."""
@@ -163,12 +206,13 @@ def _give_body(params: dict[str, Any], **_: object) -> None:
 
 
 class _Open:
-    """An SDK client, and how many calls are on it."""
+    """An SDK client, its fast path, and how many calls are on it."""
 
-    __slots__ = ("closed", "retired", "sdk", "users")
+    __slots__ = ("closed", "fast", "retired", "sdk", "users")
 
-    def __init__(self, sdk: Any) -> None:
+    def __init__(self, sdk: Any, fast: FastPath) -> None:
         self.sdk = sdk
+        self.fast = fast
         self.users = 0
         self.retired = False
         self.closed = False
@@ -242,14 +286,30 @@ def _read_answer(
 ) -> None:
     """Runs before botocore parses, which reads HTML and lists as answers without members, or breaks on them.
 
-    What is read here is not read again: botocore gets an empty object to parse.
+    What is read here is not read again: botocore gets an empty object to parse, or an error in plain words.
     """
-    if response_dict["status_code"] >= 300:
+    body, status = response_dict["body"], response_dict["status_code"]
+    if status >= 300:
+        response_dict["body"] = wire.error_body(*wire.error_code(body, response_dict["headers"], status))
         return
-    body = response_dict["body"]
     response_dict["body"] = b"{}"
+    customized_response_dict[_ANSWER] = _read_object(body)
+
+
+def _read_fast(answer: Answer, operation: str) -> dict[str, Any] | None:
+    status, headers, body = answer
+    if status < 300:
+        return None if body is None else _read_object(body)
+    code, message = wire.error_code(body or b"", headers, status)
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers}
+    said = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
+    raise errors.ClientError(said, operation)
+
+
+def _read_object(body: bytes) -> dict[str, Any] | None:
+    """The object of a JSON answer, for which nothing at all will do."""
     try:
         answer = decode(body) if body.strip() else {}
-    except ValueError:  # msgspec's errors are, and those of UTF-8
-        answer = None
-    customized_response_dict[_ANSWER] = answer if isinstance(answer, dict) else None
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, and those of UTF-8
+        return None
+    return answer if isinstance(answer, dict) else None

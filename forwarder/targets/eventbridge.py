@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import structlog
@@ -86,7 +86,7 @@ class EventBridge:
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
         self.verify_every = float(options.verify_interval) if options.verify_buses else None
         default_bus = options.buses[0] if len(options.buses) == 1 else ""
-        self._client = AwsClient("events", options, options.workers)
+        self._client = AwsClient("events", options, options.workers, name)
         self.api = PutEvents(int(batch.max_bytes), default_bus, self._client.region)
         self._configured = frozenset(options.buses)
         self._existing = {DEFAULT_BUS}
@@ -98,6 +98,10 @@ class EventBridge:
     @property
     def region(self) -> str:
         return self._client.region
+
+    @property
+    def transport(self) -> str:
+        return self._client.transport
 
     async def send(self, batch: Batch) -> Results:
         buses = [_bus.decode(event.body).EventBusName for event in batch.events]
@@ -127,13 +131,12 @@ class EventBridge:
         await self._client.close()
 
     @staticmethod
-    def _request(batch: Batch, there: Sequence[int]) -> tuple[dict[str, Any], bytes]:
-        """The call's parameters beside its entries, and its body. An EndpointId is in both."""
-        params: dict[str, Any] = {"Entries": []}
+    def _request(batch: Batch, there: Sequence[int]) -> tuple[dict[str, str], bytes]:
+        """What decides where the call goes, and its body. An EndpointId is in both."""
         entries = b",".join([batch.events[i].body for i in there])
         if not batch.key:
-            return params, b'{"Entries":[%b]}' % entries
-        params["EndpointId"] = batch.key.decode()
+            return {}, b'{"Entries":[%b]}' % entries
+        params = {"EndpointId": batch.key.decode()}
         return params, b'{"EndpointId":"%b","Entries":[%b]}' % (batch.key, entries)
 
     async def _missing(self, buses: Sequence[str]) -> set[str]:

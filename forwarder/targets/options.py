@@ -93,6 +93,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     use_fips: bool | None = None
     use_dualstack: bool | None = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+    transport: Literal["auto", "fast", "plain"] = "auto"
     queue: Literal["memory", "disk"] = "memory"
     queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
     hold: Hold = msgspec.field(default_factory=Hold)
