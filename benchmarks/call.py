@@ -93,7 +93,7 @@ async def own(url: str, transport: str) -> AsyncIterator[Call]:
 
     async def call() -> None:
         results = await target.send(batch)
-        assert results.status is CallStatus.OK and all(each.aws_id for each in results.outcomes), results
+        assert results.status is CallStatus.OK and len(results.outcomes) == 10, results
 
     try:
         yield call

@@ -131,17 +131,20 @@ def read_entries(
         return None
     outcomes = []
     for entry in entries:
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, dict):
             return None
         outcomes.append(_read_entry(entry, names, kind_of))
     counted = answer.get(names.failed)
+    if not counted or not isinstance(counted, int):
+        return outcomes
     shown = sum(outcome.kind is not Kind.DELIVERED for outcome in outcomes)
-    return None if isinstance(counted, int) and counted > shown else outcomes
+    return None if counted > shown else outcomes
 
 
 def _read_entry(entry: Mapping[str, Any], names: ResultNames, kind_of: Callable[[str], Kind]) -> Outcome:
-    code, message, aws_id = entry.get(names.code), entry.get(names.message) or "", entry.get(names.id)
+    code, aws_id = entry.get(names.code), entry.get(names.id)
     if code:
+        message = entry.get(names.message) or ""
         known = known_code(str(code))
         return Outcome(kind_of(known), known, f"{message}" if known == code else f"{code}: {message}")
     if aws_id:

@@ -104,8 +104,11 @@ class AwsClient:
         try:
             async with asyncio.timeout(self._deadline):
                 client = await self._client()
-                with client.used():
+                client.users += 1
+                try:
                     answer = await self._ask(client, operation, params, body)
+                finally:
+                    client.users -= 1
             outcomes = None if answer is None else read(answer, count)
         except Exception as error:
             results = translate(error, count, operation)
@@ -216,14 +219,6 @@ class _Open:
         self.users = 0
         self.retired = False
         self.closed = False
-
-    @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
-        self.users += 1
-        try:
-            yield
-        finally:
-            self.users -= 1
 
 
 def translate(error: Exception, count: int, operation: str) -> Results:

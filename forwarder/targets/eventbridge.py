@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import Annotated
 
 import msgspec
@@ -76,6 +77,11 @@ class _Bus(msgspec.Struct, gc=False):
 _bus = msgspec.json.Decoder(_Bus)
 
 
+def _bus_of(body: bytes) -> str:
+    """The bus of an entry; most name none, and need not be read for it."""
+    return _bus.decode(body).EventBusName if b'"EventBusName"' in body else DEFAULT_BUS
+
+
 class EventBridge:
     """The target."""
 
@@ -104,7 +110,7 @@ class EventBridge:
         return self._client.transport
 
     async def send(self, batch: Batch) -> Results:
-        buses = [_bus.decode(event.body).EventBusName for event in batch.events]
+        buses = [_bus_of(event.body) for event in batch.events]
         missing = await self._missing(buses)
         there = [i for i, bus in enumerate(buses) if bus not in missing]
         if not there:
@@ -191,13 +197,16 @@ class EventBridge:
         return msgspec.structs.replace(results, outcomes=outcomes)
 
 
+_code_of = attrgetter("code")
+
+
 def weigh(results: Results, buses: Sequence[str]) -> Results:
     """See the trouble of the call in the troubles of its entries. ``buses``: each event's bus.
 
     Access denied to all of a bus's events holds the target and costs no event; all throttled slows it down.
     """
     outcomes = results.outcomes
-    if results.status is not CallStatus.OK or all(outcome.kind is Kind.DELIVERED for outcome in outcomes):
+    if results.status is not CallStatus.OK or not any(map(_code_of, outcomes)):
         return results
     allowed = {bus for bus, outcome in zip(buses, outcomes, strict=True) if outcome.code != ACCESS_DENIED}
     denied = [outcome for bus, outcome in zip(buses, outcomes, strict=True) if bus not in allowed]

@@ -13,13 +13,14 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import hmac
 import importlib.metadata
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -51,12 +52,17 @@ Wall = Callable[[], float]
 BySdk = Callable[[], Awaitable[object]]
 
 
-class Credentials(NamedTuple):
-    """Frozen credentials, as far as they sign."""
+class Credentials(Protocol):
+    """Frozen credentials of the SDK, as far as they sign."""
 
-    access_key: str
-    secret_key: str
-    token: str | None
+    @property
+    def access_key(self) -> str: ...
+
+    @property
+    def secret_key(self) -> str: ...
+
+    @property
+    def token(self) -> str | None: ...
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -116,6 +122,11 @@ def _key(secret: str, *parts: str) -> bytes:
     return key
 
 
+@functools.lru_cache(maxsize=2)
+def _moment(second: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+
+
 class Answer(NamedTuple):
     """``body`` is None when it was longer than any answer of AWS's."""
 
@@ -140,27 +151,30 @@ class Route:
         """The headers of a call that is made now."""
         if credentials != self._credentials:
             self._credentials, self._signer = credentials, Signer(self._form, credentials)
-        return self._signer.headers(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._wall())), body)
+        return self._signer.headers(_moment(int(self._wall())), body)
 
     async def post(self, credentials: Credentials, body: bytes) -> Answer:
         headers = self.headers(credentials, body)
         try:
-            async with self._session.post(
-                self._url, data=body, headers=headers, allow_redirects=False
-            ) as response:
+            response = await self._session.post(
+                self._url, data=aiohttp.BytesPayload(body), headers=headers, allow_redirects=False
+            )
+            try:
                 return Answer(response.status, response.headers, await _read(response))
+            finally:
+                response.close()  # a connection whose answer was read is back in the pool, and stays there
         except Exception as error:
             raise _as_the_sdk_says(error, self._form.url) from error
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    parts, size = [], 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
+    content = response.content
+    body = await content.readany()
+    while not content.at_eof():
+        body += await content.readany()
+        if len(body) > MAX_ANSWER_BYTES:
             return None
-        parts.append(part)
-    return b"".join(parts)
+    return body
 
 
 def _as_the_sdk_says(error: Exception, url: str) -> Exception:
@@ -228,7 +242,8 @@ class FastPath:
     async def _frozen(self) -> Credentials:
         if self._credentials is None:
             self._credentials = await self._session.get_credentials()
-        return Credentials(*(await self._credentials.get_frozen_credentials())[:3])
+        frozen: Credentials = await self._credentials.get_frozen_credentials()
+        return frozen
 
 
 class _Rehearsed(Exception):
