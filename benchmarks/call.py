@@ -1,7 +1,7 @@
 """What one PutEvents call of ten entries costs: the SDK as one uses it, our plain path, our fast path.
 
-All three run in one process, in turns, over TLS and with a session token, eight calls in flight, against a sink
-that answers at once. CPU is user and system time of this process. Read the ratios of one run.
+All three run in one process, in turns, over TLS and with a session token, eight calls in flight, against a
+sink that answers at once. CPU is user and system time of this process. Read the ratios of one run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pathlib import Path
 
 import uvloop
 from aiobotocore.session import get_session
-from load import event
 
 from forwarder.model import Batch, CallStatus, Event, Flush
 from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions
@@ -39,12 +38,9 @@ Call = Callable[[], Awaitable[None]]
 def tls_sink(folder: Path) -> Iterator[str]:
     """The sink's URL. Its certificate is made here, and trusted through AWS_CA_BUNDLE."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-        + ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        stderr=subprocess.DEVNULL,
-    )
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
+    command += f" -addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
+    subprocess.run(command.split(), check=True, stderr=subprocess.DEVNULL)
     os.environ.update(
         AWS_CA_BUNDLE=str(certificate),
         AWS_ACCESS_KEY_ID="bench",
@@ -67,8 +63,12 @@ def tls_sink(folder: Path) -> Iterator[str]:
 
 
 def entries() -> list[dict[str, str]]:
-    events = [json.loads(event(number)) for number in range(10)]
-    return [{**each, "Detail": json.dumps(each["Detail"])} for each in events]
+    """Ten of about 300 bytes, with the markers that the sink counts."""
+    details = [{"marker": f"#{number}#", "note": "x" * 190, "amount": 12.5} for number in range(10)]
+    return [
+        {"Source": "bench.shop", "DetailType": "OrderPlaced", "Detail": json.dumps(detail)}
+        for detail in details
+    ]
 
 
 @contextlib.asynccontextmanager
@@ -77,7 +77,7 @@ async def stock(url: str) -> AsyncIterator[Call]:
 
         async def call() -> None:
             answer = await client.put_events(Entries=entries_)
-            assert answer["FailedEntryCount"] == 0 and len(answer["Entries"]) == 10
+            assert answer["FailedEntryCount"] == 0
 
         entries_ = entries()
         yield call
@@ -93,7 +93,7 @@ async def own(url: str, transport: str) -> AsyncIterator[Call]:
 
     async def call() -> None:
         results = await target.send(batch)
-        assert results.status is CallStatus.OK and len(results.outcomes) == 10, results
+        assert results.status is CallStatus.OK, results
 
     try:
         yield call

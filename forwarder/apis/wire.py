@@ -40,6 +40,7 @@ _STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKETS = re.compile(r"[^][{}]+")
 _SURROGATES = re.compile(r"(\\\\)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _KEYS_REMEMBERED = 10_000
+_DELIVERED = Kind.DELIVERED
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
@@ -148,7 +149,7 @@ def _read_entry(entry: Mapping[str, Any], names: ResultNames, kind_of: Callable[
         known = known_code(str(code))
         return Outcome(kind_of(known), known, f"{message}" if known == code else f"{code}: {message}")
     if aws_id:
-        return Outcome(Kind.DELIVERED, aws_id=str(aws_id))
+        return Outcome(_DELIVERED, "", "", str(aws_id))
     return Outcome(Kind.RETRY, WRONG_SHAPE, f"an entry with neither {names.id} nor {names.code}")
 
 

@@ -13,7 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
-import functools
+import calendar
 import hmac
 import importlib.metadata
 import re
@@ -76,43 +76,56 @@ class Form(msgspec.Struct, frozen=True):
 
 
 class Signer:
-    """Signs calls of one form with one set of credentials (Signature Version 4)."""
+    """Signs calls of one form with one set of credentials (Signature Version 4).
 
-    __slots__ = ("_after", "_before", "_credential", "_day", "_form", "_headers", "_key", "_names", "_secret")
+    All that is signed but the body's hash is the same for a whole second, and is prepared once in it.
+    """
+
+    __slots__ = (
+        "_credentials",
+        "_day",
+        "_form",
+        "_headers",
+        "_key",
+        "_request",
+        "_second",
+        "_text",
+        "_words",
+    )
 
     def __init__(self, form: Form, credentials: Credentials) -> None:
         self._form = form
-        self._secret = credentials.secret_key
-        self._credential = f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/"
-        self._headers = dict(form.headers)
-        signed = {**form.signed, _DATE: "\0"}
-        if credentials.token:
-            self._headers["X-Amz-Security-Token"] = signed[_TOKEN] = credentials.token
-        self._names = ";".join(sorted(signed))
-        lines = "".join(f"{name}:{_folded(signed[name])}\n" for name in sorted(signed))
-        path = quote(normalize_url_path(urlsplit(form.url).path), safe="/~")
-        self._before, _, self._after = f"POST\n{path}\n\n{lines}\n{self._names}\n".partition("\0")
+        self._credentials = credentials
         self._day, self._key = "", b""
+        self._second = -1
 
-    def headers(self, moment: str, body: bytes) -> dict[str, str]:
-        """The headers of a call with this body at this moment (YYYYMMDDTHHMMSSZ)."""
-        form, day = self._form, moment[:8]
+    def headers(self, second: int, body: bytes) -> dict[str, str]:
+        """The headers of a call with this body in this second of the epoch."""
+        if second != self._second:
+            self._prepare(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)))
+            self._second = second
+        request, text = self._request.copy(), self._text.copy()
+        request.update(sha256(body).hexdigest().encode())
+        text.update(request.hexdigest().encode())
+        return {**self._headers, "Authorization": self._words + text.hexdigest()}
+
+    def _prepare(self, moment: str) -> None:
+        form, credentials, day = self._form, self._credentials, moment[:8]
         if day != self._day:
-            self._day, self._key = day, _key(self._secret, day, form.region, form.service)
-        request = f"{self._before}{moment}{self._after}{sha256(body).hexdigest()}"
-        scope = f"{day}/{form.region}/{form.service}/aws4_request"
-        text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{sha256(request.encode()).hexdigest()}"
-        signature = hmac.digest(self._key, text.encode(), "sha256").hex()
-        headers = self._headers.copy()
-        headers["X-Amz-Date"] = moment
-        headers["Authorization"] = (
-            f"{self._credential}{scope}, SignedHeaders={self._names}, Signature={signature}"
+            self._day, self._key = day, _key(credentials.secret_key, day, form.region, form.service)
+        own = {"X-Amz-Date": moment}
+        if credentials.token:
+            own["X-Amz-Security-Token"] = credentials.token
+        signed = {**form.signed, **{name.lower(): value for name, value in own.items()}}
+        names, scope = ";".join(sorted(signed)), f"{day}/{form.region}/{form.service}/aws4_request"
+        lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in sorted(signed))
+        path = quote(normalize_url_path(urlsplit(form.url).path), safe="/~")
+        self._request = sha256(f"POST\n{path}\n\n{lines}\n{names}\n".encode())
+        self._text = hmac.new(self._key, f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n".encode(), sha256)
+        self._headers = {**form.headers, **own}
+        self._words = (
+            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature="
         )
-        return headers
-
-
-def _folded(value: str) -> str:
-    return " ".join(value.split())
 
 
 def _key(secret: str, *parts: str) -> bytes:
@@ -120,11 +133,6 @@ def _key(secret: str, *parts: str) -> bytes:
     for part in (*parts, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
-
-
-@functools.lru_cache(maxsize=2)
-def _moment(second: int) -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
 
 
 class Answer(NamedTuple):
@@ -151,14 +159,12 @@ class Route:
         """The headers of a call that is made now."""
         if credentials != self._credentials:
             self._credentials, self._signer = credentials, Signer(self._form, credentials)
-        return self._signer.headers(_moment(int(self._wall())), body)
+        return self._signer.headers(int(self._wall()), body)
 
     async def post(self, credentials: Credentials, body: bytes) -> Answer:
         headers = self.headers(credentials, body)
         try:
-            response = await self._session.post(
-                self._url, data=aiohttp.BytesPayload(body), headers=headers, allow_redirects=False
-            )
+            response = await self._session.post(self._url, data=body, headers=headers, allow_redirects=False)
             try:
                 return Answer(response.status, response.headers, await _read(response))
             finally:
@@ -212,7 +218,9 @@ class FastPath:
         if name not in self._routes and not await self._learn(name, body, by_sdk):
             return None
         route = self._routes[name]
-        return None if route is None else await route.post(await self._frozen(), body)
+        if route is None:
+            return None
+        return await route.post(await self._credentials.get_frozen_credentials(), body)
 
     async def _learn(self, name: tuple[str, ...], body: bytes, by_sdk: BySdk) -> bool:
         """Find the route of this name, or that it is the SDK's; False when that could not be found out."""
@@ -227,7 +235,7 @@ class FastPath:
         credentials = await self._frozen()
         if not seen.signed_with(credentials):
             return False  # they changed in between
-        headers = Signer(seen.form(), credentials).headers(seen.headers[_DATE], body)
+        headers = Signer(seen.form(), credentials).headers(seen.second(), body)
         if headers["Authorization"] != seen.headers[_AUTHORIZATION]:
             self.unfit = "its signature is not the SDK's"
             return False
@@ -264,11 +272,18 @@ class Seen(msgspec.Struct):
         """Why this cannot be repeated without the SDK, or ""."""
         if self.proxied:
             return "there is a proxy"
-        if not _SIGNATURE.fullmatch(self.headers.get(_AUTHORIZATION, "")) or _DATE not in self.headers:
+        if not _SIGNATURE.fullmatch(self.headers.get(_AUTHORIZATION, "")) or self.second() < 0:
             return "the SDK does not sign with SigV4 in a header"
         if self.method != "POST" or urlsplit(str(self.url)).query:
             return "the SDK does not simply post"
         return ""
+
+    def second(self) -> int:
+        """The time of the signature, in seconds of the epoch; -1 when it has none."""
+        try:
+            return calendar.timegm(time.strptime(self.headers.get(_DATE, ""), "%Y%m%dT%H%M%SZ"))
+        except ValueError:
+            return -1
 
     def form(self) -> Form:
         found = _SIGNATURE.fullmatch(self.headers[_AUTHORIZATION])
