@@ -283,9 +283,11 @@ def _read_answer(
 
     What is read here is not read again: botocore gets an empty object to parse, or an error in plain words.
     """
-    body, status = response_dict["body"], response_dict["status_code"]
+    body, headers, status = response_dict["body"], response_dict["headers"], response_dict["status_code"]
     if status >= 300:
-        response_dict["body"] = wire.error_body(*wire.error_code(body, response_dict["headers"], status))
+        code, message = wire.error_code(body, headers, status)
+        response_dict["body"] = wire.error_body(code, message)
+        response_dict["headers"] = {**headers, wire.ERROR_HEADER.lower(): code}
         return
     response_dict["body"] = b"{}"
     customized_response_dict[_ANSWER] = _read_object(body)
