@@ -177,7 +177,7 @@ async def test_odd_names_go_where_the_sdk_sends_them_and_are_signed_alike(name: 
             judge(call, fast.url, KEYS)
 
 
-async def test_the_key_of_a_day_signs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_key_of_a_day_signs_no_other() -> None:
     now = [float(MIDNIGHT - 1)]
     async with fake_aws(OK) as fake, client(fake.url, wall=lambda: now[0]) as aws:
         for moment in (MIDNIGHT - 0.1, MIDNIGHT, MIDNIGHT + 0.9, MIDNIGHT - 1):
@@ -193,8 +193,7 @@ async def test_the_key_of_a_day_signs_no_other(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-async def test_refreshed_credentials_sign_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a profile's process gives is asked for again when it is about to end."""
+async def test_refreshed_credentials_sign_the_next_call() -> None:
     async with fake_aws(OK) as fake, client(fake.url) as aws:
         await put(aws)
         opened = aws._open
@@ -206,14 +205,14 @@ async def test_refreshed_credentials_sign_the_next_call(monkeypatch: pytest.Monk
             judge(fake.calls[-1], fake.url, ReadOnlyCredentials(key, "secret", token))
 
 
-async def test_no_header_says_that_two_calls_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_header_says_that_two_calls_are_one() -> None:
     async with fake_aws(OK) as fake, client(fake.url) as aws:
         for _ in range(2):
             await put(aws)
     assert not [name for call in fake.calls for name in call.headers if name.startswith("amz-sdk-")]
 
 
-async def test_headers_are_those_of_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_headers_are_those_of_the_plain_path() -> None:
     async def headers(transport: str) -> dict[str, str]:
         async with fake_aws(OK) as fake, client(fake.url, transport=transport) as aws:
             await put(aws)
