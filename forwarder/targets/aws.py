@@ -136,12 +136,10 @@ class AwsClient:
         if body is None or self._options.transport == PLAIN:
             return await by_sdk()
         answer = await client.fast.post((operation, *params.values()), body, by_sdk)
-        self._took(client.fast.unfit)
-        if answer is not None:
-            return _read_fast(answer, operation)
-        if self._options.transport == FAST and client.fast.unfit:
+        if answer is None and client.fast.unfit and self._options.transport == FAST:
             raise errors.InvalidConfigError(error_msg=f"transport is fast, but {client.fast.unfit}")
-        return await by_sdk()
+        self._took(client.fast.unfit)
+        return await by_sdk() if answer is None else _read_fast(answer, operation)
 
     def _took(self, unfit: str) -> None:
         transport = PLAIN if unfit else FAST

@@ -225,11 +225,11 @@ class FastPath:
     async def _learn(self, name: tuple[str, ...], body: bytes, by_sdk: BySdk) -> bool:
         """Find the route of this name, or that it is the SDK's; False when that could not be found out."""
         seen = await _rehearse(body, by_sdk)
-        if seen.headers.get(_AUTHORIZATION, "").startswith(_SIGV4A):
+        if seen is not None and seen.headers.get(_AUTHORIZATION, "").startswith(_SIGV4A):
             self._remember(name, None)
             return True
-        self.unfit = seen.unusual()
-        if self.unfit:
+        if seen is None or (unusual := seen.unusual()):
+            self.unfit = "the SDK's requests cannot be caught" if seen is None else unusual
             return False
         route = Route(seen.session, seen.url, seen.form(), self._wall)
         credentials = await self._frozen()
@@ -307,15 +307,18 @@ def _host(url: str) -> str:
     return host if parts.port in (None, {"http": 80, "https": 443}[parts.scheme]) else f"{host}:{parts.port}"
 
 
-async def _rehearse(body: bytes, by_sdk: BySdk) -> Seen:
-    """Let the SDK make a call up to where it would be sent. Raises what the SDK raises before that."""
+async def _rehearse(body: bytes, by_sdk: BySdk) -> Seen | None:
+    """Let the SDK make a call up to where it would be sent. Raises what the SDK raises before that.
+
+    None when the call was made after all: by a way that is not ours.
+    """
     seen: list[Seen] = []
 
     def look(session: aiohttp.ClientSession, method: str, asked: Mapping[str, Any]) -> None:
-        if asked["data"] == body:  # else it is a call for credentials
+        if asked.get("data") == body:  # else it is a call for credentials
             sent = dict(asked["headers"])
             headers = {name.lower(): value for name, value in sent.items()}
-            proxied = asked["proxy"] is not None
+            proxied = asked.get("proxy") is not None
             seen.append(Seen(session, method, asked["url"], proxied, sent, headers))
             raise _Rehearsed
 
@@ -327,4 +330,4 @@ async def _rehearse(body: bytes, by_sdk: BySdk) -> Seen:
             raise
     finally:
         rehearsal.reset(token)
-    return seen[0]
+    return seen[0] if seen else None

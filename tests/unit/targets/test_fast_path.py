@@ -401,6 +401,20 @@ async def test_what_is_signed_in_another_way_is_the_sdks(authorization: str, rea
     assert rehearsed == [True]
 
 
+async def test_a_call_that_was_not_caught_is_the_last_that_is_made_twice() -> None:
+    """Its request took a way that is not ours, so it was made: better twice once than twice for ever."""
+    made: list[bool] = []
+
+    async def by_sdk() -> None:
+        made.append(True)
+
+    fast = FastPath(Keys())
+    for _ in range(3):
+        assert await fast.post(("PutEvents",), BODY, by_sdk) is None
+    assert made == [True]
+    assert "caught" in fast.unfit
+
+
 async def test_the_plain_path_can_be_asked_for() -> None:
     with structlog.testing.capture_logs() as logs:
         async with fake_aws(OK) as fake, client(fake.url, transport="plain") as aws:
