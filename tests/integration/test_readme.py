@@ -25,11 +25,11 @@ from typing import Any, get_args
 import pytest
 
 from forwarder import cli, client
-from forwarder.daemon import process
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.config import ConfigError, json_schema, parse
+from forwarder.daemon import process
 from forwarder.metrics import FAMILIES
 from forwarder.metrics.families import PREFIX
 from forwarder.sandbox.faults import FaultKind
