@@ -110,7 +110,7 @@ def dispose(
             event.attempts += 1
             fate.dead.append(Dead(event, "rejected", outcome.code, outcome.message))
         else:
-            _prepare_retry(event, results.status, len(batch.events) == 1, now, policy, chance)
+            _prepare_retry(event, results, len(batch.events) == 1, now, policy, chance)
             if _is_given_up(event, youngest or event.received_at, now, policy):
                 fate.dead.append(Dead(event, "expired", outcome.code, outcome.message))
             else:
@@ -152,7 +152,7 @@ def _keep_together(fate: Fate, batch: Batch, now: float, lesson: Lesson) -> None
 
 
 def _prepare_retry(
-    event: Event, status: CallStatus, alone: bool, now: float, policy: Policy, chance: Chance
+    event: Event, results: Results, alone: bool, now: float, policy: Policy, chance: Chance
 ) -> None:
     """Trouble of one entry delays that entry; trouble of the call is the gate's business.
 
@@ -160,9 +160,9 @@ def _prepare_retry(
     be what breaks them, and must not stand before all others.
     """
     event.not_before = 0.0
-    if status is CallStatus.OK:
+    if results.status is CallStatus.OK:
         _wait_alone(event, now, policy, chance)
-    elif status is CallStatus.UNAVAILABLE:
+    elif results.status is CallStatus.UNAVAILABLE and results.called:
         event.attempts += alone
         event.returns += 1
         if event.returns > 1:

@@ -40,6 +40,8 @@ FAST_PATH = "tests/unit/targets/test_fast_path.py"
 HOLDS = "tests/integration/test_holds.py"
 STOP = "tests/integration/test_stop.py"
 LEDGER = "tests/integration/test_ledger.py"
+CREDENTIALS = "tests/integration/test_credentials.py"
+TIME = "tests/unit/test_time.py"
 
 
 @dataclass(frozen=True)
@@ -338,8 +340,8 @@ MUTATIONS = [
     mutation(
         "refreshed credentials do not sign",
         "forwarder/targets/fast_path.py",
-        "        if credentials != self._credentials:\n",
-        "        if self._credentials is None:\n",
+        "        if keys != self._keys:\n",
+        "        if self._keys is None:\n",
         FAST_PATH,
         "refreshed",
     ),
@@ -437,6 +439,46 @@ MUTATIONS = [
         "",
         DISK,
         "totals",
+    ),
+    mutation(
+        "ages of rows of this boot are told by the wall clock",
+        "forwarder/queues/rows.py",
+        "    same = boot and known and known[1] == boot\n",
+        "    same = False\n",
+        TIME,
+        "while_the_daemon_is_down",
+    ),
+    mutation(
+        "throttling counts as an attempt",
+        "forwarder/worker.py",
+        "    elif results.status is CallStatus.UNAVAILABLE and results.called:\n",
+        "    elif results.status is not CallStatus.HELD:\n",
+        TIME,
+        "an_hour_of_throttling and memory",
+    ),
+    mutation(
+        "a call that was never made counts as one of unknown fate",
+        "forwarder/targets/aws.py",
+        "            return results if called else msgspec.structs.replace(results, called=False)\n",
+        "            return results\n",
+        CREDENTIALS,
+        "fails_for_a_while and role",
+    ),
+    mutation(
+        "a client whose credentials are no good is kept",
+        "forwarder/targets/aws.py",
+        "            if client is not None and results.status is CallStatus.HELD and",
+        "            if client is not None and False and",
+        CREDENTIALS,
+        "ended_early and role",
+    ),
+    mutation(
+        "events that are parsed are not reserved",
+        "forwarder/ingest/budget.py",
+        "        self.take(count * PARSED_EVENT_BYTES)\n",
+        "        pass\n",
+        "tests/unit/ingest/test_bodies.py",
+        "memory_of_the_events",
     ),
 ]
 

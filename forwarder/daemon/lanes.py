@@ -13,7 +13,7 @@ from forwarder.gate import Gate, GateOptions
 from forwarder.ingest.bindings import Route
 from forwarder.metrics import Metrics, TargetMetrics
 from forwarder.model import Clock, Limits
-from forwarder.queues.disk import DiskQueue
+from forwarder.queues.disk import DiskQueue, this_boot
 from forwarder.queues.memory import MemoryQueue
 from forwarder.storage import Storage
 from forwarder.targets import TARGETS, AwsTarget
@@ -49,6 +49,7 @@ def build(rooms: Rooms, name: str) -> Built:
     queue = _queue(rooms, name, options, target.limits, metrics)
     gate = Gate(name, _gate_options(options), rooms.clock)
     rooms.metrics.watch(name, queue.view, gate.view, lambda: target.transport)
+    rooms.metrics.watch_credentials(name, target.credentials)
     policy = _policy(options, target.limits)
     lane = Lane(name, target, queue, gate, policy, rooms.letters, metrics, rooms.clock)
     route: Route[Any] = Route(
@@ -81,6 +82,7 @@ def _queue(
         clock=rooms.clock,
         metrics=metrics,
         front_bytes=queue_memory(options),
+        boot=this_boot(),
     )
 
 

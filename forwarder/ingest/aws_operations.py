@@ -15,6 +15,7 @@ from forwarder.apis.put_events import DEFAULT_MAX_REQUEST_BYTES, PutEvents, chec
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.ingest.bindings import A, Bound, Route
+from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
 from forwarder.ingest.dialects.errors import INTERNAL, NOT_FOUND, THROTTLING, VALIDATION, BadRequest
 from forwarder.ingest.intake import count, limited, put
@@ -57,7 +58,7 @@ class _PutEventsCall:
         self._operation = operation
         self._region = region
 
-    async def take(self, body: bytes, lines: bool) -> bytes:
+    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes:
         request = aws.decode(aws.PUT_EVENTS, body)
         refusal = check_call(request.Entries, self._operation.max_bytes)
         if refusal is not None:
@@ -129,8 +130,9 @@ class _PutRumEventsCall:
         self._route = route
         self._clock = clock
 
-    async def take(self, body: bytes, lines: bool) -> bytes:
+    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes:
         request = aws.decode(aws.PUT_RUM_EVENTS, body)
+        lease.take_for_events(len(request.RumEvents))
         drafts = self._route.api.admit_batch(self._monitor, request, self._clock.wall())
         results = [drafts] if isinstance(drafts, Refusal) else limited(self._route, drafts)
         for result in results:
@@ -164,7 +166,7 @@ class _PutProjectEventsCall:
         self._route = route
         self._clock = clock
 
-    async def take(self, body: bytes, lines: bool) -> bytes:
+    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes:
         request = aws.decode(aws.PUT_PROJECT_EVENTS, body)
         drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
         if isinstance(drafts, Refusal):

@@ -1,4 +1,4 @@
-"""The memory that request bodies may hold, all requests together.
+"""The memory that requests may hold, all together: their bodies, and the events that are parsed from them.
 
 Invariants:
 - What was reserved is released exactly once, whatever became of the request: the ``Lease`` sees to it.
@@ -10,6 +10,10 @@ from __future__ import annotations
 from types import TracebackType
 
 from forwarder.ingest.dialects.errors import THROTTLING, BadRequest, too_large
+
+PARSED_EVENT_BYTES = 700
+"""What a small event holds beside the body it came in, until it is in a queue: its parts, its draft, its id,
+itself, its line of the answer."""
 
 
 class Budget:
@@ -51,6 +55,10 @@ class Lease:
             raise BadRequest(
                 429, THROTTLING, "Memory for requests is used up at the moment.", reason="queue_full"
             )
+
+    def take_for_events(self, count: int) -> None:
+        """Reserve what so many events hold from when they are parsed until they are a queue's."""
+        self.take(count * PARSED_EVENT_BYTES)
 
     def __enter__(self) -> Lease:
         return self

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from forwarder.ingest.bindings import Route
+from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import native
 from forwarder.ingest.dialects.errors import NOT_FOUND, BadRequest, Dialect
 from forwarder.ingest.intake import count, put
@@ -33,7 +34,7 @@ class Call(Protocol):
     metrics: TargetMetrics
     status: int
 
-    async def take(self, body: bytes, lines: bool) -> bytes: ...
+    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes: ...
 
 
 class Operation(Protocol):
@@ -63,8 +64,10 @@ class NativeEvents:
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
         return self
 
-    async def take(self, body: bytes, lines: bool) -> bytes:
-        drafts = await self._admit(self._codec.parse(body, lines=lines))
+    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes:
+        items = self._codec.parse(body, lines=lines)
+        lease.take_for_events(len(items))
+        drafts = await self._admit(items)
         results = await put(self._route, drafts, self._clock)
         refusals = [result for result in results if type(result) is Refusal]
         if refusals:

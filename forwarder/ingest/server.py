@@ -175,7 +175,7 @@ class IngestServer:
                 settings = self._settings
                 lines, packed = holds_lines(request.headers), is_gzipped(request.headers)
                 body = await read_body(request, lease, settings.max_body, settings.read_timeout, packed)
-                answer = await call.take(body, lines)
+                answer = await call.take(body, lines, lease)
             return respond(dialect, call.status, answer)
         except BadRequest as problem:
             if call is not None and problem.events:

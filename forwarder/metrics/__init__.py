@@ -21,6 +21,7 @@ from forwarder.model import Clock, QueueView, SystemClock
 
 __all__ = [
     "FAMILIES",
+    "CredentialsView",
     "Family",
     "GateView",
     "Histogram",
@@ -47,6 +48,14 @@ class GateView(msgspec.Struct, frozen=True):
     in_flight: int
     limit: int
     throttle_wait_seconds: float
+
+
+class CredentialsView(msgspec.Struct, frozen=True):
+    """A target's credentials at one moment. ``ends_at`` (wall clock) is None when they do not end."""
+
+    ends_at: float | None
+    refreshed: int
+    failed: int
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -84,6 +93,7 @@ class Metrics:
         self._targets: dict[str, TargetMetrics] = {}
         self._views: dict[str, tuple[Callable[[], QueueView], Callable[[], GateView]]] = {}
         self._transports: dict[str, Callable[[], str]] = {}
+        self._credentials: dict[str, Callable[[], CredentialsView]] = {}
         self._letters: Callable[[], Mapping[str, tuple[int, int]]] = dict
         self._ticks: deque[_Tick] = deque(maxlen=RATE_WINDOW_TICKS + 1)
         self.unbound = TargetMetrics("", self._clock.wall)
@@ -110,6 +120,10 @@ class Metrics:
         self.for_target(target)
         self._views[target] = (queue_view, gate_view)
         self._transports[target] = transport
+
+    def watch_credentials(self, target: str, view: Callable[[], CredentialsView]) -> None:
+        """Ask this at every scrape for the target's credentials."""
+        self._credentials[target] = view
 
     def watch_dead_letters(self, view: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
         """Ask this at every scrape for target -> (events, bytes) of the dead letters kept."""
@@ -169,6 +183,8 @@ class Metrics:
                 yield from _queue_samples(name, views[0](), now)
                 yield from _gate_samples(name, views[1]())
                 yield from _transport_samples(name, self._transports[name]())
+        for name, credentials in self._credentials.items():
+            yield from _credentials_samples(name, credentials())
         for name, (events, bytes_) in self._letters().items():
             yield "dead_letters_events", (name,), events
             yield "dead_letters_bytes", (name,), bytes_
@@ -196,3 +212,10 @@ def _gate_samples(name: str, view: GateView) -> Iterator[Sample]:
 def _transport_samples(name: str, taken: str) -> Iterator[Sample]:
     for transport in TRANSPORTS:
         yield "transport", (name, transport), int(transport == taken)
+
+
+def _credentials_samples(name: str, view: CredentialsView) -> Iterator[Sample]:
+    if view.ends_at is not None:
+        yield "credentials_expiry_timestamp_seconds", (name,), view.ends_at
+    yield "credentials_refresh_total", (name, "ok"), view.refreshed
+    yield "credentials_refresh_total", (name, "failed"), view.failed

@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 
 import structlog
 
@@ -45,8 +46,18 @@ ROW_EVENTS = 4096
 ROW_BYTES = 2 << 20
 """What one row holds, unless a single batch or event is more: so that a part of a huge put can be read."""
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 READS = 8
 """The front is filled in so many reads: other jobs of the storage do not wait long for one."""
+
+
+def this_boot() -> str:
+    """The machine's boot, as long as which its monotonic clock runs; "" where the system does not say."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 class DiskQueue:
@@ -63,6 +74,7 @@ class DiskQueue:
         clock: Clock,
         metrics: TargetMetrics,
         front_bytes: int = FRONT_BYTES,
+        boot: str = "",
     ) -> None:
         self._name = name
         self._storage = storage
@@ -71,6 +83,7 @@ class DiskQueue:
         self._metrics = metrics
         self._front = Front(limits, clock)
         self._front_bytes = front_bytes
+        self._boot = boot
         self._tail_events = self._tail_bytes = 0
         self._tail_since = 0.0  # nothing in the tail was received before
         self._pending_events = self._pending_bytes = 0
@@ -83,14 +96,13 @@ class DiskQueue:
 
     async def open(self) -> None:
         """Find what an earlier process left; it is handed out first. StorageError when that cannot be."""
-        name = self._name
-        found = await self._storage.run(lambda connection: rows.open_target(connection, name))
-        self._number, self._own_after, self._next = found.number, found.last, found.last + 1
+        name, boot = self._name, self._boot
+        found = await self._storage.run(lambda connection: rows.open_target(connection, name, boot))
+        self._number, self._own_after, self._next = found.number, found.own_after, found.last + 1
         self._read_to = rows.bounds_of(found.number)[0]
         self._tail_events, self._tail_bytes = found.events, found.bytes
         if found.oldest is not None:
-            now = self._clock.monotonic()
-            self._tail_since = now - max(0.0, self._clock.wall() - found.oldest)
+            self._tail_since = self._ages().received_at(found.oldest)
         self._metrics.recovered += found.events
         self._read_ahead()
 
@@ -242,11 +254,14 @@ class DiskQueue:
             return
         self._reading = True
         after, end = self._read_to, rows.bounds_of(self._number)[1]
-        ages = Ages(self._own_after, self._clock.wall(), self._clock.monotonic())
+        ages = self._ages()
         reading = self._storage.submit(
             lambda connection: rows.read(connection, after, end, size, ages), within=0.0
         )
         reading.add_done_callback(self._learn)
+
+    def _ages(self) -> Ages:
+        return Ages(self._own_after, self._clock.wall(), self._clock.monotonic())
 
     def _learn(self, reading: asyncio.Future[tuple[list[Found], bool]]) -> None:
         self._reading = False

@@ -34,6 +34,9 @@ _TABLES = (
         place INTEGER PRIMARY KEY, bitmap BLOB NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS queue_totals (
         number INTEGER PRIMARY KEY, events INTEGER NOT NULL, bytes INTEGER NOT NULL)""",
+    # The rows behind this place were written since this boot of the machine, whose monotonic clock they know.
+    """CREATE TABLE IF NOT EXISTS queue_boots (
+        number INTEGER PRIMARY KEY, after INTEGER NOT NULL, boot TEXT NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS queue_damaged (
         place INTEGER NOT NULL, events, bytes, received, since, complete, crc, payload, bitmap)""",
 )
@@ -41,6 +44,8 @@ _COUNT = """SELECT coalesce(sum(q.events - coalesce(s.events, 0)), 0),
     coalesce(sum(q.bytes - coalesce(s.bytes, 0)), 0)
     FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place BETWEEN ? AND ?"""
 # The casts do nothing but to damaged rows, which could hold values of any type.
+_HEAD = """place, CAST(events AS INTEGER), CAST(bytes AS INTEGER), CAST(received AS REAL),
+    CAST(since AS REAL), CAST(complete AS INTEGER)"""
 _READ = """SELECT q.place, CAST(q.events AS INTEGER), CAST(q.bytes AS INTEGER), CAST(q.received AS REAL),
     CAST(q.since AS REAL), CAST(q.complete AS INTEGER), CAST(q.crc AS INTEGER), CAST(q.payload AS BLOB),
     CAST(s.bitmap AS BLOB), coalesce(s.events, 0), coalesce(s.bytes, 0)
@@ -53,7 +58,7 @@ _SET_ASIDE = """INSERT INTO queue_damaged
 
 class Head(NamedTuple):
     """What a row says of its events. ``received`` is the oldest's moment by the wall clock, ``since`` by the
-    monotonic clock of the process that wrote it; ``bytes`` are ``memory_bytes``."""
+    monotonic clock of the boot it was written in; ``bytes`` are ``memory_bytes``."""
 
     place: int
     events: int
@@ -94,17 +99,21 @@ class Found(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A target's rows as they were found: how much is not settled, the last place, the oldest's moment."""
+    """A target's rows as they were found: how much is not settled, the last place, the oldest.
+
+    Those after ``own_after`` were written since the machine's last boot.
+    """
 
     number: int
     events: int
     bytes: int
     last: int
-    oldest: float | None
+    own_after: int
+    oldest: Head | None
 
 
 class Ages(NamedTuple):
-    """How moments become monotonic seconds of this process; it wrote what is after ``own_after``."""
+    """How moments become monotonic seconds of this boot, in which was written what is after ``own_after``."""
 
     own_after: int
     wall: float
@@ -112,7 +121,7 @@ class Ages(NamedTuple):
 
     def received_at(self, head: Head) -> float:
         if head.place > self.own_after:
-            return head.since
+            return min(head.since, self.now)
         return self.now - max(0.0, self.wall - head.received)  # a wall clock that was set back: no age
 
 
@@ -127,20 +136,34 @@ def bounds_of(number: int) -> tuple[int, int]:
     return number << SEQUENCE_BITS, ((number + 1) << SEQUENCE_BITS) - 1
 
 
-def open_target(connection: Connection, name: str) -> Opened:
-    """Make the tables and the target's number if need be; find what is there, and take the totals."""
+def open_target(connection: Connection, name: str, boot: str) -> Opened:
+    """Make the tables and the target's number if need be; find what is there, and take the totals.
+
+    ``boot``: of the machine, "" when it is not known.
+    """
     for statement in _TABLES:
         connection.execute(statement)
     connection.execute("INSERT INTO queue_targets (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
     (number,) = connection.execute("SELECT number FROM queue_targets WHERE name = ?", (name,)).fetchone()
     first, end = bounds_of(number)
     among = "FROM queue_rows WHERE place BETWEEN ? AND ? ORDER BY place"
-    oldest = connection.execute(f"SELECT received {among} LIMIT 1", (first, end)).fetchone()
+    oldest = connection.execute(f"SELECT {_HEAD} {among} LIMIT 1", (first, end)).fetchone()
     last = connection.execute(f"SELECT place {among} DESC LIMIT 1", (first, end)).fetchone()
     totals = connection.execute("SELECT events, bytes FROM queue_totals WHERE number = ?", (number,))
     events, size = totals.fetchone() or connection.execute(_COUNT, (first, end)).fetchone()
     connection.execute("DELETE FROM queue_totals WHERE number = ?", (number,))
-    return Opened(number, events, size, last[0] if last else first, oldest[0] if oldest else None)
+    last_place = last[0] if last else first
+    own_after = _own_after(connection, number, last_place, boot)
+    return Opened(number, events, size, last_place, own_after, Head(*oldest) if oldest else None)
+
+
+def _own_after(connection: Connection, number: int, last: int, boot: str) -> int:
+    """The place behind which every row is of this boot; from now on the rows behind ``last`` are."""
+    known = connection.execute("SELECT after, boot FROM queue_boots WHERE number = ?", (number,)).fetchone()
+    same = boot and known and known[1] == boot
+    own_after = min(known[0], last) if same else last  # places that are free again are given again
+    connection.execute("INSERT OR REPLACE INTO queue_boots VALUES (?, ?, ?)", (number, own_after, boot))
+    return own_after
 
 
 def insert(connection: Connection, parts: Sequence[Part]) -> None:

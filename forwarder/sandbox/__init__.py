@@ -52,6 +52,7 @@ Control:
     GET, POST, DELETE /_sandbox/faults                   in force; order more; end all
     GET    /_sandbox/buses                               the buses that exist
     POST, DELETE /_sandbox/buses/{name}                  make one, delete one
+    PUT, DELETE /_sandbox/access-keys                    a list: calls with other keys have expired; any
     POST   /_sandbox/reset                               forget everything
 
 --upstream URL puts the faults in front of another EventBridge: what no fault hits is passed on, and its

@@ -26,12 +26,12 @@ _REST_STATUS = {
     "AccessDeniedException": 403,
     "ResourceNotFoundException": 404,
 }
-_EXPIRED = "The security token included in the request is expired"
+EXPIRED = "The security token included in the request is expired"
 _DENIED = "User: arn:aws:iam::000000000000:user/sandbox is not authorized to perform this operation"
 _WORDS: dict[FaultKind, tuple[int, str, str]] = {
     "throttle": (400, "ThrottlingException", "Rate exceeded"),
     "error": (500, "InternalServerException", "Internal server error"),
-    "credentials": (403, "ExpiredTokenException", _EXPIRED),
+    "credentials": (403, "ExpiredTokenException", EXPIRED),
     "access_denied": (400, "AccessDeniedException", _DENIED),
     "not_found": (400, "ResourceNotFoundException", "The resource does not exist."),
     "redirect": (307, "TemporaryRedirect", "Moved for a while."),

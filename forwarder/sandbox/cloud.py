@@ -74,6 +74,8 @@ class Cloud:
             "evidently": Evidently(settings),
         }
         self.faults = FaultPlan(chance)
+        self.access_keys: frozenset[str] | None = None
+        """The access keys that have not expired; None: any is good."""
         self.record = Record(settings.keep)
         self._strikes = Strikes()
         self._clock = clock or SystemClock()
@@ -84,6 +86,7 @@ class Cloud:
         self.faults.clear()
         self._strikes.clear()
         self.eventbridge.reset()
+        self.access_keys = None
 
     def order(self, faults: Sequence[Fault]) -> None:
         self.faults.order(faults, self.now)

@@ -25,6 +25,7 @@ from forwarder.sandbox.record import Counts
 
 LINES_PER_WRITE = 500
 _FAULTS = msgspec.json.Decoder(list[Fault])
+_KEYS = msgspec.json.Decoder(list[str])
 _ONE_FAULT = msgspec.json.Decoder(Fault)
 
 
@@ -44,6 +45,8 @@ class Control:
             web.post("/_sandbox/faults", self.order),
             web.delete("/_sandbox/faults", self.clear),
             web.post("/_sandbox/reset", self.reset),
+            web.put("/_sandbox/access-keys", self.accept),
+            web.delete("/_sandbox/access-keys", self.accept_any),
             web.get("/_sandbox/buses", self.buses, allow_head=False),
             web.post("/_sandbox/buses/{name}", self.make_bus),
             web.delete("/_sandbox/buses/{name}", self.delete_bus),
@@ -95,6 +98,19 @@ class Control:
         self._cloud.reset()
         self._release()
         return _json({})
+
+    async def accept(self, request: web.Request) -> web.Response:
+        """From now on calls signed with other access keys than these are told that theirs have expired."""
+        try:
+            keys = _KEYS.decode(await request.read())
+        except msgspec.DecodeError as problem:
+            return _bad(str(problem))
+        self._cloud.access_keys = frozenset(keys)
+        return _json(sorted(keys))
+
+    async def accept_any(self, request: web.Request) -> web.Response:
+        self._cloud.access_keys = None
+        return _json(None)
 
     async def buses(self, request: web.Request) -> web.Response:
         return _json(sorted(self._cloud.eventbridge.buses))

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from forwarder.apis.wire import region_of_scope
 from forwarder.model import new_ids
-from forwarder.sandbox.answers import REST_JSON, Answer, Ending, error, of_fault
+from forwarder.sandbox.answers import EXPIRED, REST_JSON, Answer, Ending, error, of_fault
 from forwarder.sandbox.calls import SERIALIZATION
 from forwarder.sandbox.cloud import Cloud, Verdict
 from forwarder.sandbox.control import Control
@@ -106,6 +106,8 @@ class Front:
             return error(api, "MethodNotAllowed", message, 405, {"Allow": "POST"})
         if self._require_auth and not _signed(request):
             return error(api, "MissingAuthenticationToken", "Missing Authentication Token", 403)
+        if self._cloud.access_keys is not None and access_key(request) not in self._cloud.access_keys:
+            return error(api, "ExpiredTokenException", EXPIRED, 403)
         if target is not None and target != TARGET + "PutEvents":
             return await self._other_operation(request, target, body)
         return await self._events(request, self._cloud.judge(api, name, body), body)
@@ -209,6 +211,12 @@ def _url(host: str, port: int) -> str:
 
 def _signed(request: web.Request) -> bool:
     return "Authorization" in request.headers or "X-Amz-Signature" in request.query
+
+
+def access_key(request: web.Request) -> str:
+    """The access key that the request says it is signed with, in its header or its query; else ""."""
+    _, _, scope = request.headers.get("Authorization", "").partition("Credential=")
+    return (scope or request.query.get("X-Amz-Credential", "")).partition("/")[0]
 
 
 def _too_large() -> web.Response:

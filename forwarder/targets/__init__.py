@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.metrics import CredentialsView
 from forwarder.model import Target
 from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions
 from forwarder.targets.evidently import Evidently, EvidentlyOptions
@@ -38,6 +39,8 @@ class AwsTarget(Target, Protocol):
 
     @property
     def transport(self) -> str: ...
+
+    def credentials(self) -> CredentialsView: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Invariants:
   trouble on the way to credentials is never blamed on the events.
 - A client that held the target is not used again, so that new credentials, profiles and roles are found;
   calls in flight on it are left to end.
+- Credentials are there before a request is made; when they are not, the results say that nothing was sent.
 - A 200 whose body is not a JSON object (or nothing) is no answer of AWS's: retry.
 - Both call paths, the SDK's own and the fast one, end in the same words: an answer is read here, once, and
   trouble is one of the SDK's exceptions.
@@ -22,13 +23,15 @@ from typing import Any
 
 import msgspec
 import structlog
+from aiobotocore.session import AioSession
 from botocore import exceptions as errors
 from botocore import xform_name
 
 from forwarder.apis import wire
 from forwarder.apis.codes import OTHER, WRONG_SHAPE, call_status, known_code
 from forwarder.model import CallStatus, Outcome, Results, same_for_all
-from forwarder.targets.fast_path import Answer, FastPath
+from forwarder.targets.credentials import CredentialsWatch
+from forwarder.targets.fast_path import Answer, FastPath, Keys
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.session import STAND_IN_REGION, client_config, configured_region, open_session
 
@@ -87,6 +90,7 @@ class AwsClient:
         self._config = client_config(options, workers + 1)
         # The SDK's timeouts bound the steps; this bounds name look-ups, credentials and slow drips as well.
         self._deadline = 2 * (float(options.timeouts.connect) + float(options.timeouts.read))
+        self.credentials = CredentialsWatch()
         self._opening = asyncio.Lock()
         self._open: _Open | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -101,12 +105,15 @@ class AwsClient:
         goes, and strings.
         """
         client: _Open | None = None
+        called = False
         try:
             async with asyncio.timeout(self._deadline):
                 client = await self._client()
+                keys = await self.credentials.ready(client.session)
+                called = True
                 client.users += 1
                 try:
-                    answer = await self._ask(client, operation, params, body)
+                    answer = await self._ask(client, keys, operation, params, body)
                 finally:
                     client.users -= 1
             outcomes = None if answer is None else read(answer, count)
@@ -114,7 +121,7 @@ class AwsClient:
             results = translate(error, count, operation)
             if client is not None and results.status is CallStatus.HELD and results.code != _MISSING:
                 self._retire(client)
-            return results
+            return results if called else msgspec.structs.replace(results, called=False)
         finally:
             self._sweep(client)
         if outcomes is None:
@@ -123,7 +130,7 @@ class AwsClient:
         return Results(CallStatus.OK, outcomes)
 
     async def _ask(
-        self, client: _Open, operation: str, params: Mapping[str, Any], body: bytes | None
+        self, client: _Open, keys: Keys, operation: str, params: Mapping[str, Any], body: bytes | None
     ) -> dict[str, Any] | None:
         """AWS's answer, or None when it is none; raises what the SDK raises."""
 
@@ -135,7 +142,7 @@ class AwsClient:
 
         if body is None or self._options.transport == PLAIN:
             return await by_sdk()
-        answer = await client.fast.post((operation, *params.values()), body, by_sdk)
+        answer = await client.fast.post((operation, *params.values()), keys, body, by_sdk)
         if answer is None and client.fast.unfit and self._options.transport == FAST:
             raise errors.InvalidConfigError(error_msg=f"transport is fast, but {client.fast.unfit}")
         self._took(client.fast.unfit)
@@ -167,13 +174,14 @@ class AwsClient:
         if not region:
             raise errors.NoRegionError
         session = await open_session(self._options, self._service, region)
+        await self.credentials.ready(session)
         making = session.create_client(
             self._service, region_name=region, endpoint_url=self._options.endpoint_url, config=self._config
         )
         sdk = await making.__aenter__()
         sdk.meta.events.register("before-call", _give_body)
         sdk.meta.events.register("before-parse", _read_answer)
-        return _Open(sdk, FastPath(session, self._wall))
+        return _Open(sdk, session, FastPath(self._wall))
 
     def _retire(self, client: _Open) -> None:
         """Use this client no more; it is closed when the last call on it has ended."""
@@ -207,12 +215,13 @@ def _give_body(params: dict[str, Any], **_: object) -> None:
 
 
 class _Open:
-    """An SDK client, its fast path, and how many calls are on it."""
+    """An SDK client, the session it is of, its fast path, and how many calls are on it."""
 
-    __slots__ = ("closed", "fast", "retired", "sdk", "users")
+    __slots__ = ("closed", "fast", "retired", "sdk", "session", "users")
 
-    def __init__(self, sdk: Any, fast: FastPath) -> None:
+    def __init__(self, sdk: Any, session: AioSession, fast: FastPath) -> None:
         self.sdk = sdk
+        self.session = session
         self.fast = fast
         self.users = 0
         self.retired = False
@@ -296,7 +305,8 @@ def _read_fast(answer: Answer, operation: str) -> dict[str, Any] | None:
     if status < 300:
         return None if body is None else _read_object(body)
     code, message = wire.error_code(body or b"", headers, status)
-    metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers}
+    lower = {name.lower(): value for name, value in headers.items()}
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": {**lower, wire.ERROR_HEADER.lower(): code}}
     said = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
     raise errors.ClientError(said, operation)
 

@@ -21,6 +21,7 @@ import structlog
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.wire import region_of_arn
 from forwarder.config import Bytes, Duration
+from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Results, same_for_all
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
@@ -132,6 +133,9 @@ class EventBridge:
 
     def note(self) -> str:
         return f"some events wait: {self._sentence(self._absent)}" if self._absent else ""
+
+    def credentials(self) -> CredentialsView:
+        return self._client.credentials.view()
 
     async def close(self) -> None:
         await self._client.close()

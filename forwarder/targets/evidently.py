@@ -12,6 +12,7 @@ import msgspec
 
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.config import Bytes, Duration
+from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Results
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
@@ -85,6 +86,9 @@ class Evidently:
 
     def note(self) -> str:
         return ""
+
+    def credentials(self) -> CredentialsView:
+        return self._client.credentials.view()
 
     async def close(self) -> None:
         await self._client.close()

@@ -6,7 +6,7 @@ Invariants:
 - A route is taken only when our signature of the SDK's request was the SDK's, byte for byte.
 - What the SDK does in another way (a proxy, SigV4A, a bearer token, a release this was not tested with) is
   left to it, and ``unfit`` says why.
-- Credentials are asked for at every call, so that the SDK refreshes them when it would.
+- Every call is signed with the keys it is given, which are the SDK's of that moment.
 - Nothing is retried, no redirect followed, no answer of more than MAX_ANSWER_BYTES read. What goes wrong is
   raised as the exception that the SDK would raise.
 """
@@ -52,7 +52,7 @@ Wall = Callable[[], float]
 BySdk = Callable[[], Awaitable[object]]
 
 
-class Credentials(Protocol):
+class Keys(Protocol):
     """Frozen credentials of the SDK, as far as they sign."""
 
     @property
@@ -82,20 +82,20 @@ class Signer:
     """
 
     __slots__ = (
-        "_credentials",
         "_day",
         "_form",
         "_headers",
         "_key",
+        "_keys",
         "_request",
         "_second",
         "_text",
         "_words",
     )
 
-    def __init__(self, form: Form, credentials: Credentials) -> None:
+    def __init__(self, form: Form, keys: Keys) -> None:
         self._form = form
-        self._credentials = credentials
+        self._keys = keys
         self._day, self._key = "", b""
         self._second = -1
 
@@ -110,12 +110,12 @@ class Signer:
         return {**self._headers, "Authorization": self._words + text.hexdigest()}
 
     def _prepare(self, moment: str) -> None:
-        form, credentials, day = self._form, self._credentials, moment[:8]
+        form, keys, day = self._form, self._keys, moment[:8]
         if day != self._day:
-            self._day, self._key = day, _key(credentials.secret_key, day, form.region, form.service)
+            self._day, self._key = day, _key(keys.secret_key, day, form.region, form.service)
         own = {"X-Amz-Date": moment}
-        if credentials.token:
-            own["X-Amz-Security-Token"] = credentials.token
+        if keys.token:
+            own["X-Amz-Security-Token"] = keys.token
         signed = {**form.signed, **{name.lower(): value for name, value in own.items()}}
         names, scope = ";".join(sorted(signed)), f"{day}/{form.region}/{form.service}/aws4_request"
         lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in sorted(signed))
@@ -124,7 +124,7 @@ class Signer:
         self._text = hmac.new(self._key, f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n".encode(), sha256)
         self._headers = {**form.headers, **own}
         self._words = (
-            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature="
+            f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, SignedHeaders={names}, Signature="
         )
 
 
@@ -146,23 +146,23 @@ class Answer(NamedTuple):
 class Route:
     """One way that calls take, and the pooled session on it."""
 
-    __slots__ = ("_credentials", "_form", "_session", "_signer", "_url", "_wall")
+    __slots__ = ("_form", "_keys", "_session", "_signer", "_url", "_wall")
 
     def __init__(self, session: aiohttp.ClientSession, url: Any, form: Form, wall: Wall) -> None:
         self._session = session
         self._url = url
         self._form = form
         self._wall = wall
-        self._credentials: Credentials | None = None
+        self._keys: Keys | None = None
 
-    def headers(self, credentials: Credentials, body: bytes) -> dict[str, str]:
+    def headers(self, keys: Keys, body: bytes) -> dict[str, str]:
         """The headers of a call that is made now."""
-        if credentials != self._credentials:
-            self._credentials, self._signer = credentials, Signer(self._form, credentials)
+        if keys != self._keys:
+            self._keys, self._signer = keys, Signer(self._form, keys)
         return self._signer.headers(int(self._wall()), body)
 
-    async def post(self, credentials: Credentials, body: bytes) -> Answer:
-        headers = self.headers(credentials, body)
+    async def post(self, keys: Keys, body: bytes) -> Answer:
+        headers = self.headers(keys, body)
         try:
             response = await self._session.post(self._url, data=body, headers=headers, allow_redirects=False)
             try:
@@ -200,29 +200,25 @@ def _as_the_sdk_says(error: Exception, url: str) -> Exception:
 class FastPath:
     """The fast path of one SDK client. ``unfit``: why calls are left to the SDK; "" while they are not."""
 
-    def __init__(self, session: Any, wall: Wall = time.time) -> None:
+    def __init__(self, wall: Wall = time.time) -> None:
         version = importlib.metadata.version("aiobotocore")
         self.unfit = "" if version.startswith(TESTED) else f"it was not tested with aiobotocore {version}"
-        self._session = session
         self._wall = wall
-        self._credentials: Any = None
         self._routes: dict[tuple[str, ...], Route | None] = {}
 
-    async def post(self, name: tuple[str, ...], body: bytes, by_sdk: BySdk) -> Answer | None:
+    async def post(self, name: tuple[str, ...], keys: Keys, body: bytes, by_sdk: BySdk) -> Answer | None:
         """Make a call; None when it was not made, and is the SDK's to make.
 
         ``name``: all that decides where the call goes. ``by_sdk`` would make the same call with the SDK.
         """
         if self.unfit:
             return None
-        if name not in self._routes and not await self._learn(name, body, by_sdk):
+        if name not in self._routes and not await self._learn(name, keys, body, by_sdk):
             return None
         route = self._routes[name]
-        if route is None:
-            return None
-        return await route.post(await self._credentials.get_frozen_credentials(), body)
+        return None if route is None else await route.post(keys, body)
 
-    async def _learn(self, name: tuple[str, ...], body: bytes, by_sdk: BySdk) -> bool:
+    async def _learn(self, name: tuple[str, ...], keys: Keys, body: bytes, by_sdk: BySdk) -> bool:
         """Find the route of this name, or that it is the SDK's; False when that could not be found out."""
         seen = await _rehearse(body, by_sdk)
         if seen is not None and seen.headers.get(_AUTHORIZATION, "").startswith(_SIGV4A):
@@ -232,10 +228,9 @@ class FastPath:
             self.unfit = "the SDK's requests cannot be caught" if seen is None else unusual
             return False
         route = Route(seen.session, seen.url, seen.form(), self._wall)
-        credentials = await self._frozen()
-        if not seen.signed_with(credentials):
-            return False  # they changed in between
-        headers = Signer(seen.form(), credentials).headers(seen.second(), body)
+        if not seen.signed_with(keys):
+            return False  # the SDK has others since
+        headers = Signer(seen.form(), keys).headers(seen.second(), body)
         if headers["Authorization"] != seen.headers[_AUTHORIZATION]:
             self.unfit = "its signature is not the SDK's"
             return False
@@ -246,12 +241,6 @@ class FastPath:
         if len(self._routes) >= MAX_ROUTES:
             self._routes.clear()
         self._routes[name] = route
-
-    async def _frozen(self) -> Credentials:
-        if self._credentials is None:
-            self._credentials = await self._session.get_credentials()
-        frozen: Credentials = await self._credentials.get_frozen_credentials()
-        return frozen
 
 
 class _Rehearsed(Exception):
@@ -294,10 +283,10 @@ class Seen(msgspec.Struct):
         signed = {name: known[name] for name in names}
         return Form(str(self.url), found["region"], found["service"], kept, signed)
 
-    def signed_with(self, credentials: Credentials) -> bool:
+    def signed_with(self, keys: Keys) -> bool:
         found = _SIGNATURE.fullmatch(self.headers[_AUTHORIZATION])
-        same_key = found is not None and found["key"] == credentials.access_key
-        return same_key and self.headers.get(_TOKEN) == (credentials.token or None)
+        same_key = found is not None and found["key"] == keys.access_key
+        return same_key and self.headers.get(_TOKEN) == (keys.token or None)
 
 
 def _host(url: str) -> str:

@@ -12,6 +12,7 @@ import msgspec
 
 from forwarder.apis.put_rum_events import PutRumEvents, batch_id, read_envelope
 from forwarder.config import Bytes, Duration
+from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Results
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
@@ -85,6 +86,9 @@ class Rum:
 
     def note(self) -> str:
         return ""
+
+    def credentials(self) -> CredentialsView:
+        return self._client.credentials.view()
 
     async def close(self) -> None:
         await self._client.close()

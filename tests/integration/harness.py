@@ -23,6 +23,7 @@ import aiohttp
 from forwarder.config import parse
 from forwarder.daemon import Daemon
 from forwarder.dead_letters import Letter, list_
+from forwarder.model import Clock
 from forwarder.sandbox import SandboxSettings, running
 from forwarder.targets import option_types
 from tests.integration.events import KINDS, MONITOR, TARGETS, Event, chunks, marker_of
@@ -143,6 +144,12 @@ class World:
     async def make_bus(self, name: str) -> None:
         await self.http.post(f"{self.sandbox}/_sandbox/buses/{name}")
 
+    async def accept_keys(self, *keys: str) -> None:
+        """Calls signed with other access keys than these have expired; with none given, no call has."""
+        url = f"{self.sandbox}/_sandbox/access-keys"
+        async with self.http.request("PUT" if keys else "DELETE", url, json=keys) as answer:
+            assert answer.status == 200, await answer.text()
+
     async def delete_bus(self, name: str) -> None:
         await self.http.delete(f"{self.sandbox}/_sandbox/buses/{name}")
 
@@ -231,10 +238,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def daemon_of(place: World, **changes: Settings) -> AsyncIterator[Daemon]:
+async def daemon_of(place: World, clock: Clock | None = None, **changes: Settings) -> AsyncIterator[Daemon]:
     """A daemon in this process, started; the block stops it, and if it failed to, nothing is left of it."""
     config = parse(json.dumps(settings(place.sandbox, place.storage, **changes)), option_types())
-    daemon = Daemon(config)
+    daemon = Daemon(config, clock)
     await daemon.start()
     place.ingest, place.admin = f"http://{daemon.ingest_address}", f"http://{daemon.admin_address}"
     try:
@@ -247,9 +254,9 @@ async def daemon_of(place: World, **changes: Settings) -> AsyncIterator[Daemon]:
 
 
 @asynccontextmanager
-async def daemon_in(place: World, **changes: Settings) -> AsyncIterator[Daemon]:
+async def daemon_in(place: World, clock: Clock | None = None, **changes: Settings) -> AsyncIterator[Daemon]:
     """A daemon in this process; at the end, with the faults gone, it stops in order."""
-    async with daemon_of(place, **changes) as daemon:
+    async with daemon_of(place, clock, **changes) as daemon:
         yield daemon
         await place.heal()
         await daemon.stop()

@@ -20,7 +20,7 @@ from yarl import URL
 
 from tests.aws_cases import Case, common_errors, put_events, put_project_events, put_rum_events
 from tests.integration.events import MONITOR
-from tests.integration.harness import World, daemon_in, world
+from tests.integration.harness import World, daemon_in, until, world
 
 # aiohttp's advice about bodies over 1 MiB, to the SDK in the daemon: a warning here would fail the call
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
@@ -246,6 +246,41 @@ async def test_access_denied_to_every_entry_of_a_bus_is_a_policy_to_be_mended(pl
         await place.heal()
         await place.settled("eventbridge")
         assert (await place.ledger("eventbridge"))["delivered"] == 3
+
+
+async def test_access_denied_to_some_entries_of_a_bus_rejects_these_and_no_other(place: World) -> None:
+    denied = {"api": "eventbridge", "fault": "entry", "code": "AccessDeniedException", "message": "not this"}
+    async with daemon_in(place):
+        await place.order({**denied, "times": 2})
+        await place.send("eventbridge", [NATIVE["eventbridge"]] * 5)
+        await place.settled("eventbridge")
+        ledger = await place.ledger("eventbridge")
+        assert (ledger["delivered"], ledger["dead_lettered"]) == (3, 2)
+        letters = list(place.letters().values())
+    assert {(letter.reason, letter.code, letter.message) for letter in letters} == {
+        ("rejected", "AccessDeniedException", "not this")
+    }
+
+
+async def test_access_denied_to_one_bus_keeps_its_events_and_costs_the_other_bus_nothing(
+    place: World,
+) -> None:
+    denied = {"api": "eventbridge", "fault": "entry", "code": "AccessDeniedException", "name": "closed"}
+    async with daemon_in(place):
+        await place.make_bus("closed")
+        await place.order(denied)
+        closed = {**NATIVE["eventbridge"], "EventBusName": "closed"}
+        await place.send("eventbridge", [NATIVE["eventbridge"], closed] * 4)
+
+        async def others() -> bool:
+            return (await place.ledger("eventbridge"))["delivered"] == 4
+
+        await until(others, "the other bus gets its four")
+        assert (await place.ledger("eventbridge"))["in_queue"] == 4
+        await place.heal()
+        await place.settled("eventbridge")
+        assert (await place.ledger("eventbridge"))["delivered"] == 8
+    assert place.letters() == {}
 
 
 async def become(place: World, api: str, count: int) -> list[str]:

@@ -61,10 +61,10 @@ async def test_a_target_that_is_held_and_full_costs_the_others_no_refusal(place:
     }
 
 
-async def failed_calls(place: World, kind: str) -> int:
-    """Calls of the daemon that ended with an error, by its own count."""
+async def failed_tries(place: World, kind: str) -> int:
+    """Tries of the daemon that found no credentials, by its own count."""
     found = re.search(
-        rf'send_duration_seconds_count{{outcome="error",target="{TARGETS[kind]}"}} (\S+)',
+        rf'credentials_refresh_total{{outcome="failed",target="{TARGETS[kind]}"}} (\S+)',
         await place.metrics(),
     )
     assert found is not None
@@ -108,7 +108,7 @@ async def test_an_app_monitor_that_is_missing_costs_the_other_nothing(place: Wor
 async def test_a_call_for_a_global_endpoint_that_cannot_be_signed_costs_the_others_nothing(
     place: World,
 ) -> None:
-    async with daemon_in(place):
+    async with daemon_in(place, shutdown={"drain_timeout": "300ms"}):
         await place.send("eventbridge", events("eventbridge", first := markers(1)))
         await place.all_arrive("eventbridge", first)
         call = {"EndpointId": "abcde.veo", "Entries": [{"Source": "a", "DetailType": "b", "Detail": "{}"}]}
@@ -170,14 +170,34 @@ async def test_credentials_that_appear_late_find_everything_waiting(
         assert await place.ready(), "no trouble at AWS makes the daemon unready"
         keys = "[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n"
         Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]).write_text(keys)
-        failed = {kind: await failed_calls(place, kind) for kind in KINDS}
+        failed = {kind: await failed_tries(place, kind) for kind in KINDS}
         for kind, names in sent.items():
             assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
         await place.settled(*KINDS)
         assert {(await place.status(kind))["state"] for kind in KINDS} == {"open"}
         for kind in KINDS:  # at most the probe that was under way while the file was written
-            assert await failed_calls(place, kind) <= failed[kind] + 1, "the next probe delivers"
+            assert await failed_tries(place, kind) <= failed[kind] + 1, "the next probe delivers"
     assert place.letters() == {}
+
+
+async def test_a_dead_aws_and_full_queues_never_turn_health_red_and_status_says_so_per_target(
+    place: World,
+) -> None:
+    async with daemon_in(place, queue_limits={"max_events": 10}):
+        await place.order({"fault": "reset", "api": "eventbridge"}, {**DENIED, "api": "rum"})
+        for kind in ("eventbridge", "rum"):
+            await place.send(kind, events(kind, markers(10)))
+            assert (await place.post(kind, events(kind, markers(1)))).status == 429
+
+        async def states() -> bool:
+            seen = [(await place.status(kind))["state"] for kind in KINDS]
+            return seen == ["throttled", "held", "open"]
+
+        await until(states, "each target says how it is")
+        for health in ("live", "ready"):
+            async with place.http.get(f"{place.admin}/health/{health}") as answer:
+                assert answer.status == 200, health
+        await place.send("evidently", events("evidently", markers(5)))
 
 
 async def test_credentials_that_change_while_held_are_found(

@@ -78,3 +78,20 @@ def test_stopping_takes_less_time_than_systemd_allows() -> None:
     assert allowed
     given = ShutdownConfig()
     assert float(allowed[1]) > given.input_grace + given.drain_timeout
+
+
+def test_every_test_that_the_table_of_peers_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "peers.md").read_text())
+    assert len(named) > 30
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not re.search(rf"^(?:async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
+
+
+def test_the_table_of_peers_leaves_no_number_out_unsaid() -> None:
+    table = (ROOT / "docs" / "peers.md").read_text()
+    numbers = [int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert sorted(set(range(1, 26)) - set(numbers)) == [23]

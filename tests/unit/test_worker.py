@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from forwarder.gate import Lesson
@@ -56,6 +57,14 @@ def test_trouble_of_the_call_returns_every_event_and_counts_no_attempt(status: C
     assert fate.retry == sent.events
     assert not fate.dead
     assert all(event.attempts == 0 and event.not_before == 0 for event in sent.events)
+
+
+def test_calls_that_were_never_made_for_want_of_credentials_count_nothing() -> None:
+    sent = batch(1)
+    down = same_for_all(CallStatus.UNAVAILABLE, 1, "500", "AssumeRole: no")
+    for _ in range(10):
+        assert fate_of(sent, msgspec.structs.replace(down, called=False)).retry == sent.events
+    assert (sent.events[0].attempts, sent.events[0].returns, sent.events[0].not_before) == (0, 0, 0.0)
 
 
 def test_an_hour_of_throttling_an_event_that_is_alone_counts_no_attempt() -> None:

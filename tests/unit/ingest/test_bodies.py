@@ -9,6 +9,7 @@ import tracemalloc
 
 import pytest
 
+from forwarder.ingest.budget import PARSED_EVENT_BYTES
 from tests.unit.ingest.support import (
     EVENT,
     MIB,
@@ -154,6 +155,14 @@ async def test_without_memory_for_the_body_it_is_429_for_now(path: str, headers:
 async def test_a_body_larger_than_all_the_memory_there_is_is_413() -> None:
     async with serving(budget=1000) as ingest:
         assert (await ingest.post(NATIVE, b" " * 1001)).status == 413
+
+
+async def test_memory_of_the_events_in_a_body_is_reserved_beside_it() -> None:
+    event = b'{"Source":"a","DetailType":"b","Detail":{}}'
+    async with serving(budget=2 * PARSED_EVENT_BYTES) as ingest:
+        assert (await ingest.post(NATIVE, event)).status == 202
+        assert (await ingest.post(NATIVE, b"[%b,%b]" % (event, event))).status == 413
+        assert ingest.budget.used == 0
 
 
 async def test_memory_of_a_gzipped_body_is_reserved_unpacked() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.ingest.budget import Budget, Lease
+from forwarder.ingest.budget import PARSED_EVENT_BYTES, Budget, Lease
 from forwarder.ingest.dialects.errors import BadRequest
 
 
@@ -58,4 +58,17 @@ def test_no_more_than_the_limit_is_ever_out_and_all_of_it_returns(wishes: list[l
     for lease in leases:
         with lease:
             pass
+    assert budget.used == 0
+
+
+def test_events_that_are_parsed_are_reserved_with_their_body() -> None:
+    budget = Budget(100 * PARSED_EVENT_BYTES)
+    with Lease(budget) as one, Lease(budget) as other:
+        one.take_for_events(90)
+        with pytest.raises(BadRequest) as refusal:
+            other.take_for_events(20)
+        assert refusal.value.status == 429
+        with pytest.raises(BadRequest) as never:
+            one.take_for_events(11)
+        assert never.value.status == 413
     assert budget.used == 0

@@ -9,7 +9,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from forwarder.metrics import FAMILIES, GateView, Metrics
+from forwarder.metrics import FAMILIES, CredentialsView, GateView, Metrics
 from forwarder.model import QueueView
 
 
@@ -60,6 +60,7 @@ def make_busy() -> tuple[Metrics, TurnedClock]:
     target.latency(0.3, 8)
     metrics.watch("orders", lambda: queue_view(6, 5, clock.now - 2.5), lambda: gate_view("throttled"))
     metrics.watch_dead_letters(lambda: {"orders": (1, 300)})
+    metrics.watch_credentials("orders", lambda: CredentialsView(1_700_003_600.0, 2, 1))
     metrics.http.request("native", 202, 0.002)
     metrics.process.budget = lambda: (10, 100)
     return metrics, clock
@@ -190,3 +191,11 @@ async def test_the_loop_is_measured_until_cancelled(monkeypatch: pytest.MonkeyPa
         async with asyncio.timeout(0.05):
             await metrics.run()
     assert sum(metrics.process.loop_lag.counts) > 0
+
+
+def test_credentials_that_do_not_end_have_no_end_to_tell() -> None:
+    metrics, _ = make_busy()
+    assert of(metrics, "credentials_expiry_timestamp_seconds", target="orders") == 1_700_003_600.0
+    metrics.watch_credentials("orders", lambda: CredentialsView(None, 1, 0))
+    assert not any(name == "forwarder_credentials_expiry_timestamp_seconds" for name, _ in scrape(metrics))
+    assert of(metrics, "credentials_refresh_total", target="orders", outcome="ok") == 1

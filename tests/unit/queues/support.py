@@ -39,6 +39,7 @@ def queue_in(
     front_bytes: int = 16 << 20,
     clock: Clock | None = None,
     metrics: TargetMetrics | None = None,
+    boot: str = "",
 ) -> DiskQueue:
     return DiskQueue(
         name,
@@ -49,6 +50,7 @@ def queue_in(
         clock=clock or SystemClock(),
         metrics=metrics or TargetMetrics(name),
         front_bytes=front_bytes,
+        boot=boot,
     )
 
 
@@ -64,12 +66,12 @@ async def stored(directory: Path, max_bytes: int | None = None) -> AsyncIterator
 
 @asynccontextmanager
 async def opened(
-    directory: Path, *, front_bytes: int = 16 << 20, clock: Clock | None = None
+    directory: Path, *, front_bytes: int = 16 << 20, clock: Clock | None = None, boot: str = ""
 ) -> AsyncIterator[tuple[DiskQueue, TargetMetrics]]:
     """A queue in its directory; at the end both are closed, in order."""
     metrics = TargetMetrics("orders")
     async with stored(directory) as storage:
-        queue = queue_in(storage, front_bytes=front_bytes, clock=clock, metrics=metrics)
+        queue = queue_in(storage, front_bytes=front_bytes, clock=clock, metrics=metrics, boot=boot)
         await queue.open()
         yield queue, metrics
         queue.close()

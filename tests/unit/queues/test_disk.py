@@ -230,6 +230,47 @@ async def test_a_step_of_the_wall_clock_changes_no_age_of_what_waits_on_disk(tmp
         assert {event.received_at for event in await take_all(queue)} == {1000.0}
 
 
+@pytest.mark.parametrize("step", [7200.0, -7200.0])
+async def test_a_wall_clock_that_was_stepped_between_two_processes_of_one_boot_changes_no_age(
+    tmp_path: Path, step: float
+) -> None:
+    wall = 1_700_000_000.0
+    async with opened(tmp_path, clock=Clock(wall, 1000.0), boot="a") as (queue, _):
+        await queue.put(events(1, received_at=990.0))
+    async with opened(tmp_path, clock=Clock(wall + step, 1100.0), boot="a") as (queue, _):
+        assert queue.view().oldest_at == 990.0
+        await queue.put(events(1, received_at=1100.0))
+    async with opened(tmp_path, clock=Clock(wall, 1200.0), boot="a", front_bytes=1) as (queue, _):
+        assert queue.view().oldest_at == 990.0
+        assert [event.received_at for event in await take_all(queue)] == [990.0, 1100.0]
+
+
+async def test_ages_of_another_boot_are_told_by_the_wall_clock_and_those_of_this_one_are_not(
+    tmp_path: Path,
+) -> None:
+    wall = 1_700_000_000.0
+    async with opened(tmp_path, clock=Clock(wall, 50_000.0), boot="a") as (queue, _):
+        await queue.put(events(2, received_at=50_000.0))
+    async with opened(tmp_path, clock=Clock(wall + 100, 10.0), boot="b") as (queue, _):
+        await queue.put(events(1, received_at=10.0))
+    async with opened(tmp_path, clock=Clock(wall + 7300, 110.0), boot="b") as (queue, _):
+        assert [110.0 - event.received_at for event in await take_all(queue)] == [7300.0, 7300.0, 100.0]
+
+
+async def test_places_that_are_given_again_are_of_the_boot_that_gives_them(tmp_path: Path) -> None:
+    wall = 1_700_000_000.0
+    async with opened(tmp_path, clock=Clock(wall, 50_000.0), boot="a") as (queue, _):
+        for _ in range(5):
+            await queue.put(events(1, received_at=50_000.0))
+    async with opened(tmp_path, clock=Clock(wall, 10.0), boot="b") as (queue, _):
+        assert len(await take_all(queue)) == 5
+    async with opened(tmp_path, clock=Clock(wall, 20.0), boot="b") as (queue, _):
+        assert len(queue) == 0
+        await queue.put(events(1, received_at=20.0))
+    async with opened(tmp_path, clock=Clock(wall + 7200, 30.0), boot="b") as (queue, _):
+        assert [event.received_at for event in await take_all(queue)] == [20.0]
+
+
 def damage(directory: Path, change: str) -> None:
     with closing(sqlite3.connect(directory / "forwarder.db")) as connection:
         connection.execute(change)

@@ -264,3 +264,25 @@ async def test_an_address_that_is_none_is_refused(listen: str) -> None:
     with pytest.raises(ValueError, match="host:port"):
         async with running(SandboxSettings(listen=listen)):
             pass
+
+
+async def test_keys_that_are_not_on_the_list_have_expired(control: aiohttp.ClientSession) -> None:
+    signed = {
+        "X-Amz-Target": "AWSEvents.PutEvents",
+        "Authorization": "AWS4-HMAC-SHA256 Credential=AKIDOLD/2026/x",
+    }
+    call = {"Entries": [{"Source": "a", "DetailType": "b", "Detail": "{}"}]}
+    async with control.put("/_sandbox/access-keys", json=["AKIDNEW"]) as answer:
+        assert await answer.json() == ["AKIDNEW"]
+    async with control.post("/", json=call, headers=signed) as answer:
+        assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (403, "ExpiredTokenException")
+    async with control.post("/appmonitors/x?X-Amz-Credential=AKIDOLD%2F2026", json={}) as answer:
+        assert answer.headers["x-amzn-ErrorType"] == "ExpiredTokenException"
+    signed["Authorization"] = signed["Authorization"].replace("OLD", "NEW")
+    async with control.post("/", json=call, headers=signed) as answer:
+        assert answer.status == 200
+    async with control.put("/_sandbox/access-keys", data=b"{}") as answer:
+        assert answer.status == 400
+    await control.delete("/_sandbox/access-keys")
+    async with control.post("/", json=call, headers={"X-Amz-Target": "AWSEvents.PutEvents"}) as answer:
+        assert answer.status == 200

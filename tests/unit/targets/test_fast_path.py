@@ -196,9 +196,8 @@ async def test_the_key_of_a_day_signs_no_other() -> None:
 async def test_refreshed_credentials_sign_the_next_call() -> None:
     async with fake_aws(OK) as fake, client(fake.url) as aws:
         await put(aws)
-        opened = aws._open
-        assert opened is not None
-        held = opened.fast._credentials
+        assert aws._open is not None
+        held = await aws._open.session.get_credentials()
         for key, token in (("AKIDNEW", "token"), ("AKIDNEW", "other"), ("AKIDLAST", None)):
             held.access_key, held.token = key, token
             await put(aws)
@@ -363,16 +362,6 @@ async def test_where_no_proxy_applies_none_matters(monkeypatch: pytest.MonkeyPat
             assert aws.transport == "fast"
 
 
-class Keys:
-    """A session with one pair of keys."""
-
-    async def get_credentials(self) -> Keys:
-        return self
-
-    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        return KEYS
-
-
 @pytest.mark.parametrize(
     ("authorization", "reason"),
     [
@@ -393,9 +382,9 @@ async def test_what_is_signed_in_another_way_is_the_sdks(authorization: str, rea
         headers = {"Authorization": authorization} if authorization else {}
         look(None, "POST", {"url": "https://x/", "headers": headers, "data": BODY, "proxy": None})
 
-    fast = FastPath(Keys())
+    fast = FastPath()
     for _ in range(2):
-        assert await fast.post(("PutEvents", "endpoint.id"), BODY, by_sdk) is None
+        assert await fast.post(("PutEvents", "endpoint.id"), KEYS, BODY, by_sdk) is None
     assert reason in fast.unfit
     assert bool(reason) == bool(fast.unfit)
     assert rehearsed == [True]
@@ -408,9 +397,9 @@ async def test_a_call_that_was_not_caught_is_the_last_that_is_made_twice() -> No
     async def by_sdk() -> None:
         made.append(True)
 
-    fast = FastPath(Keys())
+    fast = FastPath()
     for _ in range(3):
-        assert await fast.post(("PutEvents",), BODY, by_sdk) is None
+        assert await fast.post(("PutEvents",), KEYS, BODY, by_sdk) is None
     assert made == [True]
     assert "caught" in fast.unfit
 

@@ -1,0 +1,88 @@
+"""A wall clock that is stepped two hours under a running daemon, and while it is down."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.integration.events import KINDS, events, markers
+from tests.integration.harness import World, daemon_in, daemon_of, for_each
+
+HOURS = 7200.0
+TIME_OF = {"eventbridge": "Time", "rum": "timestamp", "evidently": "timestamp"}
+CAUSES = [
+    ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."),
+    ("InvalidSignatureException", "Signature expired: 20261121T094500Z is now earlier than 20261121T113500Z"),
+    ("SignatureDoesNotMatch", "Signature expired: 20261121T094500Z is now earlier than 20261121T113500Z"),
+    ("RequestExpired", "Request has expired."),
+]
+
+
+class SteppedClock:
+    def __init__(self) -> None:
+        self.step = 0.0
+
+    def wall(self) -> float:
+        return time.time() + self.step
+
+    monotonic = staticmethod(time.monotonic)
+
+
+@pytest.mark.parametrize("step", [HOURS, -HOURS])
+@pytest.mark.parametrize("queue", ["memory", "disk"])
+async def test_a_step_of_the_clock_expires_nothing_and_leaves_events_the_moment_they_came(
+    place: World, step: float, queue: str
+) -> None:
+    clock, about_now = SteppedClock(), time.time()
+    sent = {kind: markers(10) for kind in KINDS}
+    strict: dict[str, Any] = {"queue": queue, "retry": {"max_age": "1h"}}
+    async with daemon_of(place, clock, shutdown={"drain_timeout": 0}, **strict) as daemon:
+        await place.order({"fault": "throttle"})
+        for kind, names in sent.items():
+            await place.send(kind, events(kind, names[:5]))
+        clock.step = step
+        for kind, names in sent.items():
+            await place.send(kind, events(kind, names[5:]))
+            assert (await place.status(kind))["oldest_age_seconds"] < 60
+        if queue == "memory":
+            await place.heal()
+            await for_each(KINDS, lambda kind: arrive_at_their_moments(place, kind, sent, about_now, step))
+        assert await daemon.stop() == 0
+    if queue == "disk":
+        clock.step = 0.0
+        async with daemon_in(place, clock, **strict):
+            for kind in KINDS:
+                assert (await place.status(kind))["oldest_age_seconds"] < 60
+            await place.heal()
+            await for_each(KINDS, lambda kind: arrive_at_their_moments(place, kind, sent, about_now, step))
+    assert place.letters() == {}
+
+
+async def arrive_at_their_moments(
+    place: World, kind: str, sent: dict[str, list[str]], about: float, step: float
+) -> None:
+    names = sent[kind]
+    assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
+    await place.settled(kind)
+    moments = sorted(float(line["entry"][TIME_OF[kind]]) for line in await place.arrivals(kind))
+    expected = sorted([about] * 5 + [about + step] * 5)
+    assert moments == pytest.approx(expected, abs=60), "the clock's word when each came"
+
+
+@pytest.mark.parametrize(("code", "message"), CAUSES, ids=[code for code, _ in CAUSES])
+async def test_a_clock_that_aws_does_not_believe_holds_with_its_sentence_and_costs_nothing(
+    place: World, code: str, message: str
+) -> None:
+    names = markers(10)
+    async with daemon_in(place):
+        await place.order({"fault": "error", "status": 403, "code": code, "message": message})
+        for kind in KINDS:
+            await place.send(kind, events(kind, names))
+        for kind in KINDS:
+            assert code in await place.held(kind, message[:20])
+        await place.heal()
+        for kind in KINDS:
+            assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
+    assert place.letters() == {}
