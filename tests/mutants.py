@@ -34,14 +34,19 @@ QUEUES = "tests/contract/test_queues.py"
 DISK = "tests/unit/queues/test_disk.py"
 TARGETS = "tests/contract/test_targets.py"
 GATE = "tests/unit/test_gate.py"
+SLOTS = "tests/unit/test_slots.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
 FAULTS = "tests/integration/test_faults.py"
 FAST_PATH = "tests/unit/targets/test_fast_path.py"
 HOLDS = "tests/integration/test_holds.py"
 STOP = "tests/integration/test_stop.py"
 LEDGER = "tests/integration/test_ledger.py"
+CONTROL = "tests/integration/test_control.py"
+REPLAY = "tests/unit/control/test_operations.py"
 CREDENTIALS = "tests/integration/test_credentials.py"
 TIME = "tests/unit/test_time.py"
+ACK = "tests/integration/test_ack.py"
+REPEATS = "tests/unit/ingest/test_repeats.py"
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,46 @@ MUTATIONS = [
         "        state = _CLOSED_STATES[results.status]\n",
         "        state = _CLOSED_STATES[results.status]\n        return\n",
         GATE,
+    ),
+    mutation(
+        "more calls than the limit pass at once",
+        "forwarder/gate.py",
+        'slots.limit if self._state == "open" else slots.most',
+        "slots.most",
+        GATE,
+        "at_once",
+    ),
+    mutation(
+        "calls that began before the limit fell let it fall again",
+        "forwarder/slots.py",
+        "        if round_ == self._round:\n            self._fall",
+        "        if True:\n            self._fall",
+        SLOTS,
+        "counts_once",
+    ),
+    mutation(
+        "slow calls never make the limit fall",
+        "forwarder/slots.py",
+        "        if seconds <= self._usual * SLOW:\n",
+        "        if True:\n",
+        SLOTS,
+        "finds_the_fewest",
+    ),
+    mutation(
+        "a slower service starves us",
+        "forwarder/slots.py",
+        "        if self._vain_falls == VAIN_FALLS:\n",
+        "        if False:\n",
+        SLOTS,
+        "starve",
+    ),
+    mutation(
+        "the limit grows while nobody is held back",
+        "forwarder/slots.py",
+        "        if self._most_taken >= self.limit:  # else",
+        "        if True:  # else",
+        SLOTS,
+        "holds_nobody_back",
     ),
     mutation(
         "a hold that is news ends the drain",
@@ -401,6 +446,30 @@ MUTATIONS = [
         DISK,
     ),
     mutation(
+        "a replay forgets the event",
+        "forwarder/control/operations.py",
+        "            await target.queue.take_back(events, removal(ids))\n",
+        "            await self._letters.remove(ids)\n",
+        CONTROL,
+        "replayed_events and disk and rum",
+    ),
+    mutation(
+        "a replay does not ask whether the letter is still there",
+        "forwarder/dead_letters/keeping.py",
+        ".rowcount != len(every):\n",
+        ".rowcount < 0:\n",
+        REPLAY,
+        "vanished",
+    ),
+    mutation(
+        "a replay tears a client's batch",
+        "forwarder/control/operations.py",
+        " or not batch_of(letter.key)):\n",
+        " or True):\n",
+        REPLAY,
+        "batch",
+    ),
+    mutation(
         "the bitmap of settled events is ignored",
         "forwarder/queues/rows.py",
         "        if not gone >> index & 1\n",
@@ -479,6 +548,62 @@ MUTATIONS = [
         "        pass\n",
         "tests/unit/ingest/test_bodies.py",
         "memory_of_the_events",
+    ),
+    mutation(
+        "a sender is told of a dead letter that is not kept yet",
+        "forwarder/worker.py",
+        "            await bury(lane, fate.dead)\n            lane.receipts.tell_dead(fate.dead)\n",
+        "            lane.receipts.tell_dead(fate.dead)\n            await bury(lane, fate.dead)\n",
+        ACK,
+        "kept",
+    ),
+    mutation(
+        "every event of an answered call is said to be delivered",
+        "forwarder/receipts.py",
+        "            if outcome.kind is Kind.DELIVERED and (wait",
+        "            if (wait",
+        ACK,
+        "retry or aws_answer",
+    ),
+    mutation(
+        "a wait that ends leaves its ids",
+        "forwarder/receipts.py",
+        "        self.forget(list(self._untold))\n",
+        "        self._untold.clear()\n",
+        ACK,
+        "wait_ends_first",
+    ),
+    mutation(
+        "a refusal is remembered",
+        "forwarder/ingest/repeats.py",
+        "            self._repeats.forget(self)\n",
+        "",
+        REPEATS,
+        "refusal",
+    ),
+    mutation(
+        "a request that comes twice is taken twice",
+        "forwarder/ingest/exchange.py",
+        "        if attempt is not None and repeated:\n",
+        "        if False:\n",
+        REPEATS,
+        "same_request",
+    ),
+    mutation(
+        "another body with the same key is a repeat",
+        "forwarder/ingest/repeats.py",
+        "                if known.digest != digest:\n",
+        "                if False:\n",
+        REPEATS,
+        "another_body",
+    ),
+    mutation(
+        "whoever has the same key gets another sender's answer",
+        "forwarder/ingest/exchange.py",
+        "        scope = (connection.sender, ",
+        '        scope = ("", ',
+        REPEATS,
+        "sender",
     ),
 ]
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -236,6 +236,21 @@ def object_text(raw: msgspec.Raw) -> str | None:
     except (ValueError, RecursionError):
         return None
     return text if text.startswith("{") and not _is_too_deep(text) else None
+
+
+class Native(NamedTuple):
+    """An event as our own API takes it; ``batch``: equal for those that must stay together, else ""."""
+
+    event: bytes
+    batch: str = ""
+
+
+def raw_members(data: bytes) -> dict[str, msgspec.Raw] | None:
+    """The members of a JSON object as they are; None when it is none."""
+    try:
+        return _object.decode(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _decode_object(text: str) -> None:

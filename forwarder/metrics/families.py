@@ -92,6 +92,8 @@ FAMILIES = tuple(
         ("dead_letters_dropped_total", "counter", _T, "Dead letters dropped by size or age.", False),
         ("http_requests_total", "counter", ("route", "code"), "Requests answered by the ingest.", False),
         ("http_request_duration_seconds", "histogram", ("route",), "How long those took.", False),
+        ("http_repeated_requests_total", "counter", ("route",), "Requests that had come before.", False),
+        ("events_awaited", "gauge", (), "Events with a request that waits for AWS's word.", False),
         ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),
         ("memory_budget_bytes", "gauge", ("kind",), "Memory of bodies and queues, used and limit.", False),
         ("draining", "gauge", (), "1 while the daemon stops.", False),

@@ -24,7 +24,7 @@ from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Results, same_for_all
 from forwarder.targets.aws import AwsClient
-from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
+from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 
 DEFAULT_BUS = "default"
 MAX_KNOWN_BUSES = 100
@@ -61,7 +61,6 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
     verify_interval: Duration = Duration(60.0)
     batch: EventBridgeBatch = msgspec.field(default_factory=EventBridgeBatch)
     retry: Retry = msgspec.field(default_factory=Retry)
-    workers: Count = 8
     max_calls_per_second: Rate | None = None
 
     def __post_init__(self) -> None:

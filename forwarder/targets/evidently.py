@@ -15,7 +15,7 @@ from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Results
 from forwarder.targets.aws import AwsClient
-from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
+from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 
 ENDED = (
     "AWS ended Evidently on 2025-10-16, so this needs an endpoint_url, an endpoint of your own that speaks "
@@ -46,7 +46,6 @@ class EvidentlyOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind
     projects: list[str] = msgspec.field(default_factory=list)
     batch: EvidentlyBatch = msgspec.field(default_factory=EvidentlyBatch)
     retry: EvidentlyRetry = msgspec.field(default_factory=EvidentlyRetry)
-    workers: Count = 4
     max_calls_per_second: Rate | None = None
 
     def __post_init__(self) -> None:

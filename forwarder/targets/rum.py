@@ -44,7 +44,6 @@ class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag
     app_monitors: list[str] = msgspec.field(default_factory=list)
     batch: RumBatch = msgspec.field(default_factory=RumBatch)
     retry: RumRetry = msgspec.field(default_factory=RumRetry)
-    workers: Count = 4
     max_calls_per_second: Rate | None = 50.0
 
 
