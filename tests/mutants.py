@@ -37,6 +37,7 @@ GATE = "tests/unit/test_gate.py"
 SLOTS = "tests/unit/test_slots.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
 FAULTS = "tests/integration/test_faults.py"
+FAST_PATH = "tests/unit/targets/test_fast_path.py"
 HOLDS = "tests/integration/test_holds.py"
 STOP = "tests/integration/test_stop.py"
 LEDGER = "tests/integration/test_ledger.py"
@@ -348,6 +349,86 @@ MUTATIONS = [
         "allow_redirects=True",
         FAULTS,
         "redirects",
+    ),
+    mutation(
+        "redirects are followed on the fast path",
+        "forwarder/targets/fast_path.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        TARGETS,
+        "redirect",
+    ),
+    mutation(
+        "the session token is not signed",
+        "forwarder/targets/fast_path.py",
+        "**{name.lower(): value for name, value in own.items()}",
+        '"x-amz-date": moment',
+        FAST_PATH,
+        "botocore",
+    ),
+    mutation(
+        "the key of one day signs the next",
+        "forwarder/targets/fast_path.py",
+        "        if day != self._day:\n",
+        "        if not self._day:\n",
+        FAST_PATH,
+        "key_of_a_day",
+    ),
+    mutation(
+        "one second's signature serves for ever",
+        "forwarder/targets/fast_path.py",
+        "        if second != self._second:\n",
+        "        if self._second < 0:\n",
+        FAST_PATH,
+        "key_of_a_day",
+    ),
+    mutation(
+        "refreshed credentials do not sign",
+        "forwarder/targets/fast_path.py",
+        "        if keys != self._keys:\n",
+        "        if self._keys is None:\n",
+        FAST_PATH,
+        "refreshed",
+    ),
+    mutation(
+        "the signature is not compared with the SDK's",
+        "forwarder/targets/fast_path.py",
+        '        if headers["Authorization"] != seen.headers[_AUTHORIZATION]:\n',
+        "        if False:\n",
+        FAST_PATH,
+        "signature_differs",
+    ),
+    mutation(
+        "a proxy is bypassed",
+        "forwarder/targets/fast_path.py",
+        "        if self.proxied:\n",
+        "        if False:\n",
+        FAST_PATH,
+        "proxy",
+    ),
+    mutation(
+        "an answer is read without end",
+        "forwarder/targets/fast_path.py",
+        "        if len(body) > MAX_ANSWER_BYTES:\n",
+        "        if False:\n",
+        FAST_PATH,
+        "without_end",
+    ),
+    mutation(
+        "the SDK's rehearsal is sent",
+        "forwarder/targets/fast_path.py",
+        "            raise _Rehearsed\n",
+        "            return\n",
+        TARGETS,
+        "one_call",
+    ),
+    mutation(
+        "a call keeps the SDK's invocation id",
+        "forwarder/targets/fast_path.py",
+        ', "amz-sdk-invocation-id", "amz-sdk-request"}',
+        "}",
+        FAST_PATH,
+        "two_calls_are_one",
     ),
     mutation(
         "a task that died is not noticed",

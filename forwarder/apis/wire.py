@@ -40,6 +40,7 @@ _STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKETS = re.compile(r"[^][{}]+")
 _SURROGATES = re.compile(r"(\\\\)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _KEYS_REMEMBERED = 10_000
+_DELIVERED = Kind.DELIVERED
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
@@ -131,21 +132,24 @@ def read_entries(
         return None
     outcomes = []
     for entry in entries:
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, dict):
             return None
         outcomes.append(_read_entry(entry, names, kind_of))
     counted = answer.get(names.failed)
+    if not counted or not isinstance(counted, int):
+        return outcomes
     shown = sum(outcome.kind is not Kind.DELIVERED for outcome in outcomes)
-    return None if isinstance(counted, int) and counted > shown else outcomes
+    return None if counted > shown else outcomes
 
 
 def _read_entry(entry: Mapping[str, Any], names: ResultNames, kind_of: Callable[[str], Kind]) -> Outcome:
-    code, message, aws_id = entry.get(names.code), entry.get(names.message) or "", entry.get(names.id)
+    code, aws_id = entry.get(names.code), entry.get(names.id)
     if code:
+        message = entry.get(names.message) or ""
         known = known_code(str(code))
         return Outcome(kind_of(known), known, f"{message}" if known == code else f"{code}: {message}")
     if aws_id:
-        return Outcome(Kind.DELIVERED, aws_id=str(aws_id))
+        return Outcome(_DELIVERED, "", "", str(aws_id))
     return Outcome(Kind.RETRY, WRONG_SHAPE, f"an entry with neither {names.id} nor {names.code}")
 
 

@@ -51,7 +51,7 @@ def build(rooms: Rooms, name: str) -> Built:
     metrics = rooms.metrics.for_target(name)
     queue = _queue(rooms, name, options, target.limits, metrics)
     gate = Gate(name, _gate_options(options), rooms.clock)
-    rooms.metrics.watch(name, queue.view, gate.view)
+    rooms.metrics.watch(name, queue.view, gate.view, lambda: target.transport)
     rooms.metrics.watch_credentials(name, target.credentials)
     policy = _policy(options, target.limits)
     lane = Lane(

@@ -28,6 +28,7 @@ DEATH_REASONS = ("rejected", "expired")
 DROP_REASONS = ("shutdown", "damaged")
 FLUSH_REASONS = tuple(flush.value for flush in Flush)
 CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")
+TRANSPORTS = ("fast", "plain")
 STATES = ("open", "throttled", "held")
 
 
@@ -67,6 +68,7 @@ FAMILIES = tuple(
         ("event_attempts", "histogram", _T, "Tries a delivered event needed.", False),
         ("delivery_latency_seconds", "histogram", _T, "From taken by us to taken by AWS.", False),
         ("target_state", "gauge", (*_T, "state"), "1 for the state the target is in.", True),
+        ("transport", "gauge", (*_T, "transport"), "1 for the call path in use.", True),
         ("target_last_success_timestamp_seconds", "gauge", _T, "When AWS last took events.", False),
         ("send_in_flight", "gauge", _T, "Calls in flight.", False),
         ("send_concurrency_limit", "gauge", _T, "Calls that may be in flight.", False),

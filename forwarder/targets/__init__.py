@@ -24,7 +24,10 @@ from forwarder.targets.rum import Rum, RumOptions
 
 
 class AwsTarget(Target, Protocol):
-    """A target, and what ingest must know to take events for it. ``region`` is "" when it takes any."""
+    """A target, and what others must know of it. ``region`` is "" when it takes events of any.
+
+    ``transport``: how it makes its calls, ``fast`` or ``plain``; "" before the first.
+    """
 
     @property
     def kind(self) -> str: ...
@@ -34,6 +37,9 @@ class AwsTarget(Target, Protocol):
 
     @property
     def region(self) -> str: ...
+
+    @property
+    def transport(self) -> str: ...
 
     def credentials(self) -> CredentialsView: ...
 

@@ -64,14 +64,18 @@ class Evidently:
         batch = options.batch
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
         self.api = PutProjectEvents(projects=tuple(options.projects), max_event_bytes=int(batch.max_bytes))
-        self._client = AwsClient("evidently", options, options.workers)
+        self._client = AwsClient("evidently", options, options.workers, name)
 
     @property
     def region(self) -> str:
         return self._client.region
 
+    @property
+    def transport(self) -> str:
+        return self._client.transport
+
     async def send(self, batch: Batch) -> Results:
-        params = {"project": batch.key.decode(), "events": []}
+        params = {"project": batch.key.decode()}
         body = b'{"events":[%b]}' % b",".join([event.body for event in batch.events])
         count = len(batch.events)
         return await self._client.call("PutProjectEvents", params, count, self.api.read_results, body)

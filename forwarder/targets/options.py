@@ -96,6 +96,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     use_fips: bool | None = None
     use_dualstack: bool | None = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+    transport: Literal["auto", "fast", "plain"] = "auto"
     queue: Literal["memory", "disk"] = "memory"
     ack: Literal["queued", "delivered"] = "queued"
     queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
