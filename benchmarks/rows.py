@@ -129,6 +129,23 @@ def compared(
     return figures
 
 
+def call(rounds: int, share: float) -> Row:
+    """In one process, in turns; a round is short, so there are five for each that was asked for."""
+    calls = max(50, int(300 * share))
+    with sink() as aws:
+        command = [sys.executable, str(HERE / "call.py"), "--url", aws.endpoint]
+        command += ["--rounds", str(5 * rounds), "--calls", str(calls)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment())
+    costs: dict[str, list[float]] = json.loads(done.stdout)
+    return Row(
+        "one PutEvents call of 10 entries, TLS, session token",
+        "CPU us/call",
+        "the fast path at most 0.2 of the stock client",
+        {name: [{"value": each} for each in some] for name, some in costs.items()},
+        lambda values: values["fast path"] <= 0.2 * values["client.put_events, stock"],
+    )
+
+
 def arrays(rounds: int, share: float) -> Row:
     many, few = Load(int(200_000 * share), 100), Load(int(4_000 * share), 100)
     variants = {
@@ -325,6 +342,7 @@ def starting(rounds: int, share: float) -> Row:
 
 
 ROWS: Mapping[str, Callable[[int, float], Row]] = {
+    "call": call,
     "arrays": arrays,
     "singles": singles,
     "fifties": fifties,

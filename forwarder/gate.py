@@ -9,6 +9,7 @@ Invariants:
   events step aside. So they do when the target is held, that the next probe may be of another.
 - What others know of the target (a bus is missing, dead letters cannot be written) blocks the gate under
   a name of its own, until the same owner unblocks it; no probe passes a block.
+- How many calls pass at once is a limit that ``Slots`` finds; a probe needs one of the most there may be.
 - No await between a decision and the counter that records it.
 """
 
@@ -23,9 +24,11 @@ import msgspec
 import structlog
 
 from forwarder.apis import codes
+from forwarder.line import FOREVER, Line, resolve
 from forwarder.logs import limited
 from forwarder.metrics import GateView
 from forwarder.model import Batch, CallStatus, Chance, Clock, Kind, Results, full_jitter
+from forwarder.slots import Slots
 
 SUSPECTS = 3
 """Different events refused, with nothing ever taken, before the envelope is blamed and not the events."""
@@ -34,9 +37,10 @@ DRAIN_BACKOFF_CAP = 1.0
 """Seconds; longer back-offs than this would sleep the drain away."""
 
 PACE_SLACK_CALLS = 2
-"""Calls that may make up for a timer that fired late, so that the pace is reached and not only approached."""
+PACE_SLACK_SECONDS = 0.05
+"""Calls, or what the pace allows in this time if it is more, may make up for a timer that fired late, so that
+the pace is reached and not only approached."""
 
-FOREVER = float("inf")
 _CLOSED_STATES = {
     CallStatus.THROTTLED: "throttled",
     CallStatus.UNAVAILABLE: "throttled",
@@ -45,9 +49,13 @@ _CLOSED_STATES = {
 
 
 class GateOptions(msgspec.Struct, frozen=True):
-    """``slots``: calls in flight at most; ``pace``: calls a second, None for any. Durations in seconds."""
+    """``slots``: calls in flight, at most and at least; ``pace``: calls a second, None for any.
+
+    Durations in seconds.
+    """
 
     slots: int = 8
+    min_slots: int = 1
     pace: float | None = None
     backoff_base: float = 0.2
     backoff_cap: float = 30.0
@@ -68,11 +76,13 @@ class Lesson(NamedTuple):
 class Call:
     """One passage through the gate: ``async with gate.call() as call``, then ``call.learn(results)``."""
 
-    __slots__ = ("_gate", "epoch", "learned", "probe")
+    __slots__ = ("_gate", "began_at", "epoch", "learned", "probe", "round")
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self.began_at = 0.0
         self.epoch = -1
+        self.round = -1
         self.learned = False
         self.probe = False
 
@@ -107,7 +117,7 @@ class Gate:
         self._closed_until = 0.0
         self._epoch = 0
         self._failures = 0
-        self._in_flight = 0
+        self._slots = Slots(options.min_slots, options.slots)
         self._probing = False
         self._next_call_at = 0.0
         self._throttled_seconds = 0.0
@@ -118,7 +128,8 @@ class Gate:
         self._drained_at = 0.0
         self._blocked_at = 0.0
         self._last_try_failed = False
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._line = Line(self._must_wait)
+        self._pausing: set[asyncio.Future[None]] = set()
 
     def call(self) -> Call:
         return Call(self)
@@ -133,7 +144,12 @@ class Gate:
     def unblock(self, owner: str) -> None:
         if self._blocks.pop(owner, None) is not None:
             self._log.info("target no longer held", owner=owner)
-            self._tell()
+            self._end_pauses()
+
+    def retry_now(self) -> None:
+        """End the back-off, or the pause of a hold, now; a block stays, and a failed try closes again."""
+        self._closed_until = 0.0
+        self._end_pauses()
 
     def drain(self) -> None:
         """End every back-off now; from here on a held target gets one try."""
@@ -141,7 +157,7 @@ class Gate:
         self._drained_at = self._clock.monotonic()
         self._closed_until = 0.0
         self._failures = 0
-        self._tell()
+        self._end_pauses()
 
     @property
     def gave_up(self) -> bool:
@@ -153,7 +169,13 @@ class Gate:
 
     async def pause(self) -> None:
         """Wait as long as who blocks the gate should before its next try; a drain ends the wait."""
-        await self._wait(DRAIN_BACKOFF_CAP / 2 if self._draining else self._options.probe)
+        word = asyncio.get_running_loop().create_future()
+        self._pausing.add(word)
+        try:
+            timeout = DRAIN_BACKOFF_CAP / 2 if self._draining else self._options.probe
+            await asyncio.wait([word], timeout=timeout)
+        finally:
+            self._pausing.discard(word)
 
     def view(self) -> GateView:
         now = self._clock.monotonic()
@@ -164,32 +186,36 @@ class Gate:
             since_wall=self._since_wall,
             message="; ".join(self._blocks.values()) if blocked else self._message,
             next_probe_in=max(0.0, self._closed_until - now) if closed and not blocked else None,
-            in_flight=self._in_flight,
-            limit=self._options.slots,
+            in_flight=self._slots.taken,
+            limit=self._slots.limit,
             throttle_wait_seconds=self._throttled_seconds + self._throttled_now(now),
         )
 
     async def _enter(self, call: Call) -> None:
-        while (seconds := self._must_wait()) > 0:
-            await self._wait(seconds)
+        await self._line.stand()
         # no await from here: the slot, the pace and the probe are ours in one step
-        self._in_flight += 1
+        call.began_at = self._clock.monotonic()
+        call.round = self._slots.take()
         call.epoch = self._epoch
         call.probe = self._state != "open"
         self._probing = self._probing or call.probe
-        self._spend_pace()
+        self._spend_pace(call.began_at)
+        self._line.pass_word()
 
     def _leave(self, call: Call) -> None:
-        self._in_flight -= 1
+        self._slots.give_back()
         if call.probe and call.epoch == self._epoch:
             self._probing = False
         if not call.learned:
             self._refund_pace()
-        self._tell()
+        self._line.pass_word()
 
     def _must_wait(self) -> float:
         """Seconds until a call may pass: 0 for now, infinity for "when something changes"."""
-        if self._blocks or self._in_flight >= self._options.slots or self.gave_up:
+        slots = self._slots
+        if self._blocks or self.gave_up:
+            return FOREVER
+        if slots.taken >= (slots.limit if self._state == "open" else slots.most):
             return FOREVER
         now = self._clock.monotonic()
         if self._state != "open":
@@ -199,31 +225,20 @@ class Gate:
                 return self._closed_until - now
         return max(0.0, self._next_call_at - now)
 
-    def _spend_pace(self) -> None:
+    def _spend_pace(self, now: float) -> None:
         pace = self._options.pace
         if pace is not None:
-            earliest = self._clock.monotonic() - PACE_SLACK_CALLS / pace
-            self._next_call_at = max(self._next_call_at, earliest) + 1 / pace
+            slack = max(PACE_SLACK_CALLS / pace, PACE_SLACK_SECONDS)
+            self._next_call_at = max(self._next_call_at, now - slack) + 1 / pace
 
     def _refund_pace(self) -> None:
         if self._options.pace is not None:
             self._next_call_at -= 1 / self._options.pace
 
-    async def _wait(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
-        timer = None if seconds == FOREVER else loop.call_later(max(seconds, 0.001), _resolve, waiter)
-        self._waiters.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiters.discard(waiter)
-            if timer is not None:
-                timer.cancel()
-
-    def _tell(self) -> None:
-        for waiter in self._waiters:
-            _resolve(waiter)
+    def _end_pauses(self) -> None:
+        for word in self._pausing:
+            resolve(word)
+        self._line.pass_word()
 
     def _learn(self, call: Call, batch: Batch, results: Results) -> Lesson:
         if any(outcome.kind is Kind.DELIVERED for outcome in results.outcomes):
@@ -232,6 +247,7 @@ class Gate:
         aside = None
         if results.status is CallStatus.OK:
             self._answered(call)
+            self._count_answer(call, results)
         elif results.status is CallStatus.REFUSED:
             self._refused(call, batch, results)
         elif results.status is CallStatus.HELD and results.code in codes.OF_A_PART:
@@ -243,6 +259,13 @@ class Gate:
     def _answered(self, call: Call) -> None:
         if self._state != "open" and call.epoch == self._epoch:
             self._open()
+
+    def _count_answer(self, call: Call, results: Results) -> None:
+        """An answer of AWS's tells the slots how long it took, or that single entries were throttled."""
+        if any(outcome.code in codes.OVERLOADED for outcome in results.outcomes):
+            self._slots.troubled(call.round)
+        elif results.called:
+            self._slots.answered(call.round, self._clock.monotonic() - call.began_at)
 
     def _refused(self, call: Call, batch: Batch, results: Results) -> None:
         """AWS answered, so the gate is open; if all it ever said is no, the envelope is to blame."""
@@ -270,13 +293,15 @@ class Gate:
         news = state == "held" and self._state == "throttled" and not self._probing
         if stale and not news:
             return
+        if state == "throttled" and self._state == "open":
+            self._slots.troubled(call.round)
         self._failures = 1 if state != self._state else self._failures + 1
         self._epoch += 1
         self._probing = False
         self._last_try_failed = self._draining and state == self._state == "held"  # not when it was news
         self._closed_until = self._clock.monotonic() + self._pause(state, results.delay)
         self._enter_state(state, _sentence(results))
-        self._tell()
+        self._line.pass_word()
 
     def _pause(self, state: str, asked_for: float | None) -> float:
         options = self._options
@@ -293,7 +318,7 @@ class Gate:
         self._failures = 0
         self._probing = False
         self._enter_state("open", "")
-        self._tell()
+        self._line.pass_word()
 
     def _enter_state(self, state: str, message: str) -> None:
         changed = state != self._state
@@ -320,8 +345,3 @@ class Gate:
 
 def _sentence(results: Results) -> str:
     return f"{results.code}: {results.message}" if results.message else results.code
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -269,6 +269,9 @@ class Queue(Protocol):
     def drain(self) -> None:
         """From now on everything that waits is due, whatever its ``not_before``; ``put`` still works."""
 
+    def flush(self) -> None:
+        """What waits now is due now, whatever its ``not_before``."""
+
     def __len__(self) -> int:
         """Its events, waiting and in flight."""
 

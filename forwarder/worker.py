@@ -7,6 +7,7 @@ Invariants:
 - A dead letter leaves the queue as it is written, on disk in one transaction; while it cannot be, the target
   is held.
 - The counters of one batch move in one plain function, after the fact.
+- Who waits for an event's fate is told when it is settled: never before, and nothing waits for them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from forwarder.model import (
     Target,
     full_jitter,
 )
+from forwarder.receipts import Receipts
 from forwarder.storage import StorageError
 
 LETTERS = "dead letters"
@@ -85,6 +87,7 @@ class Lane(msgspec.Struct):
     metrics: TargetMetrics
     clock: Clock
     chance: Chance = random.random
+    receipts: Receipts = msgspec.field(default_factory=Receipts)
 
     @property
     def done(self) -> bool:
@@ -201,8 +204,11 @@ async def work(lane: Lane) -> None:
                 raise
             lane.queue.settle(fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)
             account(lane.metrics, batch, results, fate, started, now)
+            if lane.receipts.waits:
+                lane.receipts.tell_delivered(batch, results)
         if fate.dead:
             await bury(lane, fate.dead)
+            lane.receipts.tell_dead(fate.dead)
 
 
 async def bury(lane: Lane, dead: Sequence[Dead]) -> None:
@@ -244,7 +250,9 @@ async def sweep(lane: Lane) -> None:
         message = f"older than max_age; at its end: {trouble}" if trouble else "older than max_age"
         for start in range(0, len(expired), SWEEP_CHUNK):
             chunk = expired[start : start + SWEEP_CHUNK]
-            await bury(lane, [Dead(event, "expired", "max_age", message) for event in chunk])
+            dead = [Dead(event, "expired", "max_age", message) for event in chunk]
+            await bury(lane, dead)
+            lane.receipts.tell_dead(dead)
 
 
 async def verify(lane: Lane, every: float) -> None:

@@ -36,13 +36,19 @@ STORAGE = "tests/unit/storage/test_owner.py"
 TROUBLE = "tests/unit/storage/test_trouble.py"
 TARGETS = "tests/contract/test_targets.py"
 GATE = "tests/unit/test_gate.py"
+SLOTS = "tests/unit/test_slots.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
 FAULTS = "tests/integration/test_faults.py"
+FAST_PATH = "tests/unit/targets/test_fast_path.py"
 HOLDS = "tests/integration/test_holds.py"
 STOP = "tests/integration/test_stop.py"
 LEDGER = "tests/integration/test_ledger.py"
+CONTROL = "tests/integration/test_control.py"
+REPLAY = "tests/unit/control/test_operations.py"
 CREDENTIALS = "tests/integration/test_credentials.py"
 TIME = "tests/unit/test_time.py"
+ACK = "tests/integration/test_ack.py"
+REPEATS = "tests/unit/ingest/test_repeats.py"
 
 
 @dataclass(frozen=True)
@@ -219,6 +225,46 @@ MUTATIONS = [
         GATE,
     ),
     mutation(
+        "more calls than the limit pass at once",
+        "forwarder/gate.py",
+        'slots.limit if self._state == "open" else slots.most',
+        "slots.most",
+        GATE,
+        "at_once",
+    ),
+    mutation(
+        "calls that began before the limit fell let it fall again",
+        "forwarder/slots.py",
+        "        if round_ == self._round:\n            self._fall",
+        "        if True:\n            self._fall",
+        SLOTS,
+        "counts_once",
+    ),
+    mutation(
+        "slow calls never make the limit fall",
+        "forwarder/slots.py",
+        "        if seconds <= self._usual * SLOW:\n",
+        "        if True:\n",
+        SLOTS,
+        "finds_the_fewest",
+    ),
+    mutation(
+        "a slower service starves us",
+        "forwarder/slots.py",
+        "        if self._vain_falls == VAIN_FALLS:\n",
+        "        if False:\n",
+        SLOTS,
+        "starve",
+    ),
+    mutation(
+        "the limit grows while nobody is held back",
+        "forwarder/slots.py",
+        "        if self._most_taken >= self.limit:  # else",
+        "        if True:  # else",
+        SLOTS,
+        "holds_nobody_back",
+    ),
+    mutation(
         "a hold that is news ends the drain",
         "forwarder/gate.py",
         'self._draining and state == self._state == "held"',
@@ -307,6 +353,86 @@ MUTATIONS = [
         "redirects",
     ),
     mutation(
+        "redirects are followed on the fast path",
+        "forwarder/targets/fast_path.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        TARGETS,
+        "redirect",
+    ),
+    mutation(
+        "the session token is not signed",
+        "forwarder/targets/fast_path.py",
+        "**{name.lower(): value for name, value in own.items()}",
+        '"x-amz-date": moment',
+        FAST_PATH,
+        "botocore",
+    ),
+    mutation(
+        "the key of one day signs the next",
+        "forwarder/targets/fast_path.py",
+        "        if day != self._day:\n",
+        "        if not self._day:\n",
+        FAST_PATH,
+        "key_of_a_day",
+    ),
+    mutation(
+        "one second's signature serves for ever",
+        "forwarder/targets/fast_path.py",
+        "        if second != self._second:\n",
+        "        if self._second < 0:\n",
+        FAST_PATH,
+        "key_of_a_day",
+    ),
+    mutation(
+        "refreshed credentials do not sign",
+        "forwarder/targets/fast_path.py",
+        "        if keys != self._keys:\n",
+        "        if self._keys is None:\n",
+        FAST_PATH,
+        "refreshed",
+    ),
+    mutation(
+        "the signature is not compared with the SDK's",
+        "forwarder/targets/fast_path.py",
+        '        if headers["Authorization"] != seen.headers[_AUTHORIZATION]:\n',
+        "        if False:\n",
+        FAST_PATH,
+        "signature_differs",
+    ),
+    mutation(
+        "a proxy is bypassed",
+        "forwarder/targets/fast_path.py",
+        "        if self.proxied:\n",
+        "        if False:\n",
+        FAST_PATH,
+        "proxy",
+    ),
+    mutation(
+        "an answer is read without end",
+        "forwarder/targets/fast_path.py",
+        "        if len(body) > MAX_ANSWER_BYTES:\n",
+        "        if False:\n",
+        FAST_PATH,
+        "without_end",
+    ),
+    mutation(
+        "the SDK's rehearsal is sent",
+        "forwarder/targets/fast_path.py",
+        "            raise _Rehearsed\n",
+        "            return\n",
+        TARGETS,
+        "one_call",
+    ),
+    mutation(
+        "a call keeps the SDK's invocation id",
+        "forwarder/targets/fast_path.py",
+        ', "amz-sdk-invocation-id", "amz-sdk-request"}',
+        "}",
+        FAST_PATH,
+        "two_calls_are_one",
+    ),
+    mutation(
         "a task that died is not noticed",
         "forwarder/daemon/process.py",
         "        if task.cancelled() and self._cancelling:\n",
@@ -340,7 +466,7 @@ MUTATIONS = [
     ),
     mutation(
         "a dead letter is kept without its leaving",
-        "forwarder/dead_letters.py",
+        "forwarder/dead_letters/keeping.py",
         "            if leaving is not None:\n",
         "            if False:\n",
         DISK,
@@ -369,6 +495,30 @@ MUTATIONS = [
         "            for rescue in ():\n",
         TROUBLE,
         "page_of_zeros",
+    ),
+    mutation(
+        "a replay forgets the event",
+        "forwarder/control/operations.py",
+        "            await target.queue.take_back(events, removal(ids))\n",
+        "            await self._letters.remove(ids)\n",
+        CONTROL,
+        "replayed_events and disk and rum",
+    ),
+    mutation(
+        "a replay does not ask whether the letter is still there",
+        "forwarder/dead_letters/keeping.py",
+        ".rowcount != len(every):\n",
+        ".rowcount < 0:\n",
+        REPLAY,
+        "vanished",
+    ),
+    mutation(
+        "a replay tears a client's batch",
+        "forwarder/control/operations.py",
+        " or not batch_of(letter.key)):\n",
+        " or True):\n",
+        REPLAY,
+        "batch",
     ),
     mutation(
         "the bitmap of settled events is ignored",
@@ -449,6 +599,62 @@ MUTATIONS = [
         "        pass\n",
         "tests/unit/ingest/test_bodies.py",
         "memory_of_the_events",
+    ),
+    mutation(
+        "a sender is told of a dead letter that is not kept yet",
+        "forwarder/worker.py",
+        "            await bury(lane, fate.dead)\n            lane.receipts.tell_dead(fate.dead)\n",
+        "            lane.receipts.tell_dead(fate.dead)\n            await bury(lane, fate.dead)\n",
+        ACK,
+        "kept",
+    ),
+    mutation(
+        "every event of an answered call is said to be delivered",
+        "forwarder/receipts.py",
+        "            if outcome.kind is Kind.DELIVERED and (wait",
+        "            if (wait",
+        ACK,
+        "retry or aws_answer",
+    ),
+    mutation(
+        "a wait that ends leaves its ids",
+        "forwarder/receipts.py",
+        "        self.forget(list(self._untold))\n",
+        "        self._untold.clear()\n",
+        ACK,
+        "wait_ends_first",
+    ),
+    mutation(
+        "a refusal is remembered",
+        "forwarder/ingest/repeats.py",
+        "            self._repeats.forget(self)\n",
+        "",
+        REPEATS,
+        "refusal",
+    ),
+    mutation(
+        "a request that comes twice is taken twice",
+        "forwarder/ingest/exchange.py",
+        "        if attempt is not None and repeated:\n",
+        "        if False:\n",
+        REPEATS,
+        "same_request",
+    ),
+    mutation(
+        "another body with the same key is a repeat",
+        "forwarder/ingest/repeats.py",
+        "                if known.digest != digest:\n",
+        "                if False:\n",
+        REPEATS,
+        "another_body",
+    ),
+    mutation(
+        "whoever has the same key gets another sender's answer",
+        "forwarder/ingest/exchange.py",
+        "        scope = (connection.sender, ",
+        '        scope = ("", ',
+        REPEATS,
+        "sender",
     ),
 ]
 

@@ -93,6 +93,17 @@ PUT_PROJECT_EVENTS_RETRY = frozenset(
 )
 PUT_PROJECT_EVENTS_PERMANENT = frozenset({"ValidationException"})
 
+OVERLOADED = frozenset(
+    {
+        "InternalException",
+        "InternalFailure",
+        "InternalServerException",
+        "ServiceQuotaExceededException",
+        "ThrottlingException",
+    }
+)
+"""Entries of an answered call that fail with these tell of a service that has too much to do."""
+
 OTHER = "other"
 WRONG_SHAPE = "wrong_shape"
 OWN = frozenset(

@@ -20,10 +20,12 @@ import msgspec
 
 from forwarder.apis import codes
 from forwarder.apis.wire import (
+    Native,
     Number,
     ResultNames,
     is_json_object,
     object_text,
+    raw_members,
     read_entries,
     region_of_arn,
     serialise,
@@ -63,6 +65,7 @@ _BUS = re.compile(
 ).fullmatch
 _ENDPOINT_ID = re.compile(r"[A-Za-z0-9\-]+\.[A-Za-z0-9\-]+").fullmatch
 _ABSENT = msgspec.Raw(b"null")
+_DEFAULT_BUS = msgspec.Raw(b'"default"')
 
 
 class Entry(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
@@ -85,7 +88,7 @@ class Request(msgspec.Struct, kw_only=True):
 
 
 class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
-    """An entry as our own API takes it: Detail may be an object or the text of one."""
+    """An entry, with its call's EndpointId, as our own API takes it; Detail may be an object or its text."""
 
     Time: int | float | str | None = None
     Source: str | None = None
@@ -94,6 +97,7 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
     Detail: msgspec.Raw = _ABSENT
     EventBusName: str | None = None
     TraceHeader: str | None = None
+    EndpointId: str = ""
 
 
 class _Result(msgspec.Struct, gc=False, omit_defaults=True):
@@ -170,10 +174,29 @@ class PutEvents:
             TraceHeader=event.TraceHeader,
         )
         if detail and event.Source and event.DetailType:
-            return self._admit(entry, arrived_at, "")
+            return self._admit(entry, arrived_at, event.EndpointId)
         if event.Source and event.DetailType and bytes(event.Detail).strip() not in (b"", b"null", b'""'):
             return Refusal(MALFORMED_DETAIL, "Detail is malformed: it must be a JSON object, or its text.")
         return _missing(entry)
+
+    @staticmethod
+    def batch_of(key: bytes) -> str:
+        """Events of this API may share a call, and need not."""
+        return ""
+
+    @staticmethod
+    def as_native(body: bytes, key: bytes) -> Native | None:
+        """The native event that would be admitted as this one; None when it is of another API.
+
+        An entry without a bus is for the bus ``default``, and says so: a target may mean another one.
+        """
+        entry = raw_members(body)
+        if entry is None or "Detail" not in entry:
+            return None
+        entry.setdefault("EventBusName", _DEFAULT_BUS)
+        if key:
+            entry["EndpointId"] = msgspec.Raw(msgspec.json.encode(key.decode()))
+        return Native(msgspec.json.encode(entry))
 
     def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
         """One Outcome per event from a parsed 200 answer; None when it is not what PutEvents answers."""

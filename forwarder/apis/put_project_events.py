@@ -19,10 +19,12 @@ import msgspec
 
 from forwarder.apis import codes
 from forwarder.apis.wire import (
+    Native,
     ResultNames,
     interned,
     is_json_object,
     object_text,
+    raw_members,
     read_entries,
     serialise,
     time_number,
@@ -137,6 +139,19 @@ class PutProjectEvents:
         timestamp = event.timestamp if event.timestamp is not None else round(arrived_at, 3)
         wire_event = Event(timestamp=timestamp, type=event.type, data=data)
         return self._admit(wire_event, interned(project.encode()))
+
+    @staticmethod
+    def batch_of(key: bytes) -> str:
+        """Events of this API may share a call, and need not."""
+        return ""
+
+    @staticmethod
+    def as_native(body: bytes, key: bytes) -> Native | None:
+        """The native event that would be admitted as this one; None when it is of another API."""
+        event = raw_members(body)
+        if event is None or "data" not in event:
+            return None
+        return Native(msgspec.json.encode({**event, "project": key.decode()}))
 
     def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
         """One Outcome per event from a parsed 200 answer; None when it is not what the API answers."""

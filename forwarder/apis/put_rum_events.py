@@ -19,7 +19,16 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from forwarder.apis.wire import Number, interned, is_json_object, object_text, serialise, time_number
+from forwarder.apis.wire import (
+    Native,
+    Number,
+    interned,
+    is_json_object,
+    object_text,
+    raw_members,
+    serialise,
+    time_number,
+)
 from forwarder.model import Draft, Kind, Outcome, Refusal
 
 MAX_TYPE = 256
@@ -169,6 +178,20 @@ class PutRumEvents:
             metadata=metadata,
         )
         return _admit(rum_event, key, "")
+
+    @staticmethod
+    def batch_of(key: bytes) -> str:
+        """The BatchId that a client gave: its events leave together, as AWS may know it; "" for none."""
+        return str(read_envelope(key).get("BatchId") or "")
+
+    @staticmethod
+    def as_native(body: bytes, key: bytes) -> Native | None:
+        """The native event that would be admitted as this one; None when it is of another API."""
+        event, envelope = raw_members(body), raw_members(key)
+        if event is None or envelope is None or "details" not in event or "Id" not in envelope:
+            return None
+        event["AppMonitorId"] = envelope.pop("Id")
+        return Native(msgspec.json.encode({**event, **envelope}), PutRumEvents.batch_of(key))
 
     def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
         """One Outcome per event: RUM answers a call it took with nothing, or an empty object."""

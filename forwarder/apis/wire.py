@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,6 +40,7 @@ _STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKETS = re.compile(r"[^][{}]+")
 _SURROGATES = re.compile(r"(\\\\)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _KEYS_REMEMBERED = 10_000
+_DELIVERED = Kind.DELIVERED
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
@@ -131,21 +132,24 @@ def read_entries(
         return None
     outcomes = []
     for entry in entries:
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, dict):
             return None
         outcomes.append(_read_entry(entry, names, kind_of))
     counted = answer.get(names.failed)
+    if not counted or not isinstance(counted, int):
+        return outcomes
     shown = sum(outcome.kind is not Kind.DELIVERED for outcome in outcomes)
-    return None if isinstance(counted, int) and counted > shown else outcomes
+    return None if counted > shown else outcomes
 
 
 def _read_entry(entry: Mapping[str, Any], names: ResultNames, kind_of: Callable[[str], Kind]) -> Outcome:
-    code, message, aws_id = entry.get(names.code), entry.get(names.message) or "", entry.get(names.id)
+    code, aws_id = entry.get(names.code), entry.get(names.id)
     if code:
+        message = entry.get(names.message) or ""
         known = known_code(str(code))
         return Outcome(kind_of(known), known, f"{message}" if known == code else f"{code}: {message}")
     if aws_id:
-        return Outcome(Kind.DELIVERED, aws_id=str(aws_id))
+        return Outcome(_DELIVERED, "", "", str(aws_id))
     return Outcome(Kind.RETRY, WRONG_SHAPE, f"an entry with neither {names.id} nor {names.code}")
 
 
@@ -232,6 +236,21 @@ def object_text(raw: msgspec.Raw) -> str | None:
     except (ValueError, RecursionError):
         return None
     return text if text.startswith("{") and not _is_too_deep(text) else None
+
+
+class Native(NamedTuple):
+    """An event as our own API takes it; ``batch``: equal for those that must stay together, else ""."""
+
+    event: bytes
+    batch: str = ""
+
+
+def raw_members(data: bytes) -> dict[str, msgspec.Raw] | None:
+    """The members of a JSON object as they are; None when it is none."""
+    try:
+        return _object.decode(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _decode_object(text: str) -> None:

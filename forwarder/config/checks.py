@@ -6,11 +6,13 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from forwarder.config.settings import Config
 from forwarder.model import FRONT_BYTES
+from forwarder.sockets import MAX_PATH_BYTES
 
 BODIES_AT_ONCE = 4
 """Request bodies of full size that must fit beside full queues, or uploads would starve each other."""
@@ -28,7 +30,7 @@ class ConfigError(Exception):
 
 def problems(config: Config) -> list[str]:
     """Every contradiction between the settings."""
-    return [*between_targets(config.targets), *_memory(config), *_listeners(config)]
+    return [*between_targets(config.targets), *_memory(config), *_listeners(config), *_control(config)]
 
 
 def between_targets(targets: Mapping[str, Any]) -> list[str]:
@@ -98,3 +100,13 @@ def _listeners(config: Config) -> Iterator[str]:
     same = config.ingest.listen == config.admin.listen
     if same and (config.ingest.listen.socket_path or config.ingest.listen.address[1] != 0):
         yield f"admin.listen: {config.admin.listen} is already ingest.listen"
+
+
+def _control(config: Config) -> Iterator[str]:
+    path = config.storage.control_socket()
+    size = len(os.fsencode(path))
+    if size > MAX_PATH_BYTES:
+        yield (
+            f"storage.path: {path} has {size} bytes, and the path of a unix socket at most {MAX_PATH_BYTES}: "
+            f"the directory's may have {MAX_PATH_BYTES - size + len(os.fsencode(path.parent))}"
+        )

@@ -19,6 +19,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 MIN_STORAGE_BYTES = 1 << 20
 MAX_LINGER = 1.0
+CONTROL_NAME = "control.sock"
 
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,10 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
             return Path(given.split(":")[0])
         home = environ.get("XDG_STATE_HOME")
         return (Path(home) if home else Path.home() / ".local" / "state") / "forwarder"
+
+    def control_socket(self, environ: Mapping[str, str] = os.environ) -> Path:
+        """Where a running daemon takes what changes its state."""
+        return self.directory(environ) / CONTROL_NAME
 
 
 class ShutdownConfig(msgspec.Struct, frozen=True, kw_only=True):

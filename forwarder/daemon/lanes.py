@@ -15,6 +15,7 @@ from forwarder.metrics import Metrics, TargetMetrics
 from forwarder.model import Clock, Limits
 from forwarder.queues.disk import DiskQueue, this_boot
 from forwarder.queues.memory import MemoryQueue
+from forwarder.receipts import MAX_WAIT_SECONDS, Receipts
 from forwarder.storage import Storage
 from forwarder.targets import TARGETS, AwsTarget
 from forwarder.worker import Lane, Policy
@@ -30,14 +31,16 @@ class Rooms(msgspec.Struct, frozen=True):
     metrics: Metrics
     storage: Storage
     letters: DeadLetters
+    receipts: Receipts
 
 
 class Built(msgspec.Struct, frozen=True):
-    """One target's parts. ``on_disk`` is the lane's queue when it is a disk queue."""
+    """One target's parts. ``queue`` is the lane's, and ``on_disk`` is it when it is a disk queue."""
 
     lane: Lane
     target: AwsTarget
     route: Route[Any]
+    queue: MemoryQueue | DiskQueue
     on_disk: DiskQueue | None
 
 
@@ -48,10 +51,12 @@ def build(rooms: Rooms, name: str) -> Built:
     metrics = rooms.metrics.for_target(name)
     queue = _queue(rooms, name, options, target.limits, metrics)
     gate = Gate(name, _gate_options(options), rooms.clock)
-    rooms.metrics.watch(name, queue.view, gate.view)
+    rooms.metrics.watch(name, queue.view, gate.view, lambda: target.transport)
     rooms.metrics.watch_credentials(name, target.credentials)
     policy = _policy(options, target.limits)
-    lane = Lane(name, target, queue, gate, policy, rooms.letters, metrics, rooms.clock)
+    lane = Lane(
+        name, target, queue, gate, policy, rooms.letters, metrics, rooms.clock, receipts=rooms.receipts
+    )
     route: Route[Any] = Route(
         name=name,
         api=target.api,
@@ -61,8 +66,9 @@ def build(rooms: Rooms, name: str) -> Built:
         max_event_bytes=target.limits.max_event_bytes,
         names=_bound_names(options),
         default=_is_default(rooms.config.targets, name),
+        patience=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
     )
-    return Built(lane, target, route, queue if isinstance(queue, DiskQueue) else None)
+    return Built(lane, target, route, queue, queue if isinstance(queue, DiskQueue) else None)
 
 
 def _queue(
@@ -98,6 +104,7 @@ def _is_default(targets: Mapping[str, Any], name: str) -> bool:
 def _gate_options(options: Any) -> GateOptions:
     return GateOptions(
         slots=options.workers,
+        min_slots=options.min_workers,
         pace=options.max_calls_per_second,
         backoff_base=options.retry.base,
         backoff_cap=options.retry.cap,

@@ -23,6 +23,8 @@ import uvloop
 from forwarder import __version__, logs
 from forwarder.admin.server import AdminServer
 from forwarder.config import Config, ConfigError, load, queue_memory
+from forwarder.control.operations import Controlled, Controls
+from forwarder.control.server import ControlServer
 from forwarder.daemon.lanes import Rooms, build
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
@@ -34,6 +36,7 @@ from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
 from forwarder.queues.disk import stranded
 from forwarder.queues.salvage import rescue as rescue_queues
+from forwarder.receipts import Receipts
 from forwarder.storage import Storage, StorageError
 from forwarder.targets import option_types
 from forwarder.worker import Lane, sweep, verify, work
@@ -72,16 +75,21 @@ class Daemon:
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
         self._letters = self._make_letters()
-        rooms = Rooms(config, self._clock, self._metrics, self._storage, self._letters)
+        self._receipts = Receipts()
+        self._metrics.http.waits = lambda: len(self._receipts.waits)
+        rooms = Rooms(config, self._clock, self._metrics, self._storage, self._letters, self._receipts)
         self._built = {name: build(rooms, name) for name in config.targets}
         self._lanes = {name: each.lane for name, each in self._built.items()}
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
         self._budget = Budget(self._bytes_for_bodies())
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
         bindings = Bindings([each.route for each in self._built.values()])
-        self._ingest = IngestServer(config.ingest, bindings, self._budget, self._metrics, self._clock)
+        self._ingest = IngestServer(
+            config.ingest, bindings, self._budget, self._metrics, self._clock, receipts=self._receipts
+        )
         self._status = Status(rooms, self._built)
         self._admin = AdminServer(self._metrics, self._status, lambda: self._ready)
+        self._control = ControlServer(self._make_controls(), config.storage.control_socket())
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = False
         self._failed = False
@@ -103,6 +111,13 @@ class Daemon:
         none = dict.fromkeys(self._config.targets, (0, 0))
         self._metrics.watch_dead_letters(lambda: {**none, **letters.view()})
         return letters
+
+    def _make_controls(self) -> Controls:
+        targets = [
+            Controlled(name, each.queue, each.lane.gate, each.target.limits, each.target.api.batch_of)
+            for name, each in self._built.items()
+        ]
+        return Controls(targets, self._letters, self._clock)
 
     def _count_dropped_letters(self, target: str, count: int) -> None:
         self._metrics.for_target(target).dead_letters_dropped += count
@@ -162,14 +177,18 @@ class Daemon:
             self._spawn(verify(lane, lane.target.verify_every), f"{lane.name} verify")
 
     async def _listen(self) -> None:
-        starts = {"admin": lambda: self._admin.start(self._config.admin.listen), "ingest": self._ingest.start}
+        config = self._config
+        starts = {
+            f"control socket {self._control.path}": self._control.start,
+            f"admin.listen {config.admin.listen}": lambda: self._admin.start(config.admin.listen),
+            f"ingest.listen {config.ingest.listen}": self._ingest.start,
+        }
         for name, start in starts.items():
             try:
                 await start()
             except OSError as problem:
                 await self._close()
-                address = getattr(self._config, name).listen
-                raise StartError(f"{name}.listen {address}: {problem.strerror or problem}") from None
+                raise StartError(f"{name}: {problem.strerror or problem}") from None
 
     def _spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(job, name=name)
@@ -203,6 +222,7 @@ class Daemon:
             version=__version__,
             ingest=self._ingest.address,
             admin=self._admin.address,
+            control=f"unix:{self._control.path}",
             storage=str(self._config.storage.directory()),
         )
 
@@ -226,7 +246,9 @@ class Daemon:
         await self._unless_hurried(
             asyncio.sleep(grace)
         )  # 3: programs that stop with us send their last events
-        self._ingest.stop_accepting()  # 4
+        self._ingest.stop_accepting()  # 4: no new events, and none of the dead letters either
+        self._receipts.close()  # who waits for AWS's word is answered now: the events are ours
+        await self._control.close()
         await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
         await self._drain(patience)  # 5
         await self._cancel_tasks()  # 6: what is left is kept on disk; of a memory queue it is lost, and said
@@ -262,6 +284,7 @@ class Daemon:
 
     async def _close(self) -> None:
         await self._cancel_tasks()
+        await self._control.close()
         await self._ingest.close()
         for lane in self._lanes.values():
             await lane.target.close()

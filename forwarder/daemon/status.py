@@ -45,6 +45,7 @@ class Status:
         return {
             "kind": self._rooms.config.targets[name].kind,
             "region": built.target.region,
+            "transport": built.target.transport,
             "state": gate.state,
             "since": gate.since_wall,
             "message": gate.message or lane.target.note(),

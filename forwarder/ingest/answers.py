@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from uuid import uuid4
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from forwarder.ingest.dialects.errors import BadRequest, Dialect
+from forwarder.ingest.dialects.errors import NO_HEADERS, BadRequest, Dialect
 from forwarder.model import Chance
 
 RETRY_AFTER_BASE = 1.0
@@ -23,7 +24,7 @@ _Headers = CIMultiDict[str]
 _prebuilt: dict[str, _Headers] = {}
 
 
-def respond(dialect: Dialect, status: int, body: bytes) -> web.Response:
+def respond(dialect: Dialect, status: int, body: bytes, more: Mapping[str, str] = NO_HEADERS) -> web.Response:
     """An answer with the dialect's headers; they are shared, since aiohttp copies them."""
     headers = _prebuilt.get(dialect.content_type)
     if headers is None:
@@ -32,6 +33,8 @@ def respond(dialect: Dialect, status: int, body: bytes) -> web.Response:
     response = web.Response(body=body, status=status, headers=headers)
     if dialect.aws:
         response.headers[REQUEST_ID] = str(uuid4())
+    if more:
+        response.headers.update(more)
     return response
 
 

@@ -4,6 +4,7 @@ Invariants:
 - A full target refuses its own entries of a PutEvents call and no other's; only when nothing was taken is
   the call refused as a whole.
 - A RUM call is taken whole or not at all, and leaves as the one batch it came as.
+- An answer about events that are ours has a status that no SDK tries again: 200, or for RUM 400.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
 from forwarder.ingest.dialects.errors import INTERNAL, NOT_FOUND, THROTTLING, VALIDATION, BadRequest
 from forwarder.ingest.intake import count, limited, put
-from forwarder.ingest.operations import Call
+from forwarder.ingest.operations import Call, Fates, Reply, Results
+from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Refusal
+from forwarder.receipts import DELIVERED, Receipt
 
 INVALID_ARGUMENT = "InvalidArgument"
+EXPIRED = "EventExpired"
 DEFAULT_BUS = "default"
 
 _ENTRY_CODES = {429: THROTTLING, 503: INTERNAL}
@@ -36,6 +40,7 @@ class PutEventsOperation:
     dialect = aws.JSON_1_1
     label = "put_events"
     known = True
+    names_batch = False
 
     def __init__(self, buses: Bound[PutEvents], clock: Clock, unbound: TargetMetrics) -> None:
         self.buses = buses
@@ -43,6 +48,7 @@ class PutEventsOperation:
         self.unbound = unbound
         self.render = PutEvents().render_results  # the same for all, and there for a call without a target
         apis = [route.api for route in buses.routes]
+        self.patience = max((route.patience for route in buses.routes), default=0.0)
         self.max_bytes = max((api.max_request_bytes for api in apis), default=DEFAULT_MAX_REQUEST_BYTES)
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
@@ -50,15 +56,15 @@ class PutEventsOperation:
 
 
 class _PutEventsCall:
-    __slots__ = ("_operation", "_region", "metrics")
-    status = 200
+    __slots__ = ("_operation", "_region", "metrics", "patience")
 
     def __init__(self, operation: PutEventsOperation, region: str | None) -> None:
         self.metrics = operation.unbound
+        self.patience = operation.patience
         self._operation = operation
         self._region = region
 
-    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes:
+    async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         request = aws.decode(aws.PUT_EVENTS, body)
         refusal = check_call(request.Entries, self._operation.max_bytes)
         if refusal is not None:
@@ -68,7 +74,7 @@ class _PutEventsCall:
         problems = []
         for route, places in groups.items():  # a full target refuses its own entries and no other's
             try:
-                taken = await put(route, [drafts[i] for i in places], self._operation.clock)
+                taken = await put(route, [drafts[i] for i in places], self._operation.clock, waiting)
             except BadRequest as problem:
                 problems.append(problem)
                 taken = [_instead(problem, drafts[i]) for i in places]
@@ -77,7 +83,10 @@ class _PutEventsCall:
                 results[i] = result
         if problems and all(isinstance(result, Refusal) for result in results):
             raise _worst(problems)
-        return self._operation.render(results)
+        return results
+
+    def reply(self, results: Results, fates: Fates | None) -> Reply:
+        return Reply(200, self._operation.render(_told(results, fates)))
 
     def _admit(
         self, request: put_events.Request
@@ -111,6 +120,7 @@ class PutRumEventsOperation:
     dialect = aws.REST_JSON
     label = "put_rum_events"
     known = True
+    names_batch = True  # BatchId, the same on every try of a client (aws-rum-web, DataPlaneClient)
 
     def __init__(self, monitors: Bound[PutRumEvents], clock: Clock) -> None:
         self._monitors = monitors
@@ -121,16 +131,16 @@ class PutRumEventsOperation:
 
 
 class _PutRumEventsCall:
-    __slots__ = ("_clock", "_monitor", "_route", "metrics")
-    status = 200
+    __slots__ = ("_clock", "_monitor", "_route", "metrics", "patience")
 
     def __init__(self, monitor: str, route: Route[PutRumEvents], clock: Clock) -> None:
         self.metrics = route.metrics
+        self.patience = route.patience
         self._monitor = monitor
         self._route = route
         self._clock = clock
 
-    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes:
+    async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         request = aws.decode(aws.PUT_RUM_EVENTS, body)
         lease.take_for_events(len(request.RumEvents))
         drafts = self._route.api.admit_batch(self._monitor, request, self._clock.wall())
@@ -138,7 +148,15 @@ class _PutRumEventsCall:
         for result in results:
             if isinstance(result, Refusal):
                 raise aws.refused(result, events=len(request.RumEvents))
-        return self._route.api.render_results(await put(self._route, results, self._clock, complete=True))
+        return await put(self._route, results, self._clock, waiting, complete=True)
+
+    def reply(self, results: Results, fates: Fates | None) -> Reply:
+        refusals = [result for result in _told(results, fates) if isinstance(result, Refusal)]
+        if not refusals:
+            return Reply(200, self._route.api.render_results(results))
+        first = refusals[0]
+        message = f"{len(refusals)} of {len(results)} events became dead letters here. {first.message}"
+        return Reply(400, wire.error_body(first.code, message), {wire.ERROR_HEADER: first.code})
 
 
 class PutProjectEventsOperation:
@@ -147,6 +165,7 @@ class PutProjectEventsOperation:
     dialect = aws.REST_JSON
     label = "put_project_events"
     known = True
+    names_batch = False
 
     def __init__(self, projects: Bound[PutProjectEvents], clock: Clock) -> None:
         self._projects = projects
@@ -157,23 +176,43 @@ class PutProjectEventsOperation:
 
 
 class _PutProjectEventsCall:
-    __slots__ = ("_clock", "_project", "_route", "metrics")
-    status = 200
+    __slots__ = ("_clock", "_project", "_route", "metrics", "patience")
 
     def __init__(self, project: str, route: Route[PutProjectEvents], clock: Clock) -> None:
         self.metrics = route.metrics
+        self.patience = route.patience
         self._project = project
         self._route = route
         self._clock = clock
 
-    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes:
+    async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         request = aws.decode(aws.PUT_PROJECT_EVENTS, body)
         drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
         if isinstance(drafts, Refusal):
             raise aws.refused(drafts)
-        results = await put(self._route, drafts, self._clock)
+        results = await put(self._route, drafts, self._clock, waiting)
         count(self.metrics, results)
-        return self._route.api.render_results(results)
+        return results
+
+    def reply(self, results: Results, fates: Fates | None) -> Reply:
+        return Reply(200, self._route.api.render_results(_told(results, fates)))
+
+
+def _told(results: Results, fates: Fates | None) -> Results:
+    """The results with AWS's ids and refusals in place of ours, as far as they are known."""
+    if not fates:
+        return results
+    return [result if isinstance(result, Refusal) else _fate(result, fates.get(result)) for result in results]
+
+
+def _fate(id: str, receipt: Receipt | None) -> str | Refusal:
+    if receipt is None:
+        return id
+    if receipt.fate == DELIVERED:
+        return receipt.aws_id or id
+    # a code that SDKs do not try again, whatever was AWS's last word about an event that is too old
+    code = EXPIRED if receipt.fate == "expired" else receipt.code
+    return Refusal(code, receipt.message)
 
 
 def _bound(place: Route[A] | Refusal) -> Route[A]:

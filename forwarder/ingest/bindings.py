@@ -28,7 +28,10 @@ A = TypeVar("A", PutEvents, PutRumEvents, PutProjectEvents)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route(Generic[A]):
-    """The way into one target. ``names``: the buses, app monitors or projects bound to it, names or ARNs."""
+    """The way into one target. ``names``: the buses, app monitors or projects bound to it, names or ARNs.
+
+    ``patience``: seconds that an answer waits for AWS's word, where the request does not say.
+    """
 
     name: str
     api: A
@@ -38,6 +41,7 @@ class Route(Generic[A]):
     max_event_bytes: int
     names: tuple[str, ...] = ()
     default: bool = False
+    patience: float = 0.0
 
 
 class Bound(Generic[A]):

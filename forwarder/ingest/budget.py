@@ -60,11 +60,16 @@ class Lease:
         """Reserve what so many events hold from when they are parsed until they are a queue's."""
         self.take(count * PARSED_EVENT_BYTES)
 
+    def keep(self, size: int) -> None:
+        """Give back all but this much."""
+        rest = max(0, self.held - size)
+        self._budget.release(rest)
+        self.held -= rest
+
     def __enter__(self) -> Lease:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget.release(self.held)
-        self.held = 0
+        self.keep(0)

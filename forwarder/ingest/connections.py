@@ -14,7 +14,10 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from uuid import uuid4
 
@@ -44,6 +47,8 @@ BODY_LINGER = 3.0
 MAX_TURNED_AWAY = 128
 """Connections beyond the bound that are told so at one time; any more are cut without a word."""
 
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
+
 
 def raw_answer(problem: BadRequest, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
     """A whole HTTP answer, for connections that have no request to answer."""
@@ -63,6 +68,18 @@ def headers_too_large(limit: int) -> BadRequest:
     return BadRequest(431, HEADERS_TOO_LARGE, message, close=True)
 
 
+def sender_of(transport: asyncio.BaseTransport) -> str:
+    """The peer's address without its port; on a unix socket its user, where the system tells."""
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        return str(peer[0])
+    ask = getattr(socket, "SO_PEERCRED", None)
+    if ask is None:
+        return "unix"
+    credentials = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, ask, _CREDENTIALS.size)
+    return f"unix user {_CREDENTIALS.unpack(credentials)[1]}"
+
+
 TOO_SLOW = BadRequest(408, TIMEOUT, "The request's headers did not arrive in time.")
 
 
@@ -75,10 +92,13 @@ class Connection(web.RequestHandler):
         "_head_since",
         "_on_lost",
         "_payload",
+        "_wait_end",
         "ended",
         "handling",
         "head_too_large",
+        "is_lost",
         "max_head",
+        "sender",
     )
 
     def __init__(
@@ -109,8 +129,29 @@ class Connection(web.RequestHandler):
         self.handling = False  # from the head of a request to the end of its handler
         self.ended = False  # the peer said its last, and may still listen
         self.head_too_large = False
+        self.is_lost = False
+        self.sender = ""
+        self._wait_end: Callable[[], None] | None = None
+
+    @contextmanager
+    def waits(self, end: Callable[[], None]) -> Iterator[None]:
+        """Within this block a request waits for something; ``end`` is called when nobody is left to tell."""
+        self._wait_end = end
+        if self.is_lost:
+            end()
+        try:
+            yield
+        finally:
+            self._wait_end = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.sender = sender_of(transport)
+        super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self.is_lost = True
+        if self._wait_end is not None:
+            self._wait_end()
         self._on_lost()
         super().connection_lost(exc)
 

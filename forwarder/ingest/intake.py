@@ -11,17 +11,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from forwarder.ingest.bindings import Route
-from forwarder.ingest.dialects.errors import VALIDATION, full, unavailable
+from forwarder.ingest.dialects.errors import VALIDATION, BadRequest, full, unavailable
+from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Event, QueueFull, QueueUnavailable, Refusal, new_ids
 
 
 async def put(
-    route: Route[Any], drafts: Sequence[Draft | Refusal], clock: Clock, *, complete: bool = False
+    route: Route[Any],
+    drafts: Sequence[Draft | Refusal],
+    clock: Clock,
+    waiting: Waiting | None = None,
+    *,
+    complete: bool = False,
 ) -> list[str | Refusal]:
     """Put what was admitted into the route's queue: one id, or refusal, per draft.
 
-    BadRequest: it is full, or cannot store them.
+    ``waiting`` watches them from before the put. BadRequest: it is full, or cannot store them.
     """
     drafts = limited(route, drafts)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
@@ -32,16 +38,24 @@ async def put(
     events = [
         Event(id, draft.body, draft.size, draft.key, now) for id, draft in zip(ids, admitted, strict=True)
     ]
+    if waiting is not None:
+        waiting.watch(route, ids)
     try:
         await route.queue.put(events, complete=complete)
-    except QueueFull as problem:
-        raise full(route.name, problem, len(drafts)) from None
-    except QueueUnavailable as problem:
-        raise unavailable(route.name, problem, len(drafts)) from None
+    except (QueueFull, QueueUnavailable) as problem:
+        if waiting is not None:
+            waiting.forget(ids)
+        raise _not_taken(route.name, problem, len(drafts)) from None
     if len(ids) == len(drafts):
         return list(ids)
     remaining = iter(ids)
     return [draft if isinstance(draft, Refusal) else next(remaining) for draft in drafts]
+
+
+def _not_taken(target: str, problem: QueueFull | QueueUnavailable, events: int) -> BadRequest:
+    if isinstance(problem, QueueFull):
+        return full(target, problem, events)
+    return unavailable(target, problem, events)
 
 
 def limited(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Sequence[Draft | Refusal]:

@@ -2,7 +2,9 @@
 
 Invariants:
 - ``open`` judges what the head of a request tells, before its body is read: unknown names, wrong regions.
-- ``take`` either returns the answer's body, or raises BadRequest and took nothing.
+- ``take`` either returns a result per event, or raises BadRequest and took nothing.
+- ``reply`` renders results and, where the request waited, AWS's word on each; it never fails: the events are
+  ours by then.
 - Refused events are counted once: by the call when they are some of many, by the server when it is the
   request.
 """
@@ -13,13 +15,17 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import native
-from forwarder.ingest.dialects.errors import NOT_FOUND, BadRequest, Dialect
+from forwarder.ingest.dialects.errors import NO_HEADERS, NOT_FOUND, BadRequest, Dialect
 from forwarder.ingest.intake import count, put
+from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Refusal
+from forwarder.receipts import Receipt
 
 SLICE = 1000
 """Events that are admitted in one go."""
@@ -28,21 +34,45 @@ MAX_NAME = 200
 """Characters of an unknown name that are said back to its sender."""
 
 
+Results = list[str | Refusal]
+"""Our id of each event that was taken, else why it was not."""
+Fates = Mapping[str, Receipt]
+"""What became of events by then, by our ids."""
+
+
+class Reply(msgspec.Struct, gc=False):
+    """The answer to a request whose events are ours."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = NO_HEADERS
+
+
 class Call(Protocol):
-    """One opened request. ``metrics`` counts what is refused as a whole; ``status`` is that of success."""
+    """One opened request. ``metrics`` counts what is refused as a whole.
+
+    ``patience``: seconds to wait for AWS's word where the request does not say.
+    """
 
     metrics: TargetMetrics
-    status: int
+    patience: float
 
-    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes: ...
+    async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results: ...
+
+    def reply(self, results: Results, fates: Fates | None) -> Reply:
+        """``fates`` is None for a request that did not wait."""
 
 
 class Operation(Protocol):
-    """``label`` is its name in metrics; not ``known``: 404, whatever the method."""
+    """``label`` is its name in metrics; not ``known``: 404, whatever the method.
+
+    ``names_batch``: a body names its batch, so that equal bodies are one request.
+    """
 
     dialect: Dialect
     label: str
     known: bool
+    names_batch: bool
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call: ...
 
@@ -53,10 +83,11 @@ class NativeEvents:
     dialect = native.DIALECT
     label = "native"
     known = True
-    status = 202
+    names_batch = False
 
     def __init__(self, route: Route[Any], clock: Clock) -> None:
         self.metrics = route.metrics
+        self.patience = route.patience
         self._route = route
         self._clock = clock
         self._codec = native.Codec(route.api.native_type)
@@ -64,11 +95,11 @@ class NativeEvents:
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
         return self
 
-    async def take(self, body: bytes, lines: bool, lease: Lease) -> bytes:
+    async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         items = self._codec.parse(body, lines=lines)
         lease.take_for_events(len(items))
         drafts = await self._admit(items)
-        results = await put(self._route, drafts, self._clock)
+        results = await put(self._route, drafts, self._clock, waiting)
         refusals = [result for result in results if type(result) is Refusal]
         if refusals:
             count(self.metrics, refusals)
@@ -76,7 +107,12 @@ class NativeEvents:
                 native.name_lines(body, results)
             if len(refusals) == len(results):
                 raise native.none_taken([result for result in results if isinstance(result, Refusal)])
-        return native.render(results)
+        return results
+
+    def reply(self, results: Results, fates: Fates | None) -> Reply:
+        if fates is None:
+            return Reply(202, native.render(results))
+        return Reply(200 if is_known(results, fates) else 202, native.render_fates(results, fates))
 
     async def _admit(self, items: list[native.Item | Refusal]) -> list[Draft | Refusal]:
         admit, wall = self._route.api.admit_native, self._clock.wall()
@@ -89,8 +125,15 @@ class NativeEvents:
         return drafts
 
 
+def is_known(results: Results, fates: Fates) -> bool:
+    """Whether the fate of every event that was taken is known."""
+    return all(result in fates for result in results if isinstance(result, str))
+
+
 class Refusing:
     """An operation that is none: every request to it gets the same error, with its name in the sentence."""
+
+    names_batch = False
 
     def __init__(
         self, label: str, dialect: Dialect, status: int, code: str, sentence: str, *, known: bool = True

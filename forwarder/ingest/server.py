@@ -22,16 +22,17 @@ from aiohttp.http_parser import RawRequestMessage
 from forwarder.config import IngestConfig
 from forwarder.ingest.answers import refuse, respond, retry_headers
 from forwarder.ingest.bindings import Bindings
-from forwarder.ingest.bodies import is_gzipped, read_body
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.connections import Connection, TurnedAway, headers_too_large
 from forwarder.ingest.dialects.errors import INTERNAL, METHOD, BadRequest
+from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.listening import listen, remove_socket
-from forwarder.ingest.media import holds_lines
 from forwarder.ingest.operations import Call, Operation
 from forwarder.ingest.paths import Paths
+from forwarder.ingest.repeats import Repeats
 from forwarder.metrics import Metrics
 from forwarder.model import Chance, Clock
+from forwarder.receipts import Receipts
 
 SWEEP_SECONDS = 1.0
 MAX_SWEEP_SHARE = 0.25
@@ -52,12 +53,14 @@ class IngestServer:
         metrics: Metrics,
         clock: Clock,
         chance: Chance = random.random,
+        receipts: Receipts | None = None,
     ) -> None:
         self.address = str(settings.listen)
         self._settings = settings
         self._budget = budget
         self._http = metrics.http
         self._chance = chance
+        self._exchange = Exchange(settings, Repeats(clock), receipts or Receipts(), metrics.http)
         self._paths = Paths(bindings, clock, metrics.unbound)
         self._log = structlog.get_logger("ingest")
         self._listener: asyncio.AbstractServer | None = None
@@ -172,11 +175,8 @@ class IngestServer:
         try:
             call = self._open_call(request, connection, operation, name)
             with Lease(self._budget) as lease:
-                settings = self._settings
-                lines, packed = holds_lines(request.headers), is_gzipped(request.headers)
-                body = await read_body(request, lease, settings.max_body, settings.read_timeout, packed)
-                answer = await call.take(body, lines, lease)
-            return respond(dialect, call.status, answer)
+                reply = await self._exchange.reply(request, connection, operation, name, call, lease)
+            return respond(dialect, reply.status, reply.body, reply.headers)
         except BadRequest as problem:
             if call is not None and problem.events:
                 call.metrics.refused(problem.reason, problem.events)

@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from forwarder.metrics.exposition import Exposition
-from forwarder.metrics.families import DISK_OPERATIONS, FAMILIES, STATES, Family
+from forwarder.metrics.families import DISK_OPERATIONS, FAMILIES, STATES, TRANSPORTS, Family
 from forwarder.metrics.numbers import (
     Histogram,
     HttpMetrics,
@@ -101,6 +101,7 @@ class Metrics:
         self._clock = clock or SystemClock()
         self._targets: dict[str, TargetMetrics] = {}
         self._views: dict[str, tuple[Callable[[], QueueView], Callable[[], GateView]]] = {}
+        self._transports: dict[str, Callable[[], str]] = {}
         self._credentials: dict[str, Callable[[], CredentialsView]] = {}
         self._letters: Callable[[], Mapping[str, tuple[int, int]]] = dict
         self._ticks: deque[_Tick] = deque(maxlen=RATE_WINDOW_TICKS + 1)
@@ -119,11 +120,16 @@ class Metrics:
         return self._targets[name]
 
     def watch(
-        self, target: str, queue_view: Callable[[], QueueView], gate_view: Callable[[], GateView]
+        self,
+        target: str,
+        queue_view: Callable[[], QueueView],
+        gate_view: Callable[[], GateView],
+        transport: Callable[[], str] = str,
     ) -> None:
-        """Ask these for the target's depth and state at every scrape."""
+        """Ask these for the target's depth, state and transport at every scrape."""
         self.for_target(target)
         self._views[target] = (queue_view, gate_view)
+        self._transports[target] = transport
 
     def watch_credentials(self, target: str, view: Callable[[], CredentialsView]) -> None:
         """Ask this at every scrape for the target's credentials."""
@@ -187,6 +193,7 @@ class Metrics:
             if views := self._views.get(name):
                 yield from _queue_samples(name, views[0](), now)
                 yield from _gate_samples(name, views[1]())
+                yield from _transport_samples(name, self._transports[name]())
         for name, credentials in self._credentials.items():
             yield from _credentials_samples(name, credentials())
         for name, (events, bytes_) in self._letters().items():
@@ -211,6 +218,11 @@ def _gate_samples(name: str, view: GateView) -> Iterator[Sample]:
     yield "send_in_flight", (name,), view.in_flight
     yield "send_concurrency_limit", (name,), view.limit
     yield "throttle_wait_seconds_total", (name,), view.throttle_wait_seconds
+
+
+def _transport_samples(name: str, taken: str) -> Iterator[Sample]:
+    for transport in TRANSPORTS:
+        yield "transport", (name, transport), int(transport == taken)
 
 
 def _credentials_samples(name: str, view: CredentialsView) -> Iterator[Sample]:

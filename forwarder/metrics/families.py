@@ -29,6 +29,7 @@ DROP_REASONS = ("shutdown", "damaged")
 FLUSH_REASONS = tuple(flush.value for flush in Flush)
 DISK_OPERATIONS = ("open", "read", "write", "sync", "other")
 CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")
+TRANSPORTS = ("fast", "plain")
 STATES = ("open", "throttled", "held")
 
 
@@ -68,6 +69,7 @@ FAMILIES = tuple(
         ("event_attempts", "histogram", _T, "Tries a delivered event needed.", False),
         ("delivery_latency_seconds", "histogram", _T, "From taken by us to taken by AWS.", False),
         ("target_state", "gauge", (*_T, "state"), "1 for the state the target is in.", True),
+        ("transport", "gauge", (*_T, "transport"), "1 for the call path in use.", True),
         ("target_last_success_timestamp_seconds", "gauge", _T, "When AWS last took events.", False),
         ("send_in_flight", "gauge", _T, "Calls in flight.", False),
         ("send_concurrency_limit", "gauge", _T, "Calls that may be in flight.", False),
@@ -95,6 +97,8 @@ FAMILIES = tuple(
         ("queue_disk_commit_duration_seconds", "histogram", (), "How long commits took, synced.", False),
         ("http_requests_total", "counter", ("route", "code"), "Requests answered by the ingest.", False),
         ("http_request_duration_seconds", "histogram", ("route",), "How long those took.", False),
+        ("http_repeated_requests_total", "counter", ("route",), "Requests that had come before.", False),
+        ("events_awaited", "gauge", (), "Events with a request that waits for AWS's word.", False),
         ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),
         ("memory_budget_bytes", "gauge", ("kind",), "Memory of bodies and queues, used and limit.", False),
         ("draining", "gauge", (), "1 while the daemon stops.", False),

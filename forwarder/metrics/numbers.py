@@ -230,11 +230,16 @@ class StorageMetrics:
 
 
 class HttpMetrics:
-    """The ingest listener's requests. ``route`` is a pattern of a closed set, never a path as it came."""
+    """The ingest listener's requests. ``route`` is a pattern of a closed set, never a path as it came.
 
-    __slots__ = ("durations", "requests")
+    ``waits`` answers how many events have a request that waits for AWS's word.
+    """
+
+    __slots__ = ("durations", "repeats", "requests", "waits")
 
     def __init__(self) -> None:
+        self.repeats: dict[str, int] = {}
+        self.waits: Callable[[], int] = lambda: 0
         self.requests: dict[tuple[str, int], int] = {}
         self.durations: dict[str, Histogram] = {}
 
@@ -245,9 +250,16 @@ class HttpMetrics:
         self.durations[route].observe(seconds)
         self.requests[route, status] = self.requests.get((route, status), 0) + 1
 
+    def repeat(self, route: str) -> None:
+        """A request came again, and gets the answer of the first."""
+        self.repeats[route] = self.repeats.get(route, 0) + 1
+
     def samples(self) -> Iterator[Sample]:
         for (route, status), n in self.requests.items():
             yield "http_requests_total", (route, str(status)), n
+        for route, n in self.repeats.items():
+            yield "http_repeated_requests_total", (route,), n
+        yield "events_awaited", (), self.waits()
         for route, histogram in self.durations.items():
             yield "http_request_duration_seconds", (route,), histogram
 

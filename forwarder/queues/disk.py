@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -42,7 +43,7 @@ from forwarder.queues.bounds import Bounds
 from forwarder.queues.front import Front
 from forwarder.queues.rows import Ages, Found, Head, Part
 from forwarder.queues.settling import AGAIN_SECONDS, Row, Settling, leaving
-from forwarder.storage import Storage, StorageError, Work
+from forwarder.storage import Connection, Storage, StorageError, Work
 
 ROW_EVENTS = 4096
 ROW_BYTES = 2 << 20
@@ -109,8 +110,15 @@ class DiskQueue:
         self._read_ahead()
 
     async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
-        if not events:
-            return
+        if events:
+            await self._store(events, complete, None)
+
+    async def take_back(self, events: Sequence[Event], removal: Work[Any]) -> None:
+        """Put events that were dead letters. ``removal`` is done in the transaction that stores them: what it
+        raises is raised, and no event is taken."""
+        await self._store(events, False, removal)
+
+    async def _store(self, events: Sequence[Event], complete: bool, removal: Work[Any] | None) -> None:
         if self._closed:
             raise QueueFull("the queue is closed")
         size = memory_bytes(events)
@@ -120,9 +128,9 @@ class DiskQueue:
         parts = self._parts(events, size, complete)
         self._pending_events += len(events)
         self._pending_bytes += size
-        writing = self._storage.submit(lambda connection: rows.insert(connection, parts))
+        writing = self._storage.submit(_insertion(parts, removal))
         # Counted when it is done, whether or not the one who asked is still there.
-        writing.add_done_callback(partial(self._written, parts, size))
+        writing.add_done_callback(partial(self._written, parts, size, removal is not None))
         try:
             await asyncio.shield(writing)
         except StorageError as problem:
@@ -163,6 +171,9 @@ class DiskQueue:
 
     def drain(self) -> None:
         self._front.drain()
+
+    def flush(self) -> None:
+        self._front.flush()
 
     def close(self) -> list[Event]:
         """End the queue; nothing is lost. What is settled is written before the storage is closed."""
@@ -221,7 +232,7 @@ class DiskQueue:
         place, self._next = self._next, self._next + 1
         return Part(Head(place, len(events), size, received, since, int(complete)), events)
 
-    def _written(self, parts: list[Part], size: int, writing: asyncio.Future[None]) -> None:
+    def _written(self, parts: list[Part], size: int, replayed: bool, writing: asyncio.Future[None]) -> None:
         count = sum(len(part.events) for part in parts)
         self._pending_events -= count
         self._pending_bytes -= size
@@ -229,7 +240,10 @@ class DiskQueue:
             return  # nothing was taken; who asked is told
         for head, events in parts:
             self._add(head, events)
-        self._metrics.took(count, sum(event.size for _, events in parts for event in events))
+        if replayed:
+            self._metrics.replayed += count
+        else:
+            self._metrics.took(count, sum(event.size for _, events in parts for event in events))
         self._read_ahead()
 
     def _add(self, head: Head, events: Sequence[Event]) -> None:
@@ -321,6 +335,15 @@ class DiskQueue:
 
 _id_of = attrgetter("id")
 _received_at_of = attrgetter("received_at")
+
+
+def _insertion(parts: list[Part], removal: Work[Any] | None) -> Work[None]:
+    def work(connection: Connection) -> None:
+        rows.insert(connection, parts)
+        if removal is not None:
+            removal(connection)
+
+    return work
 
 
 def _split(events: Sequence[Event]) -> Iterator[Sequence[Event]]:

@@ -114,6 +114,13 @@ class Forming:
         self._draining = True
         self._ripen(NEVER, now)
 
+    def flush(self, now: float) -> None:
+        """What waits is due now, whatever it waits for; what comes later is not."""
+        self._ripen(NEVER, now)
+        for groups in (self._again, self._open):
+            for group in list(groups.values()):
+                self._complete(groups, group, Flush.DRAIN)
+
     def next_due_at(self, now: float) -> float | None:
         """When the next group is due: not after ``now`` means there is one; None, there is nothing."""
         self._ripen(now, now)

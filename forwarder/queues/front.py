@@ -92,6 +92,11 @@ class Front:
         self._forming.drain(now)
         self._wake(now)
 
+    def flush(self) -> None:
+        now = self._clock.monotonic()
+        self._forming.flush(now)
+        self._wake(now)
+
     def close(self) -> list[Event]:
         """End every wait and let go of everything; what was here."""
         self._closed = True

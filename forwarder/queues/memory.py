@@ -29,12 +29,20 @@ class MemoryQueue:
     async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
         if not events:
             return
+        self._add(events, complete)
+        self._metrics.took(len(events), sum(event.size for event in events))
+
+    def take_back(self, events: Sequence[Event]) -> None:
+        """Put events that were dead letters; plain, so that nothing comes between this and their removal."""
+        self._add(events, complete=False)
+        self._metrics.replayed += len(events)
+
+    def _add(self, events: Sequence[Event], complete: bool) -> None:
         if self._closed:
             raise QueueFull("the queue is closed")
         size = memory_bytes(events)
         self._bounds.check(len(events), size, len(self), self.memory)
         self._front.add(events, size, complete=complete)
-        self._metrics.took(len(events), sum(event.size for event in events))
 
     async def ripe(self) -> bool:
         return await self._front.ripe()
@@ -61,6 +69,9 @@ class MemoryQueue:
 
     def drain(self) -> None:
         self._front.drain()
+
+    def flush(self) -> None:
+        self._front.flush()
 
     def close(self) -> list[Event]:
         self._closed = True

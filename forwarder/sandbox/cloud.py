@@ -209,7 +209,7 @@ class Cloud:
         api, call, wall = verdict.service.api, verdict.call, self.wall
         for item, result in zip(call.items, results, strict=True):
             if not isinstance(result, Refusal):
-                self.record.take(api, verdict.number, wall, call.envelope, item)
+                self.record.take(api, verdict.number, wall, call.envelope, item, result)
 
 
 def _entry_refusal(api: Api, word: Word) -> Refusal:

@@ -19,7 +19,10 @@ from forwarder.sandbox.faults import APIS, Api
 
 
 class Arrival(msgspec.Struct, gc=False, eq=False):
-    """One event that was taken. ``copy`` is 1 for the first arrival of an entry, more for duplicates."""
+    """One event that was taken. ``copy`` is 1 for the first arrival of an entry, more for duplicates.
+
+    ``event_id`` is what it is called here, which RUM tells nobody.
+    """
 
     number: int
     at: float
@@ -30,6 +33,7 @@ class Arrival(msgspec.Struct, gc=False, eq=False):
     dropped: bool
     envelope: bytes
     entry: bytes
+    event_id: str
 
 
 class _Line(msgspec.Struct):
@@ -44,6 +48,7 @@ class _Line(msgspec.Struct):
     dropped: bool
     envelope: msgspec.Raw
     entry: msgspec.Raw
+    event_id: str
 
 
 class Hits(msgspec.Struct):
@@ -108,7 +113,7 @@ class Record:
         hits.calls += calls
         hits.events += events
 
-    def take(self, api: Api, call: int, at: float, envelope: bytes, item: Item) -> None:
+    def take(self, api: Api, call: int, at: float, envelope: bytes, item: Item, event_id: str) -> None:
         """An event was taken (or taken and lost, as AWS would lose it)."""
         counts = self.counts[api]
         copy = 1
@@ -122,8 +127,8 @@ class Record:
             counts.duplicates += copy > 1
         if self._keep:
             number = len(self.arrivals) + 1
-            arrival = Arrival(number, at, api, call, item.name, copy, item.dropped, envelope, item.entry)
-            self.arrivals.append(arrival)
+            what = (item.name, copy, item.dropped, envelope, item.entry, event_id)
+            self.arrivals.append(Arrival(number, at, api, call, *what))
 
     def lines(self, api: Api | None = None, since: int = 0, dropped: bool = False) -> Iterator[bytes]:
         """JSON lines of the events numbered above ``since``: those that arrived, or those dropped."""
@@ -136,4 +141,5 @@ class Record:
 
 def _line(a: Arrival) -> _Line:
     envelope, entry = msgspec.Raw(a.envelope), msgspec.Raw(a.entry)
-    return _Line(a.number, round(a.at, 6), a.api, a.call, a.name, a.copy, a.dropped, envelope, entry)
+    what = (a.name, a.copy, a.dropped, envelope, entry, a.event_id)
+    return _Line(a.number, round(a.at, 6), a.api, a.call, *what)

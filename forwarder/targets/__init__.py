@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.apis.wire import Native
 from forwarder.metrics import CredentialsView
 from forwarder.model import Target
 from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions
@@ -23,7 +24,10 @@ from forwarder.targets.rum import Rum, RumOptions
 
 
 class AwsTarget(Target, Protocol):
-    """A target, and what ingest must know to take events for it. ``region`` is "" when it takes any."""
+    """A target, and what others must know of it. ``region`` is "" when it takes events of any.
+
+    ``transport``: how it makes its calls, ``fast`` or ``plain``; "" before the first.
+    """
 
     @property
     def kind(self) -> str: ...
@@ -34,27 +38,37 @@ class AwsTarget(Target, Protocol):
     @property
     def region(self) -> str: ...
 
+    @property
+    def transport(self) -> str: ...
+
     def credentials(self) -> CredentialsView: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TargetKind:
-    """A kind of target: the type of its options, and how one is built from its name and options.
+    """A kind of target: the type of its options, how one is built from its name and options, and its API.
 
     Building neither calls AWS nor looks for credentials.
     """
 
     options: type[TargetOptions]
     build: Callable[[str, Any], AwsTarget]
+    api: type[PutEvents | PutRumEvents | PutProjectEvents]
 
 
 TARGETS: dict[str, TargetKind] = {
-    "eventbridge": TargetKind(EventBridgeOptions, EventBridge),
-    "rum": TargetKind(RumOptions, Rum),
-    "evidently": TargetKind(EvidentlyOptions, Evidently),
+    "eventbridge": TargetKind(EventBridgeOptions, EventBridge, PutEvents),
+    "rum": TargetKind(RumOptions, Rum, PutRumEvents),
+    "evidently": TargetKind(EvidentlyOptions, Evidently, PutProjectEvents),
 }
 
 
 def option_types() -> dict[str, type[TargetOptions]]:
     """Each kind to the type of its options, as the configuration wants to be told."""
     return {kind: target.options for kind, target in TARGETS.items()}
+
+
+def as_native(body: bytes, key: bytes) -> Native | None:
+    """An event of any kind as our own API takes it; None when it is of none that is known."""
+    forms = (kind.api.as_native(body, key) for kind in TARGETS.values())
+    return next((form for form in forms if form is not None), None)

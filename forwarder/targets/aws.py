@@ -8,17 +8,21 @@ Invariants:
   calls in flight on it are left to end.
 - Credentials are there before a request is made; when they are not, the results say that nothing was sent.
 - A 200 whose body is not a JSON object (or nothing) is no answer of AWS's: retry.
+- Both call paths, the SDK's own and the fast one, end in the same words: an answer is read here, once, and
+  trouble is one of the SDK's exceptions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import msgspec
+import structlog
 from aiobotocore.session import AioSession
 from botocore import exceptions as errors
 from botocore import xform_name
@@ -27,6 +31,7 @@ from forwarder.apis import wire
 from forwarder.apis.codes import OTHER, WRONG_SHAPE, call_status, known_code
 from forwarder.model import CallStatus, Outcome, Results, same_for_all
 from forwarder.targets.credentials import CredentialsWatch
+from forwarder.targets.fast_path import Answer, FastPath, Keys
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.session import STAND_IN_REGION, client_config, configured_region, open_session
 
@@ -35,6 +40,7 @@ Read = Callable[[Mapping[str, Any], int], list[Outcome] | None]
 
 decode = msgspec.json.Decoder().decode
 
+FAST, PLAIN = "fast", "plain"
 TIMEOUT, CONNECTION = "timeout", "connection"
 CREDENTIALS, CONFIGURATION, TLS = "credentials", "configuration", "tls"
 
@@ -63,13 +69,23 @@ _body: ContextVar[bytes | None] = ContextVar("body", default=None)
 
 
 class AwsClient:
-    """Calls one service for one target."""
+    """Calls one service for one target. ``transport``: how it makes them, "" before the first."""
 
-    def __init__(self, service: str, options: TargetOptions, workers: int) -> None:
+    def __init__(
+        self,
+        service: str,
+        options: TargetOptions,
+        workers: int,
+        name: str = "",
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.transport: str = PLAIN if options.transport == PLAIN else ""
         self.region = configured_region(options)
         """Empty when none is configured anywhere: an endpoint of the operator's own takes events of any."""
         self._service = service
         self._options = options
+        self._wall = wall
+        self._log = structlog.get_logger("target").bind(target=name)
         # one more than the workers, so that the target can ask questions of its own while all are busy
         self._config = client_config(options, workers + 1)
         # The SDK's timeouts bound the steps; this bounds name look-ups, credentials and slow drips as well.
@@ -85,18 +101,21 @@ class AwsClient:
         """Call once and read the answer; trouble of the call is the same for each of the ``count`` events.
 
         ``body``: what to send in place of the body the SDK makes of ``params``, so that what was serialised
-        at ingest is neither parsed nor serialised again.
+        at ingest is neither parsed nor serialised again. ``params`` are then what decides where the call
+        goes, and strings.
         """
         client: _Open | None = None
         called = False
         try:
             async with asyncio.timeout(self._deadline):
                 client = await self._client()
-                await self.credentials.ready(client.session)
+                keys = await self.credentials.ready(client.session)
                 called = True
-                with client.used(), _sending(body):
-                    response = await getattr(client.sdk, xform_name(operation))(**params)
-            answer = response[_ANSWER]
+                client.users += 1
+                try:
+                    answer = await self._ask(client, keys, operation, params, body)
+                finally:
+                    client.users -= 1
             outcomes = None if answer is None else read(answer, count)
         except Exception as error:
             results = translate(error, count, operation)
@@ -109,6 +128,31 @@ class AwsClient:
             message = f"{operation} was answered with 200, but not with what it answers"
             return same_for_all(CallStatus.UNAVAILABLE, count, WRONG_SHAPE, message)
         return Results(CallStatus.OK, outcomes)
+
+    async def _ask(
+        self, client: _Open, keys: Keys, operation: str, params: Mapping[str, Any], body: bytes | None
+    ) -> dict[str, Any] | None:
+        """AWS's answer, or None when it is none; raises what the SDK raises."""
+
+        async def by_sdk() -> dict[str, Any] | None:
+            with _sending(body):
+                response = await getattr(client.sdk, xform_name(operation))(**params)
+            answer: dict[str, Any] | None = response[_ANSWER]
+            return answer
+
+        if body is None or self._options.transport == PLAIN:
+            return await by_sdk()
+        answer = await client.fast.post((operation, *params.values()), keys, body, by_sdk)
+        if answer is None and client.fast.unfit and self._options.transport == FAST:
+            raise errors.InvalidConfigError(error_msg=f"transport is fast, but {client.fast.unfit}")
+        self._took(client.fast.unfit)
+        return await by_sdk() if answer is None else _read_fast(answer, operation)
+
+    def _took(self, unfit: str) -> None:
+        transport = PLAIN if unfit else FAST
+        if transport != (self.transport or FAST):
+            self._log.info(f"calls take the {transport} path", **({"reason": unfit} if unfit else {}))
+        self.transport = transport
 
     async def close(self) -> None:
         """Close every connection. The client must not be called again."""
@@ -137,7 +181,7 @@ class AwsClient:
         sdk = await making.__aenter__()
         sdk.meta.events.register("before-call", _give_body)
         sdk.meta.events.register("before-parse", _read_answer)
-        return _Open(sdk, session)
+        return _Open(sdk, session, FastPath(self._wall))
 
     def _retire(self, client: _Open) -> None:
         """Use this client no more; it is closed when the last call on it has ended."""
@@ -171,24 +215,17 @@ def _give_body(params: dict[str, Any], **_: object) -> None:
 
 
 class _Open:
-    """An SDK client, the session it is of, and how many calls are on it."""
+    """An SDK client, the session it is of, its fast path, and how many calls are on it."""
 
-    __slots__ = ("closed", "retired", "sdk", "session", "users")
+    __slots__ = ("closed", "fast", "retired", "sdk", "session", "users")
 
-    def __init__(self, sdk: Any, session: AioSession) -> None:
+    def __init__(self, sdk: Any, session: AioSession, fast: FastPath) -> None:
         self.sdk = sdk
         self.session = session
+        self.fast = fast
         self.users = 0
         self.retired = False
         self.closed = False
-
-    @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
-        self.users += 1
-        try:
-            yield
-        finally:
-            self.users -= 1
 
 
 def translate(error: Exception, count: int, operation: str) -> Results:
@@ -251,14 +288,33 @@ def _read_answer(
 ) -> None:
     """Runs before botocore parses, which reads HTML and lists as answers without members, or breaks on them.
 
-    What is read here is not read again: botocore gets an empty object to parse.
+    What is read here is not read again: botocore gets an empty object to parse, or an error in plain words.
     """
-    if response_dict["status_code"] >= 300:
+    body, headers, status = response_dict["body"], response_dict["headers"], response_dict["status_code"]
+    if status >= 300:
+        code, message = wire.error_code(body, headers, status)
+        response_dict["body"] = wire.error_body(code, message)
+        response_dict["headers"] = {**headers, wire.ERROR_HEADER.lower(): code}
         return
-    body = response_dict["body"]
     response_dict["body"] = b"{}"
+    customized_response_dict[_ANSWER] = _read_object(body)
+
+
+def _read_fast(answer: Answer, operation: str) -> dict[str, Any] | None:
+    status, headers, body = answer
+    if status < 300:
+        return None if body is None else _read_object(body)
+    code, message = wire.error_code(body or b"", headers, status)
+    lower = {name.lower(): value for name, value in headers.items()}
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": {**lower, wire.ERROR_HEADER.lower(): code}}
+    said = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
+    raise errors.ClientError(said, operation)
+
+
+def _read_object(body: bytes) -> dict[str, Any] | None:
+    """The object of a JSON answer, for which nothing at all will do."""
     try:
         answer = decode(body) if body.strip() else {}
-    except ValueError:  # msgspec's errors are, and those of UTF-8
-        answer = None
-    customized_response_dict[_ANSWER] = answer if isinstance(answer, dict) else None
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, and those of UTF-8
+        return None
+    return answer if isinstance(answer, dict) else None

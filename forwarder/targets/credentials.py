@@ -43,8 +43,8 @@ class CredentialsWatch:
     def view(self) -> CredentialsView:
         return CredentialsView(self._ends_at, self._refreshed, self._failed)
 
-    async def ready(self, session: AioSession) -> None:
-        """Have the session find its credentials, and refresh them if it is time; raises what the SDK does."""
+    async def ready(self, session: AioSession) -> Any:
+        """The session's credentials, frozen, refreshed if it was time; raises what the SDK does."""
         try:
             credentials = await session.get_credentials()
             if credentials is None:
@@ -62,6 +62,7 @@ class CredentialsWatch:
             self._keys = keys
             self._refreshed += 1
             self._ends_at = self._end_of(credentials)
+        return keys
 
     def _say_if_late(self, failed: bool) -> None:
         """The SDK hides that a refresh failed as long as the old credentials are good."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from operator import attrgetter
+from typing import Annotated
 
 import msgspec
 import structlog
@@ -23,7 +24,7 @@ from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Results, same_for_all
 from forwarder.targets.aws import AwsClient
-from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
+from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 
 DEFAULT_BUS = "default"
 MAX_KNOWN_BUSES = 100
@@ -60,7 +61,6 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
     verify_interval: Duration = Duration(60.0)
     batch: EventBridgeBatch = msgspec.field(default_factory=EventBridgeBatch)
     retry: Retry = msgspec.field(default_factory=Retry)
-    workers: Count = 8
     max_calls_per_second: Rate | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +77,11 @@ class _Bus(msgspec.Struct, gc=False):
 _bus = msgspec.json.Decoder(_Bus)
 
 
+def _bus_of(body: bytes) -> str:
+    """The bus of an entry; most name none, and need not be read for it."""
+    return _bus.decode(body).EventBusName if b'"EventBusName"' in body else DEFAULT_BUS
+
+
 class EventBridge:
     """The target."""
 
@@ -87,7 +92,7 @@ class EventBridge:
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
         self.verify_every = float(options.verify_interval) if options.verify_buses else None
         default_bus = options.buses[0] if len(options.buses) == 1 else ""
-        self._client = AwsClient("events", options, options.workers)
+        self._client = AwsClient("events", options, options.workers, name)
         self.api = PutEvents(int(batch.max_bytes), default_bus, self._client.region)
         self._configured = frozenset(options.buses)
         self._existing = {DEFAULT_BUS}
@@ -100,8 +105,12 @@ class EventBridge:
     def region(self) -> str:
         return self._client.region
 
+    @property
+    def transport(self) -> str:
+        return self._client.transport
+
     async def send(self, batch: Batch) -> Results:
-        buses = [_bus.decode(event.body).EventBusName for event in batch.events]
+        buses = [_bus_of(event.body) for event in batch.events]
         missing = await self._missing(buses)
         there = [i for i, bus in enumerate(buses) if bus not in missing]
         if not there:
@@ -131,13 +140,12 @@ class EventBridge:
         await self._client.close()
 
     @staticmethod
-    def _request(batch: Batch, there: Sequence[int]) -> tuple[dict[str, Any], bytes]:
-        """The call's parameters beside its entries, and its body. An EndpointId is in both."""
-        params: dict[str, Any] = {"Entries": []}
+    def _request(batch: Batch, there: Sequence[int]) -> tuple[dict[str, str], bytes]:
+        """What decides where the call goes, and its body. An EndpointId is in both."""
         entries = b",".join([batch.events[i].body for i in there])
         if not batch.key:
-            return params, b'{"Entries":[%b]}' % entries
-        params["EndpointId"] = batch.key.decode()
+            return {}, b'{"Entries":[%b]}' % entries
+        params = {"EndpointId": batch.key.decode()}
         return params, b'{"EndpointId":"%b","Entries":[%b]}' % (batch.key, entries)
 
     async def _missing(self, buses: Sequence[str]) -> set[str]:
@@ -192,13 +200,16 @@ class EventBridge:
         return msgspec.structs.replace(results, outcomes=outcomes)
 
 
+_code_of = attrgetter("code")
+
+
 def weigh(results: Results, buses: Sequence[str]) -> Results:
     """See the trouble of the call in the troubles of its entries. ``buses``: each event's bus.
 
     Access denied to all of a bus's events holds the target and costs no event; all throttled slows it down.
     """
     outcomes = results.outcomes
-    if results.status is not CallStatus.OK or all(outcome.kind is Kind.DELIVERED for outcome in outcomes):
+    if results.status is not CallStatus.OK or not any(map(_code_of, outcomes)):
         return results
     allowed = {bus for bus, outcome in zip(buses, outcomes, strict=True) if outcome.code != ACCESS_DENIED}
     denied = [outcome for bus, outcome in zip(buses, outcomes, strict=True) if bus not in allowed]

@@ -15,7 +15,7 @@ from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Results
 from forwarder.targets.aws import AwsClient
-from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
+from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 
 ENDED = (
     "AWS ended Evidently on 2025-10-16, so this needs an endpoint_url, an endpoint of your own that speaks "
@@ -46,7 +46,6 @@ class EvidentlyOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind
     projects: list[str] = msgspec.field(default_factory=list)
     batch: EvidentlyBatch = msgspec.field(default_factory=EvidentlyBatch)
     retry: EvidentlyRetry = msgspec.field(default_factory=EvidentlyRetry)
-    workers: Count = 4
     max_calls_per_second: Rate | None = None
 
     def __post_init__(self) -> None:
@@ -65,14 +64,18 @@ class Evidently:
         batch = options.batch
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
         self.api = PutProjectEvents(projects=tuple(options.projects), max_event_bytes=int(batch.max_bytes))
-        self._client = AwsClient("evidently", options, options.workers)
+        self._client = AwsClient("evidently", options, options.workers, name)
 
     @property
     def region(self) -> str:
         return self._client.region
 
+    @property
+    def transport(self) -> str:
+        return self._client.transport
+
     async def send(self, batch: Batch) -> Results:
-        params = {"project": batch.key.decode(), "events": []}
+        params = {"project": batch.key.decode()}
         body = b'{"events":[%b]}' % b",".join([event.body for event in batch.events])
         count = len(batch.events)
         return await self._client.call("PutProjectEvents", params, count, self.api.read_results, body)

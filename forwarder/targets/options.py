@@ -83,7 +83,10 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options that all kinds share. Unset, region, FIPS and dual stack are those of the environment."""
+    """The options that all kinds share. Unset, region, FIPS and dual stack are those of the environment.
+
+    Between ``min_workers`` and ``workers`` calls are in flight, as many as the service shows to be of use.
+    """
 
     default: bool | None = None
     region: str | None = None
@@ -93,9 +96,13 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     use_fips: bool | None = None
     use_dualstack: bool | None = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+    transport: Literal["auto", "fast", "plain"] = "auto"
     queue: Literal["memory", "disk"] = "memory"
+    ack: Literal["queued", "delivered"] = "queued"
     queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
     hold: Hold = msgspec.field(default_factory=Hold)
+    workers: Count = 32
+    min_workers: Count = 1
 
     def __post_init__(self) -> None:
         """What must hold for every kind. The configuration tells the ValueError with its place."""
@@ -106,6 +113,8 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
             problems.append("use_fips and use_dualstack choose an AWS host, so not with an endpoint_url")
         if self.region is not None and self.endpoint_url is None and not _is_region(self.region):
             problems.append(f"region is a name like eu-west-1, got {self.region!r}")
+        if self.min_workers > self.workers:
+            problems.append(f"min_workers is at most workers, {self.workers}; got {self.min_workers}")
         if problems:
             raise ValueError("; ".join(problems))
 

@@ -14,7 +14,7 @@ from forwarder.apis.put_rum_events import PutRumEvents, batch_id, read_envelope
 from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Results
-from forwarder.targets.aws import AwsClient, decode
+from forwarder.targets.aws import AwsClient
 from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
 
 
@@ -44,7 +44,6 @@ class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag
     app_monitors: list[str] = msgspec.field(default_factory=list)
     batch: RumBatch = msgspec.field(default_factory=RumBatch)
     retry: RumRetry = msgspec.field(default_factory=RumRetry)
-    workers: Count = 4
     max_calls_per_second: Rate | None = 50.0
 
 
@@ -58,21 +57,28 @@ class Rum:
         batch = options.batch
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait, whole=True)
         self.api = PutRumEvents(app_monitors=tuple(options.app_monitors))
-        self._client = AwsClient("rum", options, options.workers)
+        self._client = AwsClient("rum", options, options.workers, name)
 
     @property
     def region(self) -> str:
         return self._client.region
 
+    @property
+    def transport(self) -> str:
+        return self._client.transport
+
     async def send(self, batch: Batch) -> Results:
-        params = read_envelope(batch.key)
+        envelope = read_envelope(batch.key)
+        params = {"Id": envelope.pop("Id")}
         ids = [event.id for event in batch.events]
-        if "BatchId" not in params:
-            params["BatchId"] = batch_id(ids)
+        if "BatchId" not in envelope:
+            envelope["BatchId"] = batch_id(ids)
         elif batch.part:  # not the batch that the client named, and never taken under its name
-            params["BatchId"] = batch_id([params["BatchId"], *ids])
-        params["RumEvents"] = [decode(event.body) for event in batch.events]
-        return await self._client.call("PutRumEvents", params, len(batch.events), self.api.read_results)
+            envelope["BatchId"] = batch_id([envelope["BatchId"], *ids])
+        events = b",".join([event.body for event in batch.events])
+        body = b'%b,"RumEvents":[%b]}' % (msgspec.json.encode(envelope)[:-1], events)
+        count = len(batch.events)
+        return await self._client.call("PutRumEvents", params, count, self.api.read_results, body)
 
     async def verify(self) -> str | None:
         return None

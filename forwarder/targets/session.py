@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,15 @@ STAND_IN_REGION = "us-east-1"
 """The region to sign for when the endpoint is the operator's own and no region is configured anywhere."""
 
 
+rehearsal: ContextVar[Callable[[Any, str, Mapping[str, Any]], None] | None] = ContextVar(
+    "rehearsal", default=None
+)
+"""Who is shown a request in place of sending it: the aiohttp session, the method and the other arguments.
+
+It raises to keep the request from being sent.
+"""
+
+
 class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc]
     """The SDK's HTTP session over aiohttp, without aiohttp's habit of following redirects."""
 
@@ -57,6 +68,8 @@ class _NoRedirects:
         self._session = session
 
     async def request(self, method: str, **kwargs: Any) -> Any:
+        if (look := rehearsal.get()) is not None:
+            look(self._session, method, kwargs)
         return await self._session.request(method, **kwargs, allow_redirects=False)
 
 

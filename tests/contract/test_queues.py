@@ -252,6 +252,33 @@ async def test_while_draining_no_delay_is_long(make_queue: Kind) -> None:
     assert len(ids(queue.take())) == 10
 
 
+async def test_a_flush_makes_due_what_waits_and_nothing_that_comes_later(make_queue: Kind) -> None:
+    clock = HandClock()
+    queue = await make_queue(clock=clock)
+    put = [*events(2, key=b"a"), *events(2, key=b"b")]
+    await queue.put(put)
+    clock.now += 1.0
+    delayed, aside = queue.take(), queue.take()
+    assert delayed is not None
+    assert aside is not None
+    for each in (*delayed.events, *aside.events):
+        each.not_before = clock.now + 600.0
+    queue.settle(retry=delayed.events, aside=[aside.events])
+    fresh = events(3, key=b"c")
+    await queue.put(fresh)
+    assert queue.take() is None
+    queue.flush()
+    batches = [batch async for batch in take_all(queue)]
+    assert sorted(ids(each) for each in batches) == sorted(
+        [[e.id for e in some] for some in (put[:2], put[2:], fresh)]
+    )
+    queue.settle(retry=[e for batch in batches for e in batch.events if not e.not_before])
+    await queue.put(events(1, key=b"d"))
+    assert queue.take() is not None, "what was flushed and comes back"
+    assert queue.take() is None, "what came after"
+    assert len(queue) == 8
+
+
 async def test_a_small_returned_batch_is_filled_up_from_what_came_since(make_queue: Kind) -> None:
     clock = HandClock()
     queue = await make_queue(clock=clock)

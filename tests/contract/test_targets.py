@@ -1,4 +1,4 @@
-"""What every kind of target does, against a server of the test's own."""
+"""What every kind of target does, by either call path, against a server of the test's own."""
 
 from __future__ import annotations
 
@@ -122,6 +122,16 @@ CASES = {
 KINDS = tuple(TARGETS)
 
 
+TRANSPORT = {"transport": "fast"}
+"""Of the targets that ``build`` makes. With ``fast`` they are held where the fast path is not taken."""
+
+
+@pytest.fixture(params=["fast", "plain"], autouse=True)
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(TRANSPORT, "transport", request.param)
+    return str(request.param)
+
+
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -145,7 +155,7 @@ def batch(case: Case, count: int = 3) -> Batch:
 
 
 def build(kind: str, url: str | None, **options: Any) -> AwsTarget:
-    options = {"region": "eu-west-1", "endpoint_url": url, **options}
+    options = {"region": "eu-west-1", "endpoint_url": url, **TRANSPORT, **options}
     return TARGETS[kind].build("under-test", option_types()[kind](**options))
 
 

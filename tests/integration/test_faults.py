@@ -57,8 +57,14 @@ TROUBLES = [
 ]
 
 
+def by(transport: str) -> Settings:
+    """Settings with which every target takes this call path; with ``fast`` it is held where it cannot."""
+    return {name: {"transport": transport} for name in TARGETS.values()}
+
+
+@pytest.mark.parametrize("transport", ["fast", "plain"])
 @pytest.mark.parametrize("wrong", TROUBLES, ids=lambda wrong: wrong.name)
-async def test_every_event_arrives_and_none_is_given_up(place: World, wrong: Trouble) -> None:
+async def test_every_event_arrives_and_none_is_given_up(place: World, wrong: Trouble, transport: str) -> None:
     async def suffer(kind: str) -> None:
         names = markers(60)
         await place.order({**wrong.fault, "api": kind})
@@ -72,8 +78,9 @@ async def test_every_event_arrives_and_none_is_given_up(place: World, wrong: Tro
         assert (ledger["received"], ledger["delivered"]) == (60, 60), kind
         assert (await place.summary(kind))["dropped"] == 0
 
-    async with daemon_in(place, timeouts={"read": wrong.read_timeout}):
-        await for_each(wrong.kinds, suffer)
+    kinds = wrong.kinds if transport == "fast" else ("eventbridge",)
+    async with daemon_in(place, timeouts={"read": wrong.read_timeout}, **by(transport)):
+        await for_each(kinds, suffer)
     assert place.letters() == {}
 
 
@@ -94,8 +101,9 @@ async def test_faults_of_every_kind_at_once_lose_nothing(place: World) -> None:
     assert place.letters() == {}
 
 
-async def test_redirects_are_not_followed(place: World) -> None:
-    async with daemon_in(place):
+@pytest.mark.parametrize("transport", ["fast", "plain"])
+async def test_redirects_are_not_followed(place: World, transport: str) -> None:
+    async with daemon_in(place, **by(transport)):
         names = markers(3)
         for kind in KINDS:
             await place.order({"fault": "redirect", "api": kind, "times": 2})

@@ -274,13 +274,15 @@ BOMB_PACKED_BYTES = 9 << 20
 
 @dataclass(frozen=True)
 class Bad:
-    """A request that is refused, in whole or in part; ``before`` is taken first."""
+    """A request that is refused, in whole or in part; ``before`` is taken first, by the target ``small``, or
+    ``first``, as this one but for the body."""
 
     path: str = NATIVE
     body: Any = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     method: str = "POST"
     before: Any = None
+    first: Any = None
 
 
 def put(*entries: Any, **headers: str) -> Bad:
@@ -315,6 +317,9 @@ ROWS_NATIVE: dict[str, Bad] = {
     "Evidently: `data` is missing": native({"type": "aws.evidently.custom"}, "features"),
     "the queue is full": Bad("/v1/targets/small/events", EVENT, before=EVENT),
     "more events than the queue can ever hold": native([EVENT, EVENT], "small"),
+    "a key that came before with another body": Bad(
+        body={**EVENT, "Source": "b"}, headers={"Idempotency-Key": "a"}, first=EVENT
+    ),
     "an unknown target": native(EVENT, "nowhere"),
     "an unknown path": Bad("/v1/events", EVENT),
     "not POST": Bad(method="GET"),
@@ -346,6 +351,9 @@ ROWS_AWS: dict[str, Bad] = {
         "/", {"Entries": [{**ENTRY, "EventBusName": "small"}]}, AWS, before=EVENT
     ),
     "`PutEvents`: signed for another region": put(ENTRY, **ELSEWHERE),
+    "an `amz-sdk-invocation-id` that came before with another body": Bad(
+        "/", {"Entries": [ENTRY] * 2}, {**AWS, "amz-sdk-invocation-id": "a"}, first={"Entries": [ENTRY]}
+    ),
     "another operation at `/`": Bad("/", {}, {"X-Amz-Target": "AWSEvents.PutRule"}),
     "`PutRumEvents`: `BatchId` is missing": Bad(
         f"/appmonitors/{MONITOR}/", {k: v for k, v in RUM.items() if k != "BatchId"}
@@ -394,6 +402,8 @@ def told(answer: Answer) -> list[str]:
 async def answer_to(bad: Bad, ingest: Ingest) -> Answer:
     if bad.before is not None:
         assert (await ingest.post("/v1/targets/small/events", bad.before)).status == 202
+    if bad.first is not None:
+        assert (await ingest.post(bad.path, bad.first, bad.headers)).status in (200, 202)
     return await ingest.post(bad.path, bad.body, bad.headers, bad.method)
 
 

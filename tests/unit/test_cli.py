@@ -31,7 +31,10 @@ def test_the_version_is_printed_without_loading_a_library() -> None:
     assert printed.stdout.splitlines() == [f"forwarder {__version__}", "[]"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["check"], ["dead-letters"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["run"], ["check"], ["dead-letters"], ["pause"], ["pause", "orders", "--all"], ["queue"]],
+)
 def test_wrong_arguments_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -132,6 +135,37 @@ def test_one_dead_letter_is_shown_or_exits_1(letters: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["code"] == "MalformedDetail"
     assert main(["dead-letters", "show", "id-9", "--path", str(letters)]) == 1
     assert "there is no dead letter id-9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        ("1h", 2),
+        ("0", 0),
+        ("1970-01-02", 2),
+        ("2999-01-01T00:00:00Z", 0),
+        ("2999-01-01T00:00:00+02:00", 0),
+    ],
+)
+def test_dead_letters_are_found_by_the_moment_or_the_age_of_their_death(
+    letters: Path, capsys: pytest.CaptureFixture[str], since: str, found: int
+) -> None:
+    assert main(["dead-letters", "list", "--since", since, "--path", str(letters)]) == 0
+    assert capsys.readouterr().out.count("\n") == found
+    assert main(["dead-letters", "list", "--until", since, "--path", str(letters)]) == 0
+    assert capsys.readouterr().out.count("\n") == 2 - found
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--since", "yesterday"], ["--limit", "-1"], ["--rate", "0"], ["--rate", "many"]]
+)
+def test_a_filter_that_is_none_exits_2_and_says_what_is_possible(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["dead-letters", "replay", *arguments])
+    assert caught.value.code == 2
+    assert f"argument {arguments[0]}: expected" in capsys.readouterr().err
 
 
 def test_the_configuration_says_where_the_letters_are(

@@ -129,6 +129,20 @@ async def test_a_refused_event_is_named_by_its_line_in_the_input(sending: Sendin
     assert (sending.sender.accepted, sending.sender.refused) == (1, 1)
 
 
+async def test_an_event_that_aws_refused_while_the_answer_waited_is_no_success(
+    sending: Sending, daemon: Daemon
+) -> None:
+    def answer(lines: list[bytes]) -> web.Response:
+        rejected = {"id": "y", "status": "rejected", "code": "MalformedDetail", "message": "No."}
+        results = [{"id": "x", "status": "delivered", "event_id": "z"}, rejected]
+        return web.json_response({"accepted": 1, "rejected": 1, "results": results})
+
+    daemon.answers = [answer]
+    await sending.send("{}\n{}\n")
+    assert (sending.sender.accepted, sending.sender.refused) == (1, 1)
+    assert sending.said == ["line 2: MalformedDetail: No."]
+
+
 async def test_a_body_refused_for_one_line_does_not_cost_the_others(sending: Sending, daemon: Daemon) -> None:
     def picky(lines: list[bytes]) -> web.Response:
         if b"bad" in lines:
@@ -281,3 +295,58 @@ async def test_status_of_something_else_exits_69(daemon: Daemon, capsys: pytest.
     daemon.status = ["hello"]
     assert await status(daemon.url, as_json=False) == 69
     assert "not the admin listener" in capsys.readouterr().err
+
+
+def dumped(target: str, n: int, batch: str = "") -> bytes:
+    named = f',"batch":"{batch}"' if batch else ""
+    return f'{{"target":"{target}","id":"id-{n}","event":{{"n":{n}}}{named}}}\n'.encode()
+
+
+class Slowly(io.RawIOBase):
+    """Gives so many bytes a time."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data = io.BytesIO(data)
+        self._size = size
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._data.read(self._size)
+
+
+def chunks_of(data: bytes, size: int = 1 << 20) -> list[tuple[str, list[int]]]:
+    chunks, found = Chunks(Slowly(data, size)), []
+    while (ready := chunks.next()) is not None:
+        found += [(each.target, [json.loads(line)["n"] for line in each.lines]) for each in ready]
+    return found
+
+
+def test_dumped_lines_leave_as_their_events_and_never_two_targets_in_one_chunk() -> None:
+    data = b"".join(dumped(target, n) for n, target in enumerate(["a", "a", "b", "a"]))
+    assert chunks_of(data) == [("a", [0, 1]), ("b", [2]), ("a", [3])]
+
+
+@pytest.mark.parametrize("size", [50, 1000, 1 << 20])
+def test_dumped_events_of_one_batch_leave_in_one_chunk_however_they_are_read(size: int) -> None:
+    data = b"".join(dumped("web", n, batch="one" if n < 250 else "two") for n in range(260))
+    found = chunks_of(data, size)
+    assert [n for _, numbers in found for n in numbers] == list(range(260))
+    assert ("web", list(range(250))) in [(target, numbers[:250]) for target, numbers in found]
+    assert sum(bool(set(range(250, 260)) & set(numbers)) for _, numbers in found) == 1
+
+
+def test_what_only_looks_like_a_dumped_line_is_an_event() -> None:
+    line = b'{"target":"a","event":{"n":1},"more":1}\n'
+    (chunk,) = Chunks(io.BytesIO(line)).next() or []
+    assert (chunk.target, chunk.lines) == ("", [line.strip()])
+
+
+async def test_each_dumped_line_goes_to_its_own_target_or_all_to_the_one_that_is_named(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = dumped("orders", 1) + b'{"n":2}\n' + dumped("gone", 3)
+    assert await send(daemon.url, None, io.BytesIO(data)) == 69
+    said = capsys.readouterr().err
+    assert "line 2: NoTarget: the line names no target: forwarder send TARGET" in said
+    assert daemon.chunks == [[b'{"n":1}']]
+    assert await send(daemon.url, "orders", io.BytesIO(data)) == 0
+    assert [line for chunk in daemon.chunks[1:] for line in chunk] == [b'{"n":1}', b'{"n":2}', b'{"n":3}']

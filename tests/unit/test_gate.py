@@ -7,8 +7,9 @@ import itertools
 
 import pytest
 
-from forwarder.gate import SUSPECTS, Call, Gate, GateOptions, Lesson
+from forwarder.gate import PACE_SLACK_SECONDS, SUSPECTS, Call, Gate, GateOptions, Lesson
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
+from forwarder.slots import START
 
 GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
 THROTTLED = same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "Rate exceeded")
@@ -16,7 +17,7 @@ DOWN = same_for_all(CallStatus.UNAVAILABLE, 1, "503", "")
 DENIED = same_for_all(CallStatus.HELD, 1, "AccessDeniedException", "not authorized")
 EXPIRED = same_for_all(CallStatus.HELD, 1, "ExpiredTokenException", "expired")
 REFUSED = same_for_all(CallStatus.REFUSED, 1, "ValidationException", "no")
-OPTIONS = GateOptions(slots=4, backoff_base=0.2, backoff_cap=30.0, probe=30.0, probe_cap=300.0)
+OPTIONS = GateOptions(slots=4, min_slots=4, backoff_base=0.2, backoff_cap=30.0, probe=30.0, probe_cap=300.0)
 
 
 _numbers = itertools.count()
@@ -243,7 +244,7 @@ async def test_a_waiting_call_enters_when_the_block_ends(gate: Gate) -> None:
 
 
 async def test_the_pace_is_kept_and_a_call_that_was_not_made_gives_its_place_back(clock: HandClock) -> None:
-    gate = Gate("t", GateOptions(slots=100, pace=50.0), clock)
+    gate = Gate("t", GateOptions(slots=100, min_slots=100, pace=50.0), clock)
     made = 0
     for _ in range(100):
         call = await enter(gate)
@@ -253,9 +254,95 @@ async def test_the_pace_is_kept_and_a_call_that_was_not_made_gives_its_place_bac
             call = await enter(gate)
         clock.now += 0.01
     assert 49 <= made <= 54
-    unused = Gate("t", GateOptions(slots=100, pace=50.0), clock)
+    unused = Gate("t", GateOptions(slots=100, min_slots=100, pace=50.0), clock)
     for _ in range(10):
         assert await passes(unused)
+
+
+async def test_a_pace_is_reached_that_is_quicker_than_the_timers(clock: HandClock) -> None:
+    gate = Gate("t", GateOptions(slots=10_000, min_slots=10_000, pace=2000.0), clock)
+    made = 0
+    for _ in range(50):  # half a second, looked at every 10 ms
+        while (call := await enter(gate)) is not None:
+            call.learn(one(), GOOD)
+            made += 1
+        clock.now += 0.01
+    assert 980 <= made <= 1000 + 2000 * PACE_SLACK_SECONDS
+
+
+async def at_once(gate: Gate) -> list[Call]:
+    """As many calls as pass now."""
+    calls = []
+    while (call := await enter(gate)) is not None:
+        calls.append(call)
+    return calls
+
+
+async def fly(gate: Gate, clock: HandClock, results: Results, seconds: float = 0.02) -> int:
+    """As many calls as may be in flight at once, all answered after so long; how many they were."""
+    calls = await at_once(gate)
+    clock.now += seconds
+    for call in calls:
+        call.learn(one(), results)
+        await call.__aexit__(None, None, None)
+    return len(calls)
+
+
+@pytest.fixture
+def wide(clock: HandClock) -> Gate:
+    return Gate("t", GateOptions(slots=32), clock, chance=lambda: 1.0)
+
+
+async def test_more_calls_pass_at_once_while_answers_are_quick(wide: Gate, clock: HandClock) -> None:
+    assert await fly(wide, clock, GOOD) == START
+    for _ in range(20):
+        await fly(wide, clock, GOOD)
+    assert wide.view().limit == await fly(wide, clock, GOOD) == 32
+
+
+@pytest.mark.parametrize("trouble", [THROTTLED, DOWN])
+async def test_after_a_throttle_the_gate_opens_for_fewer_calls_and_then_for_more(
+    wide: Gate, clock: HandClock, trouble: Results
+) -> None:
+    for _ in range(20):
+        await fly(wide, clock, GOOD)
+    assert await fly(wide, clock, trouble) == 32
+    assert wide.view().limit == 24, "32 throttles of one moment are one"
+    for _ in range(10):
+        clock.now += 30
+        assert await fly(wide, clock, trouble) == 1
+    assert wide.view().limit == 24, "a probe tells nothing about many calls"
+    clock.now += 30
+    assert await fly(wide, clock, GOOD) == 1
+    assert await fly(wide, clock, GOOD) == 24
+    for _ in range(30):
+        await fly(wide, clock, GOOD)
+    assert wide.view().limit == 32
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure", "MalformedDetail"])
+async def test_throttled_entries_of_an_answered_call_slow_it_down_and_do_not_close_it(
+    wide: Gate, clock: HandClock, code: str
+) -> None:
+    for _ in range(20):
+        await fly(wide, clock, GOOD)
+    await fly(wide, clock, Results(CallStatus.OK, [Outcome(Kind.DELIVERED), Outcome(Kind.RETRY, code)]))
+    assert wide.view().state == "open"
+    assert wide.view().limit == (32 if code == "MalformedDetail" else 24)
+
+
+async def test_trouble_that_only_a_person_can_end_changes_no_limit(wide: Gate, clock: HandClock) -> None:
+    await fly(wide, clock, EXPIRED)
+    assert wide.view().limit == START
+
+
+async def test_a_probe_does_not_wait_for_calls_that_hang(wide: Gate, clock: HandClock) -> None:
+    calls = await at_once(wide)
+    calls[0].learn(one(), THROTTLED)
+    await calls[0].__aexit__(None, None, None)
+    assert wide.view().in_flight >= wide.view().limit
+    clock.now += 1
+    assert await passes(wide)
 
 
 async def test_refusals_before_any_success_hold_the_target_and_after_one_they_do_not(
@@ -271,6 +358,27 @@ async def test_refusals_before_any_success_hold_the_target_and_after_one_they_do
     for _ in range(SUSPECTS * 2):
         await meet(gate, REFUSED)
     assert gate.view().state == "open"
+
+
+@pytest.mark.parametrize("trouble", [THROTTLED, EXPIRED])
+async def test_a_try_asked_for_goes_at_once_alone_and_if_it_fails_the_gate_closes_again(
+    gate: Gate, trouble: Results
+) -> None:
+    await meet(gate, trouble)
+    assert not await passes(gate)
+    gate.retry_now()
+    probe = await enter(gate)
+    assert probe is not None
+    assert not await passes(gate)
+    probe.learn(one(), trouble)
+    await probe.__aexit__(None, None, None)
+    assert not await passes(gate)
+
+
+async def test_a_try_asked_for_passes_no_block(gate: Gate) -> None:
+    gate.block("operator", "paused")
+    gate.retry_now()
+    assert not await passes(gate)
 
 
 async def test_drain_ends_a_back_off_and_keeps_later_ones_short(gate: Gate, clock: HandClock) -> None:

@@ -8,13 +8,14 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from forwarder.ingest.dialects.errors import SERIALIZATION, TOO_LARGE, VALIDATION, BadRequest, Dialect
 from forwarder.model import Refusal
+from forwarder.receipts import DELIVERED, Receipt
 
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -100,6 +101,26 @@ def render(results: Sequence[str | Refusal]) -> bytes:
         rejected,
         _rows(results),
     )
+
+
+def render_fates(results: Sequence[str | Refusal], fates: Mapping[str, Receipt]) -> bytes:
+    """The answer for a body whose sender waited: each event with its status, and AWS's id or word."""
+    rows = [_fate(result, fates) for result in results]
+    rejected = sum("code" in row for row in rows)
+    return msgspec.json.encode({"accepted": len(rows) - rejected, "rejected": rejected, "results": rows})
+
+
+def _fate(result: str | Refusal, fates: Mapping[str, Receipt]) -> dict[str, str]:
+    if isinstance(result, Refusal):
+        return {"status": "refused", "code": result.code, "message": result.message}
+    receipt = fates.get(result)
+    if receipt is None:
+        return {"id": result, "status": "queued"}
+    if receipt.fate == DELIVERED:
+        said = {"event_id": receipt.aws_id} if receipt.aws_id else {}
+    else:
+        said = {"code": receipt.code, "message": receipt.message}
+    return {"id": result, "status": receipt.fate, **said}
 
 
 def _rows(results: Sequence[str | Refusal]) -> bytes:

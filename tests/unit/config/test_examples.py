@@ -72,5 +72,14 @@ def test_the_full_example_says_which_values_are_not_the_default() -> None:
     )
     for options in config.targets.values():
         default = type(options)(endpoint_url="https://example.com")
-        for field in ("batch", "retry", "hold", "timeouts", "queue_limits", "workers", "queue"):
+        for field in (
+            "batch",
+            "retry",
+            "hold",
+            "timeouts",
+            "queue_limits",
+            "workers",
+            "min_workers",
+            "queue",
+        ):
             assert getattr(options, field) == getattr(default, field), (options.kind, field)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
 from forwarder.model import Batch, Limits, SystemClock
 from forwarder.queues.memory import MemoryQueue
+from forwarder.receipts import Receipts
 
 MONITOR = "00000000-0000-4000-8000-0000000000aa"
 MIB = 1 << 20
@@ -79,6 +82,13 @@ class Peer:
             except ConnectionResetError:
                 return True
 
+    async def reset(self) -> None:
+        """Go away without a word, as a process that is killed with unread data does."""
+        self.writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        await self.close()
+
     async def close(self) -> None:
         self.writer.close()
         with suppress(OSError):
@@ -101,8 +111,11 @@ def request(
 class Ingest:
     """A running server with one target of each API, and what its queues hold."""
 
-    def __init__(self, server: IngestServer, bindings: Bindings, budget: Budget, metrics: Metrics) -> None:
+    def __init__(
+        self, server: IngestServer, bindings: Bindings, budget: Budget, metrics: Metrics, receipts: Receipts
+    ) -> None:
         self.server = server
+        self.receipts = receipts
         self.budget = budget
         self.metrics = metrics
         self.queues = {route.name: route.queue for route in bindings.routes}
@@ -164,12 +177,15 @@ class Routes:
         max_events: int = 100_000,
         max_event_bytes: int = 1_048_575,
         limits: Limits = LIMITS,
+        patience: float = 0.0,
     ) -> Routes:
         metrics = self.metrics.for_target(name)
         queue = MemoryQueue(
             limits, max_events=max_events, max_bytes=64 * MIB, clock=SystemClock(), metrics=metrics
         )
-        self.routes.append(Route(name, api, region, queue, metrics, max_event_bytes, names, default))
+        self.routes.append(
+            Route(name, api, region, queue, metrics, max_event_bytes, names, default, patience)
+        )
         return self
 
 
@@ -200,13 +216,16 @@ async def serving(
         keep_alive=Duration(keep_alive),
         max_connections=max_connections,
     )
-    bindings, lent = Bindings(routes.routes), Budget(budget)
-    server = IngestServer(settings, bindings, lent, routes.metrics, SystemClock(), chance=lambda: 0.5)
+    bindings, lent, receipts = Bindings(routes.routes), Budget(budget), Receipts()
+    server = IngestServer(
+        settings, bindings, lent, routes.metrics, SystemClock(), chance=lambda: 0.5, receipts=receipts
+    )
     await server.start()
     try:
-        yield Ingest(server, bindings, lent, routes.metrics)
+        yield Ingest(server, bindings, lent, routes.metrics, receipts)
     finally:
         await server.close()
+        assert not receipts.waits, "every wait leaves nothing behind"
         assert lent.used == 0, "every byte of the budget comes back"
 
 

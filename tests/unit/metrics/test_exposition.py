@@ -62,6 +62,7 @@ def make_busy() -> tuple[Metrics, TurnedClock]:
     metrics.watch_dead_letters(lambda: {"orders": (1, 300)})
     metrics.watch_credentials("orders", lambda: CredentialsView(1_700_003_600.0, 2, 1))
     metrics.http.request("native", 202, 0.002)
+    metrics.http.repeat("put_events")
     metrics.process.budget = lambda: (10, 100)
     return metrics, clock
 

@@ -12,7 +12,7 @@ from forwarder.sandbox.record import Record
 
 def take(record: Record, n: int, api: Api = "eventbridge", *, dropped: bool = False) -> None:
     item = Item("default", b'{ "n": %d }' % n, digest("default", n), dropped=dropped)
-    record.take(api, record.call(api), 12.5, b"{}", item)
+    record.take(api, record.call(api), 12.5, b"{}", item, f"id-{n}")
 
 
 def lines(record: Record, **query: Any) -> list[Any]:
@@ -41,6 +41,7 @@ def test_a_line_says_what_arrived_where_and_when() -> None:
             "dropped": False,
             "envelope": {},
             "entry": {"n": 7},
+            "event_id": "id-7",
         }
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -58,14 +59,14 @@ class FakeAws:
 
 
 @asynccontextmanager
-async def fake_aws(*answers: Answer) -> AsyncIterator[FakeAws]:
+async def fake_aws(*answers: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeAws]:
     fake = FakeAws(list(answers))
     server = web.Server(fake.handle)
     runner = web.ServerRunner(server, shutdown_timeout=0.01)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    fake.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield fake
     finally:

@@ -20,19 +20,17 @@ def read(options: str) -> TargetOptions:
 
 
 @pytest.mark.parametrize(
-    ("kind", "workers", "max_wait", "max_age", "pace", "max_events"),
+    ("kind", "max_wait", "max_age", "pace", "max_events"),
     [
-        ("eventbridge", 8, 0.1, 86400, None, 10),
-        ("rum", 4, 1.0, 6 * 3600, 50, 100),
-        ("evidently", 4, 0.1, 3600, None, 50),
+        ("eventbridge", 0.1, 86400, None, 10),
+        ("rum", 1.0, 6 * 3600, 50, 100),
+        ("evidently", 0.1, 3600, None, 50),
     ],
 )
-def test_defaults(
-    kind: str, workers: int, max_wait: float, max_age: float, pace: float | None, max_events: int
-) -> None:
+def test_defaults(kind: str, max_wait: float, max_age: float, pace: float | None, max_events: int) -> None:
     options: Any = read(f"kind: {kind}, endpoint_url: {URL}")
     assert options.kind == kind
-    assert (options.workers, options.max_calls_per_second) == (workers, pace)
+    assert (options.workers, options.min_workers, options.max_calls_per_second) == (32, 1, pace)
     assert (options.batch.max_wait, options.batch.max_events) == (max_wait, max_events)
     assert (options.retry.base, options.retry.cap, options.retry.max_age) == (0.2, 30, max_age)
     assert options.retry.max_attempts is None
@@ -77,6 +75,7 @@ def test_a_role_is_a_group() -> None:
         ("kind: eventbridge, batch: {max_bytes: 0}", "targets.t.batch", "max_bytes is more than 0"),
         (f"kind: evidently, endpoint_url: {URL}, batch: {{max_events: 51}}", "targets.t.batch", "<= 50"),
         ("kind: rum, workers: 0", "targets.t.workers", ">= 1"),
+        ("kind: rum, workers: 3, min_workers: 4", "targets.t", "min_workers is at most workers, 3; got 4"),
         ("kind: rum, max_calls_per_second: 0", "targets.t.max_calls_per_second", "> 0"),
         ("kind: rum, timeouts: {read: 0}", "targets.t.timeouts", "read is more than 0"),
         ("kind: rum, retry: {max_age: 0}", "targets.t.retry", "max_age is more than 0"),

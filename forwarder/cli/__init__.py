@@ -3,9 +3,9 @@
 Invariants:
 - What a command needs is imported when it runs: ``--version`` and ``--help`` load no library.
 - Results go to stdout, everything else to stderr.
-- Exit codes: 0 done, 1 events were refused or a letter is not there, 2 wrong arguments, 3 stopped with
-  losses, 69 nobody answers, 70 internal, 74 the storage cannot be read, 75 cannot start now, 78 bad
-  configuration.
+- Exit codes: 0 done, 1 not all of it could be done (events refused, letters or a target not there, damage
+  found), 2 wrong arguments, 3 stopped with losses, 69 nobody answers, 70 internal, 74 the storage cannot be
+  read, 75 cannot start now, 78 bad configuration.
 """
 
 from __future__ import annotations
@@ -14,23 +14,33 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from forwarder import __version__
+from forwarder.cli import controlling, letters, queues
+from forwarder.cli.common import (
+    EXIT_CONFIG,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_FOUND,
+    EXIT_OK,
+    EXIT_STORAGE,
+    EXIT_USAGE,
+    Arguments,
+    load,
+)
 
-if TYPE_CHECKING:
-    from forwarder.config import Config
-    from forwarder.dead_letters import Wanted
-
-EXIT_OK, EXIT_NOT_FOUND, EXIT_USAGE, EXIT_STORAGE, EXIT_CONFIG = 0, 1, 2, 74, 78
-EXIT_INTERRUPTED = 130
+__all__ = [
+    "EXIT_CONFIG",
+    "EXIT_INTERRUPTED",
+    "EXIT_NOT_FOUND",
+    "EXIT_OK",
+    "EXIT_STORAGE",
+    "EXIT_USAGE",
+    "main",
+]
 
 INGEST = "http://127.0.0.1:2780"
 ADMIN = "http://127.0.0.1:2781"
 SANDBOX = "127.0.0.1:2790"
-
-Arguments = argparse.Namespace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_send(commands)
     _add_status(commands)
     _add_sandbox(commands)
-    _add_dead_letters(commands)
+    controlling.add(commands)
+    letters.add(commands)
+    queues.add(commands)
     return parser
 
 
@@ -78,7 +90,9 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("send", help="send events, one JSON object per line, to a running daemon")
-    parser.add_argument("target", help="the name of one of the daemon's targets")
+    parser.add_argument(
+        "target", nargs="?", help="one of the daemon's targets; default: the one that each dumped line names"
+    )
     parser.add_argument("file", nargs="?", default="-", help="default: standard input")
     parser.add_argument("--url", default=INGEST, help=f"http://host:port or unix:/path (default {INGEST})")
     parser.set_defaults(command=_send)
@@ -89,32 +103,6 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--url", default=ADMIN, help=f"the admin listener (default {ADMIN})")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=_status)
-
-
-def _add_dead_letters(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("dead-letters", help="read the events that were given up on")
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    for name, function, sentence in (
-        ("list", _list_letters, "one line each, oldest first"),
-        ("export", _export_letters, "as JSON lines, oldest first"),
-    ):
-        action = actions.add_parser(name, help=sentence)
-        action.add_argument("--target")
-        action.add_argument("--reason", choices=("rejected", "expired"))
-        action.add_argument("--code", help="AWS's error code")
-        action.add_argument("--limit", type=int, metavar="N", help="at most N")
-        _add_storage(action)
-        action.set_defaults(command=_letters, action=function)
-    show = actions.add_parser("show", help="one of them, by its id")
-    show.add_argument("id")
-    _add_storage(show)
-    show.set_defaults(command=_letters, action=_show_letter)
-
-
-def _add_storage(parser: argparse.ArgumentParser) -> None:
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("-c", "--config", metavar="FILE", help="the daemon's configuration")
-    where.add_argument("--path", metavar="DIRECTORY", help="the daemon's storage.path")
 
 
 def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -163,33 +151,11 @@ def _run(arguments: Arguments) -> int:
 def _check(arguments: Arguments) -> int:
     if arguments.schema:
         return _print_schema()
-    config = _load(arguments.config)
+    config = load(arguments.config)
     if config is None:
         return EXIT_CONFIG
     print(f"{arguments.config} is good: {len(config.targets)} targets ({', '.join(config.targets)})")
     return EXIT_OK
-
-
-def _load(path: str) -> Config | None:
-    """The configuration; None when it is bad, and every problem was said."""
-    from forwarder.config import ConfigError, load
-    from forwarder.targets import TARGETS, option_types
-
-    try:
-        config = load(path, option_types())
-        problems = []
-        for name, options in config.targets.items():
-            try:
-                TARGETS[options.kind].build(name, options)
-            except ValueError as error:
-                problems.append(f"targets.{name}: {error}")
-        if problems:
-            raise ConfigError(problems)
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"{path}: {problem}", file=sys.stderr)
-        return None
-    return config
 
 
 def _print_schema() -> int:
@@ -228,66 +194,3 @@ def _status(arguments: Arguments) -> int:
     from forwarder import client
 
     return asyncio.run(client.status(arguments.url, arguments.json))
-
-
-def _directory(arguments: Arguments) -> Path | None:
-    """Where the letters are; None when the configuration that should say so is bad."""
-    from forwarder.config import StorageConfig
-
-    if arguments.config is None:
-        return StorageConfig(path=arguments.path).directory()
-    config = _load(arguments.config)
-    return None if config is None else config.storage.directory()
-
-
-def _wanted(arguments: Arguments) -> Wanted:
-    from forwarder.dead_letters import Wanted
-
-    return Wanted(
-        target=arguments.target, reason=arguments.reason, code=arguments.code, limit=arguments.limit
-    )
-
-
-def _letters(arguments: Arguments) -> int:
-    from forwarder.storage import StorageError
-
-    directory = _directory(arguments)
-    if directory is None:
-        return EXIT_CONFIG
-    try:
-        code: int = arguments.action(directory, arguments)
-        return code
-    except StorageError as error:
-        print(error, file=sys.stderr)
-        return EXIT_STORAGE
-
-
-def _list_letters(directory: Path, arguments: Arguments) -> int:
-    from forwarder.dead_letters import list_
-    from forwarder.logs import one_line
-
-    for letter in list_(directory, _wanted(arguments)):
-        print(letter.id, letter.target, letter.reason, letter.code, one_line(letter.message), sep="\t")
-    return EXIT_OK
-
-
-def _export_letters(directory: Path, arguments: Arguments) -> int:
-    from forwarder.dead_letters import export
-
-    for line in export(directory, _wanted(arguments)):
-        sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
-    return EXIT_OK
-
-
-def _show_letter(directory: Path, arguments: Arguments) -> int:
-    import msgspec
-
-    from forwarder.dead_letters import as_json, show
-
-    letter = show(directory, arguments.id)
-    if letter is None:
-        print(f"there is no dead letter {arguments.id} in {directory}", file=sys.stderr)
-        return EXIT_NOT_FOUND
-    print(msgspec.json.format(as_json(letter), indent=2).decode())
-    return EXIT_OK

@@ -1,4 +1,4 @@
-"""Dead letters: the events given up on, kept in the storage, bounded by size and by age, and read by people.
+"""Dead letters as they are kept: in the storage, bounded by size and by age, until somebody takes them out.
 
 Invariants:
 - ``keep`` returns when the letters are on the disk; when it raises, none of them is.
@@ -6,24 +6,34 @@ Invariants:
   also when somebody deletes rows by hand.
 - Over a bound the oldest letters go, and each is counted as dropped.
 - Keeping an event again changes nothing: its id is there once.
-- The readers need no daemon, and disturb none.
+- ``removal`` takes out all of its letters or none, so that what accepts them again can be one with it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
+from forwarder.dead_letters.reading import (
+    COLUMNS,
+    BatchOf,
+    Letter,
+    Page,
+    Wanted,
+    condition_of,
+    counts_of,
+    page_of,
+)
 from forwarder.logs import limited
 from forwarder.model import Clock, Dead, Leaving, SystemClock
-from forwarder.storage import Connection, Storage, open_read_only
+from forwarder.storage import Connection, Storage, Work
 from forwarder.storage.salvage import insert, readable
 
 ROW_OVERHEAD_BYTES = 250
@@ -46,34 +56,23 @@ _TABLES = (
 )
 
 
-class Letter(msgspec.Struct, frozen=True, gc=False):
-    """One dead letter. Times are seconds since 1970; ``key`` and ``body`` are the Event's."""
-
-    id: str
-    target: str
-    reason: str
-    code: str
-    message: str
-    attempts: int
-    received_at: float
-    died_at: float
-    size: int
-    key: bytes
-    body: bytes
-
-
-_COLUMNS = ", ".join(Letter.__struct_fields__)
 _PLACES = ", ".join("?" * len(Letter.__struct_fields__))
-_INSERT = f"INSERT INTO dead_letters ({_COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
+_INSERT = f"INSERT INTO dead_letters ({COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
+_DELETE = "DELETE FROM dead_letters WHERE id = ?"
 
 _BEHIND = "WHERE position > ? ORDER BY position"
 
 Totals = dict[str, tuple[int, int]]
 
 
+class LettersGone(Exception):
+    """Some of the letters to be removed are not there any more; none was removed."""
+
+
 class _Change(NamedTuple):
     totals: Totals
     dropped: Counter[str]
+    answer: int | None
 
 
 class DeadLetters:
@@ -122,31 +121,51 @@ class DeadLetters:
         await self._change(write)
 
     async def expire(self) -> None:
-        """Drop what is older than ``max_age``; ``open`` and ``keep`` do so too."""
+        """Drop what is older than ``max_age``, and count again; ``open`` and ``keep`` do so too."""
         await self._change(lambda connection: None)
+
+    async def page(self, wanted: Wanted, max_bytes: int, batch_of: BatchOf) -> Page:
+        """The first letters that are wanted: of ``max_bytes``, but one at least, and no batch in parts."""
+        return await self._storage.submit(lambda each: page_of(each, wanted, max_bytes, batch_of), within=0.0)
+
+    async def count(self, wanted: Wanted) -> dict[str, int]:
+        """How many letters are wanted, by target."""
+        return await self._storage.submit(lambda connection: counts_of(connection, wanted), within=0.0)
+
+    async def remove(self, ids: Sequence[str]) -> None:
+        """Take these letters out, as far as they are there."""
+
+        def delete(connection: Connection) -> None:
+            connection.executemany(_DELETE, [(id_,) for id_ in ids])
+
+        await self._change(delete)
+
+    async def purge(self, wanted: Wanted) -> int:
+        """Delete the letters that are wanted; how many that were."""
+        return await self._change(lambda connection: _delete(connection, wanted)) or 0
 
     def view(self) -> Mapping[str, tuple[int, int]]:
         """Events and bytes kept, by target."""
         return self._totals
 
-    async def _change(self, change: Callable[[Connection], Any]) -> None:
+    async def _change(self, change: Work[int | None]) -> int | None:
         died_before = self._clock.wall() - self._max_age
         max_bytes = self._max_bytes
 
         def work(connection: Connection) -> _Change:
-            change(connection)
+            answer = change(connection)
             dropped = _drop_oldest(connection, max_bytes, died_before)
-            return _Change(_totals(connection), dropped)
+            return _Change(_totals(connection), dropped, answer)
 
         changed = self._storage.submit(work)
         # Counted when it is done, whether or not the one who asked is still there.
         changed.add_done_callback(self._learn)
-        await asyncio.shield(changed)
+        return (await asyncio.shield(changed)).answer
 
     def _learn(self, changed: asyncio.Future[_Change]) -> None:
         if changed.cancelled() or changed.exception() is not None:
             return  # nothing was changed; who asked is told
-        self._totals, dropped = changed.result()
+        self._totals, dropped, _ = changed.result()
         for target, count in dropped.items():
             limited(self._log, f"dead letters dropped {target}").warning(
                 "oldest dead letters dropped: over max_bytes or max_age", target=target, dropped=count
@@ -176,7 +195,7 @@ def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
     """Take over the letters that can be read; the totals come with them."""
     _make_tables(new)
     counts = Counter({"dead letters": 0, "unreadable parts of the dead letters": 0})
-    for row in readable(damaged, f"SELECT position, {_COLUMNS}, bytes FROM dead_letters {_BEHIND}"):
+    for row in readable(damaged, f"SELECT position, {COLUMNS}, bytes FROM dead_letters {_BEHIND}"):
         if row is None:
             counts["unreadable parts of the dead letters"] += 1
         elif insert(new, _INSERT, row[1:]):
@@ -204,90 +223,30 @@ def _drop_oldest(connection: Connection, max_bytes: int, died_before: float) -> 
     return dropped
 
 
-# The readers: for the command line, beside a running daemon or without one.
+def removal(ids: Sequence[str]) -> Work[None]:
+    """What takes these letters out, or raises LettersGone when some are not there."""
+    every = [(id_,) for id_ in ids]
+
+    def work(connection: Connection) -> None:
+        if connection.executemany(_DELETE, every).rowcount != len(every):
+            raise LettersGone("some of the dead letters are not there any more")
+
+    return work
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """Which letters: those that match every member given. Times are seconds since 1970."""
-
-    target: str | None = None
-    reason: str | None = None
-    code: str | None = None
-    since: float | None = None
-    until: float | None = None
-    limit: int | None = None
+def _delete(connection: Connection, wanted: Wanted) -> int:
+    condition, values = condition_of(wanted)
+    chosen = f"SELECT position FROM dead_letters {condition}"
+    return connection.execute(f"DELETE FROM dead_letters WHERE position IN ({chosen})", values).rowcount
 
 
-def list_(directory: Path, wanted: Wanted | None = None) -> Iterator[Letter]:
-    """The letters, oldest first; StorageError when there is no file, or none that can be read."""
-    condition, values = _condition(wanted or Wanted())
-    with open_read_only(directory) as connection:
-        for row in _select(connection, condition, values):
-            yield Letter(*row)
-
-
-def show(directory: Path, id_: str) -> Letter | None:
-    """One letter by its event's id."""
-    with open_read_only(directory) as connection:
-        for row in _select(connection, "WHERE id = ?", [id_]):
-            return Letter(*row)
-    return None
-
-
-def export(directory: Path, wanted: Wanted | None = None) -> Iterator[bytes]:
-    """The letters as JSON lines, oldest first."""
-    for letter in list_(directory, wanted):
-        yield as_json(letter) + b"\n"
-
-
-def as_json(letter: Letter) -> bytes:
-    """One letter as a JSON object on one line: ``event`` is what AWS was to get, ``key`` its envelope."""
-    return msgspec.json.encode(
-        {
-            "id": letter.id,
-            "target": letter.target,
-            "reason": letter.reason,
-            "code": letter.code,
-            "message": letter.message,
-            "attempts": letter.attempts,
-            "received_at": _iso(letter.received_at),
-            "died_at": _iso(letter.died_at),
-            "size": letter.size,
-            "key": _readable(letter.key),
-            "event": _readable(letter.body),
-        }
-    )
-
-
-def _select(connection: Connection, condition: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
-    tables = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
-    if connection.execute(tables).fetchone():  # a daemon that never got to open them has left no table
-        yield from connection.execute(f"SELECT {_COLUMNS} FROM dead_letters {condition}", values)
-
-
-def _condition(wanted: Wanted) -> tuple[str, list[Any]]:
-    tests = {
-        "target = ?": wanted.target,
-        "reason = ?": wanted.reason,
-        "code = ?": wanted.code,
-        "died_at >= ?": wanted.since,
-        "died_at < ?": wanted.until,
-    }
-    given = {test: value for test, value in tests.items() if value is not None}
-    where = f"WHERE {' AND '.join(given)} " if given else ""
-    limit = -1 if wanted.limit is None else wanted.limit
-    return f"{where}ORDER BY position LIMIT ?", [*given.values(), limit]
-
-
-def _readable(data: bytes) -> msgspec.Raw | str:
-    """A JSON object as it is, anything else as text; always fit for one line."""
+async def purge(directory: Path, wanted: Wanted) -> int:
+    """Delete letters where no daemon runs; how many that were. StorageError when one does."""
+    storage = Storage(directory)
+    await storage.open()
     try:
-        if data.startswith(b"{") and b"\n" not in data:
-            return msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    return data.decode("utf-8", "replace")
-
-
-def _iso(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        letters = DeadLetters(storage, max_bytes=sys.maxsize, max_age=float("inf"))
+        await letters.open()
+        return await letters.purge(wanted)
+    finally:
+        await storage.close()

@@ -1,8 +1,9 @@
-"""Talks to a running daemon: sends lines of events to it, asks for its status. Used by the command line only.
+"""Sends lines of events to a running daemon: native events, or what ``forwarder queue dump`` wrote.
 
 Invariants:
 - Lines leave in order, and a chunk that the daemon has no room for is sent again until it has: it took none
   of it. A chunk without an answer is not sent again, since it may have arrived; its lines are named.
+- Dumped events that were one batch arrive in one request: their target may keep them together.
 - Input is read as it comes, so that ``tail -f | forwarder send`` works, and never held whole.
 """
 
@@ -14,10 +15,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
+from forwarder.client.connecting import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_UNAVAILABLE,
+    Unreachable,
+    say,
+    session_for,
+)
 from forwarder.logs import one_line
 
 CHUNK_EVENTS = 100
@@ -26,22 +36,40 @@ READ_BYTES = 256 << 10
 SHOWN_REFUSALS = 20
 PROGRESS_SECONDS = 0.5
 MAX_WAIT_SECONDS = 60.0
-TIMEOUT = aiohttp.ClientTimeout(total=60.0, connect=5.0)
+
+NO_TARGET = "{target}"
+"""What stands in a URL for the target that each line names."""
 
 _LINE = re.compile(r"^Line \d+: ")
+_DUMPED = b'{"target":'
 
-EXIT_OK, EXIT_REFUSED, EXIT_UNAVAILABLE = 0, 1, 69
+
+class _Dumped(msgspec.Struct, forbid_unknown_fields=True):
+    """A line of ``forwarder queue dump``: a native event, and the target it waited for.
+
+    ``batch``: equal for neighbours that must stay together.
+    """
+
+    target: str
+    event: msgspec.Raw
+    id: str = ""
+    batch: str = ""
 
 
-class Unreachable(Exception):
-    """The daemon gave no answer that could be understood."""
+_dumped = msgspec.json.Decoder(_Dumped)
 
 
 class Chunk(msgspec.Struct):
-    """Lines that leave together; ``numbers`` are their places in the input, from 1."""
+    """Lines that leave together; ``numbers`` are their places in the input, from 1.
+
+    ``target``: where they say that they go, "" when they say nothing; ``batch``: of its last line.
+    """
 
     numbers: list[int]
     lines: list[bytes]
+    target: str = ""
+    batch: str = ""
+    size: int = 0
 
     @property
     def body(self) -> bytes:
@@ -50,9 +78,23 @@ class Chunk(msgspec.Struct):
     def halves(self) -> tuple[Chunk, Chunk]:
         middle = len(self.lines) // 2
         return (
-            Chunk(self.numbers[:middle], self.lines[:middle]),
-            Chunk(self.numbers[middle:], self.lines[middle:]),
+            Chunk(self.numbers[:middle], self.lines[:middle], self.target),
+            Chunk(self.numbers[middle:], self.lines[middle:], self.target),
         )
+
+    def takes(self, line: _Dumped) -> bool:
+        """Whether the line may leave with these."""
+        if not self.lines or line.target != self.target:
+            return not self.lines
+        if line.batch and line.batch == self.batch:
+            return True
+        return len(self.lines) < CHUNK_EVENTS and self.size + len(line.event) <= CHUNK_BYTES
+
+    def add(self, number: int, line: _Dumped) -> None:
+        self.numbers.append(number)
+        self.lines.append(bytes(line.event))
+        self.target, self.batch = line.target, line.batch
+        self.size += len(line.event)
 
 
 class _Refusal(msgspec.Struct):
@@ -82,34 +124,48 @@ class Chunks:
         self._source = source
         self._rest = b""
         self._number = 0
+        self._open = Chunk([], [])
 
     def next(self) -> list[Chunk] | None:
         """The chunks of what could be read now, waiting for something to be there; None at the end."""
         data = self._source.read1(READ_BYTES)
-        if not data and not self._rest:
+        if not data and not self._rest and not self._open.lines:
             return None
         *lines, self._rest = (self._rest + data).split(b"\n") if data else (self._rest, b"")
-        return list(self._cut(lines))
+        chunks = list(self._cut(lines))
+        self._open = Chunk([], [])
+        if data and chunks and chunks[-1].batch:
+            self._open = chunks.pop()  # more of its batch may follow
+        return chunks
 
     def _cut(self, lines: list[bytes]) -> Iterator[Chunk]:
-        chunk, size = Chunk([], []), 0
-        for line in lines:
+        chunk = self._open
+        for text in lines:
             self._number += 1
-            line = line.strip()
-            if not line:
+            text = text.strip()
+            if not text:
                 continue
-            if len(chunk.lines) == CHUNK_EVENTS or (chunk.lines and size + len(line) > CHUNK_BYTES):
+            line = _read(text)
+            if not chunk.takes(line):
                 yield chunk
-                chunk, size = Chunk([], []), 0
-            chunk.numbers.append(self._number)
-            chunk.lines.append(line)
-            size += len(line)
+                chunk = Chunk([], [])
+            chunk.add(self._number, line)
         if chunk.lines:
             yield chunk
 
 
+def _read(line: bytes) -> _Dumped:
+    """A dumped line, or any other line as an event that names no target."""
+    if line.startswith(_DUMPED):
+        try:
+            return _dumped.decode(line)
+        except msgspec.DecodeError:
+            pass  # an event of its own; the daemon says what is wrong with it
+    return _Dumped("", msgspec.Raw(line))
+
+
 class Sender:
-    """Sends chunks to one target and counts what became of their lines."""
+    """Sends chunks and counts what became of their lines. Where ``url`` has NO_TARGET, lines name theirs."""
 
     def __init__(
         self,
@@ -132,13 +188,18 @@ class Sender:
 
     async def _try(self, chunk: Chunk) -> float | None:
         """Seconds to wait when the daemon had no room, None when the chunk is done with."""
+        if not chunk.target and NO_TARGET in self._url:
+            for number in chunk.numbers:
+                self._refuse(number, _Refusal("NoTarget", "the line names no target: forwarder send TARGET"))
+            return None
+        url = self._url.replace(NO_TARGET, quote(chunk.target, safe=""))
         headers = {"Content-Type": "application/x-ndjson"}
         try:
-            async with self._session.post(self._url, data=chunk.body, headers=headers) as response:
+            async with self._session.post(url, data=chunk.body, headers=headers) as response:
                 status, body = response.status, await response.read()
                 wait = _retry_after(response.headers)
         except aiohttp.ClientConnectorError as error:
-            raise Unreachable(f"no daemon at {self._url}: {error}") from error
+            raise Unreachable(f"no daemon at {url}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             lines = f"lines {chunk.numbers[0]} to {chunk.numbers[-1]}"
             raise Unreachable(f"no answer for {lines}, which may have arrived: {error!r}") from error
@@ -155,7 +216,7 @@ class Sender:
     def _count(self, chunk: Chunk, status: int, answer: _Answer) -> None:
         if len(answer.results) == len(chunk.lines):
             for number, result in zip(chunk.numbers, answer.results, strict=True):
-                if result.id is not None:
+                if result.id is not None and not result.code:
                     self.accepted += 1
                 else:
                     self._refuse(number, result)
@@ -193,20 +254,14 @@ def _retry_after(headers: Any) -> float:
     return 1.0
 
 
-def _session(url: str) -> tuple[aiohttp.ClientSession, str]:
-    """A session and the base URL, for ``http://host:port``, ``host:port`` or ``unix:/path``."""
-    if url.startswith("unix:"):
-        connector = aiohttp.UnixConnector(path=url.removeprefix("unix:"))
-        return aiohttp.ClientSession(connector=connector, timeout=TIMEOUT), "http://localhost"
-    base = url if "://" in url else f"http://{url}"
-    return aiohttp.ClientSession(timeout=TIMEOUT), base.rstrip("/")
+async def send(url: str, target: str | None, source: Reader) -> int:
+    """Send NDJSON to a running daemon, with progress and rate on stderr; the exit code.
 
-
-async def send(url: str, target: str, source: Reader) -> int:
-    """Send NDJSON to a running daemon, with progress and rate on stderr; the exit code."""
-    session, base = _session(url)
+    Without a target each line must name its own, as those of ``forwarder queue dump`` do.
+    """
+    session, base = session_for(url)
     async with session:
-        sender = Sender(session, f"{base}/v1/targets/{target}/events", _say)
+        sender = Sender(session, f"{base}/v1/targets/{target or NO_TARGET}/events", say)
         progress = Progress(sender)
         chunks = Chunks(source)
         code = EXIT_OK
@@ -216,7 +271,7 @@ async def send(url: str, target: str, source: Reader) -> int:
                     await sender.send(chunk)
                     progress.maybe()
         except Unreachable as error:
-            _say(str(error))
+            say(str(error))
             code = EXIT_UNAVAILABLE
         finally:
             progress.end()
@@ -247,84 +302,3 @@ class Progress:
         return (
             f"{self._sender.accepted} accepted, {self._sender.refused} refused, {done / seconds:.0f} a second"
         )
-
-
-def _say(text: str) -> None:
-    start = "\r\x1b[K" if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{start}{text}\n")
-
-
-async def status(url: str, as_json: bool) -> int:
-    """Print a running daemon's status; the exit code."""
-    session, base = _session(url)
-    try:
-        async with session, session.get(f"{base}/status") as response:
-            body = await response.read()
-            if response.status != 200:
-                raise Unreachable(f"{base}/status answered {response.status}")
-        report = msgspec.json.decode(body, type=dict[str, Any])
-        print(msgspec.json.format(body, indent=2).decode() if as_json else render_status(report))
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        _say(f"no daemon at {url}: {error}")
-        return EXIT_UNAVAILABLE
-    except (Unreachable, msgspec.DecodeError, KeyError, TypeError) as error:
-        _say(f"not the admin listener of a forwarder: {error}")
-        return EXIT_UNAVAILABLE
-    return EXIT_OK
-
-
-def render_status(report: dict[str, Any]) -> str:
-    """The status as a table; what a kill would lose stands first."""
-    stopping = ", stopping" if report["draining"] else ""
-    lines = [
-        f"only in memory: {report['only_in_memory']} events",
-        f"version {report['version']}, up {_span(report['uptime_seconds'])}{stopping}",
-        "",
-    ]
-    rows: list[tuple[str, ...]] = [
-        ("TARGET", "KIND", "STATE", "WAITING", "IN FLIGHT", "OLDEST", "IN/S", "OUT/S", "DELIVERED", "DEAD")
-    ]
-    notes = []
-    for name, target in report["targets"].items():
-        rows.append(_row(name, target))
-        if target["message"]:
-            probe = target["next_probe_seconds"]
-            when = f" (next try in {_span(probe)})" if probe is not None else ""
-            notes.append(one_line(f"{name}: {target['message']}{when}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines += [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    storage = report["storage"]
-    lines += ["", *notes] if notes else [""]
-    lines.append(
-        f"dead letters: {storage['dead_letters_events']} events, "
-        f"{storage['dead_letters_bytes']} bytes in {storage['path']}"
-    )
-    return "\n".join(lines)
-
-
-def _row(name: str, target: dict[str, Any]) -> tuple[str, ...]:
-    rates = target["rates"]
-    oldest = target["oldest_age_seconds"]
-    return (
-        name,
-        target["kind"],
-        target["state"],
-        str(target["waiting"]),
-        str(target["in_flight"]),
-        _span(oldest) if oldest else "-",
-        f"{rates['received_per_second']:.0f}",
-        f"{rates['delivered_per_second']:.0f}",
-        str(target["delivered"]),
-        str(target["dead_lettered"]),
-    )
-
-
-def _span(seconds: float) -> str:
-    """A duration for people, in its two largest units."""
-    whole = int(seconds)
-    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // part}{smaller}"
-    return f"{seconds:.1f}s" if seconds < 10 else f"{whole}s"

@@ -1,0 +1,95 @@
+"""``forwarder queue``: what waits on the disk, read from outside, with or without a running daemon."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, add_storage, load, with_storage
+
+if TYPE_CHECKING:
+    import argparse
+
+_DASH = "-"
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("queue", help="read the disk queues of a directory; needs no daemon")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    for name, function, sentence in (
+        ("check", _check, "look for damage in the file and in every row"),
+        ("stats", _stats, "what waits, by target"),
+        ("dump", _dump, "the events that wait, as lines for forwarder send"),
+    ):
+        action = actions.add_parser(name, help=sentence)
+        add_storage(action).add_argument("directory", nargs="?", help="the same as --path")
+        if function is _dump:
+            action.add_argument("--target", help="only what waits for this one")
+        action.set_defaults(command=_read, action=function)
+
+
+def _read(arguments: Arguments) -> int:
+    arguments.path = arguments.path or arguments.directory
+    return with_storage(arguments, arguments.action)
+
+
+def _check(directory: Path, arguments: Arguments) -> int:
+    from forwarder.queues.offline import check
+    from forwarder.storage import StorageError
+
+    problems = 0
+    try:
+        for problem in check(directory):
+            problems += 1
+            print(problem)
+    except StorageError as error:
+        if error.reason != "damaged":
+            raise
+        problems += 1
+        print(error)
+    print(f"{problems} problems in {directory}" if problems else f"{directory} is sound", file=sys.stderr)
+    return EXIT_NOT_FOUND if problems else EXIT_OK
+
+
+def _stats(directory: Path, arguments: Arguments) -> int:
+    from forwarder.client.status import as_table, span
+    from forwarder.dead_letters import counts
+    from forwarder.queues.offline import Depth, depths
+
+    letters = counts(directory)
+    depth_of = {each.target: each for each in depths(directory)}
+    on_disk = _configured(arguments)
+    rows: list[tuple[str, ...]] = [("TARGET", "EVENTS", "BYTES", "OLDEST", "STRANDED", "DEAD LETTERS")]
+    for name in dict.fromkeys((*depth_of, *letters)):
+        depth = depth_of.get(name, Depth(name, 0, 0, None))
+        oldest = _DASH if depth.oldest is None else span(max(0.0, time.time() - depth.oldest))
+        stranded = _DASH if on_disk is None else "yes" if depth.events and name not in on_disk else "no"
+        numbers = (str(depth.events), str(depth.bytes), oldest, stranded, str(letters.get(name, 0)))
+        rows.append((name, *numbers))
+    print("\n".join(as_table(rows)))
+    return EXIT_OK
+
+
+def _configured(arguments: Arguments) -> set[str] | None:
+    """The targets with disk queues; None when no configuration says which those are."""
+    config = load(arguments.config) if arguments.config is not None else None
+    if config is None:
+        return None
+    return {name for name, options in config.targets.items() if options.queue == "disk"}
+
+
+def _dump(directory: Path, arguments: Arguments) -> int:
+    from forwarder.queues.offline import Lost, dump
+    from forwarder.targets import as_native
+
+    code = EXIT_OK
+    for line in dump(directory, as_native, arguments.target):
+        if isinstance(line, Lost):
+            print(f"{line.target}: {line.events} events not written: {line.problem}", file=sys.stderr)
+            code = EXIT_NOT_FOUND
+        else:
+            sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+    return code

@@ -1,0 +1,24 @@
+"""Talks to a running daemon, for the command line only: sends, asks, and tells it what to do."""
+
+from forwarder.client.connecting import EXIT_OK, EXIT_REFUSED, EXIT_UNAVAILABLE, Unreachable
+from forwarder.client.control import Later, Refused, operate, purge, replay
+from forwarder.client.sending import CHUNK_EVENTS, Chunks, Sender, send
+from forwarder.client.status import render_status, status
+
+__all__ = [
+    "CHUNK_EVENTS",
+    "EXIT_OK",
+    "EXIT_REFUSED",
+    "EXIT_UNAVAILABLE",
+    "Chunks",
+    "Later",
+    "Refused",
+    "Sender",
+    "Unreachable",
+    "operate",
+    "purge",
+    "render_status",
+    "replay",
+    "send",
+    "status",
+]

@@ -1,0 +1,93 @@
+"""Asks a running daemon for its status, and shows it to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from forwarder.client.connecting import EXIT_OK, EXIT_UNAVAILABLE, Unreachable, say, session_for
+from forwarder.logs import one_line
+
+
+async def status(url: str, as_json: bool) -> int:
+    """Print a running daemon's status; the exit code."""
+    session, base = session_for(url)
+    try:
+        async with session, session.get(f"{base}/status") as response:
+            body = await response.read()
+            if response.status != 200:
+                raise Unreachable(f"{base}/status answered {response.status}")
+        report = msgspec.json.decode(body, type=dict[str, Any])
+        print(msgspec.json.format(body, indent=2).decode() if as_json else render_status(report))
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        say(f"no daemon at {url}: {error}")
+        return EXIT_UNAVAILABLE
+    except (Unreachable, msgspec.DecodeError, KeyError, TypeError) as error:
+        say(f"not the admin listener of a forwarder: {error}")
+        return EXIT_UNAVAILABLE
+    return EXIT_OK
+
+
+def render_status(report: dict[str, Any]) -> str:
+    """The status as a table; what a kill would lose stands first."""
+    stopping = ", stopping" if report["draining"] else ""
+    lines = [
+        f"only in memory: {report['only_in_memory']} events",
+        f"version {report['version']}, up {span(report['uptime_seconds'])}{stopping}",
+        "",
+    ]
+    rows: list[tuple[str, ...]] = [
+        ("TARGET", "KIND", "STATE", "WAITING", "IN FLIGHT", "OLDEST", "IN/S", "OUT/S", "DELIVERED", "DEAD")
+    ]
+    notes = []
+    for name, target in report["targets"].items():
+        rows.append(_row(name, target))
+        if target["message"]:
+            probe = target["next_probe_seconds"]
+            when = f" (next try in {span(probe)})" if probe is not None else ""
+            notes.append(one_line(f"{name}: {target['message']}{when}"))
+    lines += as_table(rows)
+    storage = report["storage"]
+    lines += ["", *notes] if notes else [""]
+    lines.append(
+        f"dead letters: {storage['dead_letters_events']} events, "
+        f"{storage['dead_letters_bytes']} bytes in {storage['path']}"
+    )
+    return "\n".join(lines)
+
+
+def as_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines, with their cells below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _row(name: str, target: dict[str, Any]) -> tuple[str, ...]:
+    rates = target["rates"]
+    oldest = target["oldest_age_seconds"]
+    return (
+        name,
+        target["kind"],
+        target["state"],
+        str(target["waiting"]),
+        str(target["in_flight"]),
+        span(oldest) if oldest else "-",
+        f"{rates['received_per_second']:.0f}",
+        f"{rates['delivered_per_second']:.0f}",
+        str(target["delivered"]),
+        str(target["dead_lettered"]),
+    )
+
+
+def span(seconds: float) -> str:
+    """A duration for people, in its two largest units."""
+    whole = int(seconds)
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // part}{smaller}"
+    return f"{seconds:.1f}s" if seconds < 10 else f"{whole}s"

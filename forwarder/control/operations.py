@@ -1,0 +1,239 @@
+"""What an operator can do to a running daemon: pause and resume a target, flush it, replay or purge letters.
+
+Invariants:
+- A dead letter is removed only where its event is accepted again: in the transaction that stores it, or, of
+  a memory queue, after it is there. At any moment it is a letter, an event, or (memory, for an instant) both.
+- What changes dead letters here is done one after the other.
+- Each step is bounded; who asks for more asks again, and says how fast.
+- Nothing of it outlives the process: a restart resumes every target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from forwarder.dead_letters import BatchOf, DeadLetters, Letter, Wanted, removal
+from forwarder.gate import Gate
+from forwarder.logs import limited
+from forwarder.model import Clock, Event, Limits, QueueFull, QueueView, memory_bytes
+from forwarder.queues.disk import DiskQueue
+from forwarder.queues.memory import MemoryQueue
+from forwarder.storage import StorageError
+
+OPERATOR = "operator"
+STEP_LETTERS = 500
+STEP_BYTES = 4 << 20
+STEP_PURGED = 5_000
+"""What one step handles at most, so that no other job of the storage waits long for it."""
+
+
+class UnknownTarget(Exception):
+    """There is no such target; the message names those there are."""
+
+
+class Stopping(Exception):
+    """The daemon stops and takes nothing back any more."""
+
+
+class Controlled(msgspec.Struct, frozen=True):
+    """One target, as far as it can be told anything. ``batch_of``: see there."""
+
+    name: str
+    queue: MemoryQueue | DiskQueue
+    gate: Gate
+    limits: Limits
+    batch_of: BatchOf
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """One step: the events taken back, those that cannot be, why the first could not, and how to go on:
+    ``after`` and ``through`` of the next step, unless it was the last one."""
+
+    replayed: int = 0
+    failed: int = 0
+    problem: str = ""
+    after: int = 0
+    through: int = 0
+    more: bool = False
+
+
+class Controls:
+    """The operations. ``stop`` them before the queues are."""
+
+    def __init__(self, targets: Iterable[Controlled], letters: DeadLetters, clock: Clock) -> None:
+        self._targets = {each.name: each for each in targets}
+        self._letters = letters
+        self._clock = clock
+        self._paused: set[str] = set()
+        self._doubtful: set[str] = set()  # events in memory whose letters could not be removed
+        self._changing = asyncio.Lock()
+        self._stopping = False
+        self._log = structlog.get_logger("control")
+
+    def stop(self) -> None:
+        """No more replays from here."""
+        self._stopping = True
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._targets)
+
+    def pause(self, name: str) -> dict[str, Any]:
+        """Hold the target until ``resume``; what comes for it waits. Its state."""
+        target = self._find(name)
+        if name not in self._paused:
+            self._paused.add(name)
+            moment = datetime.fromtimestamp(self._clock.wall(), UTC)
+            target.gate.block(OPERATOR, f"paused by an operator since {moment:%Y-%m-%dT%H:%M:%SZ}")
+        return _state(target)
+
+    def resume(self, name: str) -> dict[str, Any]:
+        target = self._find(name)
+        self._paused.discard(name)
+        target.gate.unblock(OPERATOR)
+        return _state(target)
+
+    def flush(self, name: str) -> dict[str, Any]:
+        """What waits is due now, and a closed gate gives one call its try now."""
+        target = self._find(name)
+        target.queue.flush()
+        target.gate.retry_now()
+        return _state(target)
+
+    async def count(self, wanted: Wanted) -> dict[str, int]:
+        """How many dead letters are wanted, by target."""
+        return await self._letters.count(wanted)
+
+    async def purge(self, wanted: Wanted) -> int:
+        """One step: delete letters that are wanted; how many that were, 0 when none is left."""
+        limit = STEP_PURGED if wanted.limit is None else min(wanted.limit, STEP_PURGED)
+        async with self._changing:
+            purged = await self._letters.purge(msgspec.structs.replace(wanted, limit=limit))
+        if purged:
+            limited(self._log, "purged").info("dead letters deleted by an operator", letters=purged)
+        return purged
+
+    async def replay(self, name: str, wanted: Wanted) -> Replayed:
+        """One step: put letters of the target back into its queue. QueueFull: it has no room now."""
+        target = self._find(name)
+        limit = STEP_LETTERS if wanted.limit is None else min(wanted.limit, STEP_LETTERS)
+        wanted = msgspec.structs.replace(wanted, target=name, limit=limit)
+        async with self._changing:
+            page = await self._letters.page(wanted, STEP_BYTES, target.batch_of)
+            if self._stopping:
+                raise Stopping("the daemon is stopping")
+            if not page.letters:
+                return Replayed(after=wanted.after or 0, through=page.through)
+            good, refused, after = self._choose(target, page.letters)
+            if good:
+                await self._accept(target, good)
+                limited(self._log, f"{name} replayed").info(
+                    "dead letters replayed by an operator", target=name
+                )
+        problem = refused[0] if refused else ""
+        return Replayed(len(good), len(refused), problem, after, page.through, more=True)
+
+    def _find(self, name: str) -> Controlled:
+        target = self._targets.get(name)
+        if target is None:
+            raise UnknownTarget(f'there is no target "{name}" here; there is: {", ".join(self._targets)}')
+        return target
+
+    def _choose(
+        self, target: Controlled, letters: Sequence[tuple[int, Letter]]
+    ) -> tuple[list[Event], list[str], int]:
+        """The events for which there is room now, the sentences on those that can never go, and how far that
+        reaches."""
+        view, now = target.queue.view(), self._clock.monotonic()
+        room = _Room(view)
+        good: list[Event] = []
+        refused: list[str] = []
+        after = 0
+        for group in _together(letters, target.batch_of):
+            events = [_again(letter, now) for _, letter in group]
+            problem = self._problem(target, events, view)
+            if problem is None and not room.take(events):
+                break
+            if problem is None:
+                good += events
+            else:
+                refused += [problem] * len(events)
+            after = group[-1][0]
+        if not good and not refused:
+            raise QueueFull("the queue is full")
+        return good, refused, after
+
+    def _problem(self, target: Controlled, events: Sequence[Event], view: QueueView) -> str | None:
+        most = target.limits.max_event_bytes
+        for event in events:
+            if event.id in self._doubtful:
+                return f"{event.id} was replayed already, but its dead letter could not be removed"
+            if event.size > most:
+                return f"{event.id} counts {event.size} bytes; a call of its target takes {most}"
+        if len(events) > view.capacity_events or memory_bytes(events) > view.capacity_bytes:
+            return f"{events[0].id} and what belongs to it can never fit into the queue"
+        return None
+
+    async def _accept(self, target: Controlled, events: list[Event]) -> None:
+        ids = [event.id for event in events]
+        if isinstance(target.queue, DiskQueue):
+            await target.queue.take_back(events, removal(ids))
+            await self._letters.expire()  # which counts what is left
+            return
+        # No await comes between these two: an event that dies again becomes a letter after the removal.
+        target.queue.take_back(events)
+        try:
+            await self._letters.remove(ids)
+        except StorageError:
+            self._doubtful.update(ids)
+            raise
+
+
+class _Room:
+    """What a queue still has room for."""
+
+    def __init__(self, view: QueueView) -> None:
+        self._events = view.capacity_events - view.events
+        self._bytes = view.capacity_bytes - view.waiting_bytes - view.in_flight_bytes
+
+    def take(self, events: Sequence[Event]) -> bool:
+        """Whether they fit; then their room is taken."""
+        size = memory_bytes(events)
+        if len(events) > self._events or size > self._bytes:
+            return False
+        self._events -= len(events)
+        self._bytes -= size
+        return True
+
+
+def _together(letters: Sequence[tuple[int, Letter]], batch_of: BatchOf) -> Iterator[list[tuple[int, Letter]]]:
+    """What must be accepted together: the neighbours of one batch, and each other letter by itself."""
+    group: list[tuple[int, Letter]] = []
+    for position, letter in letters:
+        if group and (letter.key != group[-1][1].key or not batch_of(letter.key)):
+            yield group
+            group = []
+        group.append((position, letter))
+    yield group
+
+
+def _again(letter: Letter, now: float) -> Event:
+    """The letter's event, as if it came now: what it waited and failed before does not end it again."""
+    return Event(letter.id, letter.body, letter.size, letter.key, now)
+
+
+def _state(target: Controlled) -> dict[str, Any]:
+    gate, queue = target.gate.view(), target.queue.view()
+    return {
+        "target": target.name,
+        "state": gate.state,
+        "message": gate.message,
+        "waiting": queue.waiting_events,
+        "in_flight": queue.in_flight_events,
+    }

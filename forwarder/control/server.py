@@ -1,0 +1,125 @@
+"""The control listener: a unix socket in the storage directory that its owner alone can use; JSON in and out.
+
+Invariants:
+- What changes the state of a running daemon comes in here and nowhere else.
+- A request does one bounded step, and is done to its end, whoever waits for the answer.
+- Errors are JSON, name what is wrong, and say what is possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from forwarder.control.operations import Controls, Stopping, UnknownTarget
+from forwarder.dead_letters import LettersGone, Wanted
+from forwarder.model import QueueFull, QueueUnavailable
+from forwarder.sockets import unix_socket
+from forwarder.storage import StorageError
+
+MODE = 0o600
+CLOSE_SECONDS = 5.0
+MAX_BODY_BYTES = 64 << 10
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_wanted = msgspec.json.Decoder(Wanted)
+
+_STATUS: dict[type[Exception], tuple[int, str]] = {
+    UnknownTarget: (404, "UnknownTarget"),
+    QueueFull: (429, "QueueFull"),
+    QueueUnavailable: (503, "StorageUnavailable"),
+    StorageError: (503, "StorageUnavailable"),
+    LettersGone: (503, "TryAgain"),
+    Stopping: (503, "Stopping"),
+}
+
+
+class ControlServer:
+    """``start`` it once the storage's directory is ours; ``close`` it before the queues are."""
+
+    def __init__(self, controls: Controls, path: Path) -> None:
+        self.path = path
+        self._controls = controls
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen; raises OSError when the path cannot be had."""
+        listener = unix_socket(self.path, MODE)
+        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+
+    async def close(self) -> None:
+        """Finish what was begun, and take the socket away."""
+        self._controls.stop()
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            self.path.unlink(missing_ok=True)
+            await runner.cleanup()
+
+    def _app(self) -> web.Application:
+        app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
+        app.add_routes(
+            [
+                web.get("/targets", self._targets),
+                web.post("/targets/{target}/pause", self._does(self._controls.pause)),
+                web.post("/targets/{target}/resume", self._does(self._controls.resume)),
+                web.post("/targets/{target}/flush", self._does(self._controls.flush)),
+                web.post("/targets/{target}/replay", self._replay),
+                web.post("/dead-letters/count", self._count),
+                web.post("/dead-letters/purge", self._purge),
+            ]
+        )
+        return app
+
+    @staticmethod
+    def _does(operation: Callable[[str], dict[str, Any]]) -> Handler:
+        async def handle(request: web.Request) -> web.Response:
+            return _json(operation(request.match_info["target"]))
+
+        return handle
+
+    async def _targets(self, _request: web.Request) -> web.Response:
+        return _json({"targets": self._controls.names})
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        wanted = _wanted.decode(await request.read() or b"{}")
+        return _json(await self._controls.replay(request.match_info["target"], wanted))
+
+    async def _count(self, request: web.Request) -> web.Response:
+        wanted = _wanted.decode(await request.read() or b"{}")
+        return _json({"targets": await self._controls.count(wanted)})
+
+    async def _purge(self, request: web.Request) -> web.Response:
+        wanted = _wanted.decode(await request.read() or b"{}")
+        return _json({"purged": await self._controls.purge(wanted)})
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        fields = ", ".join(Wanted.__struct_fields__)
+        return _error(400, "BadRequest", f"{problem}; there is: {fields}")
+    except tuple(_STATUS) as problem:
+        return _error(*_STATUS[type(problem)], str(problem))
+    except web.HTTPException as problem:
+        return _error(problem.status, "".join(problem.reason.split()), f"{request.method} {request.path}")
+    except Exception:
+        structlog.get_logger("control").exception("a control request failed", path=request.path)
+        return _error(500, "InternalError", "the request could not be handled; the log says why")
+
+
+def _error(status: int, code: str, message: str) -> web.Response:
+    return _json({"error": {"code": code, "message": message}}, status)
+
+
+def _json(content: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(content), status=status, content_type="application/json")

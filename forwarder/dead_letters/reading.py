@@ -1,0 +1,167 @@
+"""Dead letters as they are read: which, how many, one by one; by the daemon, and by people without one.
+
+Invariants:
+- Readers need no daemon, and disturb none.
+- A directory in which no daemon ever kept a letter has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+
+from forwarder.storage import Connection, open_read_only
+
+BatchOf = Callable[[bytes], str]
+"""The name of the batch that events of this key must stay in, "" when there is none."""
+
+
+class Letter(msgspec.Struct, frozen=True, gc=False):
+    """One dead letter. Times are seconds since 1970; ``key`` and ``body`` are the Event's."""
+
+    id: str
+    target: str
+    reason: str
+    code: str
+    message: str
+    attempts: int
+    received_at: float
+    died_at: float
+    size: int
+    key: bytes
+    body: bytes
+
+
+COLUMNS = ", ".join(Letter.__struct_fields__)
+_TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
+
+
+class Page(NamedTuple):
+    """Letters with their positions, oldest first. ``through``: the last position there was."""
+
+    letters: list[tuple[int, Letter]]
+    through: int
+
+
+class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which letters: those that match every member given. Times are seconds since 1970, of their death;
+    ``after`` and ``through`` are positions."""
+
+    target: str | None = None
+    reason: str | None = None
+    code: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    after: int | None = None
+    through: int | None = None
+
+
+def condition_of(wanted: Wanted) -> tuple[str, list[Any]]:
+    tests = {
+        "target = ?": wanted.target,
+        "reason = ?": wanted.reason,
+        "code = ?": wanted.code,
+        "died_at >= ?": wanted.since,
+        "died_at < ?": wanted.until,
+        "position > ?": wanted.after,
+        "position <= ?": wanted.through,
+    }
+    given = {test: value for test, value in tests.items() if value is not None}
+    where = f"WHERE {' AND '.join(given)} " if given else ""
+    limit = -1 if wanted.limit is None else wanted.limit
+    return f"{where}ORDER BY position LIMIT ?", [*given.values(), limit]
+
+
+def page_of(connection: Connection, wanted: Wanted, max_bytes: int, batch_of: BatchOf) -> Page:
+    (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM dead_letters").fetchone()
+    condition, values = condition_of(msgspec.structs.replace(wanted, limit=None))
+    letters: list[tuple[int, Letter]] = []
+    rows = connection.execute(f"SELECT position, {COLUMNS} FROM dead_letters {condition}", values)
+    for position, *row in rows:
+        letter = Letter(*row)
+        max_bytes -= len(letter.body)
+        is_full = len(letters) == wanted.limit or (letters and max_bytes < 0)
+        if is_full and not (letters and letter.key == letters[-1][1].key and batch_of(letter.key)):
+            break
+        letters.append((position, letter))
+    return Page(letters, last if wanted.through is None else wanted.through)
+
+
+def counts_of(connection: Connection, wanted: Wanted) -> dict[str, int]:
+    condition, values = condition_of(wanted)
+    if not connection.execute(_TABLE).fetchone():
+        return {}
+    chosen = f"SELECT target FROM dead_letters {condition}"
+    counts = f"SELECT target, count(*) FROM ({chosen}) GROUP BY target ORDER BY target"
+    return dict(connection.execute(counts, values))
+
+
+def list_(directory: Path, wanted: Wanted | None = None) -> Iterator[Letter]:
+    """The letters, oldest first; StorageError when there is no file, or none that can be read."""
+    condition, values = condition_of(wanted or Wanted())
+    with open_read_only(directory) as connection:
+        for row in _select(connection, condition, values):
+            yield Letter(*row)
+
+
+def counts(directory: Path, wanted: Wanted | None = None) -> dict[str, int]:
+    """How many letters are wanted, by target."""
+    with open_read_only(directory) as connection:
+        return counts_of(connection, wanted or Wanted())
+
+
+def show(directory: Path, id_: str) -> Letter | None:
+    """One letter by its event's id."""
+    with open_read_only(directory) as connection:
+        for row in _select(connection, "WHERE id = ?", [id_]):
+            return Letter(*row)
+    return None
+
+
+def export(directory: Path, wanted: Wanted | None = None) -> Iterator[bytes]:
+    """The letters as JSON lines, oldest first."""
+    for letter in list_(directory, wanted):
+        yield as_json(letter) + b"\n"
+
+
+def as_json(letter: Letter) -> bytes:
+    """One letter as a JSON object on one line: ``event`` is what AWS was to get, ``key`` its envelope."""
+    return msgspec.json.encode(
+        {
+            "id": letter.id,
+            "target": letter.target,
+            "reason": letter.reason,
+            "code": letter.code,
+            "message": letter.message,
+            "attempts": letter.attempts,
+            "received_at": _iso(letter.received_at),
+            "died_at": _iso(letter.died_at),
+            "size": letter.size,
+            "key": _readable(letter.key),
+            "event": _readable(letter.body),
+        }
+    )
+
+
+def _select(connection: Connection, condition: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
+    if connection.execute(_TABLE).fetchone():  # a daemon that never got to open them has left no table
+        yield from connection.execute(f"SELECT {COLUMNS} FROM dead_letters {condition}", values)
+
+
+def _readable(data: bytes) -> msgspec.Raw | str:
+    """A JSON object as it is, anything else as text; always fit for one line."""
+    try:
+        if data.startswith(b"{") and b"\n" not in data:
+            return msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    return data.decode("utf-8", "replace")
+
+
+def _iso(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,89 @@
+"""From an opened call to its reply: read, known again or taken, and AWS's word waited for.
+
+Invariants:
+- A repeat of a request takes nothing: it gets the answer of the first.
+- While it waits a request holds neither its body nor the budget's bytes for it.
+- Whatever ends a request, its wait is over and nothing waits for its events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+from aiohttp import web
+
+from forwarder.config import IngestConfig
+from forwarder.ingest.bodies import is_gzipped, read_body
+from forwarder.ingest.budget import Lease
+from forwarder.ingest.connections import Connection
+from forwarder.ingest.media import holds_lines
+from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known
+from forwarder.ingest.repeats import Attempt, Repeats, values_of
+from forwarder.ingest.waiting import Waiting, preferred_wait
+from forwarder.metrics import HttpMetrics
+from forwarder.receipts import Receipts
+
+NOT_REPEATED = nullcontext()
+
+
+class Exchange:
+    """Answers requests, one ``reply`` each, with what all of them share."""
+
+    def __init__(
+        self, settings: IngestConfig, repeats: Repeats, receipts: Receipts, metrics: HttpMetrics
+    ) -> None:
+        self._settings = settings
+        self._repeats = repeats
+        self._receipts = receipts
+        self._metrics = metrics
+
+    async def reply(
+        self,
+        request: web.BaseRequest,
+        connection: Connection,
+        operation: Operation,
+        name: str,
+        call: Call,
+        lease: Lease,
+    ) -> Reply:
+        headers, settings = request.headers, self._settings
+        lines, packed = holds_lines(headers), is_gzipped(headers)
+        body = await read_body(request, lease, settings.max_body, settings.read_timeout, packed)
+        scope = (connection.sender, operation.label, call.metrics.name, name)
+        values = values_of(headers, names_batch=operation.names_batch)
+        attempt, repeated = self._repeats.claim(scope, values, body) if values else (None, False)
+        if attempt is not None and repeated:
+            del body
+            lease.keep(0)
+            return await self._again(operation, attempt, connection)
+        waiting = self._waiting(headers, call, lease)
+        try:
+            with attempt or NOT_REPEATED:
+                results = await call.take(body, lines, lease, waiting)
+                del body
+                reply = await _answer(call, results, waiting, connection)
+                if attempt is not None:
+                    attempt.keep(reply)
+                return reply
+        finally:
+            if waiting is not None:
+                waiting.close()
+
+    async def _again(self, operation: Operation, attempt: Attempt, connection: Connection) -> Reply:
+        self._metrics.repeat(operation.label)
+        return await attempt.again(connection.waits)
+
+    def _waiting(self, headers: Mapping[str, str], call: Call, lease: Lease) -> Waiting | None:
+        preferred = preferred_wait(headers)
+        if preferred or call.patience:
+            return Waiting(self._receipts, lease, preferred, call.patience)
+        return None
+
+
+async def _answer(call: Call, results: Results, waiting: Waiting | None, connection: Connection) -> Reply:
+    fates = None if waiting is None else await waiting.fates(connection)
+    reply = call.reply(results, fates)
+    if waiting is not None and fates is not None:
+        reply.headers = {**reply.headers, **waiting.headers(known=is_known(results, fates))}
+    return reply

@@ -1,0 +1,113 @@
+"""The disk queues of a directory, read from outside: checked, counted, and written out to be moved.
+
+Invariants:
+- Nothing is changed and no lock is taken, so a running daemon is not disturbed; what it does meanwhile shows
+  or does not.
+- Only events that are not settled are told of; targets that left the configuration are there like others.
+- A row that is damaged is said, and costs no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from forwarder.apis.wire import Native
+from forwarder.queues import rows
+from forwarder.queues.rows import Ages, Found
+from forwarder.storage import Connection, open_read_only
+
+PAGE_BYTES = 8 << 20
+PROBLEMS = 20
+
+_TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'queue_targets'"
+_TARGETS = "SELECT name, number FROM queue_targets ORDER BY number"
+_DEPTH = """SELECT coalesce(sum(q.events - coalesce(s.events, 0)), 0),
+    coalesce(sum(q.bytes - coalesce(s.bytes, 0)), 0), min(q.received)
+    FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place BETWEEN ? AND ?"""
+_ASIDE = "SELECT count(*) FROM queue_damaged WHERE place BETWEEN ? AND ?"
+
+_NO_AGES = Ages(0, 0.0, 0.0)  # moments are told by the wall clock here
+
+AsNative = Callable[[bytes, bytes], Native | None]
+
+
+class Depth(NamedTuple):
+    """What waits for one target. ``oldest``: seconds since 1970, of the oldest row that is there."""
+
+    target: str
+    events: int
+    bytes: int
+    oldest: float | None
+
+
+class Lost(NamedTuple):
+    """Events that cannot be written out, and why."""
+
+    target: str
+    events: int
+    problem: str
+
+
+def depths(directory: Path) -> list[Depth]:
+    """What waits on the disk, for every target that ever had a queue there."""
+    with open_read_only(directory) as connection:
+        return [
+            Depth(name, *connection.execute(_DEPTH, rows.bounds_of(number)).fetchone())
+            for name, number in _targets(connection)
+        ]
+
+
+def check(directory: Path) -> Iterator[str]:
+    """A sentence for each thing that is wrong with the file or with a row in it."""
+    with open_read_only(directory) as connection:
+        for (problem,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS})"):
+            if problem != "ok":
+                yield " ".join(str(problem).split())
+        for name, number in _targets(connection):
+            for found in _rows_of(connection, number):
+                if found.events is None:
+                    yield f"{name}: row {found.head.place}: {found.left[0]} events are damaged"
+            (aside,) = connection.execute(_ASIDE, rows.bounds_of(number)).fetchone()
+            if aside:
+                yield f"{name}: {aside} damaged rows were set aside by the daemon"
+
+
+def dump(directory: Path, as_native: AsNative, only: str | None = None) -> Iterator[bytes | Lost]:
+    """The events that wait, as lines that ``forwarder send`` takes, target by target, in their order."""
+    with open_read_only(directory) as connection:
+        for name, number in _targets(connection):
+            if only in (None, name):
+                for found in _rows_of(connection, number):
+                    yield from _lines(name, found, as_native)
+
+
+def _targets(connection: Connection) -> list[tuple[str, int]]:
+    """Every target that ever had a queue on this disk, with its number."""
+    return connection.execute(_TARGETS).fetchall() if connection.execute(_TABLE).fetchone() else []
+
+
+def _rows_of(connection: Connection, number: int) -> Iterator[Found]:
+    """One read after the other, so that a running daemon's log need not grow."""
+    after, end = rows.bounds_of(number)
+    were_last = False
+    while not were_last:
+        found, were_last = rows.read(connection, after, end, PAGE_BYTES, _NO_AGES)
+        yield from found
+        after = found[-1].head.place if found else end
+
+
+def _lines(target: str, found: Found, as_native: AsNative) -> Iterator[bytes | Lost]:
+    if found.events is None:
+        yield Lost(target, found.left[0], f"row {found.head.place} is damaged")
+        return
+    for event in found.events:
+        native = as_native(event.body, event.key)
+        if native is None:
+            yield Lost(target, 1, f"{event.id} is of no kind that is known here")
+            continue
+        line = {"target": target, "id": event.id, "event": msgspec.Raw(native.event)}
+        yield msgspec.json.encode({**line, "batch": native.batch} if native.batch else line) + b"\n"

@@ -1,0 +1,116 @@
+"""Who waits for an event's fate, and how they are told.
+
+Invariants:
+- While nobody waits it costs one truth test per batch: ``if receipts.waits``.
+- Told is what is settled, after it is settled; a wait never holds up a queue or a worker.
+- An id is here from before its ``put`` until its fate is known or its wait has ended; then nothing is left.
+- ``close`` ends every wait, and every later one before it begins: a stop does not wait for AWS's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from forwarder.model import Batch, Dead, Kind, Results
+
+MAX_WAIT_SECONDS = 10.0
+"""The longest that an answer waits, and how long it does for ``ack: delivered``."""
+
+DELIVERED = "delivered"
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """An event's fate: ``delivered``, or why it is a dead letter, with AWS's code and message."""
+
+    fate: str
+    code: str = ""
+    message: str = ""
+    aws_id: str = ""
+
+
+class Wait:
+    """One request's wait for the fates of its events.
+
+    ``watch`` before the put, ``forget`` what was not taken, then ``fates``; ``close`` whatever happened.
+    """
+
+    __slots__ = ("_ended", "_receipts", "_told", "_untold")
+
+    def __init__(self, receipts: Receipts) -> None:
+        self._receipts = receipts
+        self._untold: set[str] = set()
+        self._told: dict[str, Receipt] = {}
+        self._ended: asyncio.Future[None] | None = None
+
+    @property
+    def events(self) -> int:
+        """How many events it is about, told or not."""
+        return len(self._untold) + len(self._told)
+
+    def watch(self, ids: Sequence[str]) -> None:
+        self._untold.update(ids)
+        for id in ids:
+            self._receipts.waits[id] = self
+
+    def forget(self, ids: Sequence[str]) -> None:
+        self._untold.difference_update(ids)
+        for id in ids:
+            self._receipts.waits.pop(id, None)
+
+    async def fates(self, seconds: float) -> Mapping[str, Receipt]:
+        """What is known when all is, or after so many seconds, or at ``end``: by event id."""
+        if self._untold and not self._receipts.closed:
+            loop = asyncio.get_running_loop()
+            self._ended = loop.create_future()
+            timer = loop.call_later(seconds, self.end)
+            try:
+                await self._ended
+            finally:
+                timer.cancel()
+        self.close()
+        return self._told
+
+    def end(self) -> None:
+        """Wait no longer: who waits goes on with what it was told."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def close(self) -> None:
+        self.forget(list(self._untold))
+
+    def tell(self, id: str, receipt: Receipt) -> None:
+        self._told[id] = receipt
+        self._untold.discard(id)
+        if not self._untold:
+            self.end()
+
+
+class Receipts:
+    """All waits of the daemon. ``waits``: by event id, for each event that has no fate yet."""
+
+    __slots__ = ("closed", "waits")
+
+    def __init__(self) -> None:
+        self.waits: dict[str, Wait] = {}
+        self.closed = False
+
+    def tell_delivered(self, batch: Batch, results: Results) -> None:
+        """AWS took these of the batch; they are settled."""
+        for event, outcome in zip(batch.events, results.outcomes, strict=True):
+            if outcome.kind is Kind.DELIVERED and (wait := self.waits.pop(event.id, None)) is not None:
+                wait.tell(event.id, Receipt(DELIVERED, aws_id=outcome.aws_id))
+
+    def tell_dead(self, dead: Sequence[Dead]) -> None:
+        """These were given up on; they are kept as dead letters."""
+        for each in dead:
+            if (wait := self.waits.pop(each.event.id, None)) is not None:
+                wait.tell(each.event.id, Receipt(each.reason, each.code, each.message))
+
+    def close(self) -> None:
+        """End every wait: the daemon stops, and what is not known yet will be true without them."""
+        self.closed = True
+        for wait in set(self.waits.values()):
+            wait.end()

@@ -1,0 +1,151 @@
+"""Disk queues read from outside: checked, counted, written out."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from forwarder.cli import main
+from forwarder.model import Event
+from tests.unit.queues.support import events, ids, opened, queue_in, stored, take
+from tests.unit.queues.test_disk import until_settled
+
+BODY = b'{"Source":"s","DetailType":"d","Detail":"{}"}'
+
+
+def entries(count: int) -> list[Event]:
+    made = events(count, key=b"")
+    for each in made:
+        each.body = BODY
+    return made
+
+
+async def filled(directory: Path, *puts: Sequence[Event]) -> None:
+    async with opened(directory) as (queue, _):
+        for some in puts:
+            await queue.put(some)
+
+
+def change(directory: Path, statement: str) -> None:
+    with closing(sqlite3.connect(directory / "forwarder.db", isolation_level=None)) as connection:
+        connection.execute(statement)
+
+
+def dumped(
+    directory: Path, capfdbinary: pytest.CaptureFixture[bytes], *more: str
+) -> tuple[int, list[str], str]:
+    """The exit code, the ids that were written, and what was said."""
+    code = main(["queue", "dump", str(directory), *more])
+    out, said = capfdbinary.readouterr()
+    return code, [json.loads(line)["id"] for line in out.splitlines()], said.decode()
+
+
+async def test_only_what_is_not_settled_is_written_in_order_and_beside_a_daemon(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    put = entries(30)
+    async with opened(tmp_path) as (queue, _):
+        await queue.put(put)
+        queue.settle(gone=(await take(queue, 30))[5:12])
+    async with opened(tmp_path) as (queue, _):
+        assert dumped(tmp_path, capfdbinary) == (0, ids([*put[:5], *put[12:]]), "")
+        assert len(queue) == 23
+
+
+async def test_every_row_of_a_long_queue_is_written(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forwarder.queues.offline.PAGE_BYTES", 2000)
+    puts = [entries(count) for count in (1, 7, 1, 3, 20, 2)]
+    await filled(tmp_path, *puts)
+    assert dumped(tmp_path, capfdbinary)[1] == [id for some in puts for id in ids(some)]
+
+
+async def test_a_damaged_row_is_said_and_costs_no_other(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    puts = [entries(10) for _ in range(3)]
+    await filled(tmp_path, *puts)
+    assert main(["queue", "check", str(tmp_path)]) == 0
+    change(tmp_path, "UPDATE queue_rows SET payload = zeroblob(length(payload)) WHERE place % 3 = 0")
+    capfdbinary.readouterr()
+    assert main(["queue", "check", str(tmp_path)]) == 1
+    (problem,) = capfdbinary.readouterr().out.decode().splitlines()
+    assert problem.startswith("orders: row ")
+    assert problem.endswith(": 10 events are damaged")
+    code, written, said = dumped(tmp_path, capfdbinary)
+    assert (code, len(written)) == (1, 20)
+    assert "orders: 10 events not written: row " in said
+    async with opened(tmp_path) as (queue, _):
+        queue.settle(gone=await take(queue, 20))
+        await until_settled(tmp_path, 0)
+    assert main(["queue", "check", str(tmp_path)]) == 1
+    said = capfdbinary.readouterr().out.decode()
+    assert said.splitlines()[-1] == "orders: 1 damaged rows were set aside by the daemon"
+
+
+async def test_an_event_of_no_known_kind_is_said_and_costs_no_other(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    put = entries(3)
+    put[1].body = b'{"something":"else"}'
+    await filled(tmp_path, put)
+    code, written, said = dumped(tmp_path, capfdbinary)
+    assert (code, written) == (1, ids([put[0], put[2]]))
+    assert f"{put[1].id} is of no kind that is known here" in said
+
+
+async def test_pages_that_are_not_sound_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    await filled(tmp_path, entries(500))
+    file = tmp_path / "forwarder.db"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:8192] + b"\x55" * 4 * 8192 + whole[5 * 8192 :])
+    assert main(["queue", "check", str(tmp_path)]) == 1
+    assert capsys.readouterr().out
+
+
+async def test_a_directory_without_a_storage_exits_74(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for action in ("check", "stats", "dump"):
+        assert main(["queue", action, str(tmp_path)]) == 74
+        assert "there is no forwarder.db" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_storage_in_which_no_queue_was_ever_is_empty(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    async with stored(tmp_path):
+        pass
+    assert main(["queue", "check", str(tmp_path)]) == 0
+    assert main(["queue", "stats", str(tmp_path)]) == 0
+    capfdbinary.readouterr()
+    assert dumped(tmp_path, capfdbinary) == (0, [], "")
+
+
+async def test_stats_say_what_waits_and_what_nobody_will_send(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with stored(tmp_path) as storage:
+        for name, count in (("orders", 3), ("old", 2), ("idle", 0)):
+            queue = queue_in(storage, name)
+            await queue.open()
+            await queue.put(entries(count))
+            queue.close()
+    config = tmp_path / "config.yaml"
+    target = "{kind: eventbridge, region: eu-west-1, queue: disk}"
+    config.write_text(f"{{storage: {{path: {tmp_path}}}, targets: {{orders: {target}}}}}")
+    assert main(["queue", "stats", "-c", str(config)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [[row[0], row[1], row[4]] for row in rows[1:]] == [
+        ["orders", "3", "no"],
+        ["old", "2", "yes"],
+        ["idle", "0", "no"],
+    ]
+    assert rows[3][3] == "-"
