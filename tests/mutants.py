@@ -547,8 +547,8 @@ MUTATIONS = [
     mutation(
         "puts overtake what waits on the disk",
         "forwarder/queues/disk.py",
-        "        if has_room and not self._tail_events and not self._closed:\n",
-        "        if has_room and not self._closed:\n",
+        "        if self._has_room(head.bytes) and not self._tail_events and not self._closed:\n",
+        "        if self._has_room(head.bytes) and not self._closed:\n",
         DISK,
         "overtake",
     ),
