@@ -29,14 +29,14 @@ run: $(READY)  ## Show it all: sandbox, daemon, real clients, faults, and the ta
 	@$(BIN)/python tests/e2e/demo.py
 
 test: $(READY)  ## Unit, contract and integration tests, under 3 minutes
-	$(BIN)/python -m pytest -q tests --ignore=tests/e2e
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/e2e
 
 check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (generated files among them)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit tests/contract
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/contract
 
 e2e: $(READY)  ## Real clients against real processes
 	$(BIN)/python -m pytest -q tests/e2e
