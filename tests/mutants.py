@@ -122,15 +122,15 @@ MUTATIONS = [
     mutation(
         "the errors of entries are ignored",
         "forwarder/apis/wire.py",
-        "    if code:\n        known = known_code(str(code))\n",
-        "    if False:\n        known = known_code(str(code))\n",
+        "    if code:\n        message = entry.get(names.message)",
+        "    if False:\n        message = entry.get(names.message)",
         PUT_EVENTS,
         "answer",
     ),
     mutation(
         "FailedEntryCount is ignored",
         "forwarder/apis/wire.py",
-        "    return None if isinstance(counted, int) and counted > shown else outcomes\n",
+        "    return None if counted > shown else outcomes\n",
         "    return outcomes\n",
         PUT_EVENTS,
         "answer",
