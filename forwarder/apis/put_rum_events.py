@@ -38,7 +38,7 @@ MAX_ALIAS = 255
 
 VALIDATION = "ValidationException"
 
-_UUID = re.compile(r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}").fullmatch
+is_uuid = re.compile(r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}").fullmatch
 _BATCH_IDS = uuid.UUID("6f6c5a52-6d5f-4a0b-9c43-1f0f6b0c2a77")
 """Ours, drawn once: the name space of BatchIds that are made of event ids."""
 _ABSENT = msgspec.Raw(b"null")
@@ -222,7 +222,7 @@ class PutRumEvents:
 
 def _admit(event: RumEvent, key: bytes, where: str) -> Draft | Refusal:
     """``where`` names the event before the field, where there are several. Its timestamp is set in place."""
-    if event.id is None or not _UUID(event.id):
+    if event.id is None or not is_uuid(event.id):
         return _uuid_refusal(f"{where}id", event.id)
     if event.type is None or not 0 < len(event.type) <= MAX_TYPE:
         return Refusal(VALIDATION, f"{where}type must have 1 to {MAX_TYPE} characters.")
@@ -256,7 +256,7 @@ def _wrong_envelope(envelope: _Envelope, monitor_field: str) -> Refusal | None:
         "UserDetails.sessionId": user.sessionId,
     }
     for field, value in ids.items():
-        if value is not None and not _UUID(value):
+        if value is not None and not is_uuid(value):
             return _uuid_refusal(field, value)
     if envelope.Alias is not None and not 0 < len(envelope.Alias) <= MAX_ALIAS:
         return Refusal(VALIDATION, f"Alias must have 1 to {MAX_ALIAS} characters.")

@@ -19,6 +19,7 @@ from forwarder.model import Limits
 QUEUE_BYTES = {"memory": Bytes(64 << 20), "disk": Bytes(1 << 30)}
 Count = Annotated[int, msgspec.Meta(ge=1)]
 _HOST = r"[A-Za-z0-9._:-]+"
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+")
 Rate = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -26,6 +27,13 @@ def positive(options: msgspec.Struct, *names: str) -> None:
     """Raise ValueError for durations and sizes of 0."""
     if zeros := [name for name in names if getattr(options, name) <= 0]:
         raise ValueError("; ".join(f"{name} is more than 0" for name in zeros))
+
+
+def ordered(options: msgspec.Struct, least: str, most: str) -> None:
+    """Raise ValueError when the one duration is longer than the other."""
+    low, high = getattr(options, least), getattr(options, most)
+    if low > high:
+        raise ValueError(f"{least} is at most {most}, {high.text}; got {low.text}")
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +60,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         positive(self, "base", "cap", "max_age")
+        ordered(self, "base", "cap")
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +71,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         positive(self, "probe", "probe_cap")
+        ordered(self, "probe", "probe_cap")
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +90,10 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     arn: str
     external_id: str | None = None
     session_name: str = "event-forwarder"
+
+    def __post_init__(self) -> None:
+        if _ROLE.fullmatch(self.arn) is None:
+            raise ValueError(f"arn is one like arn:aws:iam::123456789012:role/name, got {self.arn!r}")
 
 
 class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from forwarder.apis.put_rum_events import PutRumEvents, batch_id, read_envelope
+from forwarder.apis.put_rum_events import PutRumEvents, batch_id, is_uuid, read_envelope
 from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Results
@@ -45,6 +45,12 @@ class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag
     batch: RumBatch = msgspec.field(default_factory=RumBatch)
     retry: RumRetry = msgspec.field(default_factory=RumRetry)
     max_calls_per_second: Rate | None = 50.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = [name for name in self.app_monitors if is_uuid(name) is None]
+        if wrong:
+            raise ValueError(f"app_monitors are ids (UUIDs), not names; got {', '.join(map(repr, wrong))}")
 
 
 class Rum:

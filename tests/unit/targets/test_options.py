@@ -57,10 +57,10 @@ def test_what_a_group_does_not_say_keeps_the_default_of_the_kind() -> None:
 
 
 def test_a_role_is_a_group() -> None:
-    role = read("kind: eventbridge, role: {arn: 'arn:aws:iam::1:role/r', external_id: x}").role
+    role = read("kind: eventbridge, role: {arn: 'arn:aws:iam::123456789012:role/r', external_id: x}").role
     assert role is not None
     assert (role.arn, role.external_id, role.session_name) == (
-        "arn:aws:iam::1:role/r",
+        "arn:aws:iam::123456789012:role/r",
         "x",
         "event-forwarder",
     )
@@ -80,6 +80,14 @@ def test_a_role_is_a_group() -> None:
         ("kind: rum, timeouts: {read: 0}", "targets.t.timeouts", "read is more than 0"),
         ("kind: rum, retry: {max_age: 0}", "targets.t.retry", "max_age is more than 0"),
         ("kind: rum, hold: {probe: 0}", "targets.t.hold", "probe is more than 0"),
+        ("kind: rum, retry: {base: 1m}", "targets.t.retry", "base is at most cap, 30s; got 1m"),
+        ("kind: rum, hold: {probe: 1h}", "targets.t.hold", "probe is at most probe_cap, 5m; got 1h"),
+        (
+            "kind: rum, app_monitors: [shop]",
+            "targets.t",
+            "app_monitors are ids (UUIDs), not names; got 'shop'",
+        ),
+        ("kind: rum, role: {arn: admin}", "targets.t.role", "arn:aws:iam::123456789012:role/name"),
         ("kind: eventbridge, verify_interval: 0", "targets.t", "verify_interval is more than 0"),
         ("kind: eventbridge, queue: paper", "targets.t.queue", "disk"),
         ("kind: eventbridge, role: {}", "targets.t.role.arn", "required"),
