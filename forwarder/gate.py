@@ -110,8 +110,9 @@ class Gate:
         self._chance = chance
         self._name = name
         self._log = structlog.get_logger("gate").bind(target=name)
-        self._state = "open"
+        self._state = self._said = "open"
         self._message = ""
+        self._closed_for = 0.0
         self._since = clock.monotonic()
         self._since_wall = clock.wall()
         self._closed_until = 0.0
@@ -259,6 +260,8 @@ class Gate:
     def _answered(self, call: Call) -> None:
         if self._state != "open" and call.epoch == self._epoch:
             self._open()
+        elif self._said != self._state:
+            self._say()
 
     def _count_answer(self, call: Call, results: Results) -> None:
         """An answer of AWS's tells the slots how long it took, or that single entries were throttled."""
@@ -324,20 +327,24 @@ class Gate:
         changed = state != self._state
         if changed:
             now = self._clock.monotonic()
-            seconds = now - self._since
+            self._closed_for = round(now - self._since, 3)
             self._throttled_seconds += self._throttled_now(now)
-            self._say(state, message, seconds)
             self._state, self._since, self._since_wall = state, now, self._clock.wall()
         self._message = message
+        self._say()
 
-    def _say(self, state: str, message: str, seconds: float) -> None:
-        log = limited(self._log, f"{self._name} {state}")
+    def _say(self) -> None:
+        """Log the state, unless it was logged last; what comes too often is said with a later call."""
+        state = self._state
+        if state == self._said or not (log := limited(self._log, f"{self._name} {state}")):
+            return
         if state == "held":
-            log.warning("target held", reason=message)
+            log.warning("target held", reason=self._message)
         elif state == "throttled":
-            log.info("target backing off", reason=message)
+            log.info("target backing off", reason=self._message)
         else:
-            log.info("target recovered", was=self._state, after_seconds=round(seconds, 3))
+            log.info("target recovered", was=self._said, after_seconds=self._closed_for)
+        self._said = state
 
     def _throttled_now(self, now: float) -> float:
         return now - self._since if self._state == "throttled" else 0.0

@@ -117,6 +117,11 @@ class _Bridge(logging.Handler):
 
 
 class _Silent:
+    """Says nothing, and is false: who must be heard tries again later."""
+
+    def __bool__(self) -> bool:
+        return False
+
     def info(self, event: str, /, **fields: Any) -> None: ...
 
     warning = error = info

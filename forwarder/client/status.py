@@ -21,13 +21,14 @@ async def status(url: str, as_json: bool) -> int:
             if response.status != 200:
                 raise Unreachable(f"{base}/status answered {response.status}")
         report = msgspec.json.decode(body, type=dict[str, Any])
-        print(msgspec.json.format(body, indent=2).decode() if as_json else render_status(report))
+        text = msgspec.json.format(body, indent=2).decode() if as_json else render_status(report)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         say(f"no daemon at {url}: {error}")
         return EXIT_UNAVAILABLE
     except (Unreachable, msgspec.DecodeError, KeyError, TypeError) as error:
         say(f"not the admin listener of a forwarder: {error}")
         return EXIT_UNAVAILABLE
+    print(text)
     return EXIT_OK
 
 
@@ -51,6 +52,12 @@ def render_status(report: dict[str, Any]) -> str:
             notes.append(one_line(f"{name}: {target['message']}{when}"))
     lines += as_table(rows)
     storage = report["storage"]
+    notes += [
+        f"{name}: {events} events wait on disk for a target that is not configured"
+        for name, events in storage["stranded"].items()
+    ]
+    if storage["trouble"]:
+        notes.append(one_line(f"storage: {storage['trouble']}"))
     lines += ["", *notes] if notes else [""]
     lines.append(
         f"dead letters: {storage['dead_letters_events']} events, "

@@ -17,7 +17,6 @@ from forwarder.config.units import Bytes, Duration, Listen
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
-MIN_BODY_BYTES = 1 << 10
 MIN_STORAGE_BYTES = 1 << 20
 MAX_LINGER = 1.0
 CONTROL_NAME = "control.sock"
@@ -33,10 +32,6 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: Duration = Duration(75.0)
     max_connections: Count = 1024
     memory_budget: Bytes = Bytes(256 << 20)
-
-    def __post_init__(self) -> None:
-        if self.max_body < MIN_BODY_BYTES:
-            raise ValueError(f"max_body is at least 1KiB, got {int(self.max_body)} bytes")
 
 
 class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):

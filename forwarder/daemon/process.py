@@ -202,7 +202,10 @@ class Daemon:
         problem = None if task.cancelled() else task.exception()
         if problem is not None or task.cancelled() or not self.stop_asked.is_set():
             self._failed = True
-            self._log.error("a task ended unexpectedly", task=task.get_name(), exc_info=problem)
+            if isinstance(problem, StorageError):  # a disk, and no bug of ours: the sentence says it
+                self._log.error("the storage cannot go on", reason=str(problem))
+            else:
+                self._log.error("a task ended unexpectedly", task=task.get_name(), exc_info=problem)
             self.stop_asked.set()
 
     async def _expire_letters(self) -> None:

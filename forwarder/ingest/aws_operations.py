@@ -19,7 +19,7 @@ from forwarder.ingest.bindings import A, Bound, Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
 from forwarder.ingest.dialects.errors import INTERNAL, NOT_FOUND, THROTTLING, VALIDATION, BadRequest
-from forwarder.ingest.intake import count, limited, put
+from forwarder.ingest.intake import count, put, within_limits
 from forwarder.ingest.operations import Call, Fates, Reply, Results
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
@@ -144,7 +144,7 @@ class _PutRumEventsCall:
         request = aws.decode(aws.PUT_RUM_EVENTS, body)
         lease.take_for_events(len(request.RumEvents))
         drafts = self._route.api.admit_batch(self._monitor, request, self._clock.wall())
-        results = [drafts] if isinstance(drafts, Refusal) else limited(self._route, drafts)
+        results = [drafts] if isinstance(drafts, Refusal) else within_limits(self._route, drafts)
         for result in results:
             if isinstance(result, Refusal):
                 raise aws.refused(result, events=len(request.RumEvents))

@@ -29,7 +29,7 @@ async def put(
 
     ``waiting`` watches them from before the put. BadRequest: it is full, or cannot store them.
     """
-    drafts = limited(route, drafts)
+    drafts = within_limits(route, drafts)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
     if not admitted:
         return [draft for draft in drafts if isinstance(draft, Refusal)]
@@ -58,7 +58,7 @@ def _not_taken(target: str, problem: QueueFull | QueueUnavailable, events: int) 
     return unavailable(target, problem, events)
 
 
-def limited(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Sequence[Draft | Refusal]:
+def within_limits(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Sequence[Draft | Refusal]:
     """The drafts, with a refusal in place of each that no call of the target could carry."""
     most = route.max_event_bytes
     for draft in drafts:

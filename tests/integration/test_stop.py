@@ -63,7 +63,9 @@ async def test_a_stop_with_aws_unreachable_says_how_much_is_lost(place: World) -
 
 async def test_a_held_target_gets_one_last_try_and_is_not_waited_for(place: World) -> None:
     """The drain could take longer than this test waits for the end."""
-    async with daemon_beside(place, shutdown={"drain_timeout": "600s"}, hold={"probe": "600s"}) as daemon:
+    async with daemon_beside(
+        place, shutdown={"drain_timeout": "600s"}, hold={"probe": "600s", "probe_cap": "600s"}
+    ) as daemon:
         await place.order({"fault": "access_denied", "api": "eventbridge"})
         await place.send("eventbridge", events("eventbridge", markers(12)))
         await place.held("eventbridge")
@@ -75,7 +77,7 @@ async def test_a_held_target_gets_one_last_try_and_is_not_waited_for(place: Worl
 
 
 async def test_a_held_target_that_is_well_again_delivers_with_its_last_try(place: World) -> None:
-    async with daemon_beside(place, hold={"probe": "600s"}) as daemon:
+    async with daemon_beside(place, hold={"probe": "600s", "probe_cap": "600s"}) as daemon:
         names = markers(45)
         await place.order({"fault": "access_denied", "api": "eventbridge"})
         await place.send("eventbridge", events("eventbridge", names))
@@ -88,7 +90,9 @@ async def test_a_held_target_that_is_well_again_delivers_with_its_last_try(place
 
 async def test_credentials_that_expire_during_the_drain_are_looked_up_again(place: World) -> None:
     """The target was well until its first call of the drain: that one is news, and not its last try."""
-    async with daemon_beside(place, batch={"max_wait": "600s"}, hold={"probe": "600s"}) as daemon:
+    async with daemon_beside(
+        place, batch={"max_wait": "600s"}, hold={"probe": "600s", "probe_cap": "600s"}
+    ) as daemon:
         sent = {kind: markers(9) for kind in KINDS}
         for kind, names in sent.items():
             await place.order({"fault": "credentials", "api": kind, "times": 1})

@@ -262,7 +262,13 @@ REPORT = {
             "rates": {"received_per_second": 5.0, "delivered_per_second": 0.0},
         }
     },
-    "storage": {"path": "/var/lib/forwarder", "dead_letters_events": 0, "dead_letters_bytes": 0},
+    "storage": {
+        "path": "/var/lib/forwarder",
+        "dead_letters_events": 0,
+        "dead_letters_bytes": 0,
+        "trouble": "the disk is full",
+        "stranded": {"old": 7},
+    },
 }
 
 
@@ -276,6 +282,8 @@ def test_the_table_begins_with_what_a_kill_would_lose_and_ends_with_what_is_wron
             "orders  eventbridge  held   10       2          1m1s    5     0      100        0",
             "",
             "orders: ExpiredTokenException: The security token is expired (next try in 12s)",
+            "old: 7 events wait on disk for a target that is not configured",
+            "storage: the disk is full",
             "dead letters: 0 events, 0 bytes in /var/lib/forwarder",
         ]
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 
 import pytest
+import structlog
 
+from forwarder import logs
 from forwarder.gate import PACE_SLACK_SECONDS, SUSPECTS, Call, Gate, GateOptions, Lesson
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 from forwarder.slots import START
@@ -16,6 +19,7 @@ THROTTLED = same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "Rate e
 DOWN = same_for_all(CallStatus.UNAVAILABLE, 1, "503", "")
 DENIED = same_for_all(CallStatus.HELD, 1, "AccessDeniedException", "not authorized")
 EXPIRED = same_for_all(CallStatus.HELD, 1, "ExpiredTokenException", "expired")
+WORSE = same_for_all(CallStatus.HELD, 1, "UnrecognizedClientException", "invalid")
 REFUSED = same_for_all(CallStatus.REFUSED, 1, "ValidationException", "no")
 OPTIONS = GateOptions(slots=4, min_slots=4, backoff_base=0.2, backoff_cap=30.0, probe=30.0, probe_cap=300.0)
 
@@ -451,3 +455,19 @@ async def test_time_spent_throttled_is_counted(gate: Gate, clock: HandClock) -> 
     await meet(gate, GOOD)
     clock.now += 5
     assert gate.view().throttle_wait_seconds == pytest.approx(3)
+
+
+async def test_a_hold_that_came_too_soon_to_be_logged_is_logged_with_a_later_call(
+    gate: Gate, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = functools.partial(logs.limited, now=clock.monotonic)
+    monkeypatch.setattr("forwarder.gate.limited", lambda log, key: limited(log, f"{key} of a test"))
+    with structlog.testing.capture_logs() as lines:
+        for results in (EXPIRED, GOOD, WORSE):  # all within a second
+            await meet(gate, results)
+            gate.retry_now()
+        assert [line["event"] for line in lines] == ["target held", "target recovered"]
+        clock.now += 30
+        await meet(gate, WORSE)
+    assert lines[-1]["event"] == "target held"
+    assert "invalid" in lines[-1]["reason"]
