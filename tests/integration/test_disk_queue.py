@@ -11,7 +11,7 @@ from tests.integration.events import KINDS, TARGETS, events, markers
 from tests.integration.harness import Settings, World
 from tests.integration.processes import daemon_beside
 
-DISK: Settings = {"queue": "disk", "hold": {"probe": "600s"}}
+DISK: Settings = {"queue": "disk", "hold": {"probe": "600s", "probe_cap": "600s"}}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

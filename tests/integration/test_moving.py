@@ -29,7 +29,7 @@ from tests.integration.harness import Settings, World, daemon_in, until
 from tests.integration.processes import daemon_beside
 
 DISK: Settings = {"queue": "disk"}
-HELD: Settings = {**DISK, "hold": {"probe": "600s"}}
+HELD: Settings = {**DISK, "hold": {"probe": "600s", "probe_cap": "600s"}}
 BATCH_EVENTS = 30
 
 
