@@ -88,6 +88,7 @@ def _inherited(number: int, name: str) -> socket.socket:
         raise InheritedError(f"the inherited socket for {name}: {problem.strerror}") from None
     listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if listener.type != socket.SOCK_STREAM or not listens:
+        listener.close()
         raise InheritedError(f"the inherited socket for {name} is not one that listens for connections")
     return listener
 
