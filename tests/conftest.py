@@ -1,4 +1,5 @@
-"""What holds for every test: where CI is set, a skip is a failure unless it is listed here."""
+"""What holds for every test: where CI is set, a skip is a failure unless it is listed here;
+with ``--any-aiobotocore`` the fast path is taken whatever the SDK's release."""
 
 from __future__ import annotations
 
@@ -17,6 +18,21 @@ EXPECTED_SKIPS = frozenset(
         "there is no systemd-socket-activate here",
     }
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--any-aiobotocore",
+        action="store_true",
+        help="let the fast path take releases it was not tested with",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--any-aiobotocore"):
+        from forwarder.targets import fast_path
+
+        fast_path.TESTED = ""
 
 
 @pytest.hookimpl(wrapper=True)
