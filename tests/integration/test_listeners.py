@@ -19,11 +19,12 @@ import aiohttp
 import pytest
 
 from tests.integration.events import event, markers
-from tests.integration.harness import DEADLINE, Settings, World, until
+from tests.integration.harness import DEADLINE, LOOK, Settings, World, until
 from tests.integration.processes import daemon_beside, run_command, running
 
 SENDERS = 8
 MORE = 60
+NOBODY_LISTENS = (errno.ECONNREFUSED, errno.ENOENT)
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Load:
     @property
     def refused(self) -> list[aiohttp.ClientError]:
         """Requests that found nobody listening."""
-        return [each for each in self.failed if getattr(each, "errno", None) == errno.ECONNREFUSED]
+        return [each for each in self.failed if getattr(each, "errno", None) in NOBODY_LISTENS]
 
     async def goes_on(self) -> None:
         """Wait until more was taken."""
@@ -65,6 +66,7 @@ class Load:
                     self.taken.append(name)
                 except aiohttp.ClientError as problem:
                     self.failed.append(problem)
+                    await asyncio.sleep(LOOK)
 
 
 @asynccontextmanager
