@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check e2e mutants bench bench-smoke bench-profile format generate lock clean
+.PHONY: help install run test check e2e mutants newest bench bench-smoke bench-profile format generate lock clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ e2e: $(READY)  ## Real clients against real processes
 mutants: $(READY)  ## Break the code in known ways; each must turn the tests red
 	$(BIN)/python tests/mutants.py
 
+# Another release by SDK='aiobotocore==3.9.*'.
+SDK ?= aiobotocore
+newest: $(READY)  ## The targets' tests with the newest aiobotocore, where it is not the locked one
+	$(BIN)/python tests/newest.py '$(SDK)'
+
 bench: $(READY)  ## What an event costs, beside the naive ways; tables, docs/benchmarks/ (some minutes)
 	$(BIN)/python -m benchmarks --into docs/benchmarks
 
@@ -71,4 +76,4 @@ lock:  ## Resolve the lock files again (needs uv)
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean:  ## Remove what the targets above made
-	rm -rf $(VENV) .venv-e2e dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-e2e .venv-newest dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,8 +1,9 @@
-"""Unix sockets to listen at: made with their mode, and in place of what a killed process left behind.
+"""Sockets to listen at: made here with their mode, or inherited from the process that started us.
 
 Invariants:
 - There is no moment in which a socket has a wider mode than its own.
 - A file, or a socket that somebody listens at, is never removed.
+- What was inherited goes no further: not to a child of ours, nor what the environment says of it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,19 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 MAX_PATH_BYTES = 107
 """Linux, unix(7): ``sun_path`` has 108 bytes, the last of which is 0."""
+
+FIRST_INHERITED = 3
+"""sd_listen_fds(3): inherited sockets have the numbers from here on."""
+
+
+class InheritedError(Exception):
+    """What was inherited cannot be listened on; the message is for the operator."""
 
 
 def unix_socket(path: Path, mode: int) -> socket.socket:
@@ -46,3 +56,47 @@ def _remove_stale(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
     raise OSError(errno.EADDRINUSE, "somebody listens there already", str(path))
+
+
+def inherited(
+    names: Sequence[str], environ: MutableMapping[str, str] = os.environ
+) -> dict[str, socket.socket]:
+    """Listening sockets that were opened for this process, by name, as systemd hands them over.
+
+    A single socket of another name, or of none, is the first of ``names``. Raises InheritedError.
+    """
+    pid, count, said = (environ.pop(f"LISTEN_{what}", "") for what in ("PID", "FDS", "FDNAMES"))
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return {}
+    numbers = range(FIRST_INHERITED, FIRST_INHERITED + int(count))
+    given = said.split(":") if said else [""] * len(numbers)
+    if len(numbers) == 1 and given[0] not in names:
+        given = [names[0]]
+    if len(given) != len(numbers) or len(set(given)) != len(given) or not set(given) <= set(names):
+        one_each = " and ".join(names)
+        raise InheritedError(
+            f"{count} sockets named {said!r} were inherited; there may be one each for {one_each}"
+        )
+    return {name: _inherited(number, name) for number, name in zip(numbers, given, strict=True)}
+
+
+def _inherited(number: int, name: str) -> socket.socket:
+    try:
+        os.set_inheritable(number, False)
+        listener = socket.socket(fileno=number)
+    except OSError as problem:
+        raise InheritedError(f"the inherited socket for {name}: {problem.strerror}") from None
+    listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if listener.type != socket.SOCK_STREAM or not listens:
+        listener.close()
+        raise InheritedError(f"the inherited socket for {name} is not one that listens for connections")
+    return listener
+
+
+def written(name: Any) -> str:
+    """What ``getsockname`` says, in the form of the configuration."""
+    if not isinstance(name, tuple):
+        path = os.fsdecode(name).replace("\0", "@", 1)  # unix(7): an abstract name begins with 0
+        return f"unix:{path}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from forwarder.config import Listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
+from forwarder.sockets import written
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 CLOSE_SECONDS = 1.0
@@ -51,13 +53,15 @@ class AdminServer:
         )
         return app
 
-    async def start(self, listen: Listen) -> None:
-        """Listen; raises OSError when the address cannot be had."""
+    async def start(self, listen: Listen, given: socket.socket | None = None) -> None:
+        """Listen, on the given socket if there is one; raises OSError when the address cannot be had."""
         self._listen = listen
         self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
         await self._runner.setup()
         site: web.BaseSite
-        if listen.socket_path is not None:
+        if given is not None:
+            site = web.SockSite(self._runner, given)
+        elif listen.socket_path is not None:
             site = web.UnixSite(self._runner, listen.socket_path)
         else:
             host, port = listen.address
@@ -67,10 +71,9 @@ class AdminServer:
     @property
     def address(self) -> str:
         """Where it listens: ``host:port`` with the port in use, or ``unix:/path``."""
-        if self._runner is None or self._listen.socket_path is not None or not self._runner.addresses:
+        if self._runner is None or not self._runner.addresses:
             return str(self._listen)
-        host, port = self._runner.addresses[0][:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return written(self._runner.addresses[0])
 
     async def close(self) -> None:
         if self._runner is not None:

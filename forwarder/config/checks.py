@@ -100,6 +100,8 @@ def _listeners(config: Config) -> Iterator[str]:
     same = config.ingest.listen == config.admin.listen
     if same and (config.ingest.listen.socket_path or config.ingest.listen.address[1] != 0):
         yield f"admin.listen: {config.admin.listen} is already ingest.listen"
+    if config.ingest.reuse_port and config.ingest.listen.socket_path:
+        yield f"ingest.reuse_port: {config.ingest.listen} is a unix socket; only a TCP port can be shared"
 
 
 def _control(config: Config) -> Iterator[str]:

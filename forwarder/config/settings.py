@@ -23,9 +23,13 @@ CONTROL_NAME = "control.sock"
 
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The data listener: where programs send their events."""
+    """The data listener: where programs send their events.
+
+    ``reuse_port``: other daemons may listen on the same port, and the kernel spreads connections over them.
+    """
 
     listen: Listen = Listen("127.0.0.1:2780")
+    reuse_port: bool = False
     max_body: Bytes = Bytes(8 << 20)
     max_header_bytes: Bytes = Bytes(16 << 10)
     read_timeout: Duration = Duration(30.0)

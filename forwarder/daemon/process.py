@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -25,6 +26,7 @@ from forwarder.admin.server import AdminServer
 from forwarder.config import Config, ConfigError, load, queue_memory
 from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
+from forwarder.daemon.inheriting import LISTENERS, say_inherited
 from forwarder.daemon.lanes import Rooms, build
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
@@ -37,6 +39,7 @@ from forwarder.model import Clock, SystemClock
 from forwarder.queues.disk import stranded
 from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
+from forwarder.sockets import InheritedError, inherited
 from forwarder.storage import Storage, StorageError
 from forwarder.targets import option_types
 from forwarder.worker import Lane, sweep, verify, work
@@ -58,10 +61,16 @@ class StartError(Exception):
 
 
 class Daemon:
-    """One forwarder: ``start`` it, await ``stop_asked``, then ``stop`` it."""
+    """One forwarder: ``start`` it, await ``stop_asked``, then ``stop`` it.
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+    ``given``: sockets to listen on, by LISTENERS, in place of the configured addresses.
+    """
+
+    def __init__(
+        self, config: Config, clock: Clock | None = None, given: Mapping[str, socket.socket] | None = None
+    ) -> None:
         self._config = config
+        self._given = given or {}
         self._clock = clock or SystemClock()
         self._log = structlog.get_logger("daemon")
         self._metrics = Metrics(self._clock)
@@ -157,6 +166,7 @@ class Daemon:
         self._spawn(self._metrics.run(), "metrics")
         self._spawn(self._expire_letters(), "dead letters")
         await self._listen()
+        say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True
         self._say_started()
 
@@ -177,11 +187,13 @@ class Daemon:
             self._spawn(verify(lane, lane.target.verify_every), f"{lane.name} verify")
 
     async def _listen(self) -> None:
-        config = self._config
-        starts = {
+        config, given = self._config, self._given.get
+        starts: dict[str, Callable[[], Awaitable[None]]] = {
             f"control socket {self._control.path}": self._control.start,
-            f"admin.listen {config.admin.listen}": lambda: self._admin.start(config.admin.listen),
-            f"ingest.listen {config.ingest.listen}": self._ingest.start,
+            f"admin.listen {config.admin.listen}": lambda: self._admin.start(
+                config.admin.listen, given("admin")
+            ),
+            f"ingest.listen {config.ingest.listen}": lambda: self._ingest.start(given("ingest")),
         }
         for name, start in starts.items():
             try:
@@ -329,11 +341,11 @@ def main(config_path: str) -> int:
 async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     try:
-        daemon = Daemon(config)
+        daemon = Daemon(config, given=inherited(LISTENERS))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.ask_to_stop)
         await daemon.start()
-    except (StartError, ConfigError) as error:
+    except (StartError, ConfigError, InheritedError) as error:
         structlog.get_logger("daemon").error("cannot start", reason=str(error))
         return EXIT_NOT_NOW if isinstance(error, StartError) and not error.lasting else EXIT_CONFIG
     await daemon.stop_asked.wait()

@@ -1,4 +1,9 @@
-"""Opening the listener: TCP, or a unix socket that only its owner and group can use."""
+"""Opening the listener: TCP, a unix socket that only its owner and group can use, or what we were given.
+
+Invariants:
+- A socket that was given belongs to the giver: it is neither shut down nor its name removed, so that
+  connections wait in it for whoever listens there next.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,10 @@ import asyncio
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from forwarder.config import Listen
-from forwarder.sockets import unix_socket
+from forwarder.config import IngestConfig
+from forwarder.sockets import unix_socket, written
 
 BACKLOG = 1024
 SOCKET_MODE = 0o660
@@ -16,24 +22,31 @@ SOCKET_MODE = 0o660
 Factory = Callable[[], asyncio.Protocol]
 
 
-async def listen(where: Listen, factory: Factory) -> tuple[asyncio.AbstractServer, str]:
-    """Start to accept; the server, and the address in the form of the configuration with the real port."""
+class Listener(NamedTuple):
+    """Accepts until it is closed. ``path``: of a unix socket of our own."""
+
+    server: asyncio.AbstractServer
+    address: str
+    path: Path | None
+
+    def close(self) -> None:
+        """Accept no more; clients of a unix socket see at once that nobody listens."""
+        self.server.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+async def listen(settings: IngestConfig, factory: Factory, given: socket.socket | None = None) -> Listener:
+    """Start to accept; ``address`` is in the form of the configuration, with the real port."""
     loop = asyncio.get_running_loop()
-    path = where.socket_path
-    if path is not None:
-        listener = unix_socket(Path(path), SOCKET_MODE)
-        return await loop.create_unix_server(factory, sock=listener, backlog=BACKLOG), where
-    host, port = where.address
-    server = await loop.create_server(factory, host, port, backlog=BACKLOG)
-    return server, _address(server.sockets[0])
-
-
-def remove_socket(where: Listen) -> None:
-    """Take a unix socket's name away, so that clients see at once that nobody listens."""
-    if where.socket_path is not None:
-        Path(where.socket_path).unlink(missing_ok=True)
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    path = None
+    if given is not None:
+        server = await loop.create_server(factory, sock=given, backlog=BACKLOG)
+    elif settings.listen.socket_path is not None:
+        path = Path(settings.listen.socket_path)
+        server = await loop.create_unix_server(factory, sock=unix_socket(path, SOCKET_MODE), backlog=BACKLOG)
+    else:
+        host, port = settings.listen.address
+        shared = settings.reuse_port
+        server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_port=shared)
+    return Listener(server, written(server.sockets[0].getsockname()), path)

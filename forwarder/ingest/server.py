@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from time import perf_counter
 from typing import cast
 
@@ -26,7 +27,7 @@ from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.connections import Connection, TurnedAway, headers_too_large
 from forwarder.ingest.dialects.errors import INTERNAL, METHOD, BadRequest
 from forwarder.ingest.exchange import Exchange
-from forwarder.ingest.listening import listen, remove_socket
+from forwarder.ingest.listening import Listener, listen
 from forwarder.ingest.operations import Call, Operation
 from forwarder.ingest.paths import Paths
 from forwarder.ingest.repeats import Repeats
@@ -63,7 +64,7 @@ class IngestServer:
         self._exchange = Exchange(settings, Repeats(clock), receipts or Receipts(), metrics.http)
         self._paths = Paths(bindings, clock, metrics.unbound)
         self._log = structlog.get_logger("ingest")
-        self._listener: asyncio.AbstractServer | None = None
+        self._listener: Listener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._turned_away: set[TurnedAway] = set()
         self._open = 0
@@ -79,11 +80,15 @@ class IngestServer:
     def connections(self) -> int:
         return self._open
 
-    async def start(self) -> None:
-        """Listen; raises OSError when the address cannot be had. Then ``address`` has the real port."""
+    async def start(self, given: socket.socket | None = None) -> None:
+        """Listen, on the given socket if there is one; raises OSError when the address cannot be had.
+
+        Then ``address`` has the real port.
+        """
         self._loop = asyncio.get_running_loop()
         self._server = web.Server(self._handle, request_factory=self._begin)
-        self._listener, self.address = await listen(self._settings.listen, self._connect)
+        self._listener = await listen(self._settings, self._connect, given)
+        self.address = self._listener.address
         self._sweep()
 
     def begin_draining(self) -> None:
@@ -95,7 +100,6 @@ class IngestServer:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-            remove_socket(self._settings.listen)
 
     async def finish_requests(self, patience: float) -> None:
         """Wait until every request that has begun is answered, at most ``patience`` seconds; hang up then."""

@@ -11,8 +11,9 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,17 @@ from tests.integration.harness import DEADLINE, Settings, World, settings, until
 
 ROOT = Path(__file__).parents[2]
 END_SECONDS = 2 * DEADLINE
+
+HAND_OVER = """
+import fcntl, os, sys
+numbers, names, *command = sys.argv[1:]
+kept = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in numbers.split()]
+for place, number in enumerate(kept, 3):
+    os.dup2(number, place)
+about = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(kept)), "LISTEN_FDNAMES": names}
+os.execve(command[0], command, {**os.environ, **about})
+"""
+"""What systemd does for a service with sockets, by sd_listen_fds(3)."""
 
 Line = dict[str, Any]
 
@@ -69,13 +81,42 @@ class Process:
 
 
 @asynccontextmanager
-async def daemon_beside(place: World, wait_for: str = "ready", **changes: Settings) -> AsyncIterator[Process]:
-    """A daemon in its own process, ready. Stop it with ``ask``; it is killed if nobody did."""
+async def daemon_beside(
+    place: World,
+    wait_for: str = "ready",
+    given: Mapping[str, socket.socket] | None = None,
+    **changes: Settings,
+) -> AsyncIterator[Process]:
+    """A daemon in its own process, ready. Stop it with ``ask``; it is killed if nobody did.
+
+    ``given``: the listening sockets that it inherits, by name.
+    """
+    command = run_command(place, **changes)
+    numbers = [listener.fileno() for listener in (given or {}).values()]
+    if given:
+        hand_over = [" ".join(map(str, numbers)), ":".join(given)]
+        command = [sys.executable, "-c", HAND_OVER, *hand_over, *command]
+    async with running(command, numbers) as daemon:
+        line = await daemon.says(wait_for)
+        if wait_for == "ready":
+            place.ingest, place.admin = f"http://{line['ingest']}", f"http://{line['admin']}"
+        yield daemon
+
+
+def run_command(place: World, **changes: Settings) -> list[str]:
+    """What runs a daemon with these settings."""
     place.storage.parent.mkdir(parents=True, exist_ok=True)
     config = place.storage.with_suffix(".yaml")
     config.write_text(json.dumps(settings(place.sandbox, place.storage, **changes)))
+    return [sys.executable, "-m", "forwarder", "run", "-c", str(config)]
+
+
+@asynccontextmanager
+async def running(command: Sequence[str], numbers: Sequence[int] = ()) -> AsyncIterator[Process]:
+    """A process with these files open beside the standard ones; killed at the end of the block."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "forwarder", "run", "-c", str(config)),
+        *command,
+        pass_fds=numbers,
         cwd=ROOT,
         env=dict(os.environ),
         stdin=asyncio.subprocess.DEVNULL,
@@ -84,9 +125,6 @@ async def daemon_beside(place: World, wait_for: str = "ready", **changes: Settin
     daemon = Process(process)
     reading = asyncio.create_task(daemon.read())
     try:
-        line = await daemon.says(wait_for)
-        if wait_for == "ready":
-            place.ingest, place.admin = f"http://{line['ingest']}", f"http://{line['admin']}"
         yield daemon
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -13,7 +13,8 @@ import pytest
 from flit_core import buildapi
 
 from forwarder import __version__
-from forwarder.config import ShutdownConfig
+from forwarder.config import IngestConfig, ShutdownConfig, parse
+from forwarder.targets import option_types
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"]
@@ -78,6 +79,30 @@ def test_stopping_takes_less_time_than_systemd_allows() -> None:
     assert allowed
     given = ShutdownConfig()
     assert float(allowed[1]) > given.input_grace + given.drain_timeout
+
+
+def test_the_guide_to_scaling_shows_configurations_that_are_good() -> None:
+    blocks = re.findall(
+        r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    for text in blocks:
+        parse(text, option_types(), {})
+    (_, instance) = (ROOT / "config" / "instance.yaml").read_text().split("\n", 1)
+    assert instance in blocks
+
+
+def test_instances_differ_in_what_they_cannot_share() -> None:
+    text = (ROOT / "config" / "instance.yaml").read_text()
+    first, second = (parse(text, option_types(), {"INSTANCE": number}) for number in "12")
+    assert first.ingest == second.ingest
+    assert first.ingest.reuse_port
+    assert first.admin.listen != second.admin.listen
+    assert first.storage.path != second.storage.path
+
+
+def test_the_socket_unit_listens_where_the_daemon_would() -> None:
+    unit = (ROOT / "deploy" / "systemd" / "forwarder.socket").read_text()
+    assert f"ListenStream={IngestConfig().listen}\nFileDescriptorName=ingest\n" in unit
 
 
 def test_every_test_that_the_table_of_peers_names_exists() -> None:

@@ -114,3 +114,10 @@ def test_the_control_socket_must_have_a_path_that_the_system_takes(length: int, 
     socket = f"{path}/control.sock"
     sentence = f"storage.path: {socket} has {len(socket)} bytes, and the path of a unix socket at most 107"
     assert found == ([] if good else [f"{sentence}: the directory's may have 94"])
+
+
+@pytest.mark.parametrize(("listen", "good"), [("127.0.0.1:2780", True), ("unix:/run/in.sock", False)])
+def test_only_a_tcp_port_can_be_shared(listen: str, good: bool) -> None:
+    said = problems(f"{{ingest: {{listen: '{listen}', reuse_port: true}}, targets: {{a: {{kind: bus}}}}}}")
+    expected = "ingest.reuse_port: unix:/run/in.sock is a unix socket; only a TCP port can be shared"
+    assert said == ([] if good else [expected])
