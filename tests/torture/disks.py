@@ -19,6 +19,8 @@ from pathlib import Path
 
 SHUTDOWN = 0x8004587D
 """FS_IOC_SHUTDOWN (EXT4_IOC_SHUTDOWN): the file system ends here and now."""
+LARGEST_BYTES = 256 << 20
+"""A file system larger than this is not one of ours."""
 FILLER = "filler"
 NO_LOG_FLUSH = 2
 """What is not on the disk yet, the journal included, never gets there."""
@@ -80,7 +82,10 @@ def shut_down(folder: Path) -> None:
 
 
 def fill(folder: Path) -> Path:
-    """Take all that is free on this file system, to the last byte; the file that holds it."""
+    """Take all that is free on this small file system, to the last byte; the file that holds it."""
+    room = os.statvfs(folder)
+    if room.f_blocks * room.f_frsize > LARGEST_BYTES:
+        raise ValueError(f"{folder} is on a file system that others use")
     filler = folder / FILLER
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         size = 1 << 20

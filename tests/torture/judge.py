@@ -186,9 +186,9 @@ def _losses(target: Target, account: Account, record: Record, lives: Sequence[Li
         return
     for number, count in Counter(record.promised[n] for n in lost).items():
         life = lives[number - 1]
-        most = MEMORY_EVENTS if life.how == "kill" else life.ledgers[target.name]["dropped"]
+        most = life.ledgers[target.name]["dropped"] if life.how == "term" else MEMORY_EVENTS
         if count > most:
-            yield f"{target.name}: LOST {count} events of life {number}, which ended by {life.how}: over {most}"
+            yield f"{target.name}: LOST {count} events of life {number} ({life.how}), over {most}"
 
 
 def _count_repeats(target: Target, account: Account, record: Record, lives: Sequence[Life]) -> None:
@@ -218,7 +218,7 @@ def _repeats(target: Target, account: Account, lives: Sequence[Life], unknown: i
             excess = sum(age > SETTLED_SECONDS for age in ages) - target.in_flight
         without_reason += max(0, excess)
     if without_reason > unknown:
-        yield f"{target.name}: {without_reason} events came again without a reason, at most {unknown} have one"
+        yield f"{target.name}: {without_reason} came again without a reason, at most {unknown} have one"
 
 
 def _some(numbers: Sequence[int]) -> str:

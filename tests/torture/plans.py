@@ -77,7 +77,7 @@ def _step(chance: random.Random, events: int, disk: Disk) -> Step:
         return Step(OUTAGE, 1 << 30, seconds, chance.choice(("kill", "term")), 0.0)
     ends: list[End] = ["kill", "term", "term then kill", "kill at start"]
     return Step(
-        faults=[fault for _ in range(chance.choice((0, 1, 1, 2, 3))) for fault in _fault(chance)],
+        faults=faults_of(chance),
         events=int(events * chance.uniform(0.2, 1.6)),
         seconds=chance.uniform(1.0, 3.0),
         end=chance.choices(ends, weights=(7, 3, 1, 1))[0],
@@ -86,7 +86,12 @@ def _step(chance: random.Random, events: int, disk: Disk) -> Step:
     )
 
 
-def _fault(chance: random.Random) -> list[Json]:
+def faults_of(chance: random.Random) -> list[Json]:
+    """The faults of one life, none to three."""
+    return [_fault(chance) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
+
+
+def _fault(chance: random.Random) -> Json:
     """One kind of trouble, of one API or of all."""
     api = chance.choice((None, "eventbridge", "rum", "evidently"))
     where = {} if api is None else {"api": api}
@@ -108,4 +113,4 @@ def _fault(chance: random.Random) -> list[Json]:
     ]
     if api != "rum":  # whose answers say nothing of single events
         kinds += [{"fault": "entry", "rate": rate}, {"fault": "missing_results", "rate": rate}]
-    return [{**where, **chance.choice(kinds)}]
+    return {**where, **chance.choice(kinds)}

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from tests.torture.events import TARGETS
 from tests.torture.judge import Account, Verdict
-from tests.torture.plans import Round
 from tests.torture.stage import Life
+
+NOUNS = {"kill": "kills", "term": "stops", "power": "power cuts"}
 
 
 @dataclass
@@ -34,20 +35,19 @@ class Figures:
     rows: list[Row] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
 
-    def add(self, round_: Round, lives: Sequence[Life], verdict: Verdict, statuses: Counter[int], seconds: float) -> None:
-        ends = Counter(life.how for life in lives)
+    def add(
+        self,
+        number: int,
+        disk: str,
+        lives: Sequence[Life],
+        verdict: Verdict,
+        statuses: Counter[int],
+        seconds: float,
+    ) -> None:
+        ends: Counter[str] = Counter(life.how for life in lives)
         scrapes = sum(life.scrapes for life in lives)
-        self.rows.append(
-            Row(
-                round_.number,
-                round_.disk,
-                Counter(ends),
-                scrapes,
-                verdict.accounts,
-                len(verdict.violations),
-                seconds,
-            )
-        )
+        violations = len(verdict.violations)
+        self.rows.append(Row(number, disk, ends, scrapes, verdict.accounts, violations, seconds))
         self.statuses += statuses
 
     def line(self) -> str:
@@ -62,20 +62,27 @@ class Figures:
         )
 
 
+HEADS = ("target", "promised", "arrived", "unpromised", "dead", "lost")
+AGAIN = ("in life", "kill", "power", "stop", "oldest ms")
+
+
 def show(figures: Figures) -> None:
     """The table of all rounds, per target."""
     ends: Counter[str] = sum((row.ends for row in figures.rows), Counter())
-    print(f"\n  {ends['kill']} kills, {ends['term']} stops; {sum(r.scrapes for r in figures.rows)} scrapes")
+    nouns = ", ".join(f"{count} {NOUNS[how]}" for how, count in sorted(ends.items()))
+    print(f"\n  {nouns}; {sum(row.scrapes for row in figures.rows)} scrapes")
     print(f"  answers to senders: {dict(sorted(figures.statuses.items()))}\n")
-    print(f"  {'target':<16}{'promised':>10}{'arrived':>10}{'unpromised':>12}{'dead':>7}{'lost':>7}", end="")
-    print(f"{'again: in life':>16}{'kill':>7}{'stop':>6}{'oldest ms':>11}")
+    print(_cells(*HEADS, *("again: " + AGAIN[0], *AGAIN[1:])))
     for target in TARGETS:
-        every = [row.accounts[target.name] for row in figures.rows]
-        later: Counter[str] = sum((account.repeated_later for account in every), Counter())
-        ages = [age for account in every for ages in account.by_life.values() for age in ages]
-        numbers = [sum(getattr(a, n) for a in every) for n in ("promised", "arrived", "unpromised")]
-        print(f"  {target.name:<16}{numbers[0]:>10}{numbers[1]:>10}{numbers[2]:>12}", end="")
-        print(f"{sum(a.dead for a in every):>7}{sum(a.lost for a in every):>7}", end="")
-        print(f"{sum(a.repeated_in_life for a in every):>16}{later['kill']:>7}{later['term']:>6}", end="")
-        print(f"{1000 * max(ages, default=0):>11.0f}")
+        accounts = [row.accounts[target.name] for row in figures.rows]
+        later: Counter[str] = sum((account.repeated_later for account in accounts), Counter())
+        ages = [age for account in accounts for ages in account.by_life.values() for age in ages]
+        numbers = [sum(getattr(account, head) for account in accounts) for head in HEADS[1:]]
+        in_life = sum(account.repeated_in_life for account in accounts)
+        oldest = round(1000 * max(ages, default=0.0))
+        print(_cells(target.name, *numbers, in_life, later["kill"], later["power"], later["term"], oldest))
     print()
+
+
+def _cells(first: str, *others: object) -> str:
+    return f"  {first:<16}" + "".join(f"{other:>14}" for other in others)

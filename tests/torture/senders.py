@@ -32,6 +32,7 @@ class Promises:
     """The durable record: one line per answer, ``[life, target, first serial, which were promised]``."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = path.open("a", buffering=1)
         self.count = 0
         self.asked: Counter[int] = Counter()

@@ -163,9 +163,11 @@ class Stage:
             async with self.http.post(f"{self.sandbox}/_sandbox/faults", json=faults) as answer:
                 assert answer.status == 200, await answer.text()
 
-    async def forget(self) -> None:
-        """The sandbox has seen nothing yet."""
-        await self.http.post(f"{self.sandbox}/_sandbox/reset")
+    async def end(self) -> None:
+        """No daemon runs any more."""
+        for life in self.lives:
+            if life.process.returncode is None:
+                await life.kill()
 
     async def arrivals(self) -> bytes:
         """The sandbox's record, as JSON lines."""
@@ -260,6 +262,4 @@ async def a_stage(folder: Path, tree: Path = ROOT) -> AsyncIterator[Stage]:
         try:
             yield stage
         finally:
-            for life in stage.lives:
-                if life.process.returncode is None:
-                    await life.kill()
+            await stage.end()
