@@ -97,6 +97,8 @@ def _fault(chance: random.Random) -> Json:
     where = {} if api is None else {"api": api}
     rate = round(chance.uniform(0.02, 0.3), 3)
     seconds = round(chance.uniform(0.3, 1.5), 2)
+    # A RUM call that was taken is answered with nothing, so that no shape of nothing is wrong there.
+    shapes = ("html", "list") if api in (None, "rum") else ("html", "list", "empty", "null")
     kinds: list[Json] = [
         {"fault": "throttle", "seconds": seconds, "retry_after": 0.1},  # an outage: everything waits
         {"fault": "error", "seconds": seconds},
@@ -106,7 +108,7 @@ def _fault(chance: random.Random) -> Json:
         {"fault": "reset_after", "rate": rate},
         {"fault": "slow", "rate": rate, "delay": round(seconds / 4, 2)},
         {"fault": "hang", "times": 2},
-        {"fault": "wrong_shape", "rate": rate, "shape": chance.choice(("html", "empty", "list", "null"))},
+        {"fault": "wrong_shape", "rate": rate, "shape": chance.choice(shapes)},
         {"fault": "credentials", "times": 2},
         {"fault": "access_denied", "times": 2},
         {"fault": "redirect", "times": 1},

@@ -63,7 +63,7 @@ class Figures:
 
 
 HEADS = ("target", "promised", "arrived", "unpromised", "dead", "lost")
-AGAIN = ("in life", "kill", "power", "stop", "oldest ms")
+AGAIN = ("in-life", "kill", "power", "stop", "oldest ms")
 
 
 def show(figures: Figures) -> None:
@@ -72,7 +72,7 @@ def show(figures: Figures) -> None:
     nouns = ", ".join(f"{count} {NOUNS[how]}" for how, count in sorted(ends.items()))
     print(f"\n  {nouns}; {sum(row.scrapes for row in figures.rows)} scrapes")
     print(f"  answers to senders: {dict(sorted(figures.statuses.items()))}\n")
-    print(_cells(*HEADS, *("again: " + AGAIN[0], *AGAIN[1:])))
+    print(_cells(*HEADS, *("again:" + AGAIN[0], *AGAIN[1:])))
     for target in TARGETS:
         accounts = [row.accounts[target.name] for row in figures.rows]
         later: Counter[str] = sum((account.repeated_later for account in accounts), Counter())
