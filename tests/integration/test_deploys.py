@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import aiohttp
 
 from tests.e2e.processes import free_port
 from tests.integration.events import KINDS, events, markers
-from tests.integration.harness import Settings, World, until
+from tests.integration.harness import World, until
 from tests.integration.processes import daemon_beside
 
 DEPLOYS = 2
@@ -47,19 +48,19 @@ class Sender:
 
 async def test_what_is_promised_during_deploys_is_delivered_and_nothing_is_refused(place: World) -> None:
     await place.order({"fault": "slow", "delay": 0.2})  # so that a drain takes a moment
-    address: Settings = {"ingest": {"listen": f"127.0.0.1:{free_port()}"}}
+    options: dict[str, Any] = {"queue": "disk", "ingest": {"listen": f"127.0.0.1:{free_port()}"}}
     senders = {kind: Sender(place, kind) for kind in KINDS}
     async with asyncio.TaskGroup() as tasks:
-        running = []
+        running: list[asyncio.Task[None]] = []
         for _ in range(DEPLOYS):
-            async with daemon_beside(place, queue="disk", **address) as daemon:
+            async with daemon_beside(place, **options) as daemon:
                 running = running or [tasks.create_task(sender.run()) for sender in senders.values()]
                 await _more_are_promised(senders)
                 daemon.ask()
                 assert await daemon.ended() == 0
         for task in running:
             task.cancel()
-    async with daemon_beside(place, queue="disk", **address) as daemon:
+    async with daemon_beside(place, **options) as daemon:
         for kind, sender in senders.items():
             arrived = await place.all_arrive(kind, sender.promised)
             await place.settled(kind)
