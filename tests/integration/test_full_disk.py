@@ -16,6 +16,7 @@ from tests.integration.processes import daemon_beside
 from tests.torture.disks import fill, tmpfs, why_not_mountable
 
 KIND = "eventbridge"
+LARGE = {"Resources": ["x" * 2000]}
 DISK_BYTES = 6 << 20
 DISK: dict[str, Any] = {"orders": {"queue": "disk"}, "shutdown": {"drain_timeout": "10s"}}
 
@@ -31,18 +32,19 @@ def small(place: World, tmp_path: Path) -> Iterator[Path]:
 
 
 async def send_until_refused(place: World) -> list[str]:
-    """Markers of the events that were promised before the first 503."""
+    """Send until not even the smallest request fits; markers of the events that were promised."""
     promised: list[str] = []
+    for size in (200, 20, 1):
 
-    async def refused() -> bool:
-        names = markers(200)
-        sent = await place.post(KIND, events(KIND, names))
-        if sent.status == 202:
-            promised.extend(names)
-        assert sent.status in (202, 503)
-        return sent.status == 503
+        async def refused(size: int = size) -> bool:
+            names = markers(size)
+            sent = await place.post(KIND, events(KIND, names, **LARGE))
+            if sent.status == 202:
+                promised.extend(names)
+            assert sent.status in (202, 503)
+            return sent.status == 503
 
-    await until(refused, "the disk is full")
+        await until(refused, "the disk is full")
     return promised
 
 
@@ -51,7 +53,7 @@ async def takes_events(place: World) -> list[str]:
     names = markers(5)
 
     async def taken() -> bool:
-        return (await place.post(KIND, events(KIND, names))).status == 202
+        return (await place.post(KIND, events(KIND, names, **LARGE))).status == 202
 
     await until(taken, "events are taken again", seconds=15)
     return names
@@ -63,7 +65,7 @@ async def test_others_fill_the_disk_and_what_waits_is_delivered_and_then_more_is
     async with daemon_beside(place, **DISK) as daemon:
         await place.order({"fault": "throttle"})
         promised = markers(300)
-        await place.send(KIND, events(KIND, promised))
+        await place.send(KIND, events(KIND, promised, **LARGE))
         filler = fill(small)
         promised += await send_until_refused(place)
         await place.heal()
