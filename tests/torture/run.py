@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -100,12 +100,12 @@ async def run(arguments: argparse.Namespace) -> int:
     return 1 if violations else 0
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture.run", description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=None, help="default: by chance, and said")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--kills", type=int, default=16)
-    parser.add_argument("--events", type=int, default=40_000, help="promised in all, at least")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kills", type=int, default=9)
+    parser.add_argument("--events", type=int, default=24_000, help="promised in all, at least")
     parser.add_argument("--round", type=int, metavar="N", help="only this one of the rounds")
     parser.add_argument("--disks", nargs="+", default=["large", "quota", "full"], choices=get_args(Disk))
     parser.add_argument("--tree", type=Path, default=ROOT, metavar="FOLDER", help="the daemon's code")
