@@ -452,7 +452,7 @@ MUTATIONS = [
         "a put is ours before its commit, from outside",
         "forwarder/queues/disk.py",
         (
-            ("rows.insert(connection, parts))\n", "rows.insert(connection, parts), within=0.2)\n"),
+            ("submit(_insertion(parts, removal))\n", "submit(_insertion(parts, removal), within=0.2)\n"),
             ("            await asyncio.shield(writing)\n", "            await asyncio.sleep(0)\n"),
         ),
         TORTURE,

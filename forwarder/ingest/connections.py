@@ -189,8 +189,10 @@ class Connection(web.RequestHandler):
         return self.handling or self._head_bytes > 0
 
     def hang_up(self) -> None:
-        """Close now, or after the request that is being handled. aiohttp's ``close`` leaves an idle connection
-        open and deaf: who sends on it would wait until the process ends."""
+        """Close now, or after the request that is being handled.
+
+        aiohttp's ``close`` leaves an idle one open and deaf: who sends on it waits until the process ends.
+        """
         if self._waiter is not None and not self._waiter.done():
             self.force_close()
         else:

@@ -251,7 +251,7 @@ async def _answers(url: str) -> None:
 
 @asynccontextmanager
 async def a_stage(folder: Path, tree: Path = ROOT) -> AsyncIterator[Stage]:
-    """A sandbox and no daemon yet. No daemon is left at the end of the block, nor when we are told to stop."""
+    """A sandbox and no daemon yet. None is left at the end of the block, nor when we are told to stop."""
     me = asyncio.current_task()
     assert me is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
