@@ -28,6 +28,12 @@ class Stuck(Exception):
     """The daemon did not do what it must in any time that makes sense."""
 
 
+def say(problem: Stuck) -> str:
+    """Say it at once: what comes after it may not work either."""
+    print(f"    {problem}", flush=True)
+    return str(problem).partition("\n")[0]
+
+
 @dataclass
 class Course:
     """The lives of one round over one storage, with senders that go on through all of them."""

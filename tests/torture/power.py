@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture.course import Course, Stuck
+from tests.torture.course import Course, Stuck, say
 from tests.torture.disks import make_ext4, mounted_image, shut_down, why_not_mountable
 from tests.torture.plans import Step, faults_of
 from tests.torture.report import Figures, show
@@ -64,12 +64,12 @@ async def round_of(folder: Path, number: int, arguments: argparse.Namespace, fig
                     with mounted_image(image, disk):
                         await cut(course, chance, disk)
         except Stuck as problem:
-            problems.append(str(problem))
+            problems.append(say(problem))
         with mounted_image(image, disk):
             try:
                 await course.drain(await course.last_life(0))
             except Stuck as problem:
-                problems.append(str(problem))
+                problems.append(say(problem))
             promises.close()
             await stage.end()
             verdict = await course.verdict(promises.path, disk_full=False)

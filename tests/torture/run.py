@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from tests.torture.course import Course, Stuck
+from tests.torture.course import Course, Stuck, say
 from tests.torture.disks import ext4, tmpfs, why_not_mountable
 from tests.torture.plans import Disk, Round, rounds_of
 from tests.torture.report import Figures, show
@@ -64,7 +64,7 @@ async def torture(stage: Stage, round_: Round, figures: Figures) -> list[str]:
                 last = await course.last_life(round_.events)
             await course.drain(last)
         except Stuck as problem:
-            problems.append(str(problem))
+            problems.append(say(problem))
         promises.close()
         await stage.end()
         verdict = await course.verdict(promises.path, round_.disk in ("full", "small"))
