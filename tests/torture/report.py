@@ -25,6 +25,9 @@ class Row:
     violations: int
     seconds: float
 
+    def on_disk(self) -> list[Account]:
+        return [self.accounts[target.name] for target in TARGETS if target.queue == "disk"]
+
     def total(self, name: str, queue: str = "") -> int:
         every = [self.accounts[target.name] for target in TARGETS if queue in ("", target.queue)]
         return sum(getattr(account, name) for account in every)
@@ -62,27 +65,36 @@ class Figures:
         )
 
 
-HEADS = ("target", "promised", "arrived", "unpromised", "dead", "lost")
-AGAIN = ("in-life", "kill", "power", "stop", "oldest ms")
+HEADS = ("promised", "arrived", "unpromised", "dead", "lost")
 
 
 def show(figures: Figures) -> None:
-    """The table of all rounds, per target."""
+    """The tables of all rounds: of each target, and of the targets on disk by what their disk was."""
     ends: Counter[str] = sum((row.ends for row in figures.rows), Counter())
     nouns = ", ".join(f"{count} {NOUNS[how]}" for how, count in sorted(ends.items()))
     print(f"\n  {nouns}; {sum(row.scrapes for row in figures.rows)} scrapes")
     print(f"  answers to senders: {dict(sorted(figures.statuses.items()))}\n")
-    print(_cells(*HEADS, *("again:" + AGAIN[0], *AGAIN[1:])))
+    again = ("again: in life", "kill", "power", "stop", "oldest ms")
+    print(_cells("target", *HEADS, *again))
     for target in TARGETS:
-        accounts = [row.accounts[target.name] for row in figures.rows]
-        later: Counter[str] = sum((account.repeated_later for account in accounts), Counter())
-        ages = [age for account in accounts for ages in account.by_life.values() for age in ages]
-        numbers = [sum(getattr(account, head) for account in accounts) for head in HEADS[1:]]
-        in_life = sum(account.repeated_in_life for account in accounts)
-        oldest = round(1000 * max(ages, default=0.0))
-        print(_cells(target.name, *numbers, in_life, later["kill"], later["power"], later["term"], oldest))
+        print(_cells(target.name, *_numbers([row.accounts[target.name] for row in figures.rows])))
+    print("\n" + _cells("on disk, which is", *HEADS, *again))
+    for disk in dict.fromkeys(row.disk for row in figures.rows):
+        print(_cells(disk, *_numbers([a for row in figures.rows if row.disk == disk for a in row.on_disk()])))
     print()
 
 
+def _numbers(accounts: Sequence[Account]) -> list[int]:
+    later: Counter[str] = sum((account.repeated_later for account in accounts), Counter())
+    ages = [age for account in accounts for ages in account.by_life.values() for age in ages]
+    totals = [sum(getattr(account, head) for account in accounts) for head in HEADS]
+    in_life = sum(account.repeated_in_life for account in accounts)
+    oldest = round(1000 * max(ages, default=0.0))
+    return [*totals, in_life, later["kill"], later["power"], later["term"], oldest]
+
+
 def _cells(first: str, *others: object) -> str:
-    return f"  {first:<16}" + "".join(f"{other:>14}" for other in others)
+    widths = (10, 10, 12, 7, 9, 16, 8, 8, 8, 11)
+    return f"  {first:<17}" + "".join(
+        f"{other:>{width}}" for width, other in zip(widths, others, strict=True)
+    )
