@@ -24,6 +24,9 @@ REJECT_EVERY = 997
 FAIL_EVERY = 211
 """The same for events that fail once by themselves, where the API has results for single events."""
 
+WORKERS = 8
+"""Calls of a target in flight, at most."""
+
 SESSION = "00000000-0000-4000-8000-0000000000cc"
 DETAILS = "x" * 80
 
@@ -37,20 +40,25 @@ class Target:
     kind: Kind
     queue: Literal["disk", "memory"]
     bound: str
-    in_flight: int
-    """Events that all its workers together have in their calls, at most: the defaults of its kind."""
+    batch: int
+    """Events in a call, at most."""
+
+    @property
+    def in_flight(self) -> int:
+        """Events in all its calls together, at most."""
+        return WORKERS * self.batch
 
     def number(self, serial: int) -> int:
         return serial * len(TARGETS) + self.index
 
 
 TARGETS = (
-    Target(0, "orders-disk", "eventbridge", "disk", "disk", 8 * 10),
-    Target(1, "orders-memory", "eventbridge", "memory", "memory", 8 * 10),
-    Target(2, "web-disk", "rum", "disk", "00000000-0000-4000-8000-0000000000aa", 4 * 100),
-    Target(3, "web-memory", "rum", "memory", "00000000-0000-4000-8000-0000000000bb", 4 * 100),
-    Target(4, "features-disk", "evidently", "disk", "disk", 4 * 50),
-    Target(5, "features-memory", "evidently", "memory", "memory", 4 * 50),
+    Target(0, "orders-disk", "eventbridge", "disk", "disk", 10),
+    Target(1, "orders-memory", "eventbridge", "memory", "memory", 10),
+    Target(2, "web-disk", "rum", "disk", "00000000-0000-4000-8000-0000000000aa", 100),
+    Target(3, "web-memory", "rum", "memory", "00000000-0000-4000-8000-0000000000bb", 100),
+    Target(4, "features-disk", "evidently", "disk", "disk", 50),
+    Target(5, "features-memory", "evidently", "memory", "memory", 50),
 )
 
 

@@ -22,7 +22,7 @@ import aiohttp
 
 from tests.e2e.processes import free_port, surroundings
 from tests.integration.scraper import Ledger, balances, ledgers
-from tests.torture.events import TARGETS
+from tests.torture.events import TARGETS, WORKERS
 
 ROOT = Path(__file__).parents[2]
 MEMORY_EVENTS = 3000
@@ -208,7 +208,8 @@ def config_of(sandbox: str, storage: Path, storage_settings: Mapping[str, Any]) 
                 "queue": target.queue,
                 "queue_limits": {"max_events": DISK_EVENTS if target.queue == "disk" else MEMORY_EVENTS},
                 bound[target.kind]: [target.bound],
-                "batch": {"max_wait": "20ms"},
+                "batch": {"max_events": target.batch, "max_wait": "20ms"},
+                "workers": WORKERS,
                 "retry": {"base": "10ms", "cap": "200ms"},
                 "hold": {"probe": "100ms", "probe_cap": "300ms"},
                 **({"max_calls_per_second": 500} if target.kind == "rum" else {}),
