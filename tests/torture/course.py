@@ -113,7 +113,8 @@ class Course:
     async def verdict(self, promises: Path, disk_full: bool) -> Verdict:
         """The judge's word on all of it; nothing runs any more."""
         stage = self.stage
-        record = Record.read(promises, await stage.arrivals(), await stage.letters(self.storage))
+        letters = await stage.letters(self.storage)
+        record = Record.read(promises, stage.lives, await stage.arrivals(), letters)
         unknown = {
             api: counts["injected"].get("reset_after", {}).get("events", 0)
             for api, counts in (await stage.summary()).items()

@@ -78,12 +78,20 @@ class Record:
     """What is known of one round. Numbers of events lead to lives, moments and counts."""
 
     promised: dict[int, int]
+    late: set[int]
+    """Promised after the power was off."""
     arrived: dict[int, list[float]]
     dead: Counter[int]
     misplaced: list[str]
 
     @staticmethod
-    def read(promises: Path, arrivals: bytes, letters: bytes) -> Record:
+    def read(promises: Path, lives: Sequence[Life], arrivals: bytes, letters: bytes) -> Record:
+        promised, late = {}, set()
+        for number, life, moment in read_promises(promises):
+            if moment < lives[life - 1].late_from:
+                promised[number] = life
+            else:
+                late.add(number)
         arrived: defaultdict[int, list[float]] = defaultdict(list)
         dead: Counter[int] = Counter()
         misplaced = []
@@ -97,7 +105,7 @@ class Record:
             dead[number] += 1
             if (target_of(number).name, "rejected") != (letter.target, letter.reason):
                 misplaced.append(f"event {number} is a dead letter of {letter.target}, {letter.reason}")
-        return Record(dict(read_promises(promises)), dict(arrived), dead, misplaced)
+        return Record(promised, late, dict(arrived), dead, misplaced)
 
 
 @dataclass
@@ -110,6 +118,9 @@ class Account:
     lost: int = 0
     unpromised: int = 0
     """Arrived, though their sender never read a promise: its connection broke first."""
+    late: int = 0
+    late_lost: int = 0
+    """Promised after the power was off, and of these lost: no violation, but worth a look."""
     repeated_in_life: int = 0
     repeated_later: Counter[str] = field(default_factory=Counter)
     """Arrivals of an event again in a later life, by how the life before ended."""
@@ -164,12 +175,15 @@ def _letters(record: Record) -> Iterator[str]:
 def _account(target: Target, record: Record) -> Account:
     arrived = [number for number in record.arrived if target_of(number) is target]
     promised = [number for number in record.promised if target_of(number) is target]
+    late = [number for number in record.late if target_of(number) is target]
     return Account(
         promised=len(promised),
         arrived=len(arrived),
         dead=sum(target_of(number) is target for number in record.dead),
         lost=sum(1 for number in promised if _is_lost(number, record)),
         unpromised=sum(1 for number in arrived if number not in record.promised),
+        late=len(late),
+        late_lost=sum(1 for number in late if _is_lost(number, record)),
     )
 
 

@@ -53,6 +53,10 @@ class Figures:
         self.rows.append(Row(number, disk, ends, scrapes, verdict.accounts, violations, seconds))
         self.statuses += statuses
 
+    def total(self, name: str) -> int:
+        """Of all rounds, for the targets on disk."""
+        return sum(row.total(name, "disk") for row in self.rows)
+
     def line(self) -> str:
         """The last round."""
         row = self.rows[-1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -29,7 +30,7 @@ NO_ANSWER = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Promises:
-    """The durable record: one line per answer, ``[life, target, first serial, which were promised]``."""
+    """The durable record, a line per answer: moment, life, target, first serial, events, which are promised."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,20 +42,22 @@ class Promises:
     def write(self, life: int, target: Target, first: int, promised: list[bool]) -> None:
         if any(promised):
             places = "all" if all(promised) else [place for place, each in enumerate(promised) if each]
-            self._file.write(json.dumps([life, target.index, first, len(promised), places]) + "\n")
+            self._file.write(
+                json.dumps([time.time(), life, target.index, first, len(promised), places]) + "\n"
+            )
             self.count += sum(promised)
 
     def close(self) -> None:
         self._file.close()
 
 
-def read_promises(path: Path) -> Iterator[tuple[int, int]]:
-    """Each promised event: its number and the life of the daemon that promised it."""
+def read_promises(path: Path) -> Iterator[tuple[int, int, float]]:
+    """Each promised event: its number, the life of the daemon that promised it, and when that was read."""
     with path.open() as lines:
         for line in lines:
-            life, index, first, count, places = json.loads(line)
+            moment, life, index, first, count, places = json.loads(line)
             for place in range(count) if places == "all" else places:
-                yield TARGETS[index].number(first + place), life
+                yield TARGETS[index].number(first + place), life, moment
 
 
 class Senders:

@@ -48,6 +48,8 @@ class Life:
     asked: float = 0.0
     """When it was killed, or told to stop."""
     how: How = "kill"
+    late_from: float = float("inf")
+    """What it promises from then on is no promise: the power is off, and nobody would hear it."""
     code: int | None = None
     ingest: str = ""
     admin: str = ""
@@ -86,6 +88,13 @@ class Life:
             self.process.kill()
         self.code = await self.process.wait()
 
+    async def freeze(self) -> None:
+        """Stop it between two moments: what it has begun in the kernel is done, and it does nothing more."""
+        self.process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        while any(_state(task) not in "TZX" for task in tasks.iterdir()):
+            await asyncio.sleep(0.001)
+
     async def stop(self, kill_after: float | None = None) -> None:
         """Tell it to stop, and wait for that; ``kill_after`` so many seconds if it still runs."""
         self.asked = time.time()
@@ -116,6 +125,14 @@ class Life:
 
     def queued(self) -> int:
         return sum(ledger["in_queue"] for ledger in self.ledgers.values())
+
+
+def _state(task: Path) -> str:
+    """One letter, of proc(5); a thread that is gone is dead."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 @dataclass
