@@ -30,7 +30,7 @@ NO_ANSWER = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Promises:
-    """The durable record, a line per answer: moment, life, target, first serial, events, which are promised."""
+    """The durable record, a line per answer: moment, life, target, first serial, events, the promised."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
