@@ -7,6 +7,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
@@ -22,6 +23,8 @@ SHUTDOWN = 0x8004587D
 LARGEST_BYTES = 256 << 20
 """A file system larger than this is not one of ours."""
 FILLER = "filler"
+NEW_MOUNTS = 0x00020000
+"""CLONE_NEWNS of unshare(2)."""
 NO_LOG_FLUSH = 2
 """What is not on the disk yet, the journal included, never gets there."""
 
@@ -102,7 +105,15 @@ def why_not_mountable() -> str:
     if os.geteuid() != 0:
         return "mounting needs root"
     try:
+        _have_own_mounts()
         with tempfile.TemporaryDirectory() as folder, tmpfs(Path(folder) / "try", 1 << 20):
             return ""
-    except (PermissionError, OSError) as problem:
+    except (OSError, subprocess.CalledProcessError) as problem:
         return f"mounting is not possible here: {problem}"
+
+
+def _have_own_mounts() -> None:
+    """From now on nobody else sees what this process mounts, or keeps it mounted; it goes when we do."""
+    if ctypes.CDLL(None, use_errno=True).unshare(NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), "a process may not have mounts of its own")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True, capture_output=True)

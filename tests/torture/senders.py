@@ -26,6 +26,10 @@ MEMORY_SECONDS = 0.05
 REFUSED_SECONDS = 0.05
 """A sender that was told no, or nothing, comes back after this."""
 
+ANSWERS = frozenset({200, 202, 429, 503})
+"""What a sender of sound events may be told."""
+SHOWN = 5
+
 NO_ANSWER = (aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -36,8 +40,9 @@ class Promises:
         self.path = path
         self._file = path.open("a", buffering=1)
         self.count = 0
-        self.asked: Counter[int] = Counter()
         self.statuses: Counter[int] = Counter()
+        self.odd: list[str] = []
+        """Answers that no sender of sound events should get, the first of them."""
 
     def write(self, life: int, target: Target, first: int, promised: list[bool]) -> None:
         if any(promised):
@@ -103,6 +108,9 @@ class Senders:
         async with self._http.post(f"{url}{post.path}", data=post.body, headers=post.headers) as answer:
             body, status = await answer.read(), answer.status
         self.promises.statuses[status] += 1
+        if status not in ANSWERS and len(self.promises.odd) < SHOWN:
+            said = f"{status} {dict(answer.headers)} {body[:300]!r}"
+            self.promises.odd.append(f"{time.time():.3f}: {target.name} in life {life} was told {said}")
         promised = taken(target, way, count, status, body)
         # No await since the answer was read: whoever is cancelled has written it down.
         self.promises.write(life, target, first, promised)
