@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from forwarder.config import Listen
@@ -31,7 +32,8 @@ async def listen(where: Listen, factory: Factory) -> tuple[asyncio.AbstractServe
 def remove_socket(where: Listen) -> None:
     """Take a unix socket's name away, so that clients see at once that nobody listens."""
     if where.socket_path is not None:
-        Path(where.socket_path).unlink(missing_ok=True)
+        with suppress(OSError):  # a broken disk keeps it; the next start replaces it
+            Path(where.socket_path).unlink(missing_ok=True)
 
 
 def _address(listener: socket.socket) -> str:
