@@ -5,12 +5,14 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+# More for the torture, such as TORTURE='--seed 7', to have a failure again
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check e2e mutants newest bench bench-smoke bench-profile format generate lock clean
+.PHONY: help install run test check e2e torture torture-long torture-power mutants newest bench bench-smoke \
+  bench-profile format generate lock clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +42,15 @@ check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (
 
 e2e: $(READY)  ## Real clients against real processes
 	$(BIN)/python -m pytest -q tests/e2e
+
+torture: $(READY)  ## Kills, stops, faults and full disks at random under load, judged from outside, about a minute
+	@$(BIN)/python -m tests.torture.run $(TORTURE)
+
+torture-long: $(READY)  ## The same with 1,000,000 events and 200 kills, about half an hour
+	@$(BIN)/python -m tests.torture.run --rounds 20 --kills 200 --events 1000000 $(TORTURE)
+
+torture-power: $(READY)  ## Power cuts on an ext4 of its own; needs root and loop devices
+	@$(BIN)/python -m tests.torture.power $(TORTURE)
 
 mutants: $(READY)  ## Break the code in known ways; each must turn the tests red
 	$(BIN)/python tests/mutants.py

@@ -49,6 +49,7 @@ CREDENTIALS = "tests/integration/test_credentials.py"
 TIME = "tests/unit/test_time.py"
 ACK = "tests/integration/test_ack.py"
 REPEATS = "tests/unit/ingest/test_repeats.py"
+TORTURE = "tests/torture/short.py"
 
 
 @dataclass(frozen=True)
@@ -446,6 +447,27 @@ MUTATIONS = [
         "            await asyncio.shield(writing)\n",
         "            await asyncio.sleep(0)\n",
         DISK,
+    ),
+    Mutation(
+        "a put is ours before its commit, from outside",
+        "forwarder/queues/disk.py",
+        (
+            ("submit(_insertion(parts, removal))\n", "submit(_insertion(parts, removal), within=0.2)\n"),
+            ("            await asyncio.shield(writing)\n", "            await asyncio.sleep(0)\n"),
+        ),
+        TORTURE,
+    ),
+    mutation(
+        "what is taken leaves the disk, from outside",
+        "forwarder/queues/disk.py",
+        "        return self._front.take()\n",
+        """\
+        batch = self._front.take()
+        places = {self._rows[event.id].place for event in batch.events} if batch else set()
+        self._storage.submit(lambda connection: rows.delete(connection, places))
+        return batch
+""",
+        TORTURE,
     ),
     mutation(
         "a put is answered before its commit",

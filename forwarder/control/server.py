@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class ControlServer:
         self._controls.stop()
         if self._runner is not None:
             runner, self._runner = self._runner, None
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # a broken disk keeps it; the next start replaces it
+                self.path.unlink(missing_ok=True)
             await runner.cleanup()
 
     def _app(self) -> web.Application:

@@ -156,7 +156,7 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._cut:
+        if self._cut or self._close:
             return  # read and forgotten, so that our last word is not lost to a reset
         if self.handling or not self._payload.is_eof():
             super().data_received(data)
@@ -187,6 +187,16 @@ class Connection(web.RequestHandler):
     def busy(self) -> bool:
         """Between the first byte of a request and the end of its handler."""
         return self.handling or self._head_bytes > 0
+
+    def hang_up(self) -> None:
+        """Close now, or after the request that is being handled.
+
+        aiohttp's ``close`` leaves an idle one open and deaf: who sends on it waits until the process ends.
+        """
+        if self._waiter is not None and not self._waiter.done():
+            self.force_close()
+        else:
+            self.close()
 
     def cut_when_slow(self, before: float) -> None:
         """Turn away a peer whose head began before that moment and is still not complete."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,8 @@ class Listener(NamedTuple):
         """Accept no more; clients of a unix socket see at once that nobody listens."""
         self.server.close()
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # a broken disk keeps it; the next start replaces it
+                self.path.unlink(missing_ok=True)
 
 
 async def listen(settings: IngestConfig, factory: Factory, given: socket.socket | None = None) -> Listener:

@@ -106,7 +106,8 @@ class IngestServer:
         ends = self._loop.time() + patience
         while self._is_busy() and self._loop.time() < ends:  # noqa: ASYNC110 - a slow head sets no event
             await asyncio.sleep(POLL_SECONDS)
-        self._server.pre_shutdown()  # what is idle closes now: nothing may be taken after the drain
+        for connection in list(self._server.connections):  # nothing may be taken after the drain
+            cast(Connection, connection).hang_up()
 
     async def close(self) -> None:
         """Close the connections, and cancel what is still in flight."""

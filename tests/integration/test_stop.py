@@ -121,6 +121,19 @@ async def test_a_stop_ends_every_back_off(place: World, kind: str) -> None:
     assert await place.arrived(kind) == dict.fromkeys([*names, "single"], 1)
 
 
+async def test_a_stop_delivers_also_when_the_disk_does_not_let_go_of_its_socket(place: World) -> None:
+    async with daemon_beside(place, batch={"max_wait": "600s"}) as daemon:
+        names = markers(12)
+        await place.send("eventbridge", events("eventbridge", names))
+        socket_file = place.storage / "control.sock"
+        socket_file.unlink()
+        socket_file.mkdir()  # what cannot be unlinked
+        daemon.ask()
+        assert await daemon.ended() == 0
+    assert daemon.said("stopped, nothing lost")
+    assert await place.arrived("eventbridge") == dict.fromkeys(names, 1)
+
+
 async def test_a_second_signal_ends_the_drain(place: World) -> None:
     orders: Settings = {"endpoint_url": dead_end()}
     slow_stop: Settings = {"drain_timeout": "600s", "input_grace": "600s"}

@@ -287,6 +287,21 @@ async def test_a_request_that_has_begun_is_finished_after_the_listener_closed() 
         await peer.close()
 
 
+async def test_an_idle_connection_is_hung_up_on_once_nothing_more_is_taken() -> None:
+    """Who sends on it learns at once that nobody listens, also with a body larger than any head may be."""
+    async with serving() as ingest:
+        peers = [await ingest.peer() for _ in range(3)]
+        for peer in peers[1:]:
+            await peer.send(request(NATIVE, EVENT))
+            assert (await peer.answer()).status == 202
+        ingest.server.stop_accepting()
+        await ingest.server.finish_requests(10)
+        await peers[2].send(request(NATIVE, [EVENT] * 400))
+        for peer in peers:
+            assert await peer.is_closed()
+            await peer.close()
+
+
 async def test_requests_that_never_end_do_not_hold_up_a_stop() -> None:
     async with serving() as ingest:
         idle, stuck = await ingest.peer(), await ingest.peer()
