@@ -103,7 +103,7 @@ class Daemon:
         bounds = self._config.storage.dead_letters
         letters = DeadLetters(
             self._storage,
-            max_bytes=bounds.max_bytes,
+            max_bytes=self._config.storage.dead_letters_bytes,
             max_age=bounds.max_age,
             clock=self._clock,
             on_dropped=self._count_dropped_letters,
