@@ -46,6 +46,8 @@ VERIFY = "verify"
 CHUNK_EVENTS, CHUNK_BYTES = 1_000, 1 << 20
 """Events that become dead letters in one step, at most."""
 
+SWEEP_AGAIN_SECONDS = 0.1
+
 
 class Policy(msgspec.Struct, frozen=True):
     """When a retry is given up, and how long a single event waits. Durations in seconds.
@@ -266,8 +268,10 @@ async def _keep(lane: Lane, dead: Sequence[Dead]) -> StorageError | None:
 async def sweep(lane: Lane) -> None:
     """Give up events older than ``max_age``, also while the gate is closed."""
     interval = min(60.0, max(0.05, lane.policy.max_age / 10))
+    expired: Sequence[Event] = ()
     while True:
-        await asyncio.sleep(interval)
+        # What expired may have made way for more of its age, that waited on the disk.
+        await asyncio.sleep(min(interval, SWEEP_AGAIN_SECONDS) if expired else interval)
         expired = lane.queue.take_expired(lane.clock.monotonic() - lane.policy.max_age)
         trouble = lane.gate.view().message or lane.target.note()
         message = f"older than max_age; at its end: {trouble}" if trouble else "older than max_age"

@@ -163,7 +163,7 @@ class Daemon:
     async def _open_queues(self) -> None:
         for queue in self._on_disk.values():
             await queue.open()
-        self._status.stranded = await stranded(self._storage, self._on_disk)
+        self._status.stranded = await stranded(self._storage, self._on_disk.values())
         if self._status.stranded:
             self._log.warning(
                 "events wait on disk for targets without a disk queue", events=self._status.stranded
@@ -187,6 +187,9 @@ class Daemon:
             try:
                 await start()
             except OSError as problem:
+                await self._cancel_tasks()
+                for lane in self._lanes.values():
+                    lane.queue.close()  # what was delivered meanwhile is written
                 await self._close()
                 raise StartError(f"{name}: {problem.strerror or problem}") from None
 

@@ -19,7 +19,7 @@ from tests.unit.queues.support import LIMITS, events, queue_in, stored
 
 class Delivers:
     limits = LIMITS
-    verify_every = None
+    verify_every: float | None = None
 
     async def send(self, batch: Batch) -> Results:
         return Results(CallStatus.OK, [Outcome(Kind.DELIVERED)] * len(batch.events))
@@ -27,8 +27,10 @@ class Delivers:
     async def verify(self) -> str | None:
         return None
 
-    def note(self) -> str | None:
-        return None
+    def note(self) -> str:
+        return ""
+
+    async def close(self) -> None: ...
 
 
 async def fill(storage: Storage, size: int, count: int, young: bool) -> Lane:
