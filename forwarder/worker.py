@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Protocol
 
@@ -42,8 +43,10 @@ from forwarder.storage import StorageError
 
 LETTERS = "dead letters"
 VERIFY = "verify"
-SWEEP_CHUNK = 1_000
-"""Expired events that become dead letters in one step."""
+CHUNK_EVENTS, CHUNK_BYTES = 1_000, 1 << 20
+"""Events that become dead letters in one step, at most."""
+
+SWEEP_AGAIN_SECONDS = 0.1
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -212,12 +215,36 @@ async def work(lane: Lane) -> None:
 
 
 async def bury(lane: Lane, dead: Sequence[Dead]) -> None:
-    """Move taken events to the dead letters; while they cannot be written, hold the target and try again."""
-    while not await _keep(lane, dead):
-        await lane.gate.pause()
+    """Move taken events to the dead letters, as many at a time as there is room for; while not even one can
+    be written, hold the target and try again."""
+    left, most = deque(dead), CHUNK_EVENTS
+    while left:
+        some = _chunk(left, most)
+        problem = await _keep(lane, some)
+        if problem is None:
+            for _ in some:
+                left.popleft()
+        elif problem.reason == "full" and len(some) > 1:
+            most = len(some) // 2
+        else:
+            lane.gate.block(LETTERS, f"dead letters cannot be written: {problem}")
+            await lane.gate.pause()
 
 
-async def _keep(lane: Lane, dead: Sequence[Dead]) -> bool:
+def _chunk(left: Iterable[Dead], most: int) -> list[Dead]:
+    """The first of these, but not more than make one quick write."""
+    chunk: list[Dead] = []
+    size = 0
+    for dead in islice(left, most):
+        size += len(dead.event.body)
+        if chunk and size > CHUNK_BYTES:
+            break
+        chunk.append(dead)
+    return chunk
+
+
+async def _keep(lane: Lane, dead: Sequence[Dead]) -> StorageError | None:
+    """Write these and let them go; the problem when that is not possible now."""
     events = [each.event for each in dead]
     keeping = asyncio.ensure_future(lane.letters.keep(lane.name, dead, lane.queue.leaving(events)))
     cancelled = False
@@ -231,26 +258,27 @@ async def _keep(lane: Lane, dead: Sequence[Dead]) -> bool:
         lane.queue.settle(gone=events)
         lane.metrics.settled(dead=Counter(each.reason for each in dead))
         lane.gate.unblock(LETTERS)
-    elif isinstance(problem, StorageError):
-        lane.gate.block(LETTERS, f"dead letters cannot be written: {problem}")
-    else:
+    elif not isinstance(problem, StorageError):
         raise problem
     if cancelled:
         raise asyncio.CancelledError
-    return problem is None
+    return problem
 
 
 async def sweep(lane: Lane) -> None:
     """Give up events older than ``max_age``, also while the gate is closed."""
     interval = min(60.0, max(0.05, lane.policy.max_age / 10))
+    expired: Sequence[Event] = ()
     while True:
-        await asyncio.sleep(interval)
+        # What expired may have made way for more of its age, that waited on the disk.
+        await asyncio.sleep(min(interval, SWEEP_AGAIN_SECONDS) if expired else interval)
         expired = lane.queue.take_expired(lane.clock.monotonic() - lane.policy.max_age)
         trouble = lane.gate.view().message or lane.target.note()
         message = f"older than max_age; at its end: {trouble}" if trouble else "older than max_age"
-        for start in range(0, len(expired), SWEEP_CHUNK):
-            chunk = expired[start : start + SWEEP_CHUNK]
-            dead = [Dead(event, "expired", "max_age", message) for event in chunk]
+        for start in range(0, len(expired), CHUNK_EVENTS):
+            dead = [
+                Dead(event, "expired", "max_age", message) for event in expired[start : start + CHUNK_EVENTS]
+            ]
             await bury(lane, dead)
             lane.receipts.tell_dead(dead)
 

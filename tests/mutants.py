@@ -212,9 +212,9 @@ MUTATIONS = [
     mutation(
         "a dead letter leaves the queue before it is written",
         "forwarder/worker.py",
-        "    while not await _keep(lane, dead):\n",
-        "    if not await _keep(lane, dead):\n        lane.queue.settle(gone=[each.event for each in dead])\n"
-        "    while False:\n",
+        "        problem = await _keep(lane, some)\n",
+        "        problem = await _keep(lane, some)\n        if problem is not None:\n"
+        "            lane.queue.settle(gone=[each.event for each in some])\n            problem = None\n",
         HOLDS,
         "cannot_be_written and eventbridge",
     ),
@@ -472,9 +472,9 @@ MUTATIONS = [
     mutation(
         "a put is answered before its commit",
         "forwarder/storage/owner.py",
-        "            done = _transaction(self._connection, group)\n",
-        "            self._tell([_Done(job.future, None, None) for job in group])\n"
-        "            done = _transaction(self._connection, group)\n",
+        "            done, wrote = transaction(self._connection, group)\n",
+        "            self._tell([Done(job.future, None, None) for job in group])\n"
+        "            done, wrote = transaction(self._connection, group)\n",
         STORAGE,
         "fails_to_write or mistake_in_a_job",
     ),
@@ -497,8 +497,8 @@ MUTATIONS = [
     mutation(
         "a mark forgets what was settled before",
         "forwarder/queues/rows.py",
-        "        both = (new | old).to_bytes(",
-        "        both = new.to_bytes(",
+        "    bitmap = (known | said).to_bytes(",
+        "    bitmap = said.to_bytes(",
         DISK,
         "part",
     ),
@@ -545,8 +545,8 @@ MUTATIONS = [
     mutation(
         "the bitmap of settled events is ignored",
         "forwarder/queues/rows.py",
-        "        if not gone >> index & 1\n",
-        "        if True\n",
+        "        if item is not None and not gone >> index & 1:\n",
+        "        if item is not None:\n",
         DISK,
         "part",
     ),
@@ -569,7 +569,7 @@ MUTATIONS = [
     mutation(
         "puts overtake what waits on the disk",
         "forwarder/queues/disk.py",
-        "        if self._has_room(head.bytes) and not self._tail_events and not self._closed:\n",
+        "        if self._has_room(head.bytes) and not self._has_tail and not self._closed:\n",
         "        if self._has_room(head.bytes) and not self._closed:\n",
         DISK,
         "overtake",

@@ -68,6 +68,11 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.linger > MAX_LINGER:
             raise ValueError("linger is at most 1s: every answer waits for it")
 
+    @property
+    def dead_letters_bytes(self) -> int:
+        """What the dead letters may hold: never so much that the file has no room for events."""
+        return min(self.dead_letters.max_bytes, self.max_bytes // 2)
+
     def directory(self, environ: Mapping[str, str] = os.environ) -> Path:
         """The directory in use."""
         if self.path:

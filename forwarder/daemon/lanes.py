@@ -13,10 +13,10 @@ from forwarder.gate import Gate, GateOptions
 from forwarder.ingest.bindings import Route
 from forwarder.metrics import Metrics, TargetMetrics
 from forwarder.model import Clock, Limits
-from forwarder.queues.disk import DiskQueue, this_boot
+from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.receipts import MAX_WAIT_SECONDS, Receipts
-from forwarder.storage import Storage
+from forwarder.storage import Storage, this_boot
 from forwarder.targets import TARGETS, AwsTarget
 from forwarder.worker import Lane, Policy
 
@@ -88,6 +88,7 @@ def _queue(
         clock=rooms.clock,
         metrics=metrics,
         front_bytes=queue_memory(options),
+        kind=options.kind,
         boot=this_boot(),
     )
 

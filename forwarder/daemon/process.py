@@ -112,7 +112,7 @@ class Daemon:
         bounds = self._config.storage.dead_letters
         letters = DeadLetters(
             self._storage,
-            max_bytes=bounds.max_bytes,
+            max_bytes=self._config.storage.dead_letters_bytes,
             max_age=bounds.max_age,
             clock=self._clock,
             on_dropped=self._count_dropped_letters,
@@ -173,7 +173,7 @@ class Daemon:
     async def _open_queues(self) -> None:
         for queue in self._on_disk.values():
             await queue.open()
-        self._status.stranded = await stranded(self._storage, self._on_disk)
+        self._status.stranded = await stranded(self._storage, self._on_disk.values())
         if self._status.stranded:
             self._log.warning(
                 "events wait on disk for targets without a disk queue", events=self._status.stranded
@@ -199,6 +199,9 @@ class Daemon:
             try:
                 await start()
             except OSError as problem:
+                await self._cancel_tasks()
+                for lane in self._lanes.values():
+                    lane.queue.close()  # what was delivered meanwhile is written
                 await self._close()
                 raise StartError(f"{name}: {problem.strerror or problem}") from None
 

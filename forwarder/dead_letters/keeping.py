@@ -4,7 +4,8 @@ Invariants:
 - ``keep`` returns when the letters are on the disk; when it raises, none of them is.
 - What the table holds is counted in the table's own transaction, so the numbers never differ from the rows,
   also when somebody deletes rows by hand.
-- Over a bound the oldest letters go, and each is counted as dropped.
+- Over a bound the oldest letters go, and each is counted as dropped; so do they when the file is full, since
+  a letter that finds no room would keep its event, and the event's target would stand still.
 - Keeping an event again changes nothing: its id is there once.
 - ``removal`` takes out all of its letters or none, so that what accepts them again can be one with it.
 """
@@ -33,7 +34,7 @@ from forwarder.dead_letters.reading import (
 )
 from forwarder.logs import limited
 from forwarder.model import Clock, Dead, Leaving, SystemClock
-from forwarder.storage import Connection, Storage, Work
+from forwarder.storage import Connection, Storage, StorageError, Work
 from forwarder.storage.salvage import insert, readable
 
 ROW_OVERHEAD_BYTES = 250
@@ -114,11 +115,16 @@ class DeadLetters:
         rows = [_row(_letter(target, each, each.event.received_at + to_wall, wall)) for each in dead]
 
         def write(connection: Connection) -> None:
-            connection.executemany(_INSERT, rows)
             if leaving is not None:
-                leaving(connection)
+                leaving(connection)  # first, since it makes room
+            connection.executemany(_INSERT, rows)
 
-        await self._change(write)
+        try:
+            await self._change(write)
+        except StorageError as problem:
+            if problem.reason != "full":
+                raise
+            await self._change(write, room=2 * sum(row[-1] for row in rows))
 
     async def expire(self) -> None:
         """Drop what is older than ``max_age``, and count again; ``open`` and ``keep`` do so too."""
@@ -148,13 +154,15 @@ class DeadLetters:
         """Events and bytes kept, by target."""
         return self._totals
 
-    async def _change(self, change: Work[int | None]) -> int | None:
+    async def _change(self, change: Work[int | None], room: int = 0) -> int | None:
+        """``room``: bytes of the oldest letters that give way to the change."""
         died_before = self._clock.wall() - self._max_age
         max_bytes = self._max_bytes
 
         def work(connection: Connection) -> _Change:
+            dropped = _drop_oldest(connection, room, died_before) if room else Counter[str]()
             answer = change(connection)
-            dropped = _drop_oldest(connection, max_bytes, died_before)
+            dropped += _drop_oldest(connection, _kept(connection) - max_bytes, died_before)
             return _Change(_totals(connection), dropped, answer)
 
         changed = self._storage.submit(work)
@@ -168,7 +176,9 @@ class DeadLetters:
         self._totals, dropped, _ = changed.result()
         for target, count in dropped.items():
             limited(self._log, f"dead letters dropped {target}").warning(
-                "oldest dead letters dropped: over max_bytes or max_age", target=target, dropped=count
+                "oldest dead letters dropped: over max_bytes or max_age, or the storage is full",
+                target=target,
+                dropped=count,
             )
             if self._on_dropped is not None:
                 self._on_dropped(target, count)
@@ -208,9 +218,13 @@ def _totals(connection: Connection) -> Totals:
     return {target: (events, size) for target, events, size in rows}
 
 
-def _drop_oldest(connection: Connection, max_bytes: int, died_before: float) -> Counter[str]:
+def _kept(connection: Connection) -> int:
     (kept,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM dead_letter_totals").fetchone()
-    excess, last, dropped = kept - max_bytes, 0, Counter[str]()
+    return int(kept)
+
+
+def _drop_oldest(connection: Connection, excess: int, died_before: float) -> Counter[str]:
+    last, dropped = 0, Counter[str]()
     oldest_first = "SELECT position, target, bytes, died_at FROM dead_letters ORDER BY position"
     for position, target, size, died_at in connection.execute(oldest_first):
         if excess <= 0 and died_at >= died_before:

@@ -40,6 +40,10 @@ COLUMNS = ", ".join(Letter.__struct_fields__)
 _TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
 
 
+PAGE_BYTES = 4 << 20
+"""Of letters that are read at once."""
+
+
 class Page(NamedTuple):
     """Letters with their positions, oldest first. ``through``: the last position there was."""
 
@@ -103,10 +107,20 @@ def counts_of(connection: Connection, wanted: Wanted) -> dict[str, int]:
 
 def list_(directory: Path, wanted: Wanted | None = None) -> Iterator[Letter]:
     """The letters, oldest first; StorageError when there is no file, or none that can be read."""
-    condition, values = condition_of(wanted or Wanted())
+    wanted = wanted or Wanted()
     with open_read_only(directory) as connection:
-        for row in _select(connection, condition, values):
-            yield Letter(*row)
+        while letters := _some(connection, wanted):
+            yield from (letter for _, letter in letters)
+            limit = None if wanted.limit is None else wanted.limit - len(letters)
+            wanted = msgspec.structs.replace(wanted, after=letters[-1][0], limit=limit)
+
+
+def _some(connection: Connection, wanted: Wanted) -> list[tuple[int, Letter]]:
+    """The first letters that are wanted, in one short transaction: a reader that takes its time must not
+    keep a running daemon's log from being cut."""
+    if wanted.limit == 0 or not connection.execute(_TABLE).fetchone():
+        return []
+    return page_of(connection, wanted, PAGE_BYTES, lambda key: "").letters
 
 
 def counts(directory: Path, wanted: Wanted | None = None) -> dict[str, int]:

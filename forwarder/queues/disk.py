@@ -16,10 +16,9 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -40,27 +39,17 @@ from forwarder.model import (
 )
 from forwarder.queues import rows
 from forwarder.queues.bounds import Bounds
+from forwarder.queues.cutting import cut
 from forwarder.queues.front import Front
 from forwarder.queues.rows import Ages, Found, Head, Part
 from forwarder.queues.settling import AGAIN_SECONDS, Row, Settling, leaving
-from forwarder.storage import Connection, Storage, StorageError, Work
+from forwarder.storage import Storage, StorageError, Work
 
-ROW_EVENTS = 4096
-ROW_BYTES = 2 << 20
-"""What one row holds, unless a single batch or event is more: so that a part of a huge put can be read."""
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+ROW_OVERHEAD_BYTES = 600
+"""What a row holds in memory beside its events. Measured with tracemalloc, of rows of one event."""
 
 READS = 8
 """The front is filled in so many reads: other jobs of the storage do not wait long for one."""
-
-
-def this_boot() -> str:
-    """The machine's boot, as long as which its monotonic clock runs; "" where the system does not say."""
-    try:
-        return BOOT_ID.read_text().strip()
-    except OSError:
-        return ""
 
 
 class DiskQueue:
@@ -77,9 +66,11 @@ class DiskQueue:
         clock: Clock,
         metrics: TargetMetrics,
         front_bytes: int = FRONT_BYTES,
+        kind: str = "",
         boot: str = "",
     ) -> None:
         self._name = name
+        self._kind = kind
         self._storage = storage
         self._bounds = Bounds(max_events, max_bytes)
         self._clock = clock
@@ -87,11 +78,13 @@ class DiskQueue:
         self._front = Front(limits, clock)
         self._front_bytes = front_bytes
         self._boot = boot
-        self._tail_events = self._tail_bytes = 0
+        self._has_tail = False
+        self._tail_events = self._tail_bytes = 0  # about, when rows are damaged
         self._tail_since = 0.0  # nothing in the tail was received before
         self._pending_events = self._pending_bytes = 0
-        self._rows: dict[str, Row] = {}  # of the events in the front, by id
-        self._settling = Settling(storage)
+        self._rows: dict[int, Row] = {}  # of the events in the front, by their identity
+        self._row_count = 0
+        self._settling = Settling(storage, self._read_ahead)
         self._number = self._next = self._read_to = self._own_after = 0
         self._reading = False
         self._closed = False
@@ -99,15 +92,21 @@ class DiskQueue:
 
     async def open(self) -> None:
         """Find what an earlier process left; it is handed out first. StorageError when that cannot be."""
-        name, boot = self._name, self._boot
-        found = await self._storage.run(lambda connection: rows.open_target(connection, name, boot))
+        boot, (name, kind) = self._boot, self.owner
+        found = await self._storage.run(lambda connection: rows.open_target(connection, name, kind, boot))
         self._number, self._own_after, self._next = found.number, found.own_after, found.last + 1
         self._read_to = rows.bounds_of(found.number)[0]
         self._tail_events, self._tail_bytes = found.events, found.bytes
         if found.oldest is not None:
+            self._has_tail = True
             self._tail_since = self._ages().received_at(found.oldest)
         self._metrics.recovered += found.events
         self._read_ahead()
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """The name and the kind of the target whose events these are."""
+        return self._name, self._kind
 
     async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
         if events:
@@ -125,10 +124,10 @@ class DiskQueue:
         held = len(self) + self._pending_events, self._held_bytes + self._pending_bytes
         self._bounds.check(len(events), size, *held)
         self._settling.flush()  # first, since it makes room
-        parts = self._parts(events, size, complete)
+        parts = [self._part(*piece, complete) for piece in cut(events, size, complete)]
         self._pending_events += len(events)
         self._pending_bytes += size
-        writing = self._storage.submit(_insertion(parts, removal))
+        writing = self._storage.submit(rows.insertion(parts, removal))
         # Counted when it is done, whether or not the one who asked is still there.
         writing.add_done_callback(partial(self._written, parts, size, removal is not None))
         try:
@@ -156,15 +155,16 @@ class DiskQueue:
         self._front.settle(gone, retry, parts, aside, part=part)
         changed = None
         for event in gone:
-            row = self._rows.pop(event.id)
+            row = self._rows.pop(id(event))
             row.settle(event)
+            self._row_count -= not row.left
             if row is not changed:  # neighbours are mostly of one row
                 self._settling.add(row)
                 changed = row
         self._read_ahead()
 
     def leaving(self, events: Sequence[Event]) -> Leaving:
-        return leaving(events, lambda event: self._rows[event.id])
+        return leaving(events, lambda event: self._rows[id(event)])
 
     def take_expired(self, received_before: float) -> list[Event]:
         return self._front.take_expired(received_before)
@@ -192,7 +192,7 @@ class DiskQueue:
 
     @property
     def memory(self) -> int:
-        return self._front.memory + self._pending_bytes
+        return self._front.memory + self._row_count * ROW_OVERHEAD_BYTES + self._pending_bytes
 
     def view(self) -> QueueView:
         front = self._front
@@ -220,13 +220,8 @@ class DiskQueue:
 
     # --- put
 
-    def _parts(self, events: Sequence[Event], size: int, complete: bool) -> list[Part]:
-        """The rows of a put; what came as one batch stays one row."""
-        if complete or (len(events) <= ROW_EVENTS and size <= ROW_BYTES):
-            return [self._part(events, size, complete)]
-        return [self._part(some, memory_bytes(some), False) for some in _split(events)]
-
     def _part(self, events: Sequence[Event], size: int, complete: bool) -> Part:
+        """The row of one piece of a put."""
         since = min(map(_received_at_of, events))
         received = self._clock.wall() - (self._clock.monotonic() - since)
         place, self._next = self._next, self._next + 1
@@ -248,24 +243,25 @@ class DiskQueue:
 
     def _add(self, head: Head, events: Sequence[Event]) -> None:
         """Into the front, unless others are before these, or it is full."""
-        if self._has_room(head.bytes) and not self._tail_events and not self._closed:
-            self._enter(Row(head.place, list(map(_id_of, events)), len(events)), head, events)
+        if self._has_room(head.bytes) and not self._has_tail and not self._closed:
+            self._enter(Row(head.place, head.events, events), head, events)
             return
-        if not self._tail_events:
-            self._tail_since = head.since
+        if not self._has_tail:
+            self._has_tail, self._tail_since = True, head.since
         self._tail_events += head.events
         self._tail_bytes += head.bytes
 
     def _has_room(self, size: int) -> bool:
         """Half of the front for what can leave; all of it, when the rest of it is delayed."""
-        front = self._front
-        ready = front.waiting_bytes * front.ready_share
-        fits = ready + size <= self._front_bytes / 2 and front.memory + size <= self._front_bytes
-        return fits or not len(front)
+        front, of_rows = self._front, self._row_count * ROW_OVERHEAD_BYTES
+        ready = (front.waiting_bytes + of_rows) * front.ready_share
+        fits = ready + size <= self._front_bytes / 2
+        return (fits and front.memory + of_rows + size <= self._front_bytes) or not len(front)
 
     def _enter(self, row: Row, head: Head, events: Sequence[Event]) -> None:
         self._read_to = head.place
-        self._rows.update(dict.fromkeys(map(_id_of, events), row))
+        self._row_count += 1
+        self._rows.update(dict.fromkeys(map(id, events), row))
         size = head.bytes if len(events) == head.events else memory_bytes(events)
         self._front.add(events, size, complete=bool(head.complete))
 
@@ -274,7 +270,8 @@ class DiskQueue:
     def _read_ahead(self) -> None:
         """Fill the front from the tail, with one read after the other, while there is room for one."""
         size = self._front_bytes // READS
-        if not self._tail_events or self._reading or self._closed or not self._has_room(size):
+        wanted = self._has_tail and not self._settling.is_behind and self._has_room(size)
+        if not wanted or self._reading or self._closed:
             return
         self._reading = True
         after, end = self._read_to, rows.bounds_of(self._number)[1]
@@ -298,66 +295,55 @@ class DiskQueue:
         for each in found:
             self._receive(each)
         if were_last:
-            self._correct_the_tail()
+            self._end_the_tail()
         self._read_ahead()
 
     def _receive(self, found: Found) -> None:
-        events, size = found.left
-        self._tail_events -= events
-        self._tail_bytes -= size
-        self._read_to = found.head.place
+        counted, size = found.counted
+        self._move_on(found.head.place, counted, size)
         if found.events is None:
-            self._drop(found.head.place, events)
+            self._drop(found.head, counted)
             return
-        row = Row(found.head.place, found.ids, len(found.events))
+        self._correct(len(found.events) - counted)
+        row = Row(found.head.place, found.head.events, found.events, found.indexes)
         if found.events:
             self._tail_since = found.events[0].received_at
             self._enter(row, found.head, found.events)
         else:
             self._settling.add(row)
 
-    def _drop(self, place: int, events: int) -> None:
+    def _move_on(self, place: int, events: int, size: int) -> None:
+        """The tail begins behind this row, which was counted as so much."""
+        self._read_to = place
+        self._metrics.recovered += max(0, events - self._tail_events)  # more than the totals said
+        self._tail_events = max(0, self._tail_events - events)
+        self._tail_bytes = max(0, self._tail_bytes - size)
+
+    def _drop(self, head: Head, events: int) -> None:
         self._metrics.settled(dropped={"damaged": events})
-        row = Row(place, [], events)
+        row = Row(head.place, head.events)
         row.damaged = True
         self._settling.add(row)
         limited(self._log, f"damaged {self._name}").error(
-            "a damaged row was set aside", target=self._name, place=place, events=events
+            "a damaged row was set aside", target=self._name, place=head.place, events=events
         )
 
-    def _correct_the_tail(self) -> None:
-        """When everything was read there is no tail; damage may have made its numbers say something else."""
-        if self._tail_events > 0:
-            self._metrics.settled(dropped={"damaged": self._tail_events})
-        self._metrics.recovered += max(0, -self._tail_events)
+    def _correct(self, more: int) -> None:
+        """There are more or fewer events than were counted: a mark, a row or the totals are damaged."""
+        self._metrics.recovered += max(0, more)
+        self._metrics.settled(dropped={"damaged": -more} if more < 0 else {})
+
+    def _end_the_tail(self) -> None:
+        """Everything was read, so there is no tail; damage may have made its numbers say something else."""
+        self._correct(-self._tail_events)
+        self._has_tail = False
         self._tail_events = self._tail_bytes = 0
 
 
-_id_of = attrgetter("id")
 _received_at_of = attrgetter("received_at")
 
 
-def _insertion(parts: list[Part], removal: Work[Any] | None) -> Work[None]:
-    def work(connection: Connection) -> None:
-        rows.insert(connection, parts)
-        if removal is not None:
-            removal(connection)
-
-    return work
-
-
-def _split(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-    start = size = 0
-    for index, event in enumerate(events):
-        weight = memory_bytes((event,))
-        if index > start and (index - start == ROW_EVENTS or size + weight > ROW_BYTES):
-            yield events[start:index]
-            start, size = index, 0
-        size += weight
-    yield events[start:]
-
-
-async def stranded(storage: Storage, opened: Collection[str]) -> dict[str, int]:
+async def stranded(storage: Storage, opened: Collection[DiskQueue]) -> dict[str, int]:
     """Events that wait for targets which are not among the opened ones: they stay as they are."""
-    names = frozenset(opened)
-    return await storage.run(lambda connection: rows.stranded(connection, names))
+    owners = frozenset(queue.owner for queue in opened)
+    return await storage.run(lambda connection: rows.stranded(connection, owners))

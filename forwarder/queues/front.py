@@ -24,7 +24,7 @@ class Front:
         self._limits = limits
         self._clock = clock
         self._forming = Forming(limits)
-        self._taken: dict[str, Event] = {}
+        self._taken: dict[int, Event] = {}  # by identity: two events may have one id
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -144,12 +144,12 @@ class Front:
         self.waiting_bytes -= size
         self.taken_bytes += size
         for event in events:
-            self._taken[event.id] = event
+            self._taken[id(event)] = event
 
     def _release(self, events: Sequence[Event]) -> int:
         """Let taken events go; the memory they hold."""
         for event in events:
-            del self._taken[event.id]
+            del self._taken[id(event)]
         size = memory_bytes(events)
         self.taken_bytes -= size
         return size

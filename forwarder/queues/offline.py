@@ -25,9 +25,7 @@ PROBLEMS = 20
 
 _TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'queue_targets'"
 _TARGETS = "SELECT name, number FROM queue_targets ORDER BY number"
-_DEPTH = """SELECT coalesce(sum(q.events - coalesce(s.events, 0)), 0),
-    coalesce(sum(q.bytes - coalesce(s.bytes, 0)), 0), min(q.received)
-    FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place BETWEEN ? AND ?"""
+_DEPTH = f"SELECT {rows.COUNT}, min(q.received) {rows.FROM} WHERE q.place BETWEEN ? AND ?"
 _ASIDE = "SELECT count(*) FROM queue_damaged WHERE place BETWEEN ? AND ?"
 
 _NO_AGES = Ages(0, 0.0, 0.0)  # moments are told by the wall clock here
@@ -64,13 +62,13 @@ def depths(directory: Path) -> list[Depth]:
 def check(directory: Path) -> Iterator[str]:
     """A sentence for each thing that is wrong with the file or with a row in it."""
     with open_read_only(directory) as connection:
-        for (problem,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS})"):
+        for (problem,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS})").fetchall():
             if problem != "ok":
                 yield " ".join(str(problem).split())
         for name, number in _targets(connection):
             for found in _rows_of(connection, number):
                 if found.events is None:
-                    yield f"{name}: row {found.head.place}: {found.left[0]} events are damaged"
+                    yield f"{name}: row {found.head.place}: {found.counted[0]} events are damaged"
             (aside,) = connection.execute(_ASIDE, rows.bounds_of(number)).fetchone()
             if aside:
                 yield f"{name}: {aside} damaged rows were set aside by the daemon"
@@ -102,7 +100,7 @@ def _rows_of(connection: Connection, number: int) -> Iterator[Found]:
 
 def _lines(target: str, found: Found, as_native: AsNative) -> Iterator[bytes | Lost]:
     if found.events is None:
-        yield Lost(target, found.left[0], f"row {found.head.place} is damaged")
+        yield Lost(target, found.counted[0], f"row {found.head.place} is damaged")
         return
     for event in found.events:
         native = as_native(event.body, event.key)

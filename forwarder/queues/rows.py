@@ -5,9 +5,13 @@ Everything here but ``encode`` runs in the storage's thread, inside a transactio
 Invariants:
 - A row's place is its target's number and its sequence, so the rows of a target lie together and in order.
 - A row has a checksum over all that it says; what does not match is reported, never handed out.
-- A row's settled events are a bitmap beside it; where there is none, nothing of the row is settled.
+- A row's settled events are a bitmap beside it, with a checksum of its own; where there is none that is
+  sound, nothing of the row is settled: once too often is better than never.
+- When little is left of a large row, what is settled is taken out of it; every event keeps its index, so
+  marks hold whenever they are written.
+- Whatever a damaged row says, its numbers are within bounds, so they can be added up.
+- A target is known by its name and its kind: no kind is handed the events of another.
 - Totals are there only after a clean close, and are taken when the queue is opened: old ones cannot be used.
-- Rows of targets that nobody opens stay as they are.
 """
 
 from __future__ import annotations
@@ -15,23 +19,25 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Sequence
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from forwarder.model import Event, memory_bytes
-from forwarder.storage import Connection, StorageError, spare_bytes
+from forwarder.storage import Connection, StorageError, Work, spare_bytes
 
 SEQUENCE_BITS = 40
 
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS queue_targets (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    """CREATE TABLE IF NOT EXISTS queue_targets (
+        number INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, UNIQUE (name, kind))""",
     # The payload comes last: counting rows then never reads the pages it overflows to.
     """CREATE TABLE IF NOT EXISTS queue_rows (
         place INTEGER PRIMARY KEY, events INTEGER NOT NULL, bytes INTEGER NOT NULL, received REAL NOT NULL,
         since REAL NOT NULL, complete INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS queue_settled (
-        place INTEGER PRIMARY KEY, bitmap BLOB NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL)""",
+        place INTEGER PRIMARY KEY, bitmap BLOB NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        crc INTEGER NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS queue_totals (
         number INTEGER PRIMARY KEY, events INTEGER NOT NULL, bytes INTEGER NOT NULL)""",
     # The rows behind this place were written since this boot of the machine, whose monotonic clock they know.
@@ -40,23 +46,36 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS queue_damaged (
         place INTEGER NOT NULL, events, bytes, received, since, complete, crc, payload, bitmap)""",
 )
-_COUNT = """SELECT coalesce(sum(q.events - coalesce(s.events, 0)), 0),
-    coalesce(sum(q.bytes - coalesce(s.bytes, 0)), 0)
-    FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place BETWEEN ? AND ?"""
-# The casts do nothing but to damaged rows, which could hold values of any type.
-_HEAD = """place, CAST(events AS INTEGER), CAST(bytes AS INTEGER), CAST(received AS REAL),
-    CAST(since AS REAL), CAST(complete AS INTEGER)"""
-_READ = """SELECT q.place, CAST(q.events AS INTEGER), CAST(q.bytes AS INTEGER), CAST(q.received AS REAL),
-    CAST(q.since AS REAL), CAST(q.complete AS INTEGER), CAST(q.crc AS INTEGER), CAST(q.payload AS BLOB),
-    CAST(s.bitmap AS BLOB), coalesce(s.events, 0), coalesce(s.bytes, 0)
-    FROM queue_rows q LEFT JOIN queue_settled s USING (place)
-    WHERE q.place > ? AND q.place <= ? ORDER BY q.place"""
-_MARKED = """SELECT s.bitmap, coalesce(s.events, 0), coalesce(s.bytes, 0)
-    FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place = ?"""
-_MARK = "INSERT OR REPLACE INTO queue_settled VALUES (?, ?, ?, ?)"
-_SET_ASIDE = """INSERT INTO queue_damaged
+DAMAGED_ROWS = 64
+"""As many are kept aside, the last ones: they count in the storage's share of the disk."""
+SHORT_BYTES = 8192
+"""A payload of a page or less is left as it is, however little of it is still wanted."""
+
+
+def _number(column: str, most: int) -> str:
+    return f"max(0, min(coalesce(CAST({column} AS INTEGER), 0), {most}))"
+
+
+# The casts and bounds do nothing but to damaged rows, which could hold values of any type and size.
+_EVENTS, _BYTES = _number("q.events", 1 << 20), _number("q.bytes", 1 << 32)
+_SETTLED = f"{_number('s.events', 1 << 20)}, {_number('s.bytes', 1 << 32)}"
+_MARK_OF = f"CAST(s.bitmap AS BLOB), {_SETTLED}, CAST(s.crc AS INTEGER)"
+COUNT = f"""coalesce(sum(max(0, {_EVENTS} - {_number("s.events", 1 << 20)})), 0),
+    coalesce(sum(max(0, {_BYTES} - {_number("s.bytes", 1 << 32)})), 0)"""
+FROM = "FROM queue_rows q LEFT JOIN queue_settled s USING (place)"
+_HEAD = f"""q.place, {_EVENTS}, {_BYTES}, coalesce(CAST(q.received AS REAL), 0.0),
+    coalesce(CAST(q.since AS REAL), 0.0), coalesce(CAST(q.complete AS INTEGER), 0)"""
+_ROW = f"{_HEAD}, CAST(q.crc AS INTEGER), CAST(q.payload AS BLOB)"
+_COUNT = f"SELECT {COUNT} {FROM} WHERE q.place BETWEEN ? AND ?"
+_READ = f"SELECT {_ROW}, {_MARK_OF} {FROM} WHERE q.place > ? AND q.place <= ? ORDER BY q.place"
+_MARKED = f"SELECT {_BYTES}, length(q.payload), {_MARK_OF} {FROM} WHERE q.place = ?"
+_MARK = "INSERT OR REPLACE INTO queue_settled VALUES (?, ?, ?, ?, ?)"
+_SHORTEN = "UPDATE queue_rows SET crc = ?, payload = ? WHERE place = ?"
+_SET_ASIDE = f"""INSERT INTO queue_damaged
     SELECT q.place, q.events, q.bytes, q.received, q.since, q.complete, q.crc, q.payload, s.bitmap
-    FROM queue_rows q LEFT JOIN queue_settled s USING (place) WHERE q.place = ?"""
+    {FROM} WHERE q.place = ?"""
+_LET_GO = f"""DELETE FROM queue_damaged
+    WHERE rowid <= (SELECT max(rowid) FROM queue_damaged) - {DAMAGED_ROWS}"""
 
 
 class Head(NamedTuple):
@@ -88,17 +107,15 @@ class Mark(NamedTuple):
 
 
 class Found(NamedTuple):
-    """One row that was read. ``ids`` are of all its events, ``events`` those not settled; None: damaged."""
+    """One row that was read: its events that are not settled, and where in the row they are; None: damaged.
+
+    ``counted``: events and bytes that were not settled, as they were counted without a look at the payload.
+    """
 
     head: Head
-    ids: list[str]
+    counted: tuple[int, int]
     events: list[Event] | None
-    settled: Mark
-
-    @property
-    def left(self) -> tuple[int, int]:
-        """Events and bytes that were not settled, as they were counted."""
-        return self.head.events - self.settled.events, self.head.bytes - self.settled.bytes
+    indexes: list[int]
 
 
 class Opened(NamedTuple):
@@ -129,9 +146,11 @@ class Ages(NamedTuple):
 
 
 _Item = tuple[str, bytes, int, bytes]
+"""What is kept of an event; in its place is None when it is settled and was taken out."""
+
 _item_of = attrgetter("id", "body", "size", "key")
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[_Item])
+_decoder = msgspec.msgpack.Decoder(list[_Item | None])
 
 
 def bounds_of(number: int) -> tuple[int, int]:
@@ -144,16 +163,18 @@ def make_tables(connection: Connection) -> None:
         connection.execute(statement)
 
 
-def open_target(connection: Connection, name: str, boot: str) -> Opened:
+def open_target(connection: Connection, name: str, kind: str, boot: str) -> Opened:
     """Make the tables and the target's number if need be; find what is there, and take the totals.
 
     ``boot``: of the machine, "" when it is not known.
     """
     make_tables(connection)
-    connection.execute("INSERT INTO queue_targets (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
-    (number,) = connection.execute("SELECT number FROM queue_targets WHERE name = ?", (name,)).fetchone()
+    new = "INSERT INTO queue_targets (name, kind) VALUES (?, ?) ON CONFLICT DO NOTHING"
+    connection.execute(new, (name, kind))
+    own = "SELECT number FROM queue_targets WHERE (name, kind) = (?, ?)"
+    (number,) = connection.execute(own, (name, kind)).fetchone()
     first, end = bounds_of(number)
-    among = "FROM queue_rows WHERE place BETWEEN ? AND ? ORDER BY place"
+    among = "FROM queue_rows q WHERE place BETWEEN ? AND ? ORDER BY place"
     oldest = connection.execute(f"SELECT {_HEAD} {among} LIMIT 1", (first, end)).fetchone()
     last = connection.execute(f"SELECT place {among} DESC LIMIT 1", (first, end)).fetchone()
     events, size = _totals(connection, number)
@@ -181,18 +202,31 @@ def insert(connection: Connection, parts: Sequence[Part]) -> None:
         connection.execute("INSERT INTO queue_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
 
+def insertion(parts: Sequence[Part], removal: Work[Any] | None) -> Work[None]:
+    """Writes the parts, in one transaction with what is removed for them."""
+
+    def work(connection: Connection) -> None:
+        insert(connection, parts)
+        if removal is not None:
+            removal(connection)
+
+    return work
+
+
 def read(connection: Connection, after: int, end: int, size: int, ages: Ages) -> tuple[list[Found], bool]:
     """The rows behind ``after``: as many as have ``size`` bytes, but one at least. Were these the last?"""
     found: list[Found] = []
     with_room = size
     rows = connection.execute(_READ, (after, end))
-    for *head, crc, payload, bitmap, settled_events, settled_bytes in rows:
+    for *head, crc, payload, bitmap, settled_events, settled_bytes, settled_crc in rows:
         row = Head(*head)
         with_room -= row.bytes
         if found and with_room < 0:
             return found, False
         settled = Mark(row.place, bitmap or b"", settled_events, settled_bytes)
-        found.append(_decode(row, crc, payload, settled, ages.received_at(row)))
+        counted = max(0, row.events - settled_events), max(0, row.bytes - settled_bytes)
+        sound = _sound(settled, settled_crc)
+        found.append(_decode(row, crc, payload, counted, sound, ages.received_at(row)))
     return found, True
 
 
@@ -208,21 +242,43 @@ def mark(connection: Connection, marks: Collection[Mark]) -> None:
         found = connection.execute(_MARKED, (each.place,)).fetchone()
         if found is None:
             continue
-        bitmap, events, size = found
-        new, old = int.from_bytes(each.bitmap, "little"), int.from_bytes(bitmap or b"", "little")
-        if new & ~old == 0:
+        row_bytes, length, bitmap, events, size, crc = found
+        old = _sound(Mark(each.place, bitmap or b"", events, size), crc)
+        both = _added(connection, old, each)
+        if both is None:
             continue
-        if new & old:  # written a second time in part, so the sums cannot be added
-            events, size = (new | old).bit_count(), _bytes_of(connection, each.place, new | old)
-        else:
-            events, size = events + each.events, size + each.bytes
-        both = (new | old).to_bytes(len(each.bitmap), "little")
-        connection.execute(_MARK, (each.place, both, events, size))
+        connection.execute(_MARK, (*both, _mark_checksum(both)))
+        if length > SHORT_BYTES and 4 * (row_bytes - both.bytes) < length:
+            _shorten(connection, both)
+
+
+def _added(connection: Connection, old: Mark, more: Mark) -> Mark | None:
+    """Both marks of a row as one; None when there is nothing new. They may have events in common."""
+    known, said = int.from_bytes(old.bitmap, "little"), int.from_bytes(more.bitmap, "little")
+    new = said & ~known
+    if not new:
+        return None
+    size = more.bytes if new == said else _bytes_of(connection, more.place, new)
+    bitmap = (known | said).to_bytes(len(more.bitmap), "little")
+    return Mark(more.place, bitmap, old.events + new.bit_count(), old.bytes + size)
+
+
+def _shorten(connection: Connection, settled: Mark) -> None:
+    """Take the settled events out of a row, so that one that waits for long does not keep all the others."""
+    select = f"SELECT {_ROW} FROM queue_rows q WHERE place = ?"
+    *head, crc, payload = connection.execute(select, (settled.place,)).fetchone()
+    row, gone = Head(*head), int.from_bytes(settled.bitmap, "little")
+    if crc != _checksum(row, payload):
+        return  # who reads it finds it damaged
+    items = [None if gone >> index & 1 else item for index, item in enumerate(_decoder.decode(payload))]
+    short = _encoder.encode(items)
+    connection.execute(_SHORTEN, (_checksum(row, short), short, row.place))
 
 
 def set_aside(connection: Connection, places: Collection[int]) -> None:
-    """Move damaged rows to where nobody reads them by mistake."""
+    """Move damaged rows to where nobody reads them by mistake; the last of them are kept."""
     connection.executemany(_SET_ASIDE, [(place,) for place in places])
+    connection.execute(_LET_GO)
     delete(connection, places)
 
 
@@ -230,17 +286,19 @@ def write_totals(connection: Connection, number: int, events: int, size: int) ->
     connection.execute("INSERT OR REPLACE INTO queue_totals VALUES (?, ?, ?)", (number, events, size))
 
 
-def stranded(connection: Connection, opened: Collection[str]) -> dict[str, int]:
-    """Events that wait for targets which are not among the opened ones."""
+def stranded(connection: Connection, opened: Collection[tuple[str, str]]) -> dict[str, int]:
+    """Events that wait for targets (name and kind) which are not among the opened ones."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'queue_targets'").fetchone():
         return {}  # no queue was ever on this disk
-    names = connection.execute("SELECT number, name FROM queue_targets").fetchall()
     counts: dict[str, int] = {}
-    for number, name in names:
-        if name not in opened:
-            counts[name], size = _totals(connection, number)
-            write_totals(connection, number, counts[name], size)  # true until somebody opens them
-    return {name: count for name, count in counts.items() if count}
+    taken = {name for name, _ in opened}
+    for number, name, kind in connection.execute("SELECT number, name, kind FROM queue_targets").fetchall():
+        if (name, kind) not in opened:
+            events, size = _totals(connection, number)
+            write_totals(connection, number, events, size)  # true until somebody opens them
+            label = f"{name} ({kind})" if name in taken or name in counts else name
+            counts[label] = events
+    return {label: count for label, count in counts.items() if count}
 
 
 def _totals(connection: Connection, number: int) -> tuple[int, int]:
@@ -250,31 +308,42 @@ def _totals(connection: Connection, number: int) -> tuple[int, int]:
     return int(events), int(size)
 
 
-def _bytes_of(connection: Connection, place: int, settled: int) -> int:
+def _bytes_of(connection: Connection, place: int, chosen: int) -> int:
     """What those events of a row hold in memory."""
     payload = connection.execute("SELECT payload FROM queue_rows WHERE place = ?", (place,)).fetchone()
-    items = _decoder.decode(payload[0])
-    return memory_bytes([Event(*item, 0.0) for index, item in enumerate(items) if settled >> index & 1])
+    items = enumerate(_decoder.decode(payload[0]))
+    return memory_bytes([Event(*item, 0.0) for index, item in items if item and chosen >> index & 1])
 
 
-def _decode(head: Head, crc: int, payload: bytes, settled: Mark, received_at: float) -> Found:
+def _decode(
+    head: Head, crc: int, payload: bytes, counted: tuple[int, int], settled: Mark, received_at: float
+) -> Found:
     try:
         items = _decoder.decode(payload) if crc == _checksum(head, payload) else []
     except msgspec.DecodeError:
         items = []
     if len(items) != head.events or not items:
-        return Found(head, [], None, settled)
+        return Found(head, counted, None, [])
     gone = int.from_bytes(settled.bitmap, "little")
-    if gone.bit_count() != settled.events:  # a damaged mark: once too often is better than never
-        gone, settled = 0, Mark(head.place, b"", 0, 0)
     keys: dict[bytes, bytes] = {}  # events of one envelope share its bytes, as they did when they came
-    events = [
-        Event(id, body, size, keys.setdefault(key, key), received_at)
-        for index, (id, body, size, key) in enumerate(items)
-        if not gone >> index & 1
-    ]
-    return Found(head, [item[0] for item in items], events, settled)
+    events: list[Event] = []
+    indexes: list[int] = []
+    for index, item in enumerate(items):
+        if item is not None and not gone >> index & 1:
+            id, body, size, key = item
+            events.append(Event(id, body, size, keys.setdefault(key, key), received_at))
+            indexes.append(index)
+    return Found(head, counted, events, indexes)
 
 
 def _checksum(head: Head, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(repr(tuple(head)).encode()))
+
+
+def _mark_checksum(mark: Mark) -> int:
+    return zlib.crc32(mark.bitmap, zlib.crc32(repr((mark.place, mark.events, mark.bytes)).encode()))
+
+
+def _sound(mark: Mark, crc: int | None) -> Mark:
+    """The mark as it was read, or one that says nothing."""
+    return mark if crc == _mark_checksum(mark) else Mark(mark.place, b"", 0, 0)

@@ -15,11 +15,11 @@ from forwarder.queues import rows
 from forwarder.storage import Connection
 from forwarder.storage.salvage import Row, insert, read_one, readable
 
-_NAMES = "SELECT number, name FROM queue_targets WHERE number > ? ORDER BY number"
+_NAMES = "SELECT number, name, kind FROM queue_targets WHERE number > ? ORDER BY number"
 _HEADS = """SELECT place, events, bytes, received, since, complete, crc
     FROM queue_rows WHERE place > ? ORDER BY place"""
 _PAYLOAD = "SELECT payload FROM queue_rows WHERE place = ?"
-_MARKS = "SELECT place, bitmap, events, bytes FROM queue_settled WHERE place > ? ORDER BY place"
+_MARKS = "SELECT place, bitmap, events, bytes, crc FROM queue_settled WHERE place > ? ORDER BY place"
 _TOTALS = "SELECT number, events, bytes FROM queue_totals WHERE number > ? ORDER BY number"
 
 
@@ -31,12 +31,12 @@ def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
     )
     for name in readable(damaged, _NAMES):
         if name is not None:
-            insert(new, "INSERT OR IGNORE INTO queue_targets VALUES (?, ?)", name)
+            insert(new, "INSERT OR IGNORE INTO queue_targets VALUES (?, ?, ?)", name)
     for head in readable(damaged, _HEADS):
         counts[_take_over(damaged, new, head)] += 1
     for mark in readable(damaged, _MARKS):
         if mark is not None:
-            insert(new, "INSERT OR IGNORE INTO queue_settled VALUES (?, ?, ?, ?)", mark)
+            insert(new, "INSERT OR IGNORE INTO queue_settled VALUES (?, ?, ?, ?, ?)", mark)
     for totals in readable(damaged, _TOTALS):
         if totals is not None:
             insert(new, "INSERT OR IGNORE INTO queue_totals VALUES (?, ?, ?)", totals)
@@ -55,5 +55,5 @@ def _take_over(damaged: Connection, new: Connection, head: Row | None) -> str:
 def _name_the_nameless(new: Connection) -> None:
     found = f"SELECT DISTINCT place >> {rows.SEQUENCE_BITS} FROM queue_rows"
     for (number,) in new.execute(found).fetchall():
-        named = (number, f"? {number}")
-        insert(new, "INSERT OR IGNORE INTO queue_targets VALUES (?, ?)", named)
+        named = (number, f"? {number}", "")
+        insert(new, "INSERT OR IGNORE INTO queue_targets VALUES (?, ?, ?)", named)

@@ -5,6 +5,8 @@ Invariants:
 - A write that fails is tried again, with what changed since; writing the same twice changes nothing, and
   marks of one row add up in any order: each says only what is new.
 - Rows are deleted in a job of their own: that makes room, and must not fail with a mark that needs some.
+- What a row still needs in memory is little when little of it is left, and no event that is settled stays
+  longer than until the next try to write it.
 """
 
 from __future__ import annotations
@@ -24,50 +26,93 @@ AGAIN_SECONDS = 1.0
 DELETE_ROWS = 500
 """In one job: a full disk has room for the log of so many, not of all that waited to be deleted."""
 
+UNWRITTEN_ROWS = 1000
+"""While writing fails so many may be settled: a full disk should drain, but not without an end in memory."""
+
 T = TypeVar("T")
 
 
 class Row:
-    """A row of which events are in memory: what of it is settled. ``damaged``: nothing of it can be read."""
+    """A row of which events are in memory: what of it is settled. ``damaged``: nothing of it can be read.
 
-    __slots__ = ("_fresh", "_ids", "damaged", "left", "place")
+    ``count``: of its events on the disk; ``events`` are those in memory, ``indexes`` their places in the row.
+    Events are known by their identity, since two may have one id.
+    """
 
-    def __init__(self, place: int, ids: list[str], left: int) -> None:
+    __slots__ = ("_fresh", "_indexes", "_keys", "_unwritten", "count", "damaged", "left", "place")
+
+    def __init__(
+        self, place: int, count: int, events: Sequence[Event] = (), indexes: Sequence[int] | None = None
+    ) -> None:
         self.place = place
-        self.left = left
+        self.count = count
+        self.left = len(events)
         self.damaged = False
-        self._ids = ids
-        self._fresh: list[Event] = []  # settled, and not known to be written
+        self._keys = list(map(id, events))
+        self._indexes: Sequence[int] = range(count) if indexes is None else indexes
+        self._fresh: list[Event] = []  # settled since the last mark
+        self._unwritten: Mark | None = None
 
     def settle(self, event: Event) -> None:
         self.left -= 1
-        self._fresh.append(event)
+        if self.left:
+            self._fresh.append(event)
+        else:
+            self._fresh, self._keys, self._indexes, self._unwritten = [], [], (), None
 
     def mark(self) -> Mark:
-        """What is to be written of a row that is done in part."""
-        return self.mark_of(self._fresh)
+        """What is to be written of a row that is done in part: all that is not known to be written."""
+        if self._fresh:
+            mark, before = self.mark_of(self._fresh), self._unwritten
+            self._unwritten = mark if before is None else _both(before, mark)
+            self._forget()
+        return self._unwritten or Mark(self.place, b"", 0, 0)
 
     def mark_of(self, events: Sequence[Event]) -> Mark:
-        where = {id: index for index, id in enumerate(self._ids)}
-        bits = 0
-        for event in events:
-            bits |= 1 << where[event.id]
-        bitmap = bits.to_bytes((len(self._ids) + 7) // 8, "little")
-        return Mark(self.place, bitmap, len(events), memory_bytes(events))
+        settled = set(map(id, events))
+        bitmap = bytearray((self.count + 7) // 8)
+        for key, index in zip(self._keys, self._indexes, strict=True):
+            if key in settled:
+                bitmap[index >> 3] |= 1 << (index & 7)
+        return Mark(self.place, bytes(bitmap), len(events), memory_bytes(events))
 
     def wrote(self, mark: Mark) -> None:
         """``mark`` is on the disk; what was settled since is still to be written."""
-        del self._fresh[: mark.events]
+        if self._unwritten is mark:
+            self._unwritten = None
+
+    def _forget(self) -> None:
+        gone = set(map(id, self._fresh))
+        left = [pair for pair in zip(self._keys, self._indexes, strict=True) if pair[0] not in gone]
+        self._keys, self._indexes = [key for key, _ in left], [index for _, index in left]
+        self._fresh = []
+
+
+def _both(first: Mark, second: Mark) -> Mark:
+    """Two marks of a row as one; they have no event in common."""
+    bits = int.from_bytes(first.bitmap, "little") | int.from_bytes(second.bitmap, "little")
+    bitmap = bits.to_bytes(len(first.bitmap), "little")
+    return Mark(first.place, bitmap, first.events + second.events, first.bytes + second.bytes)
 
 
 class Settling:
-    """The rows of one queue that are to be written. ``add`` them; ``flush`` does not need to be called."""
+    """The rows of one queue that are to be written. ``add`` them; ``flush`` does not need to be called.
 
-    def __init__(self, storage: Storage) -> None:
+    ``wrote`` is called when writing works again.
+    """
+
+    def __init__(self, storage: Storage, wrote: Callable[[], None]) -> None:
         self._storage = storage
+        self._tell = wrote
+        self._failing = self._failed = False
         self._changed: dict[int, Row] = {}
         self._writing: dict[int, Row] = {}
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        """Writing fails, and what comes again after a kill is as much as it may be."""
+        return self._failing and len(self._changed) + len(self._writing) >= UNWRITTEN_ROWS
 
     def add(self, row: Row) -> None:
         self._changed[row.place] = row
@@ -83,18 +128,21 @@ class Settling:
             self._writing.update((row.place, row) for row in some)
             self._storage.submit(work).add_done_callback(partial(self._wrote, some, marks))
 
-    def close(self, work: Work[None]) -> None:
-        """Write all that is not known to be written, and do ``work``, in one transaction: the last one."""
+    def close(self, last: Work[None]) -> None:
+        """Write all that is not known to be written; ``last`` is done with the marks, or not at all."""
         self._stop_timer()
-        works = [each for _, _, each in _works({**self._writing, **self._changed}.values())]
+        every = {**self._writing, **self._changed}.values()
         self._changed = {}
+        for _, _, work in _works([row for row in every if not row.left or row.damaged]):
+            self._storage.submit(work).add_done_callback(_look)
+        marks = [row.mark() for row in every if row.left and not row.damaged]
 
-        def all_of(connection: Connection) -> None:
-            for each in (*works, work):
-                each(connection)
+        def mark_and_end(connection: Connection) -> None:
+            rows.mark(connection, marks)
+            last(connection)
 
         # When this fails the next start hands out again what was settled last, and counts.
-        self._storage.submit(all_of).add_done_callback(_look)
+        self._storage.submit(mark_and_end).add_done_callback(_look)
 
     def _wrote(self, some: list[Row], marks: list[Mark], writing: asyncio.Future[None]) -> None:
         failed = writing.cancelled() or writing.exception() is not None  # the storage says why
@@ -107,6 +155,11 @@ class Settling:
                 self._changed.setdefault(row.place, row)
         if self._changed:
             self._flush_in(AGAIN_SECONDS if failed else SETTLE_SECONDS)
+        self._failed |= failed
+        if not self._writing:
+            before, self._failing, self._failed = self._failing, self._failed, False
+            if before and not self._failing:
+                self._tell()
 
     def _flush_in(self, seconds: float) -> None:
         if self._timer is None:

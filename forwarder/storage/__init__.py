@@ -4,9 +4,11 @@ Invariants:
 - sqlite3 is imported in this package and nowhere else; its errors leave it as StorageError.
 """
 
+from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import Connection, spare_bytes
 from forwarder.storage.errors import StorageError
 from forwarder.storage.file import open_read_only
-from forwarder.storage.owner import Storage, Work
+from forwarder.storage.owner import Storage
+from forwarder.storage.transaction import Work
 
-__all__ = ["Connection", "Storage", "StorageError", "Work", "open_read_only", "spare_bytes"]
+__all__ = ["Connection", "Storage", "StorageError", "Work", "open_read_only", "spare_bytes", "this_boot"]

@@ -17,6 +17,9 @@ LOG_BYTES = 8 << 20
 RESERVE_BYTES = 16 << 20
 """The end of the quota, or its last eighth if that is less: for writes that make room, not for events."""
 
+BUSY_SECONDS = 1.0
+"""How long a group waits for a program that holds the file; then every job of it is told."""
+
 
 class Connection(sqlite3.Connection):
     """``disk_is_full``: until there is room again, only writes that make some are taken."""
@@ -26,7 +29,11 @@ class Connection(sqlite3.Connection):
 
 def connect(path: Path, options: str) -> Connection:
     return sqlite3.connect(
-        f"file:{quote(str(path))}?{options}", uri=True, isolation_level=None, factory=Connection
+        f"file:{quote(str(path))}?{options}",
+        uri=True,
+        isolation_level=None,
+        factory=Connection,
+        timeout=BUSY_SECONDS,
     )
 
 

@@ -20,14 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
 from forwarder.storage.errors import StorageError, translate
 from forwarder.storage.salvage import Rescue
 
 FILE_NAME = "forwarder.db"
 LOCK_NAME = "forwarder.lock"
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 FORMAT = 1
 """What this version writes into ``user_version``: one number for all tables of the file."""
@@ -50,7 +49,7 @@ def locked(directory: Path) -> Iterator[bool]:
         raise cannot_use(directory, error) from error
     try:
         _lock(lock, directory)
-        boot = _this_boot()
+        boot = this_boot()
         same_boot = bool(boot) and boot in _words(lock)
         with suppress(OSError):  # a full disk has no place for the number; the lock is what counts
             os.ftruncate(lock, 0)
@@ -71,13 +70,6 @@ def _lock(lock: int, directory: Path) -> None:
 
 def _words(lock: int) -> list[str]:
     return os.pread(lock, 100, 0).decode("ascii", "replace").split()
-
-
-def _this_boot() -> str:
-    try:
-        return BOOT_ID.read_text().strip()
-    except OSError:
-        return ""
 
 
 def open_for_writing(

@@ -4,7 +4,7 @@ Invariants:
 - A job's future resolves after the transaction it was in is committed and on the disk, or with the error
   that kept it out; never earlier, and in the order in which the jobs came.
 - A job is applied whole or not at all, and one job's failure takes nothing from those committed with it; but
-  an error of the disk itself, or damage, fails all of them.
+  an error of the disk itself, damage, or a file that another program holds, fails all of them.
 - After such an error the file is opened anew, a damaged one set aside. When that fails, or the next commit
   meets the same, the thread ends, and ``watch`` says so.
 - A full disk costs the ballast and refuses what is new, until there is room for the ballast again.
@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -34,6 +34,7 @@ from forwarder.storage.file import FILE_NAME, locked, open_for_writing
 from forwarder.storage.filesystem import filesystem_of, refuse_network
 from forwarder.storage.inbox import Inbox
 from forwarder.storage.salvage import Rescue
+from forwarder.storage.transaction import Done, Job, Work, transaction
 
 LINGER = 0.003
 """Seconds a job waits for others to share its commit: an fsync costs more than most jobs do."""
@@ -46,18 +47,6 @@ VACUUM_PAGES = 4096
 """Free pages given back to the file system at close, at most: 32 MiB, so that closing stays quick."""
 
 T = TypeVar("T")
-Work = Callable[[Connection], T]
-
-
-class _Job(NamedTuple):
-    work: Work[Any]
-    future: asyncio.Future[Any]
-
-
-class _Done(NamedTuple):
-    future: asyncio.Future[Any]
-    answer: Any
-    error: Exception | None
 
 
 class Storage:
@@ -87,7 +76,7 @@ class Storage:
         self._rescues = rescues
         self._ballast = ballast or Ballast(directory)
         self._filesystem = filesystem
-        self._inbox: Inbox[_Job] = Inbox()
+        self._inbox: Inbox[Job] = Inbox()
         self._thread = threading.Thread(target=self._own, name="storage", daemon=True)
         self._trouble: StorageError | None = None
         self._log = structlog.get_logger("storage")
@@ -131,7 +120,7 @@ class Storage:
         """
         future: asyncio.Future[T] = self._loop.create_future()
         due = time.monotonic() + (self._linger if within is None else within)
-        if not self._inbox.add(_Job(work, future), due):
+        if not self._inbox.add(Job(work, future), due):
             future.set_exception(_is_closed())
         return future
 
@@ -164,17 +153,17 @@ class Storage:
             with locked(self.path.parent) as same_boot:
                 self._connect(check=not same_boot)
                 try:
-                    self._tell([_Done(self._opened, None, None)])
+                    self._tell([Done(self._opened, None, None)])
                     answered = self._broken
                     self._serve()
                 finally:
                     self._connection.close()
         except Exception as error:
-            self._tell([_Done(answered, None, error)])
+            self._tell([Done(answered, None, error)])
         finally:
             self._inbox.stop()
-            late = [_Done(job.future, None, _is_closed()) for job in self._inbox.next_group()]
-            self._tell([*late, _Done(self._closed, None, None)])
+            late = [Done(job.future, None, _is_closed()) for job in self._inbox.next_group()]
+            self._tell([*late, Done(self._closed, None, None)])
 
     def _connect(self, check: bool) -> None:
         try:
@@ -201,17 +190,17 @@ class Storage:
                 if self._connection.disk_is_full:
                     self._relieve()
             except BaseException:  # the thread ends here, but nobody waits for ever
-                self._tell([_Done(job.future, None, _is_closed()) for job in group])
+                self._tell([Done(job.future, None, _is_closed()) for job in group])
                 raise
         with suppress(sqlite3.Error):  # the file is whole without this, and a full disk may refuse it
             # A script, since a single execute() stops after the first freed page.
             self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
-    def _commit(self, group: list[_Job]) -> None:
+    def _commit(self, group: list[Job]) -> None:
         """Commit the jobs together; when that fails as a whole, each by itself, so that what fits gets in."""
         began = time.perf_counter()
         try:
-            done = _transaction(self._connection, group)
+            done, wrote = transaction(self._connection, group)
         except sqlite3.Error as error:
             self._fail(group, translate(error))
             return
@@ -219,16 +208,17 @@ class Storage:
         self._reopened = False
         if any(_is_full(each.error) for each in done):
             self._give_way()
-        self._finish(done, seconds)
+        self._finish(done, seconds, wrote)
 
-    def _fail(self, group: list[_Job], problem: StorageError) -> None:
+    def _fail(self, group: list[Job], problem: StorageError) -> None:
         """The transaction is gone: what may come of its jobs after this error."""
         made_room = problem.reason == "full" and self._give_way()
-        if problem.reason not in BROKEN and (made_room or len(group) > 1):
+        alone = problem.reason not in (*BROKEN, "locked") and len(group) > 1
+        if made_room or alone:
             for job in group:
                 self._commit([job])
             return
-        self._finish([_Done(job.future, None, problem) for job in group])
+        self._finish([Done(job.future, None, problem) for job in group])
         if problem.reason in BROKEN:
             self._reopen(problem)
 
@@ -278,9 +268,10 @@ class Storage:
             self._connection.disk_is_full = False
             self._note(None)
 
-    def _finish(self, done: list[_Done], seconds: float | None = None) -> None:
+    def _finish(self, done: list[Done], seconds: float | None = None, wrote: bool = False) -> None:
         problems = [each.error for each in done if isinstance(each.error, StorageError)]
-        self._note(problems[-1] if problems else None)
+        if problems or wrote:  # reading what is there proves nothing
+            self._note(problems[-1] if problems else None)
         self._tell(done, seconds)
 
     def _note(self, problem: StorageError | None) -> None:
@@ -299,13 +290,13 @@ class Storage:
         """More than a little: else every other commit would be a change of state."""
         return spare_bytes(self._connection) > (self._max_bytes or 0) // 16
 
-    def _tell(self, done: list[_Done], seconds: float | None = None) -> None:
+    def _tell(self, done: list[Done], seconds: float | None = None) -> None:
         with suppress(RuntimeError):  # the loop is gone, and everybody who waited with it
             self._loop.call_soon_threadsafe(self._resolve, done, seconds)
 
     # And back on the event loop.
 
-    def _resolve(self, done: list[_Done], seconds: float | None) -> None:
+    def _resolve(self, done: list[Done], seconds: float | None) -> None:
         if seconds is not None:
             self._metrics.commit(seconds)
         for future, answer, error in done:
@@ -325,33 +316,3 @@ def _is_full(error: Exception | None) -> bool:
 
 def _is_closed() -> StorageError:
     return StorageError("closed", "the storage is closed")
-
-
-def _transaction(connection: Connection, group: list[_Job]) -> list[_Done]:
-    """Do the jobs in one transaction and commit it; raises sqlite3.Error when nothing of it was kept."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        done = [_attempt(connection, job) for job in group]
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-    return done
-
-
-def _attempt(connection: Connection, job: _Job) -> _Done:
-    connection.execute("SAVEPOINT job")
-    try:
-        done = _Done(job.future, job.work(connection), None)
-    except Exception as error:
-        if not connection.in_transaction:  # SQLite gave up the whole transaction, not only this statement
-            if isinstance(error, sqlite3.Error):
-                raise
-            raise sqlite3.OperationalError(f"the transaction was rolled back: {error}") from error
-        if isinstance(error, sqlite3.Error) and translate(error).reason in BROKEN:
-            raise
-        connection.execute("ROLLBACK TO job")
-        failure = translate(error) if isinstance(error, sqlite3.Error) else error
-        done = _Done(job.future, None, failure)
-    connection.execute("RELEASE job")
-    return done

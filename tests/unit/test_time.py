@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -110,7 +110,7 @@ class Kept:
 async def queue_of(
     kind: str, path: Path, clock: TurnedClock, metrics: TargetMetrics, boot: str = "a"
 ) -> AsyncIterator[Queue]:
-    bounds = {"max_events": 100_000, "max_bytes": 64 << 20}
+    bounds: Any = {"max_events": 100_000, "max_bytes": 64 << 20}
     if kind == "memory":
         yield MemoryQueue(LIMITS, clock=clock, metrics=metrics, **bounds)
         return

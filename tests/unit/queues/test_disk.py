@@ -15,7 +15,8 @@ import pytest
 from forwarder import logs
 from forwarder.dead_letters import DeadLetters, list_
 from forwarder.model import Dead, QueueFull, QueueUnavailable, SystemClock, memory_bytes
-from forwarder.queues.disk import ROW_EVENTS, stranded
+from forwarder.queues.cutting import ROW_EVENTS
+from forwarder.queues.disk import stranded
 from forwarder.storage import Connection, Storage, StorageError
 from tests.unit.queues import support
 from tests.unit.queues.support import events, ids, opened, queue_in, stored, take, take_all
@@ -416,7 +417,7 @@ async def test_targets_share_a_file_and_nothing_else(tmp_path: Path) -> None:
     async with stored(tmp_path) as storage:
         web = queue_in(storage, "web")
         await web.open()
-        assert await stranded(storage, ["web"]) == {"orders": 25}
+        assert await stranded(storage, [web]) == {"orders": 25}
         assert ids(await take_all(web)) == ids(put["web"][5:])
         web.close()
     async with opened(tmp_path) as (orders, _):

@@ -203,3 +203,22 @@ async def test_closing_gives_free_pages_back_to_the_disk(storage: Storage) -> No
 async def test_a_storage_that_was_never_opened_can_be_closed(tmp_path: Path) -> None:
     await Storage(tmp_path / "never").close()
     assert not (tmp_path / "never").exists()
+
+
+async def test_reading_does_not_clear_the_trouble_of_writes(tmp_path: Path) -> None:
+    storage = Storage(tmp_path, linger=0.0)
+    await storage.open()
+    with closing(sqlite3.connect(storage.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = asyncio.get_running_loop().time()
+        writes = [storage.submit(lambda connection: connection.execute("SELECT 1")) for _ in range(30)]
+        found = await asyncio.gather(*writes, return_exceptions=True)
+        assert all(isinstance(each, StorageError) and each.reason == "locked" for each in found)
+        assert asyncio.get_running_loop().time() - began < 20  # not one second, or five, for each of them
+        other.execute("ROLLBACK")
+    await storage.run(lambda connection: connection.execute("SELECT 1").fetchone())
+    assert storage.trouble is not None
+    await storage.run(lambda connection: connection.execute("CREATE TABLE notes (text)"))
+    await storage.run(lambda connection: connection.execute("INSERT INTO notes VALUES (1)").rowcount)
+    assert storage.trouble is None
+    await storage.close()
