@@ -45,7 +45,7 @@ def respond(dialect: Dialect, status: int, body: bytes, more: Mapping[str, str] 
 
 
 class Ready(web.StreamResponse):
-    """An answer in bytes, head and all, on a connection that goes on: a quarter of a request is saved by it."""
+    """An answer in bytes, head and all, on a connection that goes on: cheaper by a third of a request."""
 
     keep_alive = True
 
