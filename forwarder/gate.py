@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from operator import attrgetter
 from types import TracebackType
 from typing import NamedTuple
 
@@ -242,7 +243,7 @@ class Gate:
         self._line.pass_word()
 
     def _learn(self, call: Call, batch: Batch, results: Results) -> Lesson:
-        if any(outcome.kind is Kind.DELIVERED for outcome in results.outcomes):
+        if Kind.DELIVERED in map(_kind_of, results.outcomes):
             self._delivered_at = self._clock.monotonic()
             self._suspects.clear()
         aside = None
@@ -265,7 +266,7 @@ class Gate:
 
     def _count_answer(self, call: Call, results: Results) -> None:
         """An answer of AWS's tells the slots how long it took, or that single entries were throttled."""
-        if any(outcome.code in codes.OVERLOADED for outcome in results.outcomes):
+        if not codes.OVERLOADED.isdisjoint(map(_code_of, results.outcomes)):
             self._slots.troubled(call.round)
         elif results.called:
             self._slots.answered(call.round, self._clock.monotonic() - call.began_at)
@@ -348,6 +349,10 @@ class Gate:
 
     def _throttled_now(self, now: float) -> float:
         return now - self._since if self._state == "throttled" else 0.0
+
+
+_kind_of = attrgetter("kind")
+_code_of = attrgetter("code")
 
 
 def _sentence(results: Results) -> str:

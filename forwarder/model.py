@@ -10,7 +10,6 @@ Invariants:
 from __future__ import annotations
 
 import enum
-import operator
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -64,17 +63,16 @@ share a group, 569 B where every event has its own."""
 
 def memory_bytes(events: Sequence[Event]) -> int:
     """Bytes these events hold in memory, about."""
-    bodies = sum(map(len, map(_body_of, events)))
-    keys = list(map(_key_of, events))
-    grouped = sum(map(bool, keys))
-    return bodies + sum(map(len, keys)) + len(keys) * EVENT_OVERHEAD_BYTES + grouped * GROUP_OVERHEAD_BYTES
+    size = len(events) * EVENT_OVERHEAD_BYTES
+    for event in events:
+        size += len(event.body)
+        if event.key:
+            size += len(event.key) + GROUP_OVERHEAD_BYTES
+    return size
 
 
 FRONT_BYTES = 16 << 20
 """What of a disk queue is in memory, at most; the rest is read when it is wanted."""
-
-_body_of = operator.attrgetter("body")
-_key_of = operator.attrgetter("key")
 
 
 class Draft(msgspec.Struct, gc=False):
@@ -313,7 +311,7 @@ def new_ids(count: int, wall: float) -> list[str]:
     variant = 0x8000 | (drawn & 0x3FFF)
     head = f"{milliseconds[:8]}-{milliseconds[8:]}-7{drawn >> 14 & 0xFFF:03x}-{variant:04x}-"
     start = drawn >> 26 & 0x7FFFFFFFFFFF
-    return [f"{head}{number:012x}" for number in range(start, start + count)]
+    return [head + number.to_bytes(6, "big").hex() for number in range(start, start + count)]
 
 
 def full_jitter(attempt: int, base: float, cap: float, chance: Chance = random.random) -> float:

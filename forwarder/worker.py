@@ -16,7 +16,7 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import Protocol
 
@@ -306,10 +306,10 @@ def account(
     if len(fate.delivered) != len(batch.events):
         for code, count in Counter(o.code for o in results.outcomes if o.kind is not Kind.DELIVERED).items():
             metrics.failed(code, count)
-    for attempts, count in Counter(map(_attempts_of, fate.delivered)).items():
-        metrics.attempts(attempts + 1, count)
-    for received_at, count in Counter(map(_received_at_of, fate.delivered)).items():
-        metrics.latency(now - received_at, count)
+    for attempts, same in groupby(fate.delivered, _attempts_of):
+        metrics.attempts(attempts + 1, len(list(same)))
+    for received_at, same in groupby(fate.delivered, _received_at_of):
+        metrics.latency(now - received_at, len(list(same)))
 
 
 _attempts_of = attrgetter("attempts")

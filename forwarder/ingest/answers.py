@@ -1,13 +1,18 @@
-"""Answers over HTTP: from prebuilt headers, with what a refused sender needs to try again."""
+"""Answers over HTTP: from prebuilt heads, with what a refused sender needs to try again."""
 
 from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
 from uuid import uuid4
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
 from forwarder.ingest.dialects.errors import NO_HEADERS, BadRequest, Dialect
@@ -17,6 +22,7 @@ RETRY_AFTER_BASE = 1.0
 RETRY_AFTER_SPREAD = 2.0
 """A sender that was turned down is asked to wait 1 to 3 seconds, so that not all come back at once."""
 
+SERVER = "event-forwarder"
 REQUEST_ID = "x-amzn-RequestId"
 _RETRY_STATUSES = frozenset({429, 503})
 
@@ -28,7 +34,7 @@ def respond(dialect: Dialect, status: int, body: bytes, more: Mapping[str, str] 
     """An answer with the dialect's headers; they are shared, since aiohttp copies them."""
     headers = _prebuilt.get(dialect.content_type)
     if headers is None:
-        headers = CIMultiDict({"Content-Type": dialect.content_type, "Server": "event-forwarder"})
+        headers = CIMultiDict({"Content-Type": dialect.content_type, "Server": SERVER})
         _prebuilt[dialect.content_type] = headers
     response = web.Response(body=body, status=status, headers=headers)
     if dialect.aws:
@@ -36,6 +42,43 @@ def respond(dialect: Dialect, status: int, body: bytes, more: Mapping[str, str] 
     if more:
         response.headers.update(more)
     return response
+
+
+class Ready(web.StreamResponse):
+    """An answer in bytes, head and all, on a connection that goes on: cheaper by a third of a request."""
+
+    keep_alive = True
+
+    def __init__(self, status: int, answer: bytes) -> None:
+        super().__init__(status=status)
+        self._answer = answer
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        self._payload_writer = request.writer
+        return self._payload_writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(self._answer)
+
+
+def is_plain(request: web.BaseRequest) -> bool:
+    """Whether an answer to this request needs no header of its own."""
+    return request.keep_alive and request.version == HttpVersion11
+
+
+def ready(dialect: Dialect, status: int, body: bytes) -> Ready:
+    """What ``respond`` answers, for a request that ``is_plain`` on a connection that goes on."""
+    head = _head(dialect.content_type, status, int(time.time()))
+    own = b"x-amzn-RequestId: %b\r\n" % str(uuid4()).encode() if dialect.aws else b""
+    return Ready(status, b"%b%bContent-Length: %d\r\n\r\n%b" % (head, own, len(body), body))
+
+
+@lru_cache(maxsize=16)
+def _head(content_type: str, status: int, second: int) -> bytes:
+    reason, date = HTTPStatus(status).phrase, formatdate(second, usegmt=True)
+    return (
+        f"HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nServer: {SERVER}\r\nDate: {date}\r\n"
+    ).encode()
 
 
 def refuse(dialect: Dialect, problem: BadRequest, chance: Chance = random.random) -> web.Response:

@@ -168,6 +168,11 @@ class Connection(web.RequestHandler):
         if self._head_bytes > self.max_head:
             self._loop.call_soon(self._check_head)  # after the request was begun, if this completed one
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Asked for after every body: nearly always there was no pause, and nothing to parse again."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp narrowed what asyncio allows
         """The peer closed its side: what it sent whole is still answered (aiohttp would hang up on it)."""
         self.ended = True

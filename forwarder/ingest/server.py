@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
 from forwarder.config import IngestConfig
-from forwarder.ingest.answers import refuse, respond, retry_headers
+from forwarder.ingest.answers import is_plain, ready, refuse, respond, retry_headers
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.connections import Connection, TurnedAway, headers_too_large
@@ -181,6 +181,8 @@ class IngestServer:
             call = self._open_call(request, connection, operation, name)
             with Lease(self._budget) as lease:
                 reply = await self._exchange.reply(request, connection, operation, name, call, lease)
+            if not reply.headers and is_plain(request) and not self._draining and not connection.ended:
+                return ready(dialect, reply.status, reply.body)
             return respond(dialect, reply.status, reply.body, reply.headers)
         except BadRequest as problem:
             if call is not None and problem.events:

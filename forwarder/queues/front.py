@@ -70,16 +70,8 @@ class Front:
     ) -> None:
         now = self._clock.monotonic()
         self._release(gone)
-        for events in (retry, *parts, *aside):
-            self.waiting_bytes += self._release(events)
-        for events in aside:
-            self._forming.step_aside(events, now, part=part)
-        for events in reversed(parts):
-            self._forming.put_back(events, part=True)
-        if later := [event for event in retry if event.not_before]:
-            self._forming.delay(later, now)
-        if again := [event for event in retry if not event.not_before]:
-            self._forming.put_back(again)
+        if retry or parts or aside:
+            self._return(retry, parts, aside, part, now)
         self._wake(now)
 
     def take_expired(self, received_before: float) -> list[Event]:
@@ -153,6 +145,25 @@ class Front:
         size = memory_bytes(events)
         self.taken_bytes -= size
         return size
+
+    def _return(
+        self,
+        retry: Sequence[Event],
+        parts: Sequence[Sequence[Event]],
+        aside: Sequence[Sequence[Event]],
+        part: bool,
+        now: float,
+    ) -> None:
+        for events in (retry, *parts, *aside):
+            self.waiting_bytes += self._release(events)
+        for events in aside:
+            self._forming.step_aside(events, now, part=part)
+        for events in reversed(parts):
+            self._forming.put_back(events, part=True)
+        if later := [event for event in retry if event.not_before]:
+            self._forming.delay(later, now)
+        if again := [event for event in retry if not event.not_before]:
+            self._forming.put_back(again)
 
     async def _wait_for_word(self, due_at: float | None, now: float) -> None:
         waiter = asyncio.get_running_loop().create_future()

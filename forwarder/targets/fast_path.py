@@ -164,11 +164,13 @@ class Route:
     async def post(self, keys: Keys, body: bytes) -> Answer:
         headers = self.headers(keys, body)
         try:
-            response = await self._session.post(self._url, data=body, headers=headers, allow_redirects=False)
+            data = aiohttp.BytesPayload(body)  # what aiohttp would find out by itself
+            response = await self._session.post(self._url, data=data, headers=headers, allow_redirects=False)
             try:
                 return Answer(response.status, response.headers, await _read(response))
             finally:
-                response.close()  # a connection whose answer was read is back in the pool, and stays there
+                if not response.closed:  # else it was read, and its connection is back in the pool
+                    response.close()
         except Exception as error:
             raise _as_the_sdk_says(error, self._form.url) from error
 
