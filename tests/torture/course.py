@@ -107,7 +107,7 @@ class Course:
         if life.code != 0 or life.queued():
             raise Stuck(f"after a drain life {life.number} ended with {life.code}: {life.ledgers}")
 
-    async def verdict(self, promises: Path, disk_full: bool) -> Verdict:
+    async def verdict(self, promises: Path) -> Verdict:
         """The judge's word on all of it; nothing runs any more."""
         stage = self.stage
         letters = await stage.letters(self.storage)
@@ -116,6 +116,6 @@ class Course:
             api: counts["injected"].get("reset_after", {}).get("events", 0)
             for api, counts in (await stage.summary()).items()
         }
-        verdict = judge(record, stage.lives, unknown, disk_full)
+        verdict = judge(record, stage.lives, unknown)
         verdict.violations.extend(self.senders.promises.odd)
         return verdict

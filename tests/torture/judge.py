@@ -134,9 +134,8 @@ class Verdict:
     violations: list[str]
 
 
-def judge(record: Record, lives: Sequence[Life], unknown: Mapping[str, int], disk_full: bool) -> Verdict:
-    """``unknown``: by API, the events in calls that were taken and not answered. ``disk_full``: the disk
-    itself was full for a time, in which nothing could be settled: nothing bounds how old repeats are."""
+def judge(record: Record, lives: Sequence[Life], unknown: Mapping[str, int]) -> Verdict:
+    """``unknown``: by API, the events in calls that were taken and not answered."""
     violations = list(record.misplaced)
     violations += _ends(lives)
     violations += _letters(record)
@@ -145,8 +144,7 @@ def judge(record: Record, lives: Sequence[Life], unknown: Mapping[str, int], dis
         account = accounts[target.name] = _account(target, record)
         violations += _losses(target, account, record, lives)
         _count_repeats(target, account, record, lives)
-        if not disk_full:
-            violations += _repeats(target, account, lives, unknown[target.kind])
+        violations += _repeats(target, account, lives, unknown[target.kind])
     return Verdict(accounts, violations)
 
 

@@ -82,7 +82,7 @@ async def round_of(folder: Path, number: int, arguments: argparse.Namespace, fig
                 problems.append(say(problem))
             promises.close()
             await stage.end()
-            verdict = await course.verdict(promises.path, disk_full=False)
+            verdict = await course.verdict(promises.path)
         seconds = time.monotonic() - began
         figures.add(number, "power", stage.lives, verdict, promises.statuses, seconds)
     return [*problems, *verdict.violations]

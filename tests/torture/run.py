@@ -67,7 +67,7 @@ async def torture(stage: Stage, round_: Round, figures: Figures) -> list[str]:
             problems.append(say(problem))
         promises.close()
         await stage.end()
-        verdict = await course.verdict(promises.path, round_.disk in ("full", "small"))
+        verdict = await course.verdict(promises.path)
     figures.add(round_.number, round_.disk, stage.lives, verdict, promises.statuses, time.monotonic() - began)
     return [*problems, *verdict.violations]
 
