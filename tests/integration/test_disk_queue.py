@@ -68,7 +68,7 @@ async def test_a_disk_that_goes_on_failing_stops_the_daemon_with_its_report(plac
         refused = await place.post("eventbridge", events("eventbridge", markers(1)))
         assert refused.status == 503
         assert await daemon.ended() == 70
-        assert daemon.said("a task ended unexpectedly", task="storage")
+        assert daemon.said("the storage cannot go on")
         assert daemon.ledger(TARGETS["eventbridge"])["in_queue"] == 20
     await place.heal()
     async with daemon_beside(place, **DISK) as daemon:
