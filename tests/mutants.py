@@ -452,7 +452,10 @@ MUTATIONS = [
         "a put is ours before its commit, from outside",
         "forwarder/queues/disk.py",
         (
-            ("submit(_insertion(parts, removal))\n", "submit(_insertion(parts, removal), within=0.2)\n"),
+            (
+                "submit(rows.insertion(parts, removal))\n",
+                "submit(rows.insertion(parts, removal), within=0.2)\n",
+            ),
             ("            await asyncio.shield(writing)\n", "            await asyncio.sleep(0)\n"),
         ),
         TORTURE,
@@ -460,12 +463,11 @@ MUTATIONS = [
     mutation(
         "what is taken leaves the disk, from outside",
         "forwarder/queues/disk.py",
-        "        return self._front.take()\n",
+        "        batch = self._front.take()\n",
         """\
         batch = self._front.take()
         places = {self._rows[event.id].place for event in batch.events} if batch else set()
         self._storage.submit(lambda connection: rows.delete(connection, places))
-        return batch
 """,
         TORTURE,
     ),

@@ -254,7 +254,8 @@ async def a_sandbox(folder: Path) -> AsyncIterator[str]:
         await _answers(f"http://{address}/_sandbox/summary")
         yield f"http://{address}"
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):
+            process.terminate()
         await process.wait()
 
 
