@@ -123,7 +123,7 @@ class DiskQueue:
         size = memory_bytes(events)
         held = len(self) + self._pending_events, self._held_bytes + self._pending_bytes
         self._bounds.check(len(events), size, *held)
-        self._settling.flush()  # first, since it makes room
+        self._settling.flush_done()  # first, since it makes room
         parts = [self._part(*piece, complete) for piece in cut(events, size, complete)]
         self._pending_events += len(events)
         self._pending_bytes += size

@@ -1,7 +1,8 @@
 """What the file does not know yet of the rows in memory: which are done, done in part, or damaged.
 
 Invariants:
-- Nobody waits for these writes. They go with the next put's commit, or 50 ms later by themselves.
+- Nobody waits for these writes. Rows that are done go with the next put's commit, all others 50 ms later by
+  themselves: most are done by then, and a mark would have been in vain.
 - A write that fails is tried again, with what changed since; writing the same twice changes nothing, and
   marks of one row add up in any order: each says only what is new.
 - Rows are deleted in a job of their own: that makes room, and must not fail with a mark that needs some.
@@ -96,7 +97,7 @@ def _both(first: Mark, second: Mark) -> Mark:
 
 
 class Settling:
-    """The rows of one queue that are to be written. ``add`` them; ``flush`` does not need to be called.
+    """The rows of one queue that are to be written. ``add`` them; ``flush_done`` does not need to be called.
 
     ``wrote`` is called when writing works again.
     """
@@ -118,13 +119,21 @@ class Settling:
         self._changed[row.place] = row
         self._flush_in(SETTLE_SECONDS)
 
-    def flush(self) -> None:
-        """Write what changed, with the next commit; one such write at a time."""
-        self._stop_timer()
-        if self._writing or not self._changed:
-            return
-        changed, self._changed = self._changed, {}
-        for some, marks, work in _works(changed.values()):
+    def flush_done(self) -> None:
+        """Delete the rows that are done, with the next commit."""
+        if not self._writing:
+            self._write([row for row in self._changed.values() if not row.left or row.damaged])
+
+    def _flush(self) -> None:
+        self._timer = None
+        if not self._writing:
+            self._write(list(self._changed.values()))
+
+    def _write(self, changed: list[Row]) -> None:
+        """One such write at a time: what changes meanwhile is written after it."""
+        for row in changed:
+            del self._changed[row.place]
+        for some, marks, work in _works(changed):
             self._writing.update((row.place, row) for row in some)
             self._storage.submit(work).add_done_callback(partial(self._wrote, some, marks))
 
@@ -163,7 +172,7 @@ class Settling:
 
     def _flush_in(self, seconds: float) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._flush)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
