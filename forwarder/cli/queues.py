@@ -11,6 +11,9 @@ from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, add_storage
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
+
+    from forwarder.queues.offline import Damage, Lost
 
 _DASH = "-"
 
@@ -24,7 +27,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("dump", _dump, "the events that wait, as lines for forwarder send"),
     ):
         action = actions.add_parser(name, help=sentence)
-        add_storage(action).add_argument("directory", nargs="?", help="the same as --path")
+        add_storage(action).add_argument(
+            "directory", nargs="?", help="the same as --path; or a file that was set aside as damaged"
+        )
         if function is _dump:
             action.add_argument("--target", help="only what waits for this one")
         action.set_defaults(command=_read, action=function)
@@ -53,13 +58,30 @@ def _check(directory: Path, arguments: Arguments) -> int:
     return EXIT_NOT_FOUND if problems else EXIT_OK
 
 
-def _stats(directory: Path, arguments: Arguments) -> int:
+def _stats(where: Path, arguments: Arguments) -> int:
+    from forwarder.dead_letters import rescue as rescue_letters
+    from forwarder.queues.salvage import rescue as rescue_queues
+    from forwarder.storage import StorageError, salvaged
+
+    try:
+        _print_stats(where, arguments)
+    except StorageError as error:
+        if error.reason != "damaged":
+            raise
+        with salvaged(where, (rescue_queues, rescue_letters)) as (copy, saved):
+            print(f"{error}; {saved}", file=sys.stderr)
+            _print_stats(copy, arguments)
+        return EXIT_NOT_FOUND
+    return EXIT_OK
+
+
+def _print_stats(where: Path, arguments: Arguments) -> None:
     from forwarder.client.status import as_table, span
     from forwarder.dead_letters import counts
     from forwarder.queues.offline import Depth, depths
 
-    letters = counts(directory)
-    depth_of = {each.target: each for each in depths(directory)}
+    letters = counts(where)
+    depth_of = {each.target: each for each in depths(where)}
     on_disk = _configured(arguments)
     rows: list[tuple[str, ...]] = [("TARGET", "EVENTS", "BYTES", "OLDEST", "STRANDED", "DEAD LETTERS")]
     for name in dict.fromkeys((*depth_of, *letters)):
@@ -69,7 +91,6 @@ def _stats(directory: Path, arguments: Arguments) -> int:
         numbers = (str(depth.events), str(depth.bytes), oldest, stranded, str(letters.get(name, 0)))
         rows.append((name, *numbers))
     print("\n".join(as_table(rows)))
-    return EXIT_OK
 
 
 def _configured(arguments: Arguments) -> set[str] | None:
@@ -80,16 +101,25 @@ def _configured(arguments: Arguments) -> set[str] | None:
     return {name for name, options in config.targets.items() if options.queue == "disk"}
 
 
-def _dump(directory: Path, arguments: Arguments) -> int:
-    from forwarder.queues.offline import Lost, dump
+def _dump(where: Path, arguments: Arguments) -> int:
+    from forwarder.queues.offline import UnknownTargetError, dump
     from forwarder.targets import as_native
 
-    code = EXIT_OK
-    for line in dump(directory, as_native, arguments.target):
-        if isinstance(line, Lost):
-            print(f"{line.target}: {line.events} events not written: {line.problem}", file=sys.stderr)
-            code = EXIT_NOT_FOUND
-        else:
-            sys.stdout.buffer.write(line)
+    try:
+        code = _write(dump(where, as_native, arguments.target))
+    except UnknownTargetError as error:
+        print(f"{arguments.target}: no such target on this disk; there is: {error}", file=sys.stderr)
+        code = EXIT_NOT_FOUND
     sys.stdout.buffer.flush()
+    return code
+
+
+def _write(lines: Iterable[bytes | Lost | Damage]) -> int:
+    code = EXIT_OK
+    for line in lines:
+        if isinstance(line, bytes):
+            sys.stdout.buffer.write(line)
+            continue
+        print(line, file=sys.stderr)
+        code = EXIT_NOT_FOUND
     return code

@@ -5,6 +5,7 @@ Invariants:
   or does not.
 - Only events that are not settled are told of; targets that left the configuration are there like others.
 - A row that is damaged is said, and costs no other.
+- What is left of a damaged file is read from a copy with what can be saved, as the daemon would save it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import msgspec
 from forwarder.apis.wire import Native
 from forwarder.queues import rows
 from forwarder.queues.rows import Ages, Found
-from forwarder.storage import Connection, open_read_only
+from forwarder.queues.salvage import rescue
+from forwarder.storage import Connection, StorageError, open_read_only, salvaged
 
 PAGE_BYTES = 8 << 20
 PROBLEMS = 20
@@ -49,6 +51,9 @@ class Lost(NamedTuple):
     events: int
     problem: str
 
+    def __str__(self) -> str:
+        return f"{self.target}: {self.events} events not written: {self.problem}"
+
 
 def depths(directory: Path) -> list[Depth]:
     """What waits on the disk, for every target that ever had a queue there."""
@@ -74,13 +79,44 @@ def check(directory: Path) -> Iterator[str]:
                 yield f"{name}: {aside} damaged rows were set aside by the daemon"
 
 
-def dump(directory: Path, as_native: AsNative, only: str | None = None) -> Iterator[bytes | Lost]:
+class Damage(NamedTuple):
+    """The file is damaged: what is wrong, and what could be read nevertheless."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+class UnknownTargetError(Exception):
+    """No such target has a queue on this disk; the argument says which have."""
+
+
+def dump(where: Path, as_native: AsNative, only: str | None = None) -> Iterator[bytes | Lost | Damage]:
     """The events that wait, as lines that ``forwarder send`` takes, target by target, in their order."""
-    with open_read_only(directory) as connection:
-        for name, number in _targets(connection):
+    written = -1
+    try:
+        for name, found in _every_row(where, only, written):
+            yield from _lines(name, found, as_native)
+            written = found.head.place
+    except StorageError as error:
+        if error.reason != "damaged":
+            raise
+        with salvaged(where, (rescue,)) as (copy, saved):
+            yield Damage(f"{error}; {saved}")
+            for name, found in _every_row(copy, only, written):
+                yield from _lines(name, found, as_native)
+
+
+def _every_row(where: Path, only: str | None, behind: int) -> Iterator[tuple[str, Found]]:
+    with open_read_only(where) as connection:
+        targets = _targets(connection)
+        if only is not None and only not in (names := [name for name, _ in targets]):
+            raise UnknownTargetError(", ".join(dict.fromkeys(names)) or "none")
+        for name, number in targets:
             if only in (None, name):
-                for found in _rows_of(connection, number):
-                    yield from _lines(name, found, as_native)
+                for found in _rows_of(connection, number, behind):
+                    yield name, found
 
 
 def _targets(connection: Connection) -> list[tuple[str, int]]:
@@ -88,10 +124,11 @@ def _targets(connection: Connection) -> list[tuple[str, int]]:
     return connection.execute(_TARGETS).fetchall() if connection.execute(_TABLE).fetchone() else []
 
 
-def _rows_of(connection: Connection, number: int) -> Iterator[Found]:
+def _rows_of(connection: Connection, number: int, behind: int = -1) -> Iterator[Found]:
     """One read after the other, so that a running daemon's log need not grow."""
-    after, end = rows.bounds_of(number)
-    were_last = False
+    first, end = rows.bounds_of(number)
+    after = max(first, behind)
+    were_last = after >= end
     while not were_last:
         found, were_last = rows.read(connection, after, end, PAGE_BYTES, _NO_AGES)
         yield from found

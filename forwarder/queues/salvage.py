@@ -20,20 +20,20 @@ _HEADS = """SELECT place, events, bytes, received, since, complete, crc
     FROM queue_rows WHERE place > ? ORDER BY place"""
 _PAYLOAD = "SELECT payload FROM queue_rows WHERE place = ?"
 _MARKS = "SELECT place, bitmap, events, bytes, crc FROM queue_settled WHERE place > ? ORDER BY place"
+_SAVED = f"SELECT {rows.COUNT} {rows.FROM} WHERE length(q.payload) > 0"
 _TOTALS = "SELECT number, events, bytes FROM queue_totals WHERE number > ? ORDER BY number"
 
 
 def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
     """Take over what can be read; how much that is."""
     rows.make_tables(new)
-    counts = Counter(
-        {"rows of events": 0, "rows without their events": 0, "unreadable parts of the queues": 0}
-    )
+    counts = Counter({"events": 0, "rows without their events": 0, "unreadable parts of the queues": 0})
     for name in readable(damaged, _NAMES):
         if name is not None:
             insert(new, "INSERT OR IGNORE INTO queue_targets VALUES (?, ?, ?)", name)
     for head in readable(damaged, _HEADS):
-        counts[_take_over(damaged, new, head)] += 1
+        if problem := _take_over(damaged, new, head):
+            counts[problem] += 1
     for mark in readable(damaged, _MARKS):
         if mark is not None:
             insert(new, "INSERT OR IGNORE INTO queue_settled VALUES (?, ?, ?, ?, ?)", mark)
@@ -41,14 +41,16 @@ def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
         if totals is not None:
             insert(new, "INSERT OR IGNORE INTO queue_totals VALUES (?, ?, ?)", totals)
     _name_the_nameless(new)
+    (counts["events"], _) = new.execute(_SAVED).fetchone()
     return counts
 
 
-def _take_over(damaged: Connection, new: Connection, head: Row | None) -> str:
+def _take_over(damaged: Connection, new: Connection, head: Row | None) -> str | None:
+    """Write the row to the new file; what is lost of it, if anything is."""
     if head is not None:
         (payload,) = read_one(damaged, _PAYLOAD, head[0]) or (b"",)
         if insert(new, "INSERT OR IGNORE INTO queue_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*head, payload)):
-            return "rows of events" if payload else "rows without their events"
+            return None if payload else "rows without their events"
     return "unreadable parts of the queues"
 
 

@@ -7,8 +7,17 @@ Invariants:
 from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import Connection, spare_bytes
 from forwarder.storage.errors import StorageError
-from forwarder.storage.file import open_read_only
+from forwarder.storage.file import open_read_only, salvaged
 from forwarder.storage.owner import Storage
 from forwarder.storage.transaction import Work
 
-__all__ = ["Connection", "Storage", "StorageError", "Work", "open_read_only", "spare_bytes", "this_boot"]
+__all__ = [
+    "Connection",
+    "Storage",
+    "StorageError",
+    "Work",
+    "open_read_only",
+    "salvaged",
+    "spare_bytes",
+    "this_boot",
+]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
+from forwarder.storage.damaged import open_damaged
 from forwarder.storage.errors import StorageError, translate
 from forwarder.storage.salvage import Rescue
 
@@ -103,12 +105,15 @@ def open_for_writing(
 
 
 @contextmanager
-def open_read_only(directory: Path) -> Iterator[Connection]:
-    """A connection that only reads, beside a running daemon or without one; every error is a StorageError."""
-    path = directory / FILE_NAME
+def open_read_only(where: Path) -> Iterator[Connection]:
+    """A connection that only reads, beside a running daemon or without one; every error is a StorageError.
+
+    ``where``: the directory, or a file that was set aside.
+    """
+    path = _file_in(where)
     try:
         if not _size(path):
-            raise StorageError("missing", f"there is no {FILE_NAME} in {directory}")
+            raise StorageError("missing", f"there is no {FILE_NAME} in {where}")
         _refuse_other_formats(path)
         reading = closing(_reader(path))
     except sqlite3.Error as error:
@@ -122,7 +127,32 @@ def open_read_only(directory: Path) -> Iterator[Connection]:
             raise translate(error) from error
 
 
+@contextmanager
+def salvaged(where: Path, rescues: Sequence[Rescue]) -> Iterator[tuple[Path, str]]:
+    """A directory, for a while, with what can be read of a damaged file, and a sentence of what that is."""
+    path = _file_in(where)
+    with tempfile.TemporaryDirectory(prefix="forwarder-") as directory:
+        sound = Path(directory) / FILE_NAME
+        try:
+            _refuse_other_formats(path)
+            new, saved = _salvage(path, sound, rescues)
+            new.replace(sound)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        except OSError as error:
+            raise cannot_use(path, error) from error
+        yield Path(directory), saved
+
+
+def _file_in(where: Path) -> Path:
+    return where if where.is_file() else where / FILE_NAME
+
+
 def _reader(path: Path) -> Connection:
+    if path.name != FILE_NAME and not _size(_log_of(path)):
+        return connect(
+            path, "mode=ro&immutable=1"
+        )  # it was set aside: nobody writes it, nothing is put beside
     connection = connect(path, "mode=ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -164,20 +194,25 @@ def _sync_names(path: Path) -> None:
 
 def _replace(path: Path, wall: float, rescues: Sequence[Rescue]) -> str:
     """Put a new file in the damaged one's place, with what can be saved of it: what was done."""
-    counts: dict[str, int] = {}
-
-    def fill(sound: Connection) -> None:
-        damaged = connect(path, "mode=ro") if _size(path) else connect(Path(), "mode=memory")
-        with closing(damaged):
-            for rescue in rescues:
-                counts.update(rescue(damaged, sound))
-
-    new = _make(path, fill)
+    new, saved = _salvage(path, path, rescues)
     aside = _set_aside(path, wall)
     new.replace(path)
     _sync_names(path)
+    return f"it is kept as {aside}, {saved}"
+
+
+def _salvage(damaged: Path, path: Path, rescues: Sequence[Rescue]) -> tuple[Path, str]:
+    """A new file, to be moved to ``path``, with what can be saved of the damaged one, and what that is."""
+    counts: dict[str, int] = {}
+
+    def fill(sound: Connection) -> None:
+        with open_damaged(damaged, path.with_name(f"{path.name}.copy")) as reading:
+            for rescue in rescues:
+                counts.update(rescue(reading, sound))
+
+    new = _make(path, fill)
     saved = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
-    return f"it is kept as {aside}, saved of it: {saved}"
+    return new, f"saved of it: {saved}"
 
 
 def _refuse_other_formats(path: Path) -> None:

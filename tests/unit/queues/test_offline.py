@@ -109,6 +109,51 @@ async def test_pages_that_are_not_sound_are_said(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out
 
 
+async def with_a_page_of_zeros(directory: Path) -> list[str]:
+    """A file of many rows with a damaged page in the middle: the ids that were put."""
+    put = [entries(1) for _ in range(400)]
+    await filled(directory, *put)
+    data = bytearray((directory / "forwarder.db").read_bytes())
+    leaves = [
+        at for at in range(8192, len(data), 8192) if data[at] == 13 and data[at + 3 : at + 5] > b"\0\x10"
+    ]
+    middle = leaves[len(leaves) // 2]
+    data[middle : middle + 8192] = bytes(8192)
+    (directory / "forwarder.db").write_bytes(data)
+    return [id for some in put for id in ids(some)]
+
+
+async def test_a_damaged_page_costs_a_dump_no_row_of_another_and_is_said(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = await with_a_page_of_zeros(tmp_path)
+    for page_bytes in (8 << 20, 2000):  # the damage is met at once, or when rows were written already
+        monkeypatch.setattr("forwarder.queues.offline.PAGE_BYTES", page_bytes)
+        code, written, said = dumped(tmp_path, capfdbinary)
+        assert code == 1
+        assert written == [id for id in put if id in set(written)]
+        assert 400 > len(written) > 200
+        assert f"saved of it: {len(written)} events, 1 unreadable parts of the queues" in said
+    aside = tmp_path / "forwarder.db.damaged-20261121T000000Z"
+    (tmp_path / "forwarder.db").rename(aside)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert dumped(aside, capfdbinary)[:2] == (1, written)
+    assert main(["queue", "stats", str(aside)]) == 1
+    out, said_of_stats = capfdbinary.readouterr()
+    assert out.splitlines()[1].split()[:2] == [b"orders", b"%d" % len(written)]
+    assert b"1 unreadable parts" in said_of_stats
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+async def test_a_target_that_is_not_on_this_disk_is_said_with_those_that_are(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    await filled(tmp_path, entries(1))
+    code, written, said = dumped(tmp_path, capfdbinary, "--target", "odrers")
+    assert (code, written) == (1, [])
+    assert said == "odrers: no such target on this disk; there is: orders\n"
+
+
 async def test_a_directory_without_a_storage_exits_74(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -338,9 +338,32 @@ async def test_of_a_file_with_a_page_of_zeros_all_other_pages_are_kept_in_order(
     assert 1000 > len(given) >= 1000 - PAGE // 400
     assert ledger == {"recovered": 1000, "dropped": 1000 - len(given)}
     (line,) = (line for line in lines if "begun anew" in line["event"])
-    assert "rows of events" in line["damage"]
+    assert f"saved of it: {len(given)} events, " in line["damage"]
     assert any(".damaged-" in file.name for file in tmp_path.iterdir())
     assert await found(tmp_path) == ([], {"recovered": 0, "dropped": 0})
+
+
+async def test_of_a_file_that_was_cut_short_what_is_left_is_kept_in_order(tmp_path: Path) -> None:
+    put = await kept(tmp_path, 1000, size=400)
+    path = tmp_path / "forwarder.db"
+    cut = path.read_bytes()[: path.stat().st_size * 7 // 8 - 100]
+    path.write_bytes(cut)
+    given, ledger = await found(tmp_path)
+    assert given == [id for id in put if id in set(given)]
+    assert 1000 > len(given) > 800
+    assert ledger == {"recovered": 1000, "dropped": 1000 - len(given)}
+    (aside,) = tmp_path.glob("*.damaged-*")
+    assert aside.read_bytes() == cut
+
+
+async def test_a_file_that_lost_its_header_costs_nothing(tmp_path: Path) -> None:
+    put = await kept(tmp_path, 1000, size=400)
+    overwrite(tmp_path / "forwarder.db", 0, bytes(100))
+    damaged = (tmp_path / "forwarder.db").read_bytes()
+    assert await found(tmp_path) == (put, {"recovered": 1000, "dropped": 0})
+    (aside,) = tmp_path.glob("*.damaged-*")
+    assert aside.read_bytes() == damaged
+    assert not list(tmp_path.glob("*.copy*"))
 
 
 async def test_the_events_of_a_row_that_lost_its_payload_are_counted(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""A damaged file opened for reading, with what SQLite needs before it reads at all.
+
+Invariants:
+- The file is never written. Where a header is needed, a copy gets it, and the copy is removed.
+- A file that is shorter than its header says is read as far as it goes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from forwarder.storage.connection import PAGE_BYTES, Connection, connect
+
+# SQLite file format, section 1.3: what is the same in every file of ours, and what reading does without.
+_BEGINNING = b"SQLite format 3\0" + struct.pack(">H6B", PAGE_BYTES, 2, 2, 0, 64, 32, 32)
+_HEADER = _BEGINNING + struct.pack(">19I", *[0] * 5, 4, 0, 1, 1, 0, 1, *[0] * 8)
+"""Schema format 4, incremental vacuum, UTF-8; page counts of 0: as many as there are."""
+
+
+@contextmanager
+def open_damaged(path: Path, scratch: Path) -> Iterator[Connection]:
+    """A connection that reads what it can. ``scratch`` names the copy, if one is needed."""
+    names = [scratch, Path(f"{scratch}-wal"), Path(f"{scratch}-shm")]
+    try:
+        with closing(_connect(_with_header(path, scratch))) as connection:
+            # Else SQLite reads nothing of a file that is too short. Nothing is written to a schema here.
+            connection.execute("PRAGMA writable_schema = ON")
+            yield connection
+    finally:
+        for name in names:
+            name.unlink(missing_ok=True)
+
+
+def _connect(path: Path) -> Connection:
+    try:
+        if path.stat().st_size:
+            log = Path(f"{path}-wal")
+            complete = not log.exists() or not log.stat().st_size
+            return connect(path, "mode=ro&immutable=1" if complete else "mode=ro")
+    except FileNotFoundError:
+        pass
+    return connect(Path(), "mode=memory")
+
+
+def _with_header(path: Path, scratch: Path) -> Path:
+    """The file, or a copy with a header if its own is lost and there is room for a copy."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_BEGINNING)) == _BEGINNING or path.stat().st_size <= PAGE_BYTES:
+                return path
+        for suffix in ("", "-wal"):
+            if Path(f"{path}{suffix}").exists():
+                copy = Path(f"{scratch}{suffix}")
+                copy.touch(mode=0o600)
+                shutil.copyfile(f"{path}{suffix}", copy)
+        with scratch.open("r+b") as file:
+            file.write(_HEADER)
+    except OSError:
+        return path
+    return scratch
