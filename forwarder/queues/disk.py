@@ -97,8 +97,8 @@ class DiskQueue:
         self._number, self._own_after, self._next = found.number, found.own_after, found.last + 1
         self._read_to = rows.bounds_of(found.number)[0]
         self._tail_events, self._tail_bytes = found.events, found.bytes
+        self._has_tail = found.oldest is not None or found.events > 0  # events without rows are damage
         if found.oldest is not None:
-            self._has_tail = True
             self._tail_since = self._ages().received_at(found.oldest)
         self._metrics.recovered += found.events
         self._read_ahead()

@@ -366,6 +366,17 @@ async def test_a_file_that_lost_its_header_costs_nothing(tmp_path: Path) -> None
     assert not list(tmp_path.glob("*.copy*"))
 
 
+async def test_events_whose_rows_are_all_lost_are_counted_and_nobody_waits_for_them(tmp_path: Path) -> None:
+    await kept(tmp_path, 300, size=700)
+    path = tmp_path / "forwarder.db"
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'queue_rows'"
+        ).fetchone()
+    overwrite(path, (root - 1) * PAGE, bytes(PAGE))
+    assert await found(tmp_path) == ([], {"recovered": 300, "dropped": 300})
+
+
 async def test_the_events_of_a_row_that_lost_its_payload_are_counted(tmp_path: Path) -> None:
     put = await kept(tmp_path, 30, size=30_000)
     data = (tmp_path / "forwarder.db").read_bytes()
