@@ -28,12 +28,12 @@ from forwarder.client.connecting import (
     say,
     session_for,
 )
+from forwarder.client.progress import Progress
 from forwarder.logs import one_line
 
 STEPS_PER_SECOND = 5
 FIRST_WAIT_SECONDS = 0.1
 MAX_WAIT_SECONDS = 5.0
-PROGRESS_SECONDS = 1.0
 
 Wanted = Mapping[str, Any]
 """Which letters, as the control socket has it: target, reason, code, since, until, limit."""
@@ -144,7 +144,8 @@ class Replaying:
         self._wanted = wanted
         self._rate = rate
         self._total = total
-        self._began = self._last = time.monotonic()
+        self._began = time.monotonic()
+        self._progress = Progress(self._text)
         self.replayed = self.skipped = self.failed = 0
 
     async def of(self, target: str) -> None:
@@ -161,7 +162,7 @@ class Replaying:
             if not step["more"]:
                 return
             order.update(after=step["after"], through=step["through"])
-            self._progress()
+            self._progress.maybe()
             await asyncio.sleep(self._ahead())
 
     def skip(self, target: str, letters: int) -> None:
@@ -169,7 +170,7 @@ class Replaying:
         say(f"{target}: {letters} dead letters, but the daemon has no such target")
 
     def end(self) -> None:
-        say(self._text())
+        self._progress.end()
 
     def _step(self) -> int:
         """How many letters the next step may replay."""
@@ -194,15 +195,7 @@ class Replaying:
                 await asyncio.sleep(wait)
                 wait = min(MAX_WAIT_SECONDS, 2 * wait)
 
-    def _progress(self) -> None:
-        now = time.monotonic()
-        if sys.stderr.isatty() and now - self._last >= PROGRESS_SECONDS:
-            self._last = now
-            sys.stderr.write(f"\r\x1b[K{self._text()}")
-            sys.stderr.flush()
-
-    def _text(self) -> str:
-        seconds = max(time.monotonic() - self._began, 1e-3)
+    def _text(self, seconds: float) -> str:
         return (
             f"{self.replayed} of {self._total} replayed, {self.skipped} skipped, {self.failed} failed, "
             f"{self.replayed / seconds:.0f} a second"

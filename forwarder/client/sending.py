@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -28,13 +26,13 @@ from forwarder.client.connecting import (
     say,
     session_for,
 )
+from forwarder.client.progress import Progress
 from forwarder.logs import one_line
 
 CHUNK_EVENTS = 100
 CHUNK_BYTES = 2 << 20
 READ_BYTES = 256 << 10
 SHOWN_REFUSALS = 20
-PROGRESS_SECONDS = 0.5
 MAX_WAIT_SECONDS = 60.0
 
 NO_TARGET = "{target}"
@@ -181,6 +179,11 @@ class Sender:
         self.accepted = 0
         self.refused = 0
 
+    def progress(self, seconds: float) -> str:
+        """What came of the lines so far, and how fast."""
+        rate = (self.accepted + self.refused) / seconds
+        return f"{self.accepted} accepted, {self.refused} refused, {rate:.0f} a second"
+
     async def send(self, chunk: Chunk) -> None:
         """Send until there is an answer that is not "later"; raises Unreachable when there is none at all."""
         while (wait := await self._try(chunk)) is not None:
@@ -262,7 +265,7 @@ async def send(url: str, target: str | None, source: Reader) -> int:
     session, base = session_for(url)
     async with session:
         sender = Sender(session, f"{base}/v1/targets/{target or NO_TARGET}/events", say)
-        progress = Progress(sender)
+        progress = Progress(sender.progress)
         chunks = Chunks(source)
         code = EXIT_OK
         try:
@@ -276,29 +279,3 @@ async def send(url: str, target: str | None, source: Reader) -> int:
         finally:
             progress.end()
         return code or (EXIT_REFUSED if sender.refused else EXIT_OK)
-
-
-class Progress:
-    """The line on stderr: rewritten in place on a terminal, else said once at the end."""
-
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self._began = self._last = time.monotonic()
-
-    def maybe(self) -> None:
-        now = time.monotonic()
-        if sys.stderr.isatty() and now - self._last >= PROGRESS_SECONDS:
-            self._last = now
-            sys.stderr.write(f"\r\x1b[K{self._text()}")
-            sys.stderr.flush()
-
-    def end(self) -> None:
-        start = "\r\x1b[K" if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{start}{self._text()}\n")
-
-    def _text(self) -> str:
-        seconds = max(time.monotonic() - self._began, 1e-3)
-        done = self._sender.accepted + self._sender.refused
-        return (
-            f"{self._sender.accepted} accepted, {self._sender.refused} refused, {done / seconds:.0f} a second"
-        )
