@@ -1,7 +1,8 @@
-"""Clients in virtual environments of their own: made once, used again until their requirements change."""
+"""Clients in environments of their own: made once, used again until their requirements change."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -34,3 +35,32 @@ def environment(name: str) -> Path:
         subprocess.run([*install, "--require-hashes", "-r", requirements], check=True)
         stamp.write_text(wanted)
     return folder / "bin"
+
+
+def node_packages(sources: Path) -> Path:
+    """A folder with what ``sources`` (``package.json``, its lock file and programs) holds, its packages installed."""
+    folder = CACHE / f"node-{sources.name}"
+    stamp = folder / "installed.txt"
+    wanted = (sources / "package-lock.json").read_text()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(sources / name, folder)
+        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
+        stamp.write_text(wanted)
+    shutil.copytree(sources, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("package*.json"))
+    return folder
+
+
+def debian_program(program: str, *packages: str) -> str:
+    """The path of a program, from Debian's packages where it is not there yet."""
+    found = shutil.which(program)
+    if found is None:
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet, stdout=subprocess.DEVNULL)
+        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+        subprocess.run(install, check=True, env=quiet, stdout=subprocess.DEVNULL)
+        found = shutil.which(program)
+    assert found is not None, f"{packages} have no program {program}"
+    return found
