@@ -38,7 +38,7 @@ def environment(name: str) -> Path:
 
 
 def node_packages(sources: Path) -> Path:
-    """A folder with what ``sources`` (``package.json``, its lock file and programs) holds, its packages installed."""
+    """A folder with all of ``sources`` (``package.json``, its lock file, programs), packages installed."""
     folder = CACHE / f"node-{sources.name}"
     stamp = folder / "installed.txt"
     wanted = (sources / "package-lock.json").read_text()
