@@ -29,7 +29,7 @@ FAULTS = [
     {"api": "eventbridge", "fault": "entry", "rate": 0.05, "code": "InternalFailure"},
     {"api": "evidently", "fault": "entry", "rate": 0.05, "code": "InternalServerException"},
     {"api": "rum", "fault": "error", "rate": 0.05},
-    {"api": "eventbridge", "fault": "throttle", "times": 12},
+    {"api": "eventbridge", "fault": "throttle", "times": 6},
     {"api": "rum", "fault": "throttle", "times": 3},
     {"api": "evidently", "fault": "throttle", "times": 3},
 ]
