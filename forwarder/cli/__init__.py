@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_send(commands)
     _add_status(commands)
+    _add_token(commands)
     _add_sandbox(commands)
     controlling.add(commands)
     letters.add(commands)
@@ -103,6 +104,27 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--url", default=ADMIN, help=f"the admin listener (default {ADMIN})")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=_status)
+
+
+def _add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("token", help="make a bearer token, and its line for ingest.auth.tokens")
+    parser.add_argument("name", help="of the sender that will have it, as metrics show it")
+    parser.set_defaults(command=_token)
+
+
+def _token(arguments: Arguments) -> int:
+    from forwarder.ingest.auth import tokens
+
+    if not tokens.NAME.fullmatch(arguments.name):
+        print("a sender's name has 1 to 64 letters, digits, or _.@-", file=sys.stderr)
+        return EXIT_USAGE
+    token, line = tokens.make(arguments.name)
+    print(
+        "the token, which is shown this once, then its line for the file of ingest.auth.tokens:",
+        file=sys.stderr,
+    )
+    print(f"{token}\n{line}")
+    return EXIT_OK
 
 
 def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -5,22 +5,25 @@ Invariants:
 - No kind of target is known here; ``load`` is told the types of their options.
 """
 
-from forwarder.config.checks import ConfigError, problems, queue_memory
+from forwarder.config.checks import ConfigError, exposed, problems, queue_memory
 from forwarder.config.reading import Kinds, load, parse
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,
+    AuthConfig,
     Config,
     DeadLettersConfig,
     IngestConfig,
     LogConfig,
     ShutdownConfig,
     StorageConfig,
+    TlsConfig,
 )
 from forwarder.config.units import Bytes, Duration, Listen
 
 __all__ = [
     "AdminConfig",
+    "AuthConfig",
     "Bytes",
     "Config",
     "ConfigError",
@@ -32,6 +35,8 @@ __all__ = [
     "LogConfig",
     "ShutdownConfig",
     "StorageConfig",
+    "TlsConfig",
+    "exposed",
     "json_schema",
     "load",
     "parse",

@@ -174,10 +174,13 @@ class Connection(web.RequestHandler):
             super().resume_reading(resume_parser)
 
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp narrowed what asyncio allows
-        """The peer closed its side: what it sent whole is still answered (aiohttp would hang up on it)."""
+        """The peer closed its side: what it sent whole is still answered (aiohttp would hang up on it).
+
+        Not over TLS, where asyncio knows no half of a connection.
+        """
         self.ended = True
         self._loop.call_soon(self._check_end)  # after the request was begun, if there is one
-        return True
+        return self.transport is None or self.transport.get_extra_info("sslcontext") is None
 
     def begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
         """A head is complete; it was small if all that came for it was, and came for it alone."""
