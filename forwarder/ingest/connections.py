@@ -19,6 +19,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import cast
 from uuid import uuid4
 
 from aiohttp import StreamReader, web
@@ -259,12 +260,11 @@ class TurnedAway(asyncio.Protocol):
         self._told = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._others.add(self)
         if len(self._others) > MAX_TURNED_AWAY:
-            transport.abort()
-        self._timer = asyncio.get_running_loop().call_later(LINGER, transport.abort)
+            self._transport.abort()
+        self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         if not self._told:

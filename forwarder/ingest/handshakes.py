@@ -1,5 +1,8 @@
 """Connections that begin with a TLS handshake, and are the server's own when it is done.
 
+The loop's own server has one context for all, and tells nobody of a handshake that fails. So connections
+are accepted plain, and taken from the loop before it reads from them.
+
 Invariants:
 - A connection counts from its first moment: one that never completes its handshake has its place until it
   is cut, and gives it back.
@@ -9,23 +12,28 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
+from forwarder.ingest.connections import Connection
 from forwarder.metrics import SenderMetrics
 
 SHUTDOWN_SECONDS = 5.0
 
 
 class Handshakes:
-    """Makes protocols that become ``make()``'s. ``on_lost``: one of them ended before it was."""
+    """``make`` a connection for each handshake. ``on_lost``: one failed, and its connection never was."""
 
     def __init__(
         self,
         context: Callable[[], ssl.SSLContext],
         patience: float,
         metrics: SenderMetrics,
-        make: Callable[[], asyncio.Protocol],
+        make: Callable[[], Connection],
         on_lost: Callable[[], None],
     ) -> None:
         self._context = context
@@ -36,64 +44,51 @@ class Handshakes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> asyncio.Protocol:
-        return _Handshake(self._start)
+        """The protocol for a connection that was just accepted."""
+        return _Accepted(self._start)
 
     def close(self) -> None:
         """Cut those that are not done."""
         for task in list(self._tasks):
             task.cancel()
 
-    def _start(self, transport: asyncio.Transport, waiting: _Handshake) -> None:
-        task = asyncio.get_running_loop().create_task(self._shake(transport, waiting))
+    def _start(self, accepted: socket.socket) -> None:
+        connection = self._make()
+        task = asyncio.get_running_loop().create_task(self._shake(accepted, connection))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, accepted, connection))
 
-    async def _shake(self, transport: asyncio.Transport, waiting: _Handshake) -> None:
-        """From here on exactly one is told of the end: ``on_lost``, or the connection that was made."""
-        loop, secured = asyncio.get_running_loop(), None
+    async def _shake(self, accepted: socket.socket, connection: Connection) -> None:
         try:
-            secured = await loop.start_tls(
-                transport,
-                waiting,
-                self._context(),
-                server_side=True,
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=self._context(),
                 ssl_handshake_timeout=self._patience,
                 ssl_shutdown_timeout=SHUTDOWN_SECONDS,
             )
         except OSError as problem:
             self._metrics.failed_handshakes[_reason(problem)] += 1
-        finally:
-            if secured is None or waiting.is_lost:
-                transport.abort()
-                self._on_lost()
-        if secured is not None and not waiting.is_lost:
-            waiting.hand_over(secured, self._make())
+
+    def _ended(self, accepted: socket.socket, connection: Connection, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not connection.sender:  # it was never made, so nobody will tell that it is lost
+            accepted.close()
+            self._on_lost()
 
 
-class _Handshake(asyncio.Protocol):
-    """Waits for the handshake, and keeps what came right behind it."""
+class _Accepted(asyncio.Protocol):
+    """Hands its socket on, unread."""
 
-    def __init__(self, start: Callable[[asyncio.Transport, _Handshake], None]) -> None:
+    def __init__(self, start: Callable[[socket.socket], None]) -> None:
         self._start = start
-        self._data: list[bytes] = []
-        self.is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()  # the first byte is TLS's
-        self._start(transport, self)
-
-    def data_received(self, data: bytes) -> None:
-        self._data.append(data)
-
-    def connection_lost(self, problem: Exception | None) -> None:
-        self.is_lost = True
-
-    def hand_over(self, secured: asyncio.Transport, connection: asyncio.Protocol) -> None:
-        secured.set_protocol(connection)
-        connection.connection_made(secured)
-        if self._data:
-            connection.data_received(b"".join(self._data))
+        plain = cast(asyncio.Transport, transport)
+        accepted = socket.socket(fileno=os.dup(plain.get_extra_info("socket").fileno()))
+        plain.abort()  # closes the loop's own descriptor, and not the connection
+        accepted.setblocking(False)
+        self._start(accepted)
 
 
 def _reason(problem: OSError) -> str:
