@@ -27,7 +27,7 @@ KEYS = {KEY_ID: AccessKey("shop", SECRET)}
 TEMPORARY = {KEY_ID: AccessKey("shop", SECRET, SESSION_TOKEN)}
 SKEW = 300.0
 ARN = "arn%3Aaws%3Aevidently%3Aeu-west-1%3A123456789012%3Aproject%2Fshop"
-FORMS = {
+FORMS: dict[str, Callable[[], Request]] = {
     "header": by_header,
     "header with the body's hash": lambda: by_header(says_hash=True),
     "header with a session token": lambda: by_header(session_token=SESSION_TOKEN),

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import ssl
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -143,7 +143,7 @@ async def test_a_client_with_a_certificate_of_the_authority_is_let_in(authority:
 async def test_a_client_without_such_a_certificate_is_refused(
     authority: Authority, tmp_path: Path, which: str
 ) -> None:
-    certificates = {
+    certificates: dict[str, Callable[[], tuple[str, str] | None]] = {
         "none": lambda: None,
         "foreign": lambda: Authority(tmp_path, "another").issue("foreign"),
         "ended": lambda: authority.issue("ended", ends=now() - HOUR),
