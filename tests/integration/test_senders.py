@@ -6,9 +6,12 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -98,6 +101,26 @@ async def test_an_inherited_socket_that_others_reach_is_taken_with_auth(
             assert [await status_of(place, each) for each in (TOKEN, NEXT)] == [202, 401]
             daemon.ask()
             assert await daemon.ended() == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "code", "said"), [(TOKEN, 0, "1 accepted, 0 refused"), (NEXT, 1, "bearer token")]
+)
+async def test_send_takes_its_token_from_the_environment(
+    place: World, auth: AuthConfig, token: str, code: int, said: str
+) -> None:
+    async with daemon_beside(place, ingest=asking(auth)) as daemon:
+        sending = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "forwarder", "send", "orders", "--url", place.ingest),
+            env={**os.environ, "FORWARDER_TOKEN": token},
+            stdin=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await sending.communicate(json.dumps(event("eventbridge", *markers(1))).encode())
+        assert (sending.returncode, said in errors.decode()) == (code, True), errors
+        assert token not in errors.decode()
+        daemon.ask()
+        assert await daemon.ended() == 0
 
 
 # --- change
