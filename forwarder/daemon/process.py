@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -36,7 +38,7 @@ from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
-from forwarder.queues.disk import stranded
+from forwarder.queues import rows
 from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
 from forwarder.sockets import InheritedError, inherited
@@ -50,6 +52,8 @@ FINISH_REQUESTS_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
 DRAIN_LOOK_SECONDS = 0.02
+GARBAGE = 20_000
+"""Objects that may pile up before Python looks for cycles among them: a few MB at most."""
 
 
 class StartError(Exception):
@@ -173,7 +177,8 @@ class Daemon:
     async def _open_queues(self) -> None:
         for queue in self._on_disk.values():
             await queue.open()
-        self._status.stranded = await stranded(self._storage, self._on_disk.values())
+        owners = frozenset(queue.owner for queue in self._on_disk.values())
+        self._status.stranded = await self._storage.run(partial(rows.stranded, opened=owners))
         if self._status.stranded:
             self._log.warning(
                 "events wait on disk for targets without a disk queue", events=self._status.stranded
@@ -341,6 +346,13 @@ def main(config_path: str) -> int:
         return runner.run(_serve(config))
 
 
+def _collect_rarely() -> None:
+    """Look for cycles less often: events and requests have none, and looking was a tenth of their cost."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
+
+
 async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     try:
@@ -348,6 +360,7 @@ async def _serve(config: Config) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.ask_to_stop)
         await daemon.start()
+        _collect_rarely()
     except (StartError, ConfigError, InheritedError) as error:
         structlog.get_logger("daemon").error("cannot start", reason=str(error))
         return EXIT_NOT_NOW if isinstance(error, StartError) and not error.lasting else EXIT_CONFIG
