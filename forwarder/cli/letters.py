@@ -116,18 +116,31 @@ def _list(directory: Path, arguments: Arguments) -> int:
     from forwarder.dead_letters import list_
     from forwarder.logs import one_line
 
-    for letter in list_(directory, _wanted(arguments)):
+    found = 0
+    for found, letter in enumerate(list_(directory, _wanted(arguments)), 1):
         print(letter.id, letter.target, letter.reason, letter.code, one_line(letter.message), sep="\t")
+    _say_what_there_is(directory, found)
     return EXIT_OK
 
 
 def _export(directory: Path, arguments: Arguments) -> int:
     from forwarder.dead_letters import export
 
-    for line in export(directory, _wanted(arguments)):
+    found = 0
+    for found, line in enumerate(export(directory, _wanted(arguments)), 1):
         sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
+    _say_what_there_is(directory, found)
     return EXIT_OK
+
+
+def _say_what_there_is(directory: Path, found: int) -> None:
+    """On stderr, to who found nothing: a name that was mistyped finds nothing too."""
+    from forwarder.dead_letters import counts
+
+    if not found:
+        there = ", ".join(f"{target}: {count}" for target, count in counts(directory).items())
+        print(f"no dead letter matches; there are {there}" if there else "there are none", file=sys.stderr)
 
 
 def _show(directory: Path, arguments: Arguments) -> int:

@@ -174,6 +174,8 @@ class Daemon:
     async def _open_queues(self) -> None:
         for queue in self._on_disk.values():
             await queue.open()
+        if found := {name: len(queue) for name, queue in self._on_disk.items() if len(queue)}:
+            self._log.info("events of an earlier run wait, and are sent first", events=found)
         owners = frozenset(queue.owner for queue in self._on_disk.values())
         self._status.stranded = await self._storage.run(partial(rows.stranded, opened=owners))
         if self._status.stranded:
