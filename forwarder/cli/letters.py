@@ -116,8 +116,9 @@ def _list(directory: Path, arguments: Arguments) -> int:
     from forwarder.dead_letters import list_
     from forwarder.logs import one_line
 
-    found = 0
-    for found, letter in enumerate(list_(directory, _wanted(arguments)), 1):
+    found = False
+    for letter in list_(directory, _wanted(arguments)):
+        found = True
         print(letter.id, letter.target, letter.reason, letter.code, one_line(letter.message), sep="\t")
     _say_what_there_is(directory, found)
     return EXIT_OK
@@ -126,15 +127,16 @@ def _list(directory: Path, arguments: Arguments) -> int:
 def _export(directory: Path, arguments: Arguments) -> int:
     from forwarder.dead_letters import export
 
-    found = 0
-    for found, line in enumerate(export(directory, _wanted(arguments)), 1):
+    found = False
+    for line in export(directory, _wanted(arguments)):
+        found = True
         sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
     _say_what_there_is(directory, found)
     return EXIT_OK
 
 
-def _say_what_there_is(directory: Path, found: int) -> None:
+def _say_what_there_is(directory: Path, found: bool) -> None:
     """On stderr, to who found nothing: a name that was mistyped finds nothing too."""
     from forwarder.dead_letters import counts
 
