@@ -52,7 +52,13 @@ def _make_base() -> None:
     shutil.rmtree(root, ignore_errors=True)
     PLACE.mkdir(parents=True, exist_ok=True)
     wanted = ["--variant=minbase", "--include=python3,python3-venv,ca-certificates"]
-    bootstrap = [debian_program("debootstrap", "debootstrap"), *wanted, "bookworm", root, _mirror()]
+    bootstrap: list[str | Path] = [
+        debian_program("debootstrap", "debootstrap"),
+        *wanted,
+        "bookworm",
+        root,
+        _mirror(),
+    ]
     subprocess.run(bootstrap, check=True, stdout=subprocess.DEVNULL)
     (root / "usr/bin/python").symlink_to("python3")
     for name in PIP_FILES:
