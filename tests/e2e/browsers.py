@@ -85,10 +85,6 @@ class Page:
         """Record this and go to another page at once."""
         self._do("leave", type=type, data=data)
 
-    def hide(self, type: str, **data: Any) -> None:
-        """Record this and be hidden at once; the page lives on."""
-        self._do("hide", type=type, data=data)
-
     def until(self, has_happened: Callable[[Sent], object], after: int = 0) -> list[Sent]:
         """Wait until that is true of a request after the first so many; all that was sent."""
         deadline = time.monotonic() + PATIENCE

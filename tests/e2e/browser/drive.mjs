@@ -59,12 +59,6 @@ const actions = {
     }, [type, data]);
     await page.waitForURL(`${base}/elsewhere`);
   },
-  // Record something and be hidden at once, as when another tab is chosen; the page lives on.
-  hide: ({ type, data }) => page.evaluate(([type, data]) => {
-    window.rum.recordEvent(type, data);
-    Object.defineProperty(document, 'visibilityState', { value: 'hidden' });
-    document.dispatchEvent(new Event('visibilitychange', { bubbles: true }));
-  }, [type, data]),
   // Close the page; its client is turned off before, so that it says no more.
   async close() {
     await page.evaluate(() => window.rum?.disable());
