@@ -493,7 +493,7 @@ MUTATIONS = [
         ", whole=True)",
         ", whole=False)",
         MERGE,
-        "tried_again",
+        "whatever_came",
     ),
     mutation(
         "a put on disk is ours before it is committed",
