@@ -166,7 +166,9 @@ class IngestServer:
         self._in_flight += 1
         try:
             operation, name = self._paths.find(request)
-            cors = self._cors if operation.label == PutRumEventsOperation.label else None
+            cors = self._cors
+            if cors is not None and operation.label != PutRumEventsOperation.label:
+                cors = None
             response = await self._answer(request, connection, operation, name, cors)
         finally:
             self._in_flight -= 1

@@ -126,6 +126,23 @@ def test_a_batch_that_is_refused_is_all_that_the_page_loses(
     arrives(sandbox, daemon, sent)
 
 
+@client
+def test_only_an_app_monitor_that_no_target_binds_switches_the_client_off(
+    client: str, browser: Browser, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    other = ", app_monitors: [00000000-0000-4000-8000-0000000000bb]"
+    targets = TARGET.format(url=sandbox.url, more=other)
+    with (
+        a_daemon(tmp_path, targets, more=cors(browser)) as daemon,
+        browser.page(client, daemon.url, dispatchInterval=0) as page,
+    ):
+        page.dispatch()
+        before = page.until(lambda each: each.status == 404)
+        page.record("order", n=1)
+        page.dispatch()
+        assert len(page.sent()) == len(before)
+
+
 def fill(daemon: Daemon, sandbox: Sandbox) -> None:
     """Leave no room in the queue of a daemon whose AWS is in trouble."""
     event = {"type": "filler", "details": {"n": 1}, "AppMonitorId": MONITOR}
