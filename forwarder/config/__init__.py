@@ -11,6 +11,7 @@ from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,
     Config,
+    CorsConfig,
     DeadLettersConfig,
     IngestConfig,
     LogConfig,
@@ -24,6 +25,7 @@ __all__ = [
     "Bytes",
     "Config",
     "ConfigError",
+    "CorsConfig",
     "DeadLettersConfig",
     "Duration",
     "IngestConfig",
