@@ -14,7 +14,7 @@ from benchmarks.rows import ROWS
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: all")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of events")
     parser.add_argument("--into", type=Path, metavar="DIRECTORY", help="write results.json and plots there")
     options = parser.parse_args()
@@ -25,8 +25,8 @@ def main() -> int:
     for name in options.rows or ROWS:
         measured[name] = ROWS[name](options.rounds, options.share)
         show(measured[name])
-    if options.into:
-        write(options.into, measured)
+        if options.into:
+            write(options.into, measured)
     return 0 if all(row.good for row in measured.values()) else 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from benchmarks.rows import Row
+from benchmarks.measuring import Row
 
 WIDTH, LABEL, VALUE, BAR, GAP, TOP = 760, 250, 90, 22, 10, 34
 STYLE = (

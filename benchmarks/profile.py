@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.rows import Load
+from benchmarks.measuring import Load
 from benchmarks.servers import forwarder, sink
 
 SECONDS = 5

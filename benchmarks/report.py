@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.machine import about
+from benchmarks.measuring import Row
 from benchmarks.plots import plot
-from benchmarks.rows import Row
 
 COLUMNS = (
     ("events/s", "events_per_second", "{:,.0f}"),

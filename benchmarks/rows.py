@@ -1,134 +1,21 @@
-"""The rows of the table: what is compared, how it is measured, and what is wanted of it.
-
-Every round of a row runs all of its variants one after the other, so that the machine's moods hit all alike;
-the best round of each counts. Every load checks that what was sent was accepted and arrived, once.
-"""
+"""The rows of the table: what is compared, and what is wanted of it."""
 
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.load import MONITOR
 from benchmarks.machine import HERE, cpu_seconds, environment, memory_mb
-from benchmarks.servers import BY_HAND, PER_EVENT, Server, Sink, Start, forwarder, sink
+from benchmarks.measuring import FIRST_OF_WARM_UP, Figures, Load, Row, compared
+from benchmarks.servers import BY_HAND, PER_EVENT, Server, Sink, forwarder, sink
 
-WARM_UP_EVENTS = 2_000
-FIRST_OF_WARM_UP = 10**9
 WIDE: dict[str, Any] = {"queue_limits": {"max_events": 400_000, "max_bytes": "512MiB"}, "budget": "2GiB"}
 """A queue that does not get full: what is refused with 429 and sent again would be measured as well."""
-RUM_PATH = f"/appmonitors/{MONITOR}"
-"""Where a RUM client posts; its batch leaves as it came."""
-
-Figures = dict[str, float]
-"""Numbers of one round of one variant, by name; the row's unit is what ``value`` is in."""
-
-
-@dataclass
-class Row:
-    """One comparison, measured. ``rounds``: for every variant the figures of each round."""
-
-    title: str
-    unit: str
-    wanted: str
-    rounds: dict[str, list[Figures]]
-    reached: Callable[[Mapping[str, float]], bool]
-    best: dict[str, Figures] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.best = {name: min(some, key=lambda one: one["value"]) for name, some in self.rounds.items()}
-
-    @property
-    def values(self) -> dict[str, float]:
-        return {name: figures["value"] for name, figures in self.best.items()}
-
-    @property
-    def good(self) -> bool:
-        return self.reached(self.values)
-
-    def spread(self, name: str) -> float:
-        """How far the rounds of a variant lie apart, against their median."""
-        values = [figures["value"] for figures in self.rounds[name]]
-        return (max(values) - min(values)) / statistics.median(values)
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is sent: so many events, in posts of so many."""
-
-    count: int
-    per_post: int
-    kind: str = "eventbridge"
-    connections: int = 64
-    size: int = 300
-    sessions: int = 1
-    rate: float = 0.0
-
-    def send(self, server: Server, first: int = 0, count: int | None = None) -> list[tuple[int, int, float]]:
-        """Post it all, and return when it was accepted: (first, end, moment) of every post."""
-        sent = self.count if count is None else count
-        options = {
-            "port": server.port,
-            "path": RUM_PATH if self.kind == "rum" else server.path,
-            "kind": self.kind,
-            "count": sent,
-            "per-post": self.per_post,
-            "connections": min(self.connections, max(1, sent // self.per_post)),
-            "first": first,
-            "size": self.size,
-            "sessions": self.sessions,
-            "rate": self.rate,
-        }
-        command = [
-            sys.executable,
-            str(HERE / "load.py"),
-            *(f"--{name}={value}" for name, value in options.items()),
-        ]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment())
-        accepted = [(start, stop, at) for start, stop, at in json.loads(done.stdout)]
-        assert sum(stop - start for start, stop, _ in accepted) == sent
-        return accepted
-
-
-def measured(server: Server, aws: Sink, load: Load) -> Figures:
-    """CPU per event from the first post to the last arrival, with what else can be seen meanwhile."""
-    load.send(server, FIRST_OF_WARM_UP, WARM_UP_EVENTS)
-    aws.collect(WARM_UP_EVENTS)
-    cpu, began = cpu_seconds(server.pid), time.monotonic()
-    accepted = load.send(server)
-    calls, arrived = aws.collect(load.count)
-    cpu = cpu_seconds(server.pid) - cpu
-    waits = sorted(arrived[n] - at for start, stop, at in accepted for n in range(start, stop))
-    return {
-        "value": cpu / load.count * 1e6,
-        "events_per_second": load.count / (max(arrived.values()) - began),
-        "fill": load.count / calls,
-        "p50_ms": percentile(waits, 0.5) * 1e3,
-        "p99_ms": percentile(waits, 0.99) * 1e3,
-        "rss_mb": memory_mb(server.pid),
-    }
-
-
-def percentile(values: list[float], share: float) -> float:
-    return values[min(len(values) - 1, int(len(values) * share))]
-
-
-def compared(
-    rounds: int, variants: Mapping[str, tuple[Start, Load]], delay_ms: float = 0.0
-) -> dict[str, list[Figures]]:
-    figures: dict[str, list[Figures]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        for name, (start, load) in variants.items():
-            with sink(delay_ms) as aws, start(aws) as server:
-                figures[name].append(measured(server, aws, load))
-    return figures
 
 
 def call(rounds: int, share: float) -> Row:
@@ -221,13 +108,14 @@ def disk_singles(rounds: int, share: float) -> Row:
 
 
 def latency(rounds: int, share: float) -> Row:
-    """At a steady rate; what one core sustains is far above it."""
-    load = Load(int(40_000 * share), 10, rate=4_000)
-    figures = compared(rounds, {"forwarder": (forwarder(), load)}, delay_ms=20)
+    """One event a POST at a steady rate, about half of what one core sustains; until AWS has answered."""
+    delay_ms = 20.0
+    load = Load(int(20_000 * share), 1, rate=2_500)
+    figures = compared(rounds, {"forwarder": (forwarder(), load)}, delay_ms)
     for one in figures["forwarder"]:
-        one["cpu_us"], one["value"] = one["value"], one["p99_ms"]
+        one["cpu_us"], one["value"] = one["value"], one["p99_ms"] + delay_ms
     return Row(
-        "accepted to arrived at AWS, 4,000 events/s, AWS answering in 20 ms",
+        "accepted to delivered, 2,500 single posts/s, AWS answering in 20 ms",
         "ms, 99th percentile",
         "at most max_wait (100 ms) and 60 ms",
         figures,
@@ -236,15 +124,19 @@ def latency(rounds: int, share: float) -> Row:
 
 
 def memory(rounds: int, share: float) -> Row:
-    """Idle, and per waiting event of 500 bytes: by what the process grew while nothing could leave."""
+    """Idle when each target was called; and by how much each event made it grow while nothing could leave."""
     count = int(100_000 * share)
     load = Load(count, 100, size=500)
     wide = {"max_events": count, "max_bytes": "512MiB"}
     idle: list[Figures] = []
     waiting: list[Figures] = []
     for _ in range(rounds):
-        with sink() as aws, forwarder(queue_limits=wide, budget="1GiB")(aws) as server:
+        with sink() as aws, forwarder(others=("rum", "evidently"))(aws) as server:
+            for first, kind in enumerate(("eventbridge", "rum", "evidently")):
+                Load(100, 1, kind=kind).send(server.of(kind), first * 100)
+                aws.collect(100)
             idle.append({"value": memory_mb(server.pid)})
+        with sink() as aws, forwarder(queue_limits=wide, budget="1GiB")(aws) as server:
             Load(1_000, 100).send(server, FIRST_OF_WARM_UP)
             aws.collect(1_000)
             aws.ask("close")
@@ -253,7 +145,7 @@ def memory(rounds: int, share: float) -> Row:
             grown = (memory_mb(server.pid, "RssAnon") - before) * 1e6 / count
             waiting.append({"value": grown})
     return Row(
-        "memory: idle, in MB; and per waiting event of 500 bytes, in kB",
+        "memory: idle with three targets, in MB; and per waiting event of 500 bytes, in kB",
         "MB | kB",
         "at most 95 MB, 1.4 kB",
         {"idle": idle, "per waiting event": [{"value": one["value"] / 1e3} for one in waiting]},
@@ -262,16 +154,16 @@ def memory(rounds: int, share: float) -> Row:
 
 
 def backlog(rounds: int, share: float) -> Row:
-    """All events of a round wait before the first can leave: what taking and sending each costs then."""
+    """All events wait before the first can leave: what taking and sending each costs then."""
     most = int(1_000_000 * share)
-    figures: dict[str, list[Figures]] = {"1,000 waiting": [], f"{most:,} waiting": []}
+    few, many = "1,000 waiting", f"{most:,} waiting"
     options: dict[str, Any] = {
         "queue_limits": {"max_events": most + 1, "max_bytes": "2GiB"},
-        "retry": {"base": "50ms", "cap": "200ms"},
         "budget": "4GiB",
     }
+    figures: dict[str, list[Figures]] = {few: [], many: []}
     for _ in range(rounds):
-        for name, count, times in (("1,000 waiting", 1_000, 50), (f"{most:,} waiting", most, 1)):
+        for name, count, times in ((few, 1_000, 60), (many, most, 1)):
             with sink() as aws, forwarder(**options)(aws) as server:
                 figures[name].append({"value": _filled_and_drained(server, aws, count, times)})
     return Row(
@@ -279,7 +171,7 @@ def backlog(rounds: int, share: float) -> Row:
         "CPU us/event",
         "flat within 15 %",
         figures,
-        lambda values: max(values.values()) <= 1.15 * min(values.values()),
+        lambda values: values[many] <= 1.15 * values[few],
     )
 
 
@@ -289,9 +181,9 @@ def _filled_and_drained(server: Server, aws: Sink, count: int, times: int) -> fl
     aws.collect(2_000)
     cpu = cpu_seconds(server.pid)
     for _ in range(times):
-        aws.ask("close")
+        server.order("pause")
         load.send(server)
-        aws.ask("open")
+        server.order("resume")
         aws.collect(count)
     return (cpu_seconds(server.pid) - cpu) / (count * times) * 1e6
 
@@ -307,7 +199,26 @@ def sessions(rounds: int, share: float) -> Row:
         "CPU us/event",
         "flat within 15 %",
         compared(rounds, variants),
-        lambda values: max(values.values()) <= 1.15 * min(values.values()),
+        lambda values: values["10,000 sessions"] <= 1.15 * values["1 session"],
+    )
+
+
+def merge(rounds: int, share: float) -> Row:
+    """Sessions that flush small batches, four times as many as AWS takes calls a second by its quota."""
+    load = Load(int(10_000 * share), 5, kind="rum", sessions=250, rate=1_000)
+    variants = {
+        f"merge: {str(merge).lower()}": (forwarder("rum", max_calls_per_second=50, merge=merge), load)
+        for merge in (False, True)
+    }
+    figures = compared(rounds, variants)
+    for one in (one for some in figures.values() for one in some):
+        one["cpu_us"], one["value"] = one["value"], 1_000 / one["fill"]
+    return Row(
+        "RUM, 250 sessions, 200 batches of 5 a second, 50 calls a second",
+        "calls/1,000 events",
+        "with merge at most half the calls",
+        figures,
+        lambda values: values["merge: true"] <= values["merge: false"] / 2,
     )
 
 
@@ -354,5 +265,6 @@ ROWS: Mapping[str, Callable[[int, float], Row]] = {
     "latency": latency,
     "backlog": backlog,
     "sessions": sessions,
+    "merge": merge,
     "starting": starting,
 }

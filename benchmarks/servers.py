@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import tempfile
 import time
 import urllib.request
@@ -19,6 +20,7 @@ from benchmarks.load import MONITOR
 from benchmarks.machine import HERE, certificate, free_port, process, wait_for_port
 
 COLLECT_SECONDS = 120.0
+TARGET = "bench"
 
 
 class Sink(NamedTuple):
@@ -57,11 +59,25 @@ def sink(delay_ms: float = 0.0) -> Iterator[Sink]:
 
 
 class Server(NamedTuple):
-    """A running server: its process, and where to post."""
+    """A running server: its process, where to post, and where the forwarder takes orders."""
 
     pid: int
     port: int
     path: str
+    control: Path = Path()
+
+    def of(self, kind: str) -> Server:
+        """Where to post for one of the ``others``."""
+        return self._replace(path=f"/v1/targets/{kind}/events") if kind == "evidently" else self
+
+    def order(self, verb: str) -> None:
+        """``pause`` or ``resume`` the target."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(60)
+            asking.connect(str(self.control))
+            head = f"POST /targets/{TARGET}/{verb} HTTP/1.1"
+            asking.sendall(f"{head}\r\nHost: control\r\nConnection: close\r\n\r\n".encode())
+            assert b" 200 " in asking.makefile("rb").readline()
 
 
 Start = Callable[[Sink], AbstractContextManager[Server]]
@@ -73,8 +89,11 @@ KINDS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def forwarder(kind: str = "eventbridge", *, folder: str | None = None, **options: Any) -> Start:
-    """The daemon with one target of this kind; ``budget`` is the memory budget, the rest the target's."""
+def forwarder(
+    kind: str = "eventbridge", *, folder: str | None = None, others: tuple[str, ...] = (), **options: Any
+) -> Start:
+    """The daemon with a target of this kind, and of ``others``; ``budget`` is the memory budget, the rest the
+    targets'."""
     budget = options.pop("budget", "256MiB")
 
     @contextlib.contextmanager
@@ -82,19 +101,20 @@ def forwarder(kind: str = "eventbridge", *, folder: str | None = None, **options
         with contextlib.ExitStack() as stack:
             place = folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
             port = free_port()
-            target = {**KINDS[kind], "region": "eu-west-1", "endpoint_url": sink.endpoint, **options}
+            target = {"region": "eu-west-1", "endpoint_url": sink.endpoint, **options}
+            beside = {each: {**KINDS[each], **target} for each in others}
             config = {
                 "ingest": {"listen": f"127.0.0.1:{port}", "memory_budget": budget},
                 "admin": {"listen": f"127.0.0.1:{free_port()}"},
                 "storage": {"path": place},
                 "log": {"level": "warning"},
-                "targets": {"bench": target},
+                "targets": {TARGET: {**KINDS[kind], **target}, **beside},
             }
             path = Path(place) / "bench.yaml"
             path.write_text(json.dumps(config))
             pid = stack.enter_context(process("-m", "forwarder", "run", "-c", str(path)))
             wait_for_port(port)
-            yield Server(pid, port, "/v1/targets/bench/events")
+            yield Server(pid, port, f"/v1/targets/{TARGET}/events", Path(place) / "control.sock")
 
     return start
 

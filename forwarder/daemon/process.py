@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -38,7 +39,7 @@ from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
-from forwarder.queues.disk import stranded
+from forwarder.queues import rows
 from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
 from forwarder.sockets import InheritedError, inherited
@@ -194,7 +195,10 @@ class Daemon:
     async def _open_queues(self) -> None:
         for queue in self._on_disk.values():
             await queue.open()
-        self._status.stranded = await stranded(self._storage, self._on_disk.values())
+        if found := {name: len(queue) for name, queue in self._on_disk.items() if len(queue)}:
+            self._log.info("events of an earlier run wait, and are sent first", events=found)
+        owners = frozenset(queue.owner for queue in self._on_disk.values())
+        self._status.stranded = await self._storage.run(partial(rows.stranded, opened=owners))
         if self._status.stranded:
             self._log.warning(
                 "events wait on disk for targets without a disk queue", events=self._status.stranded

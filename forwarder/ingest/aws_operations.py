@@ -3,7 +3,7 @@
 Invariants:
 - A full target refuses its own entries of a PutEvents call and no other's; only when nothing was taken is
   the call refused as a whole.
-- A RUM call is taken whole or not at all, and leaves as the one batch it came as.
+- A RUM call is taken whole or not at all, and leaves as the one batch it came as, unless its target merges.
 - An answer about events that are ours has a status that no SDK tries again: 200, or for RUM 400.
 """
 
@@ -115,19 +115,25 @@ class _PutEventsCall:
 
 
 class PutRumEventsOperation:
-    """``PutRumEvents``: a client's batch, taken whole or not at all, and sent on as it came."""
+    """``PutRumEvents``: a client's batch, taken whole or not at all."""
 
     dialect = aws.REST_JSON
     label = "put_rum_events"
     known = True
     names_batch = True  # BatchId, the same on every try of a client (aws-rum-web, DataPlaneClient)
 
-    def __init__(self, monitors: Bound[PutRumEvents], clock: Clock) -> None:
+    def __init__(self, monitors: Bound[PutRumEvents], clock: Clock, presigned_for: str | None = None) -> None:
         self._monitors = monitors
         self._clock = clock
+        self._presigned_for = presigned_for
+
+    def presigned(self, region: str) -> PutRumEventsOperation:
+        """The operation for a request whose query was signed for this region, as a beacon's is."""
+        return PutRumEventsOperation(self._monitors, self._clock, region)
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        return _PutRumEventsCall(name, _bound(self._monitors.find(name, _region(headers))), self._clock)
+        region = self._presigned_for or _region(headers)
+        return _PutRumEventsCall(name, _bound(self._monitors.find(name, region)), self._clock)
 
 
 class _PutRumEventsCall:
@@ -148,7 +154,8 @@ class _PutRumEventsCall:
         for result in results:
             if isinstance(result, Refusal):
                 raise aws.refused(result, events=len(request.RumEvents))
-        return await put(self._route, results, self._clock, waiting, complete=True)
+        complete = not self._route.api.merge
+        return await put(self._route, results, self._clock, waiting, complete=complete)
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         refusals = [result for result in _told(results, fates) if isinstance(result, Refusal)]

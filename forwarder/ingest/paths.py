@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from forwarder.apis import wire
 from forwarder.ingest.aws_operations import (
     PutEventsOperation,
     PutProjectEventsOperation,
@@ -68,9 +69,9 @@ class Paths:
                 return self._put_events, ""
             if target is not None or path == "/":
                 return UNKNOWN_CALL, target or ""
-        return self._find_by_name(path)
+        return self._find_by_name(path, request)
 
-    def _find_by_name(self, path: str) -> tuple[Operation, str]:
+    def _find_by_name(self, path: str, request: web.BaseRequest) -> tuple[Operation, str]:
         if path.startswith(NATIVE):
             if path.startswith(TARGETS) and path.endswith(EVENTS):
                 return self._unknown_target, unquote(path[len(TARGETS) : -len(EVENTS)])
@@ -80,5 +81,7 @@ class Paths:
             return self._put_project_events, unquote(project)
         monitor = path.rpartition(MONITORS)[2].removesuffix("/")
         if monitor and "/" not in monitor:
-            return self._put_rum_events, unquote(monitor)
+            region = wire.region_of_query(request.rel_url.raw_query_string)
+            operation = self._put_rum_events.presigned(region) if region else self._put_rum_events
+            return operation, unquote(monitor)
         return NOWHERE, path

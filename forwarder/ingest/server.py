@@ -25,9 +25,11 @@ from aiohttp.http_parser import RawRequestMessage
 from forwarder.config import IngestConfig
 from forwarder.ingest.answers import is_plain, ready, refuse, respond, retry_headers
 from forwarder.ingest.auth.guard import ANYONE, Admission, Guard
+from forwarder.ingest.aws_operations import PutRumEventsOperation
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.connections import Connection, TurnedAway, headers_too_large
+from forwarder.ingest.cors import Cors
 from forwarder.ingest.dialects.errors import INTERNAL, METHOD, BadRequest
 from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.handshakes import Handshakes
@@ -77,6 +79,7 @@ class IngestServer:
             tls, settings.read_timeout, metrics.senders, self._new_connection, self._disconnected
         )
         self._paths = Paths(bindings, clock, metrics.unbound)
+        self._cors = Cors(settings.cors) if settings.cors.origins else None
         self._log = structlog.get_logger("ingest")
         self._listener: Listener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -182,28 +185,41 @@ class IngestServer:
         self._in_flight += 1
         try:
             operation, name = self._paths.find(request)
-            response = await self._answer(request, connection, operation, name)
+            cors = self._cors
+            if cors is not None and operation.label != PutRumEventsOperation.label:
+                cors = None
+            response = await self._answer(request, connection, operation, name, cors)
         finally:
             self._in_flight -= 1
             connection.handling = False
+        if cors is not None:
+            response.headers.update(cors.headers(request.headers))
         if self._draining or connection.ended:
             response.force_close()
         self._http.request(operation.label, response.status, perf_counter() - began)
         return response
 
     async def _answer(
-        self, request: web.BaseRequest, connection: Connection, operation: Operation, name: str
+        self,
+        request: web.BaseRequest,
+        connection: Connection,
+        operation: Operation,
+        name: str,
+        cors: Cors | None,
     ) -> web.StreamResponse:
         dialect = operation.dialect
         call = None
         try:
+            if cors is not None and (preflight := cors.preflight(request)) is not None:
+                return preflight
             admission = ANYONE if self._guard is None else self._admit(request, connection, operation)
             call = self._open_call(request, connection, operation, name)
             with Lease(self._budget) as lease:
                 reply = await self._exchange.reply(
                     request, connection, operation, name, call, lease, admission
                 )
-            if not reply.headers and is_plain(request) and not self._draining and not connection.ended:
+            goes_on = is_plain(request) and not self._draining and not connection.ended
+            if goes_on and not reply.headers and cors is None:
                 return ready(dialect, reply.status, reply.body)
             return respond(dialect, reply.status, reply.body, reply.headers)
         except BadRequest as problem:

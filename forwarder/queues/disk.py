@@ -16,7 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -41,6 +41,7 @@ from forwarder.queues import rows
 from forwarder.queues.bounds import Bounds
 from forwarder.queues.cutting import cut
 from forwarder.queues.front import Front
+from forwarder.queues.gathering import Gathering
 from forwarder.queues.rows import Ages, Found, Head, Part
 from forwarder.queues.settling import AGAIN_SECONDS, Row, Settling, leaving
 from forwarder.storage import Storage, StorageError, Work
@@ -84,6 +85,7 @@ class DiskQueue:
         self._pending_events = self._pending_bytes = 0
         self._rows: dict[int, Row] = {}  # of the events in the front, by their identity
         self._row_count = 0
+        self._gathering = Gathering(self._write)
         self._settling = Settling(storage, self._read_ahead)
         self._number = self._next = self._read_to = self._own_after = 0
         self._reading = False
@@ -123,13 +125,13 @@ class DiskQueue:
         size = memory_bytes(events)
         held = len(self) + self._pending_events, self._held_bytes + self._pending_bytes
         self._bounds.check(len(events), size, *held)
-        self._settling.flush_done()  # first, since it makes room
-        parts = [self._part(*piece, complete) for piece in cut(events, size, complete)]
         self._pending_events += len(events)
         self._pending_bytes += size
-        writing = self._storage.submit(rows.insertion(parts, removal))
-        # Counted when it is done, whether or not the one who asked is still there.
-        writing.add_done_callback(partial(self._written, parts, size, removal is not None))
+        if complete or removal is not None:
+            self._gathering.flush()  # it was here before
+            writing = self._write(events, size, complete, removal)
+        else:
+            writing = self._gathering.add(events, size)
         try:
             await asyncio.shield(writing)
         except StorageError as problem:
@@ -180,6 +182,7 @@ class DiskQueue:
         if self._closed:
             return []
         self._closed = True
+        self._gathering.flush()
         self._tail_events, self._tail_bytes = len(self), self._held_bytes  # all that is left is on the disk
         self._front.close()
         self._rows = {}
@@ -219,6 +222,16 @@ class DiskQueue:
         return self._front.memory + self._tail_bytes
 
     # --- put
+
+    def _write(
+        self, events: Sequence[Event], size: int, complete: bool = False, removal: Work[Any] | None = None
+    ) -> asyncio.Future[None]:
+        self._settling.flush_done()  # first, since it makes room
+        parts = [self._part(*piece, complete) for piece in cut(events, size, complete)]
+        writing = self._storage.submit(rows.insertion(parts, removal))
+        # Counted when it is done, whether or not those who asked are still there.
+        writing.add_done_callback(partial(self._written, parts, size, removal is not None))
+        return writing
 
     def _part(self, events: Sequence[Event], size: int, complete: bool) -> Part:
         """The row of one piece of a put."""
@@ -341,9 +354,3 @@ class DiskQueue:
 
 
 _received_at_of = attrgetter("received_at")
-
-
-async def stranded(storage: Storage, opened: Collection[DiskQueue]) -> dict[str, int]:
-    """Events that wait for targets which are not among the opened ones: they stay as they are."""
-    owners = frozenset(queue.owner for queue in opened)
-    return await storage.run(lambda connection: rows.stranded(connection, owners))

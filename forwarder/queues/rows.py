@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from forwarder.model import Event, memory_bytes
-from forwarder.storage import Connection, StorageError, Work, spare_bytes
+from forwarder.storage import Connection, StorageError, Work, has_room
 
 SEQUENCE_BITS = 40
 
@@ -194,7 +194,7 @@ def _own_after(connection: Connection, number: int, last: int, boot: str) -> int
 
 
 def insert(connection: Connection, parts: Sequence[Part]) -> None:
-    if sum(part.head.bytes for part in parts) > spare_bytes(connection):
+    if not has_room(connection, sum(part.head.bytes for part in parts)):
         raise StorageError("full", "the storage's share of the disk is full")
     for head, events in parts:
         payload = _encoder.encode(list(map(_item_of, events)))

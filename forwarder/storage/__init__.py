@@ -5,7 +5,7 @@ Invariants:
 """
 
 from forwarder.storage.boot import this_boot
-from forwarder.storage.connection import Connection, spare_bytes
+from forwarder.storage.connection import Connection, has_room
 from forwarder.storage.errors import StorageError
 from forwarder.storage.file import open_read_only, salvaged
 from forwarder.storage.owner import Storage
@@ -16,8 +16,8 @@ __all__ = [
     "Storage",
     "StorageError",
     "Work",
+    "has_room",
     "open_read_only",
     "salvaged",
-    "spare_bytes",
     "this_boot",
 ]

@@ -22,9 +22,13 @@ BUSY_SECONDS = 1.0
 
 
 class Connection(sqlite3.Connection):
-    """``disk_is_full``: until there is room again, only writes that make some are taken."""
+    """``disk_is_full``: until there is room again, only writes that make some are taken.
+
+    ``room``: bytes that the transaction may still bring; None until it is asked for, and in the next one.
+    """
 
     disk_is_full = False
+    room: int | None = None
 
 
 def connect(path: Path, options: str) -> Connection:
@@ -55,6 +59,17 @@ def spare_bytes(connection: Connection) -> int:
     most = number(connection, "max_page_count")
     spare = most - used_pages(connection)
     return spare * PAGE_BYTES - min(RESERVE_BYTES, most * PAGE_BYTES // 8)
+
+
+def has_room(connection: Connection, size: int) -> bool:
+    """Whether there is room for ``size`` bytes more, which are then spoken for; asked of SQLite once in a
+    transaction."""
+    if connection.room is None:
+        connection.room = spare_bytes(connection)
+    if size > connection.room:
+        return False
+    connection.room -= size
+    return True
 
 
 def used_pages(connection: Connection) -> int:

@@ -6,7 +6,7 @@ Invariants:
 - A file of another format is refused and left as it is, to the byte.
 - A damaged file is renamed, with what SQLite keeps beside it; nothing is deleted.
 - A file without a log was closed in order and is opened as it is, and so is one whose owner was killed; after
-  a crash of the machine every page is read through first.
+  a crash of the machine its pages are read through first, for some seconds at most.
 - One process per directory, by a lock that dies with its owner. Readers need no lock and stop no writer.
 """
 
@@ -29,6 +29,9 @@ from forwarder.storage.salvage import Rescue
 
 FILE_NAME = "forwarder.db"
 LOCK_NAME = "forwarder.lock"
+
+CHECK_SECONDS, CHECK_STEPS = 3.0, 10_000
+"""After a crash of the machine the file is looked through for so long at most: senders wait meanwhile."""
 
 FORMAT = 1
 """What this version writes into ``user_version``: one number for all tables of the file."""
@@ -238,10 +241,14 @@ def _damage(path: Path, check: bool) -> str | None:
     # Whoever closes in order leaves no log; then the pages are read when they are wanted.
     thorough = check and _size(_log_of(path))
     look = "PRAGMA quick_check(1)" if thorough else "SELECT 'ok' FROM sqlite_master"
+    ends = time.monotonic() + CHECK_SECONDS
     try:
         with closing(connect(path, "mode=rw")) as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > ends, CHECK_STEPS)
             (found,) = connection.execute(look).fetchone() or ("ok",)
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return None  # the rest is looked at when it is read, row by row
         if translate(error).reason != "damaged":
             raise
         return str(error)

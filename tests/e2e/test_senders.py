@@ -38,7 +38,7 @@ def guarded(a_running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
     keys = folder / "access-keys"
     keys.write_text(KEYS)
     targets = TARGETS.format(url=a_running_sandbox.url)
-    with a_daemon(folder, targets, ingest=f"auth: {{access_keys: '{keys}'}}") as running:
+    with a_daemon(folder, targets, more=f", auth: {{access_keys: '{keys}'}}") as running:
         yield running
 
 

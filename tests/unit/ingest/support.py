@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.config import AuthConfig, Bytes, Duration, IngestConfig, Listen, TlsConfig
+from forwarder.config import AuthConfig, Bytes, CorsConfig, Duration, IngestConfig, Listen, TlsConfig
 from forwarder.daemon.senders import Senders
 from forwarder.ingest.auth.files import SecretFiles
 from forwarder.ingest.bindings import Bindings, Route
@@ -215,6 +215,7 @@ async def serving(
     read_timeout: float = 30.0,
     keep_alive: float = 75.0,
     max_connections: int = 1024,
+    origins: Sequence[str] = (),
     auth: AuthConfig | None = None,
     tls: TlsConfig | None = None,
     clock: Clock | None = None,
@@ -227,6 +228,7 @@ async def serving(
         read_timeout=Duration(read_timeout),
         keep_alive=Duration(keep_alive),
         max_connections=max_connections,
+        cors=CorsConfig(origins=list(origins)),
         auth=auth or AuthConfig(),
         tls=tls,
     )

@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Event, Limits, SystemClock, new_ids
+from forwarder.queues import rows
 from forwarder.queues.disk import DiskQueue
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
@@ -63,6 +65,10 @@ async def stored(directory: Path, max_bytes: int | None = None) -> AsyncIterator
         yield storage
     finally:
         await storage.close()
+
+
+async def stranded(storage: Storage, opened: list[DiskQueue]) -> dict[str, int]:
+    return await storage.run(partial(rows.stranded, opened={queue.owner for queue in opened}))
 
 
 @asynccontextmanager

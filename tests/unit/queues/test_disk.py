@@ -16,10 +16,9 @@ from forwarder import logs
 from forwarder.dead_letters import DeadLetters, list_
 from forwarder.model import Dead, QueueFull, QueueUnavailable, SystemClock, memory_bytes
 from forwarder.queues.cutting import ROW_EVENTS
-from forwarder.queues.disk import stranded
 from forwarder.storage import Connection, Storage, StorageError
 from tests.unit.queues import support
-from tests.unit.queues.support import events, ids, opened, queue_in, stored, take, take_all
+from tests.unit.queues.support import events, ids, opened, queue_in, stored, stranded, take, take_all
 
 
 @pytest.fixture(autouse=True)
@@ -337,6 +336,37 @@ async def test_the_bound_counts_puts_that_are_on_their_way(tmp_path: Path) -> No
         answers = await asyncio.gather(*(queue.put(events(10)) for _ in range(3)), return_exceptions=True)
         assert [type(answer) for answer in answers] == [type(None), QueueFull, QueueFull]
         assert len(queue) == 10
+        queue.close()
+
+
+async def test_puts_of_one_turn_are_one_row_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    put = [events(3) for _ in range(10)]
+    async with opened(tmp_path) as (queue, metrics):
+        await asyncio.gather(*map(queue.put, put))
+        assert rows_of(tmp_path) == 1
+        assert (metrics.received, len(queue)) == (30, 30)
+        assert ids(await take_all(queue)) == [id for some in put for id in ids(some)]
+
+
+async def test_a_batch_of_a_client_is_its_own_row_and_behind_what_came_before_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (queue, _):
+        batch = queue.put(events(3), complete=True)
+        await asyncio.gather(queue.put(events(2)), batch, queue.put(events(4)))
+        with closing(sqlite3.connect(tmp_path / "forwarder.db")) as connection:
+            written = connection.execute("SELECT events FROM queue_rows ORDER BY place").fetchall()
+    assert written == [(2,), (3,), (4,)]
+
+
+async def test_a_turn_that_cannot_be_stored_is_refused_to_each_who_put(tmp_path: Path) -> None:
+    async with stored(tmp_path, max_bytes=1 << 20) as storage:
+        queue = queue_in(storage)
+        await queue.open()
+        put = [events(1, size=100), events(1, size=2 << 20), events(1, size=100)]
+        told = await asyncio.gather(*map(queue.put, put), return_exceptions=True)
+        assert [type(each) for each in told] == [QueueUnavailable] * 3
+        assert len(queue) == rows_of(tmp_path) == 0
+        await queue.put(put[0])
+        assert len(queue) == rows_of(tmp_path) == 1
         queue.close()
 
 

@@ -15,9 +15,9 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Event, SystemClock, memory_bytes
 from forwarder.queues import rows, settling
 from forwarder.queues.cutting import ROW_BYTES, ROW_EVENTS, cut
-from forwarder.queues.disk import DiskQueue, stranded
+from forwarder.queues.disk import DiskQueue
 from forwarder.storage import Connection
-from tests.unit.queues.support import LIMITS, events, ids, opened, queue_in, stored, take, take_all
+from tests.unit.queues.support import LIMITS, events, ids, opened, queue_in, stored, stranded, take, take_all
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from forwarder.storage import Connection, Storage, StorageError, open_read_only
+from forwarder.storage import Connection, Storage, StorageError, file, open_read_only
 
 
 def fill(connection: Connection) -> None:
@@ -192,6 +192,25 @@ async def test_after_a_crash_of_the_machine_damage_in_a_page_is_found_at_the_sta
     assert await storage.run(tables) == []
     await storage.close()
     assert [line["event"] for line in lines] == ["storage was damaged, begun anew"]
+
+
+async def test_the_look_at_the_pages_ends_in_time_and_damage_behind_it_is_met_by_who_reads_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "CHECK_SECONDS", -1.0)
+    monkeypatch.setattr(file, "CHECK_STEPS", 1)
+    zeros(await filled(directory))
+    (directory / "forwarder.lock").write_text("1 of-an-earlier-boot")
+    (directory / "forwarder.db-wal").write_bytes(b"not emptied by a close in order")
+    storage = Storage(directory)
+    with capture_logs() as lines:
+        await storage.open()
+        assert lines == []
+        with pytest.raises(StorageError, match="damaged"):
+            await storage.submit(
+                lambda connection: connection.execute("SELECT sum(length(text)) FROM notes").fetchall()
+            )
+    await storage.close()
 
 
 async def test_the_log_of_a_lost_file_is_not_replayed_into_the_new_one(directory: Path) -> None:

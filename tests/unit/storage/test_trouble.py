@@ -293,7 +293,12 @@ async def kept(directory: Path, rows: int, size: int) -> list[str]:
     queue = queue_in(storage)
     await queue.open()
     put = [events(1, size) for _ in range(rows)]
-    await asyncio.gather(*map(queue.put, put))
+    writing = []
+    for each in put:
+        writing.append(asyncio.ensure_future(queue.put(each)))
+        await asyncio.sleep(0)  # what comes in one turn of the loop is one row
+        await asyncio.sleep(0)
+    await asyncio.gather(*writing)
     queue.close()
     await storage.close()
     return [id for some in put for id in ids(some)]
