@@ -60,10 +60,10 @@ PERMANENT_CODES = codes.PUT_EVENTS_PERMANENT
 entry_kind = codes.put_events_kind
 
 _NAMES = ResultNames("FailedEntryCount", "Entries", "EventId", "ErrorCode", "ErrorMessage")
-_BUS = re.compile(
-    r"(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[.\-_A-Za-z0-9]+", re.ASCII
-).fullmatch
-_ENDPOINT_ID = re.compile(r"[A-Za-z0-9\-]+\.[A-Za-z0-9\-]+").fullmatch
+BUS_PATTERN = r"(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[.\-_A-Za-z0-9]+"
+ENDPOINT_ID_PATTERN = r"[A-Za-z0-9\-]+\.[A-Za-z0-9\-]+"
+_BUS = re.compile(BUS_PATTERN, re.ASCII).fullmatch
+_ENDPOINT_ID = re.compile(ENDPOINT_ID_PATTERN).fullmatch
 _ABSENT = msgspec.Raw(b"null")
 _DEFAULT_BUS = msgspec.Raw(b'"default"')
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from forwarder.apis import wire
+from forwarder.config import IngestConfig
 from forwarder.ingest.aws_operations import (
     PutEventsOperation,
     PutProjectEventsOperation,
@@ -20,6 +21,7 @@ from forwarder.ingest.aws_operations import (
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.cloudevents_operation import CloudEvents, not_for
 from forwarder.ingest.cloudevents_operation import unknown_target as no_such_target
+from forwarder.ingest.described import CLOUDEVENTS, EVENTS, TARGETS, Described
 from forwarder.ingest.dialects import aws, native, unknown
 from forwarder.ingest.dialects.errors import UNKNOWN_OPERATION
 from forwarder.ingest.identities import Identities
@@ -28,8 +30,7 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock
 
 NATIVE = "/v1/"
-TARGETS, EVENTS = "/v1/targets/", "/events"
-CLOUDEVENTS = "/v1/cloudevents/"
+OPENAPI = "/v1/openapi.json"
 MONITORS = "/appmonitors/"
 PROJECTS = "/events/projects/"
 PUT_EVENTS = "AWSEvents.PutEvents"
@@ -52,10 +53,13 @@ NOWHERE = Refusing("other", unknown.DIALECT, 404, UNKNOWN_OPERATION, "There is n
 class Paths:
     """Every operation there is, and which one a request asks for."""
 
-    def __init__(self, bindings: Bindings, clock: Clock, unbound: TargetMetrics) -> None:
+    def __init__(
+        self, bindings: Bindings, clock: Clock, unbound: TargetMetrics, settings: IngestConfig
+    ) -> None:
         self._exact: dict[str, Operation] = {
             f"{TARGETS}{route.name}{EVENTS}": NativeEvents(route, clock) for route in bindings.routes
         }
+        self._exact[OPENAPI] = Described(bindings.routes, settings)
         identities = Identities(clock)
         for route in bindings.buses.routes:
             self._exact[f"{CLOUDEVENTS}{route.name}"] = CloudEvents(route, clock, identities)

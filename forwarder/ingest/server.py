@@ -63,7 +63,7 @@ class IngestServer:
         self._http = metrics.http
         self._chance = chance
         self._exchange = Exchange(settings, Repeats(clock), receipts or Receipts(), metrics.http)
-        self._paths = Paths(bindings, clock, metrics.unbound)
+        self._paths = Paths(bindings, clock, metrics.unbound, settings)
         self._cors = Cors(settings.cors) if settings.cors.origins else None
         self._log = structlog.get_logger("ingest")
         self._listener: Listener | None = None
