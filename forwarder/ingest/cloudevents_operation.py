@@ -18,6 +18,7 @@ from forwarder.apis.trace_header import from_headers
 from forwarder.ingest.aws_operations import EXPIRED
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.budget import Lease
+from forwarder.ingest.described.document import ORIGIN_PATTERN
 from forwarder.ingest.dialects import cloudevents, native
 from forwarder.ingest.dialects.errors import NOT_FOUND, VALIDATION, BadRequest
 from forwarder.ingest.identities import Identities, Pending
@@ -41,7 +42,7 @@ EVENT_ID, AWS_ID = "x-forwarder-event-id", "x-forwarder-aws-event-id"
 ORIGIN, RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
 ALLOW = {"Allow": "POST, OPTIONS"}
 
-_is_origin = re.compile(r"[!-~]{1,255}", re.ASCII).fullmatch
+_is_origin = re.compile(ORIGIN_PATTERN, re.ASCII).fullmatch
 _wants_body = re.compile(r"(?:^|[,;])\s*return\s*=\s*\"?representation\b", re.IGNORECASE).search
 
 

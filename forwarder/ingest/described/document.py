@@ -13,7 +13,7 @@ from forwarder import __version__
 from forwarder.config import IngestConfig
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.described.answers import SCHEMAS, error_responses
-from forwarder.ingest.described.events import CLOUDEVENT, native_event
+from forwarder.ingest.described.events import CLOUDEVENT, DATA_ONLY, native_event
 from forwarder.ingest.dialects.cloudevents import attributes, modes
 from forwarder.receipts import MAX_WAIT_SECONDS
 
@@ -21,6 +21,7 @@ Schema = dict[str, Any]
 
 TARGETS, EVENTS = "/v1/targets/", "/events"
 CLOUDEVENTS = "/v1/cloudevents/"
+ORIGIN_PATTERN = r"^[!-~]{1,255}$"
 LINES = "application/x-ndjson"
 
 _ACK: Schema = {
@@ -39,18 +40,13 @@ _AWS_ID: Schema = {
         "schema": {"type": "string"},
     }
 }
+_GZIP = "With Content-Encoding: gzip, packed."
 _PARAMETERS: list[Schema] = [
-    {
-        "name": "Content-Encoding",
-        "in": "header",
-        "description": "gzip, or not said.",
-        "schema": {"enum": ["gzip", "identity"]},
-    },
     {
         "name": "Idempotency-Key",
         "in": "header",
         "description": "The same key with the same body within some minutes gets the first answer again.",
-        "schema": {"type": "string", "minLength": 1},
+        "schema": {"type": "string"},
     },
     {
         "name": "Prefer",
@@ -93,7 +89,7 @@ def _native(route: Route[Any], settings: IngestConfig) -> Schema:
             "tags": [route.api.kind],
             "summary": f"Send native {route.api.kind} events to target {route.name}.",
             "parameters": _PARAMETERS,
-            "requestBody": {"required": True, "content": content},
+            "requestBody": {"required": True, "description": _GZIP, "content": content},
             "responses": {
                 "200": _answer("After a wait: the fate of every event is known.", "Fates", _ACK),
                 "202": _answer("At least one event was taken.", "Results", _ACK),
@@ -105,8 +101,9 @@ def _native(route: Route[Any], settings: IngestConfig) -> Schema:
 
 
 def _cloudevents(route: Route[Any], settings: IngestConfig) -> Schema:
-    event = _ref("CloudEvent")
-    whole = "the whole event" if route.api.cloudevents == "envelope" else "its data, a JSON object"
+    event, whole = _ref("CloudEvent"), "the whole event"
+    if route.api.cloudevents == "data":
+        event, whole = {"allOf": [event, DATA_ONLY]}, "its data, a JSON object"
     taken = "Taken. Without a body for a single event, unless Prefer: wait=N or return=representation."
     return {
         "post": {
@@ -116,6 +113,7 @@ def _cloudevents(route: Route[Any], settings: IngestConfig) -> Schema:
             "description": "Binary mode: the data as the body, of any type; the attributes in ce-* headers.",
             "parameters": [*_PARAMETERS, *map(_ce_header, (*attributes.REQUIRED, "subject", "time"))],
             "requestBody": {
+                "description": _GZIP,
                 "content": {
                     f"{modes.STRUCTURED}{modes.JSON}": {"schema": event},
                     f"{modes.BATCHED}{modes.JSON}": {"schema": _many(event, 0)},
@@ -137,7 +135,13 @@ def _cloudevents(route: Route[Any], settings: IngestConfig) -> Schema:
             "operationId": f"may-send-cloudevents-{route.name}",
             "tags": ["cloudevents"],
             "summary": "The handshake of webhooks: whether events of that origin are wanted here.",
-            "parameters": [_header("WebHook-Request-Origin"), _header("WebHook-Request-Rate")],
+            "parameters": [
+                {
+                    **_header("WebHook-Request-Origin"),
+                    "schema": {"type": "string", "pattern": ORIGIN_PATTERN},
+                },
+                _header("WebHook-Request-Rate"),
+            ],
             "responses": {
                 "200": {
                     "description": "They are, at any rate.",

@@ -19,17 +19,23 @@ from forwarder.ingest.dialects.cloudevents.mapping import BUS, RESOURCES
 
 Schema = dict[str, Any]
 
+OBJECT_TEXT = "json-object"
+"""A format of ours: the text of a JSON object."""
+YEARS = "^(19[7-9]|[2-9][0-9]{2})[0-9]-"
 RESERVED = put_events.RESERVED_SOURCES.replace(".", r"\.")
 TIME: Schema = {
     "description": "Epoch seconds, or ISO 8601 (UTC where it names no zone). Unsaid: when it arrived.",
     "oneOf": [
         {"type": "number", "minimum": 0, "exclusiveMaximum": wire.END_OF_TIME},
-        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "date-time", "pattern": YEARS},
     ],
 }
 OBJECT: Schema = {
     "description": f"A JSON object of at most {wire.MAX_DEPTH} levels, or the text of one.",
-    "oneOf": [{"type": "object"}, {"type": "string", "contentMediaType": "application/json"}],
+    "oneOf": [
+        {"type": "object"},
+        {"type": "string", "format": OBJECT_TEXT, "contentMediaType": "application/json"},
+    ],
 }
 UUID: Schema = {"type": "string", "pattern": f"^{put_rum_events.UUID_PATTERN}$"}
 TEXT: Schema = {"type": "string"}
@@ -122,34 +128,69 @@ def native_event(kind: str, type_: type[msgspec.Struct]) -> Schema:
     return form
 
 
-_attribute: Schema = {"type": ["string", "boolean", "integer", "null"]}
-_optional: Schema = {"type": ["string", "null"], "minLength": 1}
+_JSON_TYPE = r"^[^;]*[/+][jJ][sS][oO][nN]\s*(;.*)?$"
+_plain = f"^[^{attributes.FORBIDDEN}]*$"
+_attribute: Schema = {
+    "type": ["string", "boolean", "integer", "null"],
+    "pattern": _plain,
+    **attributes.INTEGERS,
+}
+
+
+def _needed(**more: Any) -> Schema:
+    return {"type": "string", "minLength": 1, "pattern": _plain, **more}
+
+
+def _optional(**more: Any) -> Schema:
+    return {"type": ["string", "null"], "minLength": 1, "pattern": _plain, **more}
+
 
 CLOUDEVENT: Schema = {
     "type": "object",
     "description": f"CloudEvents {attributes.VERSION} in the JSON format.",
     "properties": {
         "specversion": {"const": attributes.VERSION},
-        "id": {"type": "string", "minLength": 1},
-        "source": {
-            "type": "string",
-            "format": "uri-reference",
-            "minLength": 1,
-            "pattern": f"^(?!{RESERVED})",
-        },
-        "type": {"type": "string", "minLength": 1, "maxLength": put_events.MAX_DETAIL_TYPE},
-        "subject": {**_optional, "description": "An ARN becomes the entry's Resources."},
-        "time": {"type": ["string", "null"], "format": "date-time"},
-        "datacontenttype": _optional,
-        "dataschema": {"type": ["string", "null"], "format": "uri", "minLength": 1},
+        "id": _needed(),
+        "source": _needed(format="uri-reference", pattern=f"^(?!{RESERVED})"),
+        "type": _needed(maxLength=put_events.MAX_DETAIL_TYPE),
+        "subject": _optional(description="An ARN becomes the entry's Resources."),
+        "time": {"type": ["string", "null"], "format": "date-time", "pattern": YEARS},
+        "datacontenttype": _optional(pattern=f"^{attributes.MEDIA_TYPE_PATTERN}$"),
+        "dataschema": _optional(format="uri"),
         BUS: {
             "description": "The event's bus. Unsaid: the target's only one, else the default bus.",
             "anyOf": [BUS_NAME, {"type": "null"}],
         },
-        RESOURCES: {**_optional, "description": "The entry's Resources, with commas between."},
+        RESOURCES: {**_attribute, "description": "The entry's Resources, with commas between."},
         "data": {"description": "Any JSON; a string where datacontenttype is not JSON."},
-        "data_base64": {"type": ["string", "null"], "contentEncoding": "base64"},
+        "data_base64": {"type": ["string", "null"], "contentEncoding": "base64", "format": "byte"},
     },
+    "propertyNames": {"pattern": f"^({attributes.NAME_PATTERN}|data_base64)$"},
     "required": list(attributes.REQUIRED),
     "additionalProperties": _attribute,
+    "allOf": [
+        {
+            "description": "Data that is not declared to be JSON is text.",
+            "anyOf": [
+                {"properties": {"datacontenttype": {"type": ["string", "null"], "pattern": _JSON_TYPE}}},
+                {"properties": {"data": {"type": ["string", "null"]}}},
+            ],
+        },
+        {
+            "description": "data and data_base64 exclude each other.",
+            "anyOf": [
+                {"properties": {"data": {"type": "null"}}},
+                {"properties": {"data_base64": {"type": "null"}}},
+            ],
+        },
+    ],
 }
+DATA_ONLY: Schema = {
+    "required": ["data"],
+    "properties": {
+        "data": {"type": "object"},
+        "data_base64": {"type": "null"},
+        "datacontenttype": {"type": ["string", "null"], "pattern": _JSON_TYPE},
+    },
+}
+"""What a CloudEvent must have beside, for a target that takes its data alone."""

@@ -19,7 +19,7 @@ from forwarder.ingest.described.answers import codes
 from forwarder.ingest.described.events import REQUIRED, RULES
 from forwarder.receipts import Receipt
 from tests.integration.test_readme import ROWS_NATIVE, Bad, answer_to, routes
-from tests.unit.ingest.support import EVENT, MONITOR, Answer, Ingest, one_of_each, serving, until
+from tests.unit.ingest.support import EVENT, MONITOR, Answer, Ingest, Routes, one_of_each, serving, until
 from tests.unit.ingest.test_cloudevents import BATCH, STRUCTURED, event
 
 PATH = "/v1/openapi.json"
@@ -274,15 +274,55 @@ CLOUD_SAMPLES: dict[str, list[Any]] = {
 }
 
 
+CLOUD_PAIRS: list[dict[str, Any]] = [
+    {"data": 1, "data_base64": "AA=="},
+    {"data": None, "data_base64": "AA=="},
+    {"data": 1, "datacontenttype": "text/plain"},
+    {"data": "x", "datacontenttype": "text/plain"},
+    {"data": None, "datacontenttype": "text/plain"},
+    {"data": {}, "datacontenttype": "application/a+json; x=y"},
+    {"data": {}, "datacontenttype": "json"},
+    {"x": 7.0},
+    {"x": 7.5},
+    {"x": 2**31},
+    {"x": -(2**31)},
+    {"x": "a\u0080b"},
+    {"x-y": "a"},
+    {"resources": ""},
+]
+
+
+DATA_PAIRS: list[dict[str, Any]] = [
+    {},
+    {"data": {}},
+    {"data": "{}"},
+    {"data_base64": "e30="},
+    *CLOUD_PAIRS,
+]
+
+
 async def test_a_cloudevent_is_taken_if_and_only_if_its_schema_has_it() -> None:
     async with serving() as ingest:
         document = await described(ingest)
         valid = validator(document, {"$ref": "#/components/schemas/CloudEvent"}).is_valid
-        for field, values in CLOUD_SAMPLES.items():
-            for value in [*values, None]:
-                each = event(**{field: value})
-                answer = await ingest.post(CLOUD, each, STRUCTURED)
-                assert valid(each) == (answer.status == 202), (each, answer.body)
+        one_by_one: list[dict[str, Any]] = [
+            {field: value} for field, values in CLOUD_SAMPLES.items() for value in [*values, None]
+        ]
+        for more in [*one_by_one, *CLOUD_PAIRS]:
+            each = event(**more)
+            answer = await ingest.post(CLOUD, each, STRUCTURED)
+            assert valid(each) == (answer.status == 202), (each, answer.body)
+
+
+async def test_a_target_for_data_takes_what_its_own_schema_has() -> None:
+    async with serving(Routes().add("orders", PutEvents(cloudevents="data"), default=True)) as ingest:
+        document = await described(ingest)
+        content = document["paths"][CLOUD]["post"]["requestBody"]["content"]
+        valid = validator(document, content["application/cloudevents+json"]["schema"]).is_valid
+        for more in DATA_PAIRS:
+            each = event(**more)
+            answer = await ingest.post(CLOUD, each, STRUCTURED)
+            assert valid(each) == (answer.status == 202), (each, answer.body)
 
 
 LENGTHS = ("maxLength", "minLength", "exclusiveMaximum", "minimum")

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
@@ -25,18 +26,26 @@ TEXTS = frozenset({*REQUIRED, "datacontenttype", "dataschema", "subject", "time"
 """What must be a string that is not empty, where it is there."""
 VERSION = "1.0"
 
-_Integer = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff"
+"""Characters that no attribute has: controls and noncharacters (and surrogates, which UTF-8 has not)."""
+INTEGERS = {"minimum": -(2**31), "maximum": 2**31 - 1}
+NAME_PATTERN = "[a-z0-9]+"
+MEDIA_TYPE_PATTERN = (
+    r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ ]*(?:;[^\x00-\x1f\x7f-\x9f]*)?"
+)
+
+_Number = Annotated[float, msgspec.Meta(ge=INTEGERS["minimum"], le=INTEGERS["maximum"])]
 Value = str | bool | int
 Attributes = dict[str, Value]
 
-_value: msgspec.json.Decoder[Value | None] = msgspec.json.Decoder(str | bool | _Integer | None)
-_is_name = re.compile(r"[a-z0-9]+", re.ASCII).fullmatch
+_value: msgspec.json.Decoder[Value | float | None] = msgspec.json.Decoder(str | bool | _Number | None)
+_is_name = re.compile(NAME_PATTERN, re.ASCII).fullmatch
 _is_reference = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+", re.ASCII).fullmatch
-_is_media_type = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+\s*(?:;.*)?", re.ASCII).fullmatch
+_is_media_type = re.compile(MEDIA_TYPE_PATTERN, re.ASCII).fullmatch
 _timestamp = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:Z|[+-]\d\d:\d\d))", re.ASCII | re.IGNORECASE
 ).fullmatch
-_forbidden = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]").search
+_forbidden = re.compile(f"[{FORBIDDEN}\ud800-\udfff]").search
 _escaped = re.compile(r"\\(.)").sub
 
 
@@ -51,9 +60,14 @@ class Unfit(Exception):
 def decoded(name: str, raw: msgspec.Raw) -> Value | None:
     """An attribute's value out of JSON; Unfit when it is of a type that attributes cannot have."""
     try:
-        return _value.decode(raw)
+        value = _value.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unfit(f"{name} must be a string, a boolean or an integer of 32 bits.") from None
+        value = math.nan
+    if not isinstance(value, float):
+        return value
+    if not value.is_integer():
+        raise Unfit(f"{name} must be a string, a boolean or an integer of 32 bits.")
+    return int(value)
 
 
 def unescaped(name: str, value: str) -> str:
