@@ -41,6 +41,7 @@ Attributes = dict[str, Value]
 _value: msgspec.json.Decoder[Value | float | None] = msgspec.json.Decoder(str | bool | _Number | None)
 _is_name = re.compile(NAME_PATTERN, re.ASCII).fullmatch
 _is_reference = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+", re.ASCII).fullmatch
+_has_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII).match
 _is_media_type = re.compile(MEDIA_TYPE_PATTERN, re.ASCII).fullmatch
 _timestamp = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:Z|[+-]\d\d:\d\d))", re.ASCII | re.IGNORECASE
@@ -95,8 +96,8 @@ def check(attributes: Attributes) -> None:
     if not _is_reference(str(attributes["source"])):
         raise Unfit("source must be a URI or a relative reference; other characters are percent-encoded.")
     schema, media = attributes.get("dataschema"), attributes.get("datacontenttype")
-    if schema is not None and not _is_reference(str(schema)):
-        raise Unfit("dataschema must be a URI.")
+    if schema is not None and not (_has_scheme(str(schema)) and _is_reference(str(schema))):
+        raise Unfit("dataschema must be a URI with its scheme.")
     if media is not None and not _is_media_type(str(media)):
         raise Unfit("datacontenttype must be a media type, like application/json.")
 

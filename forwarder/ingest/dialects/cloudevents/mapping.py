@@ -38,7 +38,7 @@ def entry_of(event: CloudEvent, form: Form, default_bus: str, traced: bool, trac
         Resources=_resources(attributes),
         DetailType=type_,
         Detail=_detail(event, form),
-        EventBusName=str(attributes.get(BUS) or default_bus) or None,
+        EventBusName=_bus(attributes) or default_bus or None,
         TraceHeader=(_own_trace(attributes) or trace) if traced else None,
     )
 
@@ -60,6 +60,15 @@ def _detail(event: CloudEvent, form: Form) -> str:
     if detail is None:
         raise Unfit("data is not UTF-8, or nested too deeply.")
     return detail
+
+
+def _bus(attributes: Attributes) -> str:
+    named = attributes.get(BUS)
+    if named is None:
+        return ""
+    if not isinstance(named, str) or not named:
+        raise Unfit(f"{BUS} must be the name or ARN of a bus.")
+    return named
 
 
 def _resources(attributes: Attributes) -> list[str] | None:
