@@ -156,7 +156,7 @@ CLOUDEVENT: Schema = {
         "subject": _optional(description="An ARN becomes the entry's Resources."),
         "time": {"type": ["string", "null"], "format": "date-time", "pattern": YEARS},
         "datacontenttype": _optional(pattern=f"^{attributes.MEDIA_TYPE_PATTERN}$"),
-        "dataschema": _optional(format="uri"),
+        "dataschema": _optional(format="uri", pattern=f"^{attributes.SCHEME_PATTERN}"),
         BUS: {
             "description": "The event's bus. Unsaid: the target's only one, else the default bus.",
             "anyOf": [BUS_NAME, {"type": "null"}],

@@ -29,6 +29,7 @@ VERSION = "1.0"
 FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff"
 """Characters that no attribute has: controls and noncharacters (and surrogates, which UTF-8 has not)."""
 INTEGERS = {"minimum": -(2**31), "maximum": 2**31 - 1}
+SCHEME_PATTERN = "[A-Za-z][A-Za-z0-9+.-]*:"
 NAME_PATTERN = "[a-z0-9]+"
 MEDIA_TYPE_PATTERN = (
     r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ ]*(?:;[^\x00-\x1f\x7f-\x9f]*)?"
@@ -41,7 +42,7 @@ Attributes = dict[str, Value]
 _value: msgspec.json.Decoder[Value | float | None] = msgspec.json.Decoder(str | bool | _Number | None)
 _is_name = re.compile(NAME_PATTERN, re.ASCII).fullmatch
 _is_reference = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+", re.ASCII).fullmatch
-_has_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII).match
+_has_scheme = re.compile(SCHEME_PATTERN, re.ASCII).match
 _is_media_type = re.compile(MEDIA_TYPE_PATTERN, re.ASCII).fullmatch
 _timestamp = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:Z|[+-]\d\d:\d\d))", re.ASCII | re.IGNORECASE
