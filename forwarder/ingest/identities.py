@@ -16,8 +16,8 @@ from forwarder.model import Clock
 
 MAX_EVENTS = 35_000
 MAX_AGE_SECONDS = 300.0
-"""Of one generation: so many events, and so long, are remembered at least, and at most twice that. An event
-holds about 230 bytes, both generations 16 MiB."""
+"""Of one generation, whichever ends it first: known is what was taken within one, and at most within two. An
+event holds about 230 bytes, both generations 16 MiB."""
 
 Pending = asyncio.Future[str | None]
 
