@@ -39,7 +39,8 @@ MAX_ALIAS = 255
 
 VALIDATION = "ValidationException"
 
-is_uuid = re.compile(r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}").fullmatch
+UUID_PATTERN = r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}"
+is_uuid = re.compile(UUID_PATTERN).fullmatch
 _BATCH_IDS = uuid.UUID("6f6c5a52-6d5f-4a0b-9c43-1f0f6b0c2a77")
 """Ours, drawn once: the name space of BatchIds that are made of event ids."""
 _ABSENT = msgspec.Raw(b"null")

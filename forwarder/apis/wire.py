@@ -34,7 +34,7 @@ MAX_DEPTH = 1000
 
 Number = int | float
 
-_END_OF_TIME = 253_402_300_800  # the year 10000
+END_OF_TIME = 253_402_300_800  # the year 10000
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _SCOPE = re.compile(r"Credential=[^/,\s]+/\d{8}/([^/,\s]+)/[^/,\s]+/aws4_request", re.ASCII)
 _CREDENTIAL = re.compile(r"(?:^|&)X-Amz-Credential=([^&]*)")
@@ -163,7 +163,7 @@ def parse_time(value: int | float | str) -> float:
 def time_number(value: int | float | str) -> Number:
     """``parse_time``, but a number stays as it was, so that whole seconds stay whole on the wire."""
     seconds = _iso_seconds(value) if isinstance(value, str) else value
-    if isinstance(value, bool) or not 0 <= seconds < _END_OF_TIME:  # NaN is in no range
+    if isinstance(value, bool) or not 0 <= seconds < END_OF_TIME:  # NaN is in no range
         raise ValueError("not between the years 1970 and 9999, in seconds")
     return seconds
 

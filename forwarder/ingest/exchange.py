@@ -18,7 +18,6 @@ from forwarder.ingest.auth.guard import Admission
 from forwarder.ingest.bodies import is_gzipped, read_body
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
-from forwarder.ingest.media import holds_lines
 from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known
 from forwarder.ingest.repeats import Attempt, Repeats, values_of
 from forwarder.ingest.waiting import Waiting, preferred_wait
@@ -50,7 +49,7 @@ class Exchange:
         admission: Admission,
     ) -> Reply:
         headers, settings = request.headers, self._settings
-        lines, packed = holds_lines(headers), is_gzipped(headers)
+        lines, packed = operation.holds_lines(headers), is_gzipped(headers)
         body = await read_body(
             request, lease, settings.max_body, settings.read_timeout, packed, admission.check_body
         )

@@ -30,7 +30,7 @@ from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.connections import Connection, TurnedAway, headers_too_large
 from forwarder.ingest.cors import Cors
-from forwarder.ingest.dialects.errors import INTERNAL, METHOD, BadRequest
+from forwarder.ingest.dialects.errors import INTERNAL, BadRequest
 from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.handshakes import Handshakes
 from forwarder.ingest.listening import Listener, listen
@@ -45,7 +45,6 @@ SWEEP_SECONDS = 1.0
 MAX_SWEEP_SHARE = 0.25
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 0.5
-ALLOW = {"Allow": "POST"}
 
 
 class IngestServer:
@@ -78,7 +77,7 @@ class IngestServer:
         self._handshakes = tls and Handshakes(
             tls, settings.read_timeout, metrics.senders, self._new_connection, self._disconnected
         )
-        self._paths = Paths(bindings, clock, metrics.unbound)
+        self._paths = Paths(bindings, clock, metrics.unbound, settings)
         self._cors = Cors(settings.cors) if settings.cors.origins else None
         self._log = structlog.get_logger("ingest")
         self._listener: Listener | None = None
@@ -213,7 +212,11 @@ class IngestServer:
             if cors is not None and (preflight := cors.preflight(request)) is not None:
                 return preflight
             admission = ANYONE if self._guard is None else self._admit(request, connection, operation)
-            call = self._open_call(request, connection, operation, name)
+            if request.method != "POST" and operation.known and not connection.head_too_large:
+                admission.check_nothing()
+                reply = operation.other(request.method, request.headers)
+                return respond(dialect, reply.status, reply.body, reply.headers)
+            call = _open_call(request, connection, operation, name)
             with Lease(self._budget) as lease:
                 reply = await self._exchange.reply(
                     request, connection, operation, name, call, lease, admission
@@ -240,13 +243,11 @@ class IngestServer:
             self._unbound.refused(problem.reason)  # nobody looked yet whose events they would be
             raise
 
-    @staticmethod
-    def _open_call(request: web.BaseRequest, connection: Connection, operation: Operation, name: str) -> Call:
-        if connection.head_too_large:
-            raise headers_too_large(connection.max_head)
-        if request.method != "POST" and operation.known:
-            raise BadRequest(405, METHOD, f"{request.method} is not possible here; use POST.", headers=ALLOW)
-        return operation.open(name, request.headers)
+
+def _open_call(request: web.BaseRequest, connection: Connection, operation: Operation, name: str) -> Call:
+    if connection.head_too_large:
+        raise headers_too_large(connection.max_head)
+    return operation.open(name, request.headers)
 
 
 def _failure() -> BadRequest:

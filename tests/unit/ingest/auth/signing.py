@@ -34,14 +34,15 @@ def by_header(
     says_hash: bool = False,
     session_token: str | None = None,
     secret: str = SECRET,
+    method: str = "POST",
 ) -> Request:
     """``says_hash``: with X-Amz-Content-Sha256, as SDKs of some languages do."""
     more = {"X-Amz-Content-SHA256": sha256(body).hexdigest()} if says_hash else {}
-    request = AWSRequest("POST", url, headers={**headers, **more}, data=body)
+    request = AWSRequest(method, url, headers={**headers, **more}, data=body)
     SigV4Auth(Credentials(KEY_ID, secret, session_token), service, REGION).add_auth(request)
     parts = urlsplit(url)
     signed = CIMultiDict({"Host": parts.netloc, **dict(request.headers.items())})
-    return Request("POST", parts.path, parts.query, CIMultiDictProxy(signed))
+    return Request(method, parts.path, parts.query, CIMultiDictProxy(signed))
 
 
 def by_query(

@@ -36,6 +36,7 @@ from tests.unit.ingest.support import (
 
 TOKEN, LINE = make("shop")
 OTHER, OTHER_LINE = make("till")
+DOCUMENT = "/v1/openapi.json"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 KEYS = f"[shop]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"
 PATHS = {
@@ -43,6 +44,7 @@ PATHS = {
     "put_events": ("/", PUT_EVENTS),
     "rum": (f"/appmonitors/{MONITOR}", {}),
     "evidently": ("/events/projects/shop", {}),
+    "cloudevents": ("/v1/cloudevents/orders", {}),
     "nowhere": ("/nowhere", {}),
     "unknown target": ("/v1/targets/PLANTED/events", {}),
 }
@@ -99,7 +101,7 @@ async def test_who_is_not_let_in_hears_it_in_the_shape_of_the_dialect(
     async with serving(auth=auth) as ingest:
         answer = await ingest.post(url, EVENT, given)
         assert code(answer) == expected
-        if path in ("native", "unknown target"):
+        if path in ("native", "cloudevents", "unknown target"):
             assert answer.status == 401
             schemes = 'Bearer realm="event-forwarder", AWS4-HMAC-SHA256'
             assert answer.headers["www-authenticate"] == schemes
@@ -279,6 +281,17 @@ async def said(ingest: Ingest, whole: bytes) -> Answer:
         return await peer.answer()
     finally:
         await peer.close()
+
+
+async def test_what_is_asked_without_a_body_is_asked_who_asks(auth: AuthConfig) -> None:
+    async with serving(auth=auth) as ingest:
+        url = f"http://{ingest.server.address}{DOCUMENT}"
+        assert (await ingest.post(DOCUMENT, b"", {}, "GET")).status == 401
+        assert (await ingest.post(DOCUMENT, b"", BEARER, "GET")).status == 200
+        for says_hash in (False, True):
+            for secret, status in ((SECRET, 200), ("another", 401)):
+                made = by_header(url, b"", {}, secret=secret, says_hash=says_hash, method="GET")
+                assert (await ingest.post(DOCUMENT, b"", dict(made.headers), "GET")).status == status
 
 
 # --- what is kept secret
