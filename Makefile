@@ -41,6 +41,7 @@ check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/contract
 
 e2e: $(READY)  ## Real clients against real processes
+	$(BIN)/python -m tests.e2e.prepare
 	$(BIN)/python -m pytest -q tests/e2e
 
 torture: $(READY)  ## Kills, stops, faults and full disks at random under load, judged from outside, about a minute
