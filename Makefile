@@ -76,6 +76,7 @@ format: $(READY)  ## Format the code and mend what the linter can mend
 generate: $(READY)  ## Write the generated files again
 	$(BIN)/forwarder check --schema > config/schema.json.new
 	mv config/schema.json.new config/schema.json
+	$(BIN)/python -m docs.generate
 
 # uv reads the present lock files, so that only what must change does; `make lock UPGRADE=--upgrade` moves all.
 UPGRADE ?=
