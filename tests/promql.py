@@ -14,10 +14,12 @@ from forwarder.metrics.families import OTHER, PREFIX, VALUES
 
 KEYWORDS = {"and", "or", "unless", "bool", "offset"}
 GIVEN_BY_THE_SCRAPE = {"job", "instance"}
-OF_PROMETHEUS = {
-    "up": set[str](),
-    "process_start_time_seconds": set[str](),
-    "process_cpu_seconds_total": set[str](),
+OF_PROMETHEUS: dict[str, set[str]] = {
+    "up": set(),
+    "ALERTS": {"alertname", "alertstate"},
+    "process_cpu_seconds_total": set(),
+    "process_resident_memory_bytes": set(),
+    "process_start_time_seconds": set(),
 }
 """What Prometheus says itself, and what its Python client tells beside our own."""
 
@@ -40,7 +42,7 @@ def _wrong_matchers(expression: str, recorded: Collection[str]) -> Iterator[str]
         if labels_of(name) is None and name not in recorded:
             yield f"no metric {name}"
     for name, matchers in re.findall(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*\{([^{}]*)\}", bare):
-        known = (labels_of(name) or set()) | GIVEN_BY_THE_SCRAPE
+        known = (labels_of(name) or _level(name)) | GIVEN_BY_THE_SCRAPE
         for label, _, pattern in _MATCHER.findall(matchers):
             if label not in known:
                 yield f"{name} has no label {label}"
@@ -72,6 +74,11 @@ def labels_of(name: str) -> set[str] | None:
     if family is None:
         return None
     return {*family.labels, *(("le",) if name.endswith("_bucket") else ())}
+
+
+def _level(name: str) -> set[str]:
+    """The labels in the name of a recorded series, level:metric:operations."""
+    return set(name.split(":")[0].split("_"))
 
 
 def _family(name: str) -> Family | None:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from forwarder.metrics import FAMILIES
 from forwarder.metrics.families import PREFIX
+from tests.dashboard import filled_in, panels
 from tests.e2e.processes import Daemon, Sandbox, a_daemon, ask, until
 from tests.e2e.prometheus import ROOT, Prometheus, a_prometheus, promtool
 
@@ -108,3 +110,14 @@ def test_target_held_fires_and_is_resolved_when_the_target_is_back(
         if not {PREFIX + family.name, f"{PREFIX}{family.name}_count"} & seen
     }
     assert missing <= BEFORE_ANY
+
+
+def test_promtool_finds_every_expression_of_the_dashboard_good(tmp_path: Path) -> None:
+    expressions = [filled_in(query.expression) for panel in panels() for query in panel.queries]
+    rules = [{"record": f"query:{n}", "expr": expression} for n, expression in enumerate(expressions)]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
+    said = subprocess.run(
+        [promtool(), "check", "rules", "rules.yml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"{len(expressions)} rules found" in said.stdout
