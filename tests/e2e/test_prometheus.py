@@ -30,6 +30,9 @@ HELD = {
     "state": "held",
     "target": "orders",
 }
+NOT_HERE = {"Credentials end in", "Dead letters", "Dead letters kept", "Requests that came twice"}
+"""Panels for which nothing happened."""
+
 BEFORE_ANY = {"event_failures_total", "credentials_expiry_timestamp_seconds", "http_repeated_requests_total"}
 """Families that have no series until something happened that did not happen here."""
 
@@ -103,6 +106,12 @@ def test_target_held_fires_and_is_resolved_when_the_target_is_back(
     assert firing <= {"ForwarderCallsFail"}  # of the last five minutes' calls most were probes that failed
     wrong = [(rule["name"], rule.get("lastError")) for rule in prometheus.rules() if rule["health"] != "ok"]
     assert wrong == []
+    silent = {
+        panel.title
+        for panel in panels()
+        if panel.queries and not any(prometheus.query(filled_in(each.expression)) for each in panel.queries)
+    }
+    assert silent <= NOT_HERE
     seen = prometheus.names()
     missing = {
         family.name
