@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tests.dashboard import Panel
 
 CELL_WIDTH, CELL_HEIGHT, GAP, HEAD, FOOT, LINE = 50, 26, 8, 22, 4, 13
-LINES_OF_LEGEND = 3
+LINES_OF_LEGEND, NARROW = 3, 350
 GAP_SECONDS = 5.0
 """No line is drawn over a time that long without a value."""
 
@@ -82,8 +82,9 @@ def _panel(panel: Panel, series: list[Series], began: float, ended: float) -> It
 
 def _lines(box: Box, unit: str, series: list[Series], began: float, ended: float) -> Iterator[str]:
     series = sorted(series, key=lambda each: -max(value for _, value in each.points))
-    legend = series[: 2 * LINES_OF_LEGEND]
-    rows = math.ceil(len(legend) / 2)
+    columns = 2 if box.width > NARROW else 1
+    legend = series[: columns * LINES_OF_LEGEND]
+    rows = math.ceil(len(legend) / columns)
     plot = Box(box.x + 6, box.y + HEAD, box.width - 12, box.height - HEAD - FOOT - rows * LINE)
     top = max(value for each in series for _, value in each.points)
     bottom = min(0.0, *(value for each in series for _, value in each.points))
@@ -94,8 +95,8 @@ def _lines(box: Box, unit: str, series: list[Series], began: float, ended: float
         colour = COLOURS[number % len(COLOURS)]
         yield f'<path stroke="{colour}" d="{_path(plot, each.points, began, ended, bottom, top)}"/>'
     for number, each in enumerate(legend):
-        x = box.x + 6 + (number % 2) * box.width / 2
-        y = box.y + box.height - FOOT - (rows - 1 - number // 2) * LINE
+        x = box.x + 6 + (number % columns) * box.width / 2
+        y = box.y + box.height - FOOT - (rows - 1 - number // columns) * LINE
         yield f'<rect x="{x}" y="{y - 7}" width="8" height="3" fill="{COLOURS[number % len(COLOURS)]}"/>'
         yield _text(x + 12, y, each.name)
 
@@ -103,7 +104,8 @@ def _lines(box: Box, unit: str, series: list[Series], began: float, ended: float
 def _path(
     plot: Box, points: list[tuple[float, float]], began: float, ended: float, bottom: float, top: float
 ) -> str:
-    across, up = plot.width / (ended - began), plot.height / ((top - bottom) or 1.0)
+    top = top if top > bottom else bottom + 1.0
+    across, up = plot.width / (ended - began), plot.height / (top - bottom)
     steps = []
     before = -math.inf
     for at, value in points:
