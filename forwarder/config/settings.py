@@ -32,7 +32,7 @@ _PORT_OF_SCHEME = re.compile(r"http://.*:80|https://.*:443").fullmatch
 class CorsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Which origins' pages may send to RUM's paths from a browser.
 
-    ``origins``: such as `https://shop.example.com` or `https://*.example.org`; or `*` alone, for every origin.
+    ``origins``: such as `https://shop.example.com` or `https://*.example.org`; or `*` alone, for all of them.
     ``max_age``: for how long a browser need not ask again; Chromium asks again after two hours anyway.
     """
 
