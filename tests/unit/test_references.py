@@ -44,3 +44,25 @@ def test_every_setting_of_the_types_has_a_row() -> None:
 def test_the_values_of_labels_are_those_of_labels_that_exist() -> None:
     labels = {(family.name, label) for family in FAMILIES for label in family.labels}
     assert VALUES.keys() <= labels
+
+
+@pytest.mark.parametrize("figure", ["94 us", "25 to 28 us", "8.5 times", "1.6 times"])
+def test_the_comparison_tells_the_figures_that_the_readme_tells(figure: str) -> None:
+    for path in (ROOT / "docs" / "comparison.md", ROOT / "README.md"):
+        assert re.search(rf"\b{re.escape(figure)}", path.read_text()), path.name
+
+
+def places(path: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda path: path.name
+)
+def test_the_links_of_a_page_lead_somewhere(path: Path) -> None:
+    for link, place in re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", path.read_text()):
+        target = path.parent / link if link else path
+        assert target.exists(), link
+        assert not place or place in places(target), (link, place)
