@@ -59,8 +59,10 @@ def _wrong_origin(origin: str, *, alone: bool) -> str:
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Who may send: a bearer token of one file, or a signature by an access key of the other.
 
-    ``clock_skew``: how far from our clock a signature's time may be. ``allow_unauthenticated``: whoever
-    reaches the listener may send, from other machines too.
+    ``tokens``: a file of lines that `forwarder token NAME` makes.
+    ``access_keys``: a file of the form of ~/.aws/credentials.
+    ``clock_skew``: how far from our clock a signature's time may be.
+    ``allow_unauthenticated``: whoever reaches the listener may send, from other machines too.
     """
 
     tokens: str | None = None
@@ -81,6 +83,8 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
 class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """TLS on the data listener, by files in PEM.
 
+    ``certificate``: ours, with its chain.
+    ``key``: of that certificate.
     ``client_ca``: clients must have a certificate that one of these signed.
     """
 

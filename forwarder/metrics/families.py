@@ -158,5 +158,8 @@ VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("credentials_refresh_total", "outcome"): REFRESH_OUTCOMES,
     ("queue_disk_errors_total", "op"): DISK_OPERATIONS,
     ("memory_budget_bytes", "kind"): BUDGET_KINDS,
+    ("http_unauthenticated_requests_total", "reason"): UNAUTHENTICATED_REASONS,
+    ("tls_handshake_failures_total", "reason"): HANDSHAKE_FAILURES,
+    ("secret_file_stale", "file"): SECRET_FILES,
 }
 """The values of a family's label, where they are few and known before anything happens."""

@@ -30,10 +30,25 @@ HELD = {
     "state": "held",
     "target": "orders",
 }
-NOT_HERE = {"Credentials end in", "Dead letters", "Dead letters kept", "Requests that came twice"}
+NOT_HERE = {
+    "Certificate ends in",
+    "Credentials end in",
+    "Dead letters",
+    "Dead letters kept",
+    "Files of secrets",
+    "Requests that came twice",
+}
 """Panels for which nothing happened."""
 
-BEFORE_ANY = {"event_failures_total", "credentials_expiry_timestamp_seconds", "http_repeated_requests_total"}
+BEFORE_ANY = {
+    "credentials_expiry_timestamp_seconds",
+    "event_failures_total",
+    "http_authenticated_requests_total",
+    "http_repeated_requests_total",
+    "secret_file_reads_total",
+    "secret_file_stale",
+    "tls_certificate_expiry_timestamp_seconds",
+}
 """Families that have no series until something happened that did not happen here."""
 
 

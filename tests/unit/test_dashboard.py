@@ -8,6 +8,8 @@ from itertools import combinations
 import pytest
 import yaml
 
+from forwarder.metrics import FAMILIES
+from forwarder.metrics.families import PREFIX
 from tests.dashboard import DASHBOARD, Panel, dashboard, filled_in, panels
 from tests.promql import wrong_names
 from tests.unit.test_rules import RECORDED, ROOT
@@ -30,6 +32,12 @@ def test_a_query_names_only_what_exists(title: str, expression: str) -> None:
 def test_the_annotations_name_only_what_exists() -> None:
     for annotation in dashboard()["annotations"]["list"]:
         assert wrong_names(annotation["expr"], RECORDED) == []
+
+
+def test_every_core_metric_is_on_the_dashboard() -> None:
+    asked = " ".join(expression for _, expression in QUERIES)
+    missing = [family.name for family in FAMILIES if family.core and PREFIX + family.name not in asked]
+    assert missing == []
 
 
 def test_no_panel_covers_another() -> None:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from forwarder.metrics import FAMILIES, CredentialsView, GateView, Metrics
-from forwarder.metrics.families import VALUES
+from forwarder.metrics.families import SECRET_FILES, VALUES
 from forwarder.metrics.senders import MAX_SENDERS
 from forwarder.model import QueueView
 
@@ -227,6 +227,8 @@ def test_a_file_that_is_bad_shows_until_it_is_good_again() -> None:
 
 def test_the_values_of_a_label_are_those_that_were_told() -> None:
     metrics, _ = make_busy()
+    for file in SECRET_FILES:
+        metrics.senders.read(file, ok=True)
     seen: dict[tuple[str, str], set[str]] = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         name = family.name.removeprefix("forwarder_") + ("_total" if family.type == "counter" else "")
