@@ -42,11 +42,15 @@ sys.exit(main(sys.argv[1]))
 
 
 @pytest.fixture
-def ear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ear]:
+async def ear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ear]:
+    """It listens all the time, as a few unread messages make it deaf."""
+    loop = asyncio.get_running_loop()
     with an_ear(str(tmp_path / "notify")) as made:
         monkeypatch.setenv("NOTIFY_SOCKET", made.address)
         monkeypatch.setenv("WATCHDOG_USEC", str(int(WATCHDOG_SECONDS * 1e6)))
+        loop.add_reader(made.listener, made.listen)
         yield made
+        loop.remove_reader(made.listener)
 
 
 async def hears(ear: Ear, name: str, value: str, times: int = 1) -> None:
