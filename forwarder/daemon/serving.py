@@ -53,6 +53,7 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
     try:
         await daemon.start()
         pulse.ready()
+        daemon.rereading.told = manager.reloading  # not sooner: its end says that we are ready
         await daemon.stop_asked.wait()
         pulse.stopping(daemon.longest_stop)
         return await daemon.stop()

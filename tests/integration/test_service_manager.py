@@ -117,6 +117,20 @@ async def test_what_waits_and_who_is_held_is_in_the_status(place: World, ear: Ea
         assert await daemon.ended() == 0
 
 
+# --- reading again
+
+
+async def test_a_reload_is_told_from_its_begin_to_its_end(place: World, ear: Ear) -> None:
+    async with daemon_beside(place) as daemon:
+        await hears(ear, "READY", "1")
+        daemon.ask(signal.SIGHUP)
+        await hears(ear, "RELOADING", "1")
+        await hears(ear, "READY", "1", times=2)
+        assert daemon.said("read again")
+        await hears_more_beats(ear)
+    assert ear.said("MONOTONIC_USEC")[0].isdecimal()
+
+
 # --- stopping
 
 
