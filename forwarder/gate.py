@@ -295,8 +295,9 @@ class Gate:
     def _others_get_through(self) -> bool:
         """Something was delivered lately; or a drain has just begun, and others had no turn in it yet."""
         patience, last = self._options.probe, self._delivered_at
-        if self._draining and self._state != "held":
-            patience, last = DRAIN_PATIENCE, max(last or 0.0, self._drained_at)
+        if self._draining:
+            patience = DRAIN_PATIENCE
+            last = last if self._state == "held" else max(last or 0.0, self._drained_at)
         return last is not None and self._clock.monotonic() - last < patience
 
     def _trouble(self, call: Call, results: Results) -> None:
