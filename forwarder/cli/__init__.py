@@ -41,6 +41,7 @@ __all__ = [
 INGEST = "http://127.0.0.1:2780"
 ADMIN = "http://127.0.0.1:2781"
 SANDBOX = "127.0.0.1:2790"
+WATCH_SECONDS = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,8 +102,24 @@ def _add_send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("status", help="show what a running daemon is doing")
     parser.add_argument("--url", default=ADMIN, help=f"the admin listener (default {ADMIN})")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="as JSON")
+    how.add_argument(
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=WATCH_SECONDS,
+        metavar="SECONDS",
+        help=f"again and again, with the last 15 minutes, until q or Ctrl-C (default {WATCH_SECONDS:g})",
+    )
     parser.set_defaults(command=_status)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0 seconds")
+    return seconds
 
 
 def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -193,4 +210,6 @@ def _status(arguments: Arguments) -> int:
 
     from forwarder import client
 
+    if arguments.watch is not None:
+        return asyncio.run(client.watch(arguments.url, arguments.watch))
     return asyncio.run(client.status(arguments.url, arguments.json))

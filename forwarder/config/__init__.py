@@ -6,6 +6,7 @@ Invariants:
 """
 
 from forwarder.config.checks import ConfigError, problems, queue_memory
+from forwarder.config.masking import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.reading import Kinds, load, parse
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
@@ -20,6 +21,7 @@ from forwarder.config.settings import (
 from forwarder.config.units import Bytes, Duration, Listen
 
 __all__ = [
+    "HIDDEN",
     "AdminConfig",
     "Bytes",
     "Config",
@@ -30,6 +32,7 @@ __all__ = [
     "Kinds",
     "Listen",
     "LogConfig",
+    "Secret",
     "ShutdownConfig",
     "StorageConfig",
     "json_schema",
@@ -37,4 +40,7 @@ __all__ = [
     "parse",
     "problems",
     "queue_memory",
+    "shown",
+    "without_secrets",
+    "without_users",
 ]

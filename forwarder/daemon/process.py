@@ -25,7 +25,7 @@ import uvloop
 
 from forwarder import __version__, logs
 from forwarder.admin.server import AdminServer
-from forwarder.config import Config, ConfigError, load, queue_memory
+from forwarder.config import Config, ConfigError, load, queue_memory, shown
 from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
 from forwarder.daemon.inheriting import LISTENERS, say_inherited
@@ -101,7 +101,7 @@ class Daemon:
             config.ingest, bindings, self._budget, self._metrics, self._clock, receipts=self._receipts
         )
         self._status = Status(rooms, self._built)
-        self._admin = AdminServer(self._metrics, self._status, lambda: self._ready)
+        self._admin = AdminServer(self._metrics, self._status, lambda: self._ready, partial(shown, config))
         self._control = ControlServer(self._make_controls(), config.storage.control_socket())
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = False
