@@ -4,8 +4,8 @@ Invariants:
 - What a command needs is imported when it runs: ``--version`` and ``--help`` load no library.
 - Results go to stdout, everything else to stderr.
 - Exit codes: 0 done, 1 not all of it could be done (events refused, letters or a target not there, damage
-  found), 2 wrong arguments, 3 stopped with losses, 69 nobody answers, 70 internal, 74 the storage cannot be
-  read, 75 cannot start now, 78 bad configuration.
+  found, not well), 2 wrong arguments, 3 stopped with losses, 69 nobody answers, 70 internal, 74 the storage
+  cannot be read, 75 cannot start now, 78 bad configuration.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from forwarder import __version__
-from forwarder.cli import controlling, letters, queues
+from forwarder.cli import controlling, doctoring, health, letters, queues
 from forwarder.cli.common import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_send(commands)
     _add_status(commands)
+    health.add(commands, ADMIN)
+    doctoring.add(commands)
     _add_sandbox(commands)
     controlling.add(commands)
     letters.add(commands)

@@ -7,7 +7,7 @@ Invariants:
 
 from forwarder.config.checks import ConfigError, problems, queue_memory
 from forwarder.config.masking import HIDDEN, Secret, shown, without_secrets, without_users
-from forwarder.config.reading import Kinds, load, parse
+from forwarder.config.reading import Kinds, admin_listen, load, parse
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,
@@ -35,6 +35,7 @@ __all__ = [
     "Secret",
     "ShutdownConfig",
     "StorageConfig",
+    "admin_listen",
     "json_schema",
     "load",
     "parse",

@@ -32,6 +32,7 @@ from forwarder.apis.codes import OTHER, WRONG_SHAPE, call_status, known_code
 from forwarder.config import without_secrets, without_users
 from forwarder.model import CallStatus, Outcome, Results, same_for_all
 from forwarder.targets.credentials import CredentialsWatch
+from forwarder.targets.examining import Facts, examine
 from forwarder.targets.fast_path import Answer, FastPath, Keys
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.session import STAND_IN_REGION, client_config, configured_region, open_session
@@ -159,6 +160,14 @@ class AwsClient:
         if transport != (self.transport or FAST):
             self._log.info(f"calls take the {transport} path", **({"reason": unfit} if unfit else {}))
         self.transport = transport
+
+    async def examine(self, operation: str) -> Facts:
+        """What can be found out about this operation's calls without one."""
+
+        def tell(error: Exception) -> str:
+            return translate(error, 0, operation, self._hide).message
+
+        return await examine(self._options, self._service, self.region, operation, self.credentials, tell)
 
     async def close(self) -> None:
         """Close every connection. The client must not be called again."""
