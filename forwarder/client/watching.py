@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import termios
+import textwrap
 import time
 import tty
 from collections.abc import Iterator
@@ -57,10 +58,10 @@ async def _lines(session: aiohttp.ClientSession, base: str, url: str, width: int
         status, history = [await _ask(session, f"{base}/{path}") for path in ("status", "history")]
         return picture(status, history, width, steps)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        problem = f"no daemon at {url}: {error or 'no answer'}"
+        problem = f"no daemon at {url}, asking again: {error or 'no answer'}"
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-        problem = f"{url} is not the admin listener of a forwarder of this version"
-    return [one_line(f"{problem}; asking again")[:width]]
+        problem = f"{url} is not the admin listener of a forwarder of this version; asking again"
+    return textwrap.wrap(one_line(problem), width)
 
 
 async def _ask(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:

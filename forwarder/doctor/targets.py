@@ -76,7 +76,7 @@ def _nowhere(name: str, facts: Facts) -> Finding:
 def judged(name: str, bus: str, results: Results) -> Finding:
     """What AWS's answer about a bus says of the bus, and of the credentials."""
     about = f"{name}: event bus {bus}"
-    message = results.message or results.code
+    message = f"{results.code}: {results.message}".removeprefix(": ")
     if results.status is CallStatus.OK:
         return Finding("ok", about, "it exists, and AWS takes the credentials")
     if results.code == NOT_THERE:
@@ -90,6 +90,5 @@ def judged(name: str, bus: str, results: Results) -> Finding:
         )
     if results.status is CallStatus.THROTTLED:
         return Finding("warn", about, f"AWS is throttling: {message}", "Ask again.")
-    return Finding(
-        "FAIL", about, f"AWS refuses the question: {message}", "See what holds a target, in the README."
-    )
+    remedy = "Renew the credentials, and see what the README says of targets that are held."
+    return Finding("FAIL", about, f"AWS refuses the question: {message}", remedy)
