@@ -167,7 +167,7 @@ function showHistory(history) {
     const figures = make("div", "", { class: "row" });
     figures.append(
       draw("events/s", { received: each.received, delivered: each.delivered }),
-      draw("failures/s", { "tried again": each.retried, refused: each.refused, dead: each.dead_lettered }),
+      draw("failures/s", { retried: each.retried, refused: each.refused, dead: each.dead_lettered }),
       draw("waiting", { waiting: each.waiting }),
     );
     block.append(make("h3", name), figures);

@@ -14,11 +14,11 @@ function svg(name, attributes, text) {
   return node;
 }
 
-/** The least of 1, 2 or 5 times a power of ten that is no smaller. */
+/** The least of 1, 2, 3 or 5 times a power of ten that is no smaller. */
 export function ceiling(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999999);
+  return [1, 2, 3, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999999);
 }
 
 function path(values, secondsAgo, kept, most) {
