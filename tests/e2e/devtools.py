@@ -68,6 +68,7 @@ class Tab:
         for domain in ("Page", "Runtime", "Log"):
             await self.tell(f"{domain}.enable")
         await self.tell("Page.navigate", url=url)
+        await self.shows("location.protocol !== 'about:' && document.readyState === 'complete'")
 
     async def evaluate(self, script: str) -> Any:
         answer = await self.tell("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
