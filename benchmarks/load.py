@@ -34,16 +34,21 @@ def evaluation(number: int, size: int) -> str:
     return f'{{"timestamp":1767323045,"type":"aws.evidently.custom","data":"{data}"}}'
 
 
-def session(number: int, sessions: int) -> str:
-    """One whole PutRumEvents batch with one event, of one of so many sessions."""
-    user = f'"userId":"00000000-0000-4000-8000-{number % sessions:012x}"'
+def session(numbers: range, sessions: int) -> str:
+    """One whole PutRumEvents batch with these events, of one of so many sessions in turn."""
+    number = numbers.start // len(numbers) % sessions
     details = '{\\"version\\":\\"1.0.0\\"}'
+    events = [
+        f'{{"id":"00000000-0000-4000-b000-{each:012x}","timestamp":1767323045,'
+        f'"type":"com.amazon.rum.#{each}#","details":"{details}"}}'
+        for each in numbers
+    ]
     return (
-        f'{{"BatchId":"00000000-0000-4000-9000-{number:012x}",'
+        f'{{"BatchId":"00000000-0000-4000-9000-{numbers.start:012x}",'
         f'"AppMonitorDetails":{{"id":"{MONITOR}","version":"1.0.0"}},'
-        f'"UserDetails":{{{user},"sessionId":"00000000-0000-4000-a000-{number % sessions:012x}"}},'
-        f'"RumEvents":[{{"id":"00000000-0000-4000-b000-{number:012x}","timestamp":1767323045,'
-        f'"type":"com.amazon.rum.#{number}#","details":"{details}"}}]}}'
+        f'"UserDetails":{{"userId":"00000000-0000-4000-8000-{number:012x}",'
+        f'"sessionId":"00000000-0000-4000-a000-{number:012x}"}},'
+        f'"RumEvents":[{",".join(events)}]}}'
     )
 
 
@@ -56,7 +61,7 @@ class Shape(NamedTuple):
 
     def body(self, numbers: range) -> bytes:
         if self.kind == "rum":
-            return session(numbers.start, self.sessions).encode()
+            return session(numbers, self.sessions).encode()
         one = event if self.kind == "eventbridge" else evaluation
         texts = [one(number, self.size) for number in numbers]
         return (texts[0] if len(texts) == 1 else f"[{','.join(texts)}]").encode()

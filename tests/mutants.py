@@ -49,6 +49,10 @@ CREDENTIALS = "tests/integration/test_credentials.py"
 TIME = "tests/unit/test_time.py"
 ACK = "tests/integration/test_ack.py"
 REPEATS = "tests/unit/ingest/test_repeats.py"
+CORS = "tests/unit/ingest/test_cors.py"
+PASSING = "tests/unit/ingest/test_passing.py"
+MERGING = "tests/unit/ingest/test_merging.py"
+MERGE = "tests/integration/test_merge.py"
 TORTURE = "tests/torture/short.py"
 
 
@@ -440,6 +444,56 @@ MUTATIONS = [
         "        if task.cancelled():\n",
         STOP,
         "died",
+    ),
+    mutation(
+        "every origin is allowed",
+        "forwarder/ingest/cors.py",
+        'return origin if self._is_allowed(origin) else ""\n',
+        "return origin\n",
+        CORS,
+    ),
+    mutation(
+        "a wildcard allows what only ends alike",
+        "forwarder/ingest/cors.py",
+        'r"[a-z0-9._-]+\."',
+        'r".*"',
+        CORS,
+    ),
+    mutation(
+        "a page cannot read an error",
+        "forwarder/ingest/server.py",
+        "        if cors is not None:\n",
+        "        if cors is not None and response.status < 300:\n",
+        PASSING,
+    ),
+    mutation(
+        "a full queue is a 403",
+        "forwarder/ingest/dialects/errors.py",
+        "return BadRequest(429, THROTTLING, message",
+        "return BadRequest(403, THROTTLING, message",
+        PASSING,
+    ),
+    mutation(
+        "a beacon's region is not looked at",
+        "forwarder/ingest/aws_operations.py",
+        "region = self._presigned_for or _region(headers)\n",
+        "region = _region(headers)\n",
+        PASSING,
+    ),
+    mutation(
+        "a merged batch keeps a client's BatchId",
+        "forwarder/apis/put_rum_events.py",
+        "            envelope.BatchId = None\n",
+        "            pass\n",
+        MERGING,
+    ),
+    mutation(
+        "a merged batch is joined with others when it is tried again",
+        "forwarder/targets/rum.py",
+        ", whole=True)",
+        ", whole=False)",
+        MERGE,
+        "whatever_came",
     ),
     mutation(
         "a put on disk is ours before it is committed",

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -60,10 +60,10 @@ PERMANENT_CODES = codes.PUT_EVENTS_PERMANENT
 entry_kind = codes.put_events_kind
 
 _NAMES = ResultNames("FailedEntryCount", "Entries", "EventId", "ErrorCode", "ErrorMessage")
-_BUS = re.compile(
-    r"(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[.\-_A-Za-z0-9]+", re.ASCII
-).fullmatch
-_ENDPOINT_ID = re.compile(r"[A-Za-z0-9\-]+\.[A-Za-z0-9\-]+").fullmatch
+BUS_PATTERN = r"(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[.\-_A-Za-z0-9]+"
+ENDPOINT_ID_PATTERN = r"[A-Za-z0-9\-]+\.[A-Za-z0-9\-]+"
+_BUS = re.compile(BUS_PATTERN, re.ASCII).fullmatch
+_ENDPOINT_ID = re.compile(ENDPOINT_ID_PATTERN).fullmatch
 _ABSENT = msgspec.Raw(b"null")
 _DEFAULT_BUS = msgspec.Raw(b'"default"')
 
@@ -139,7 +139,8 @@ class PutEvents:
     """The API as one target uses it. ``default_bus`` is for native events that name none.
 
     ``region``: the target's; a bus that is named by an ARN of another is refused, since AWS would not send
-    there either. "" takes any.
+    there either. "" takes any. ``cloudevents``: what of a CloudEvent becomes the Detail.
+    ``fill_trace_header``: an entry without a TraceHeader gets that of its request.
     """
 
     kind: ClassVar[str] = "eventbridge"
@@ -148,6 +149,8 @@ class PutEvents:
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     default_bus: str = ""
     region: str = ""
+    cloudevents: Literal["envelope", "data"] = "envelope"
+    fill_trace_header: bool = False
 
     def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "") -> Draft | Refusal:
         """Take an entry of a call, or say why not. The entry's Time is set in place.
@@ -178,6 +181,10 @@ class PutEvents:
         if event.Source and event.DetailType and bytes(event.Detail).strip() not in (b"", b"null", b'""'):
             return Refusal(MALFORMED_DETAIL, "Detail is malformed: it must be a JSON object, or its text.")
         return _missing(entry)
+
+    def admit_formed(self, entry: Entry, arrived_at: float) -> Draft | Refusal:
+        """Take an entry that has all it must have, its Detail the text of a JSON object, or say why not."""
+        return self._admit(entry, arrived_at, "")
 
     @staticmethod
     def batch_of(key: bytes) -> str:

@@ -47,7 +47,8 @@ PERMANENT_CODES = codes.PUT_PROJECT_EVENTS_PERMANENT
 entry_kind = codes.put_project_events_kind
 
 _NAMES = ResultNames("failedEventCount", "eventResults", "eventId", "errorCode", "errorMessage")
-_PROJECT = re.compile(r"[-a-zA-Z0-9._]+|arn:[^:]*:[^:]*:[^:]*:[^:]*:project/[-a-zA-Z0-9._]+").fullmatch
+PROJECT_PATTERN = r"[-a-zA-Z0-9._]+|arn:[^:]*:[^:]*:[^:]*:[^:]*:project/[-a-zA-Z0-9._]+"
+_PROJECT = re.compile(PROJECT_PATTERN).fullmatch
 _ABSENT = msgspec.Raw(b"null")
 
 

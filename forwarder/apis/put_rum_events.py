@@ -7,6 +7,7 @@ Invariants:
   from the key alone the target can rebuild the call.
 - RUM takes all of a call or nothing, so one bad event refuses the whole call, on the wire.
 - A client's BatchId is part of the key: its batch stays one batch. Native events without one may be joined.
+- With ``merge`` no BatchId is part of a key: whatever has equal envelopes but for it may be joined.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ MAX_ALIAS = 255
 
 VALIDATION = "ValidationException"
 
-is_uuid = re.compile(r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}").fullmatch
+UUID_PATTERN = r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}"
+is_uuid = re.compile(UUID_PATTERN).fullmatch
 _BATCH_IDS = uuid.UUID("6f6c5a52-6d5f-4a0b-9c43-1f0f6b0c2a77")
 """Ours, drawn once: the name space of BatchIds that are made of event ids."""
 _ABSENT = msgspec.Raw(b"null")
@@ -122,12 +124,16 @@ def batch_id(ids: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PutRumEvents:
-    """The API as one target uses it. A single app monitor is the default of native events."""
+    """The API as one target uses it. A single app monitor is the default of native events.
+
+    ``merge``: the batches of one session may be joined, so a BatchId is checked and then forgotten.
+    """
 
     kind: ClassVar[str] = "rum"
     native_type: ClassVar[type[NativeEvent]] = NativeEvent
 
     app_monitors: tuple[str, ...] = ()
+    merge: bool = False
 
     def admit_batch(
         self, app_monitor: str, request: Request, arrived_at: float
@@ -147,10 +153,11 @@ class PutRumEvents:
             Alias=request.Alias,
             SessionMetadata=request.SessionMetadata,
         )
-        refusal = _wrong_envelope(envelope, "Id")
-        if refusal is not None:
-            return refusal
-        key = serialise(envelope)
+        key = _wrong_envelope(envelope, "Id") or self._key(envelope)
+        if isinstance(key, Refusal):
+            return key
+        if self.merge:  # else a key with its BatchId comes once
+            key = interned(key)
         drafts: list[Draft | Refusal] = []
         for i, event in enumerate(request.RumEvents):
             draft = _admit(event, key, f"RumEvents[{i}].")
@@ -217,7 +224,12 @@ class PutRumEvents:
             Alias=event.Alias,
             SessionMetadata=metadata,
         )
-        return _wrong_envelope(envelope, "AppMonitorId") or interned(serialise(envelope))
+        return _wrong_envelope(envelope, "AppMonitorId") or interned(self._key(envelope))
+
+    def _key(self, envelope: _Envelope) -> bytes:
+        if self.merge:
+            envelope.BatchId = None
+        return serialise(envelope)
 
 
 def _admit(event: RumEvent, key: bytes, where: str) -> Draft | Refusal:

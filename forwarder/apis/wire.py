@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from itertools import accumulate
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -33,9 +34,10 @@ MAX_DEPTH = 1000
 
 Number = int | float
 
-_END_OF_TIME = 253_402_300_800  # the year 10000
+END_OF_TIME = 253_402_300_800  # the year 10000
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _SCOPE = re.compile(r"Credential=[^/,\s]+/\d{8}/([^/,\s]+)/[^/,\s]+/aws4_request", re.ASCII)
+_CREDENTIAL = re.compile(r"(?:^|&)X-Amz-Credential=([^&]*)")
 _STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKETS = re.compile(r"[^][{}]+")
 _SURROGATES = re.compile(r"(\\\\)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -161,7 +163,7 @@ def parse_time(value: int | float | str) -> float:
 def time_number(value: int | float | str) -> Number:
     """``parse_time``, but a number stays as it was, so that whole seconds stay whole on the wire."""
     seconds = _iso_seconds(value) if isinstance(value, str) else value
-    if isinstance(value, bool) or not 0 <= seconds < _END_OF_TIME:  # NaN is in no range
+    if isinstance(value, bool) or not 0 <= seconds < END_OF_TIME:  # NaN is in no range
         raise ValueError("not between the years 1970 and 9999, in seconds")
     return seconds
 
@@ -196,6 +198,12 @@ def region_of_scope(authorization: str) -> str | None:
     """The region a request was signed for, from its Authorization header; SigV4a names none."""
     scope = _SCOPE.search(authorization)
     return scope[1] if scope else None
+
+
+def region_of_query(query: str) -> str | None:
+    """The region that a presigned request was signed for, from its raw query string."""
+    credential = _CREDENTIAL.search(query)
+    return region_of_scope(f"Credential={unquote(credential[1])}") if credential else None
 
 
 def region_of_arn(arn: str) -> str | None:

@@ -116,18 +116,33 @@ def _list(directory: Path, arguments: Arguments) -> int:
     from forwarder.dead_letters import list_
     from forwarder.logs import one_line
 
+    found = False
     for letter in list_(directory, _wanted(arguments)):
+        found = True
         print(letter.id, letter.target, letter.reason, letter.code, one_line(letter.message), sep="\t")
+    _say_what_there_is(directory, found)
     return EXIT_OK
 
 
 def _export(directory: Path, arguments: Arguments) -> int:
     from forwarder.dead_letters import export
 
+    found = False
     for line in export(directory, _wanted(arguments)):
+        found = True
         sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
+    _say_what_there_is(directory, found)
     return EXIT_OK
+
+
+def _say_what_there_is(directory: Path, found: bool) -> None:
+    """On stderr, to who found nothing: a name that was mistyped finds nothing too."""
+    from forwarder.dead_letters import counts
+
+    if not found:
+        there = ", ".join(f"{target}: {count}" for target, count in counts(directory).items())
+        print(f"no dead letter matches; there are {there}" if there else "there are none", file=sys.stderr)
 
 
 def _show(directory: Path, arguments: Arguments) -> int:

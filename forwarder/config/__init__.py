@@ -12,6 +12,7 @@ from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,
     Config,
+    CorsConfig,
     DeadLettersConfig,
     IngestConfig,
     LogConfig,
@@ -26,6 +27,7 @@ __all__ = [
     "Bytes",
     "Config",
     "ConfigError",
+    "CorsConfig",
     "DeadLettersConfig",
     "Duration",
     "IngestConfig",

@@ -7,6 +7,7 @@ Invariants:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,37 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 MIN_STORAGE_BYTES = 1 << 20
 MAX_LINGER = 1.0
 CONTROL_NAME = "control.sock"
+_is_origin = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?",
+    re.ASCII,
+).fullmatch
+_PORT_OF_SCHEME = re.compile(r"http://.*:80|https://.*:443").fullmatch
+
+
+class CorsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Which origins' pages may send to RUM's paths from a browser: none without ``origins``.
+
+    ``max_age``: for how long a browser need not ask again; Chromium asks again after two hours anyway.
+    """
+
+    origins: list[str] = msgspec.field(default_factory=list)
+    max_age: Duration = Duration(2 * 3600.0)
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            if problem := _wrong_origin(origin, alone=len(self.origins) == 1):
+                raise ValueError(f"origins: {problem}")
+
+
+def _wrong_origin(origin: str, *, alone: bool) -> str:
+    if origin == "*":
+        return "" if alone else "* is every origin, so it stands alone"
+    if not _is_origin(origin):
+        forms = "https://shop.example.com, https://*.example.com or *"
+        return f"an origin is one like {forms}: in lower case, without a path or a slash; got {origin!r}"
+    if _PORT_OF_SCHEME(origin):
+        return f"browsers leave out the port of the scheme: {origin.rpartition(':')[0]}, not {origin}"
+    return ""
 
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +68,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: Duration = Duration(75.0)
     max_connections: Count = 1024
     memory_budget: Bytes = Bytes(256 << 20)
+    cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
 
 
 class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):

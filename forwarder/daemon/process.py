@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import socket
 import sys
@@ -52,8 +51,6 @@ FINISH_REQUESTS_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
 DRAIN_LOOK_SECONDS = 0.02
-GARBAGE = 20_000
-"""Objects that may pile up before Python looks for cycles among them: a few MB at most."""
 
 
 class StartError(Exception):
@@ -177,6 +174,8 @@ class Daemon:
     async def _open_queues(self) -> None:
         for queue in self._on_disk.values():
             await queue.open()
+        if found := {name: len(queue) for name, queue in self._on_disk.items() if len(queue)}:
+            self._log.info("events of an earlier run wait, and are sent first", events=found)
         owners = frozenset(queue.owner for queue in self._on_disk.values())
         self._status.stranded = await self._storage.run(partial(rows.stranded, opened=owners))
         if self._status.stranded:
@@ -346,13 +345,6 @@ def main(config_path: str) -> int:
         return runner.run(_serve(config))
 
 
-def _collect_rarely() -> None:
-    """Look for cycles less often: events and requests have none, and looking was a tenth of their cost."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE)
-
-
 async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     try:
@@ -360,7 +352,6 @@ async def _serve(config: Config) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.ask_to_stop)
         await daemon.start()
-        _collect_rarely()
     except (StartError, ConfigError, InheritedError) as error:
         structlog.get_logger("daemon").error("cannot start", reason=str(error))
         return EXIT_NOT_NOW if isinstance(error, StartError) and not error.lasting else EXIT_CONFIG

@@ -32,10 +32,13 @@ _prebuilt: dict[str, _Headers] = {}
 
 def respond(dialect: Dialect, status: int, body: bytes, more: Mapping[str, str] = NO_HEADERS) -> web.Response:
     """An answer with the dialect's headers; they are shared, since aiohttp copies them."""
-    headers = _prebuilt.get(dialect.content_type)
+    content_type = dialect.content_type if body else ""
+    headers = _prebuilt.get(content_type)
     if headers is None:
-        headers = CIMultiDict({"Content-Type": dialect.content_type, "Server": SERVER})
-        _prebuilt[dialect.content_type] = headers
+        headers = CIMultiDict({"Content-Type": content_type, "Server": SERVER})
+        if not body:
+            del headers["Content-Type"]
+        _prebuilt[content_type] = headers
     response = web.Response(body=body, status=status, headers=headers)
     if dialect.aws:
         response.headers[REQUEST_ID] = str(uuid4())

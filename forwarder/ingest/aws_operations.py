@@ -3,7 +3,7 @@
 Invariants:
 - A full target refuses its own entries of a PutEvents call and no other's; only when nothing was taken is
   the call refused as a whole.
-- A RUM call is taken whole or not at all, and leaves as the one batch it came as.
+- A RUM call is taken whole or not at all, and leaves as the one batch it came as, unless its target merges.
 - An answer about events that are ours has a status that no SDK tries again: 200, or for RUM 400.
 """
 
@@ -15,12 +15,13 @@ from forwarder.apis import put_events, wire
 from forwarder.apis.put_events import DEFAULT_MAX_REQUEST_BYTES, PutEvents, check_call
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.apis.trace_header import from_headers
 from forwarder.ingest.bindings import A, Bound, Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
 from forwarder.ingest.dialects.errors import INTERNAL, NOT_FOUND, THROTTLING, VALIDATION, BadRequest
 from forwarder.ingest.intake import count, put, within_limits
-from forwarder.ingest.operations import Call, Fates, Reply, Results
+from forwarder.ingest.operations import Call, Fates, PostOnly, Reply, Results
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Refusal
@@ -34,7 +35,7 @@ _ENTRY_CODES = {429: THROTTLING, 503: INTERNAL}
 """By the status a whole request would get: the codes of entries that AWS's clients try again."""
 
 
-class PutEventsOperation:
+class PutEventsOperation(PostOnly):
     """``AWSEvents.PutEvents``: every entry goes to the target of its bus."""
 
     dialect = aws.JSON_1_1
@@ -49,20 +50,22 @@ class PutEventsOperation:
         self.render = PutEvents().render_results  # the same for all, and there for a call without a target
         apis = [route.api for route in buses.routes]
         self.patience = max((route.patience for route in buses.routes), default=0.0)
+        self.traced = any(api.fill_trace_header for api in apis)
         self.max_bytes = max((api.max_request_bytes for api in apis), default=DEFAULT_MAX_REQUEST_BYTES)
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        return _PutEventsCall(self, _region(headers))
+        return _PutEventsCall(self, _region(headers), from_headers(headers) if self.traced else None)
 
 
 class _PutEventsCall:
-    __slots__ = ("_operation", "_region", "metrics", "patience")
+    __slots__ = ("_operation", "_region", "_trace", "metrics", "patience")
 
-    def __init__(self, operation: PutEventsOperation, region: str | None) -> None:
+    def __init__(self, operation: PutEventsOperation, region: str | None, trace: str | None) -> None:
         self.metrics = operation.unbound
         self.patience = operation.patience
         self._operation = operation
         self._region = region
+        self._trace = trace
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         request = aws.decode(aws.PUT_EVENTS, body)
@@ -101,6 +104,8 @@ class _PutEventsCall:
                 self._operation.unbound.refused(route.reason)
                 drafts.append(route)
             else:
+                if self._trace is not None and entry.TraceHeader is None and route.api.fill_trace_header:
+                    entry.TraceHeader = self._trace
                 drafts.append(route.api.admit(entry, wall, endpoint))
                 groups.setdefault(route, []).append(i)
         return drafts, groups
@@ -114,20 +119,26 @@ class _PutEventsCall:
         return place
 
 
-class PutRumEventsOperation:
-    """``PutRumEvents``: a client's batch, taken whole or not at all, and sent on as it came."""
+class PutRumEventsOperation(PostOnly):
+    """``PutRumEvents``: a client's batch, taken whole or not at all."""
 
     dialect = aws.REST_JSON
     label = "put_rum_events"
     known = True
     names_batch = True  # BatchId, the same on every try of a client (aws-rum-web, DataPlaneClient)
 
-    def __init__(self, monitors: Bound[PutRumEvents], clock: Clock) -> None:
+    def __init__(self, monitors: Bound[PutRumEvents], clock: Clock, presigned_for: str | None = None) -> None:
         self._monitors = monitors
         self._clock = clock
+        self._presigned_for = presigned_for
+
+    def presigned(self, region: str) -> PutRumEventsOperation:
+        """The operation for a request whose query was signed for this region, as a beacon's is."""
+        return PutRumEventsOperation(self._monitors, self._clock, region)
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        return _PutRumEventsCall(name, _bound(self._monitors.find(name, _region(headers))), self._clock)
+        region = self._presigned_for or _region(headers)
+        return _PutRumEventsCall(name, _bound(self._monitors.find(name, region)), self._clock)
 
 
 class _PutRumEventsCall:
@@ -148,7 +159,8 @@ class _PutRumEventsCall:
         for result in results:
             if isinstance(result, Refusal):
                 raise aws.refused(result, events=len(request.RumEvents))
-        return await put(self._route, results, self._clock, waiting, complete=True)
+        complete = not self._route.api.merge
+        return await put(self._route, results, self._clock, waiting, complete=complete)
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         refusals = [result for result in _told(results, fates) if isinstance(result, Refusal)]
@@ -159,7 +171,7 @@ class _PutRumEventsCall:
         return Reply(400, wire.error_body(first.code, message), {wire.ERROR_HEADER: first.code})
 
 
-class PutProjectEventsOperation:
+class PutProjectEventsOperation(PostOnly):
     """``PutProjectEvents``: events judged one by one."""
 
     dialect = aws.REST_JSON

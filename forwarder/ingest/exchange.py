@@ -17,7 +17,6 @@ from forwarder.config import IngestConfig
 from forwarder.ingest.bodies import is_gzipped, read_body
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
-from forwarder.ingest.media import holds_lines
 from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known
 from forwarder.ingest.repeats import Attempt, Repeats, values_of
 from forwarder.ingest.waiting import Waiting, preferred_wait
@@ -48,7 +47,7 @@ class Exchange:
         lease: Lease,
     ) -> Reply:
         headers, settings = request.headers, self._settings
-        lines, packed = holds_lines(headers), is_gzipped(headers)
+        lines, packed = operation.holds_lines(headers), is_gzipped(headers)
         body = await read_body(request, lease, settings.max_body, settings.read_timeout, packed)
         scope = (connection.sender, operation.label, call.metrics.name, name)
         values = values_of(headers, names_batch=operation.names_batch)

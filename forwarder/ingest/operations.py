@@ -17,11 +17,13 @@ from typing import Any, Protocol
 
 import msgspec
 
+from forwarder.apis.trace_header import from_headers
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import native
-from forwarder.ingest.dialects.errors import NO_HEADERS, NOT_FOUND, BadRequest, Dialect
+from forwarder.ingest.dialects.errors import METHOD, NO_HEADERS, NOT_FOUND, BadRequest, Dialect
 from forwarder.ingest.intake import count, put
+from forwarder.ingest.media import holds_lines
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Refusal
@@ -76,8 +78,28 @@ class Operation(Protocol):
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call: ...
 
+    def holds_lines(self, headers: Mapping[str, str]) -> bool:
+        """Whether the body holds one event per line; BadRequest when it is of no type that is taken."""
 
-class NativeEvents:
+    def other(self, method: str, headers: Mapping[str, str]) -> Reply:
+        """The answer to a method that is not POST; BadRequest when there is none."""
+
+
+class PostOnly:
+    """What most operations have in common: JSON by POST, and nothing else."""
+
+    holds_lines = staticmethod(holds_lines)
+
+    def other(self, method: str, headers: Mapping[str, str]) -> Reply:
+        raise no_method(method, "POST")
+
+
+def no_method(method: str, *possible: str) -> BadRequest:
+    message = f"{method} is not possible here; use {' or '.join(possible)}."
+    return BadRequest(405, METHOD, message, headers={"Allow": ", ".join(possible)}, events=0)
+
+
+class NativeEvents(PostOnly):
     """Native events for one target; its own call, since the path says it all."""
 
     dialect = native.DIALECT
@@ -85,19 +107,26 @@ class NativeEvents:
     known = True
     names_batch = False
 
-    def __init__(self, route: Route[Any], clock: Clock) -> None:
+    def __init__(
+        self, route: Route[Any], clock: Clock, codec: native.Codec | None = None, trace: str | None = None
+    ) -> None:
         self.metrics = route.metrics
         self.patience = route.patience
         self._route = route
         self._clock = clock
-        self._codec = native.Codec(route.api.native_type)
+        self._codec = codec or native.Codec(route.api.native_type)
+        self._traced: bool = getattr(route.api, "fill_trace_header", False)
+        self._trace = trace
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        return self
+        trace = from_headers(headers) if self._traced else None
+        return self if trace is None else NativeEvents(self._route, self._clock, self._codec, trace)
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         items = self._codec.parse(body, lines=lines)
         lease.take_for_events(len(items))
+        if self._trace is not None:
+            _fill_trace_header(items, self._trace)
         drafts = await self._admit(items)
         results = await put(self._route, drafts, self._clock, waiting)
         refusals = [result for result in results if type(result) is Refusal]
@@ -110,9 +139,7 @@ class NativeEvents:
         return results
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
-        if fates is None:
-            return Reply(202, native.render(results))
-        return Reply(200 if is_known(results, fates) else 202, native.render_fates(results, fates))
+        return native_reply(results, fates)
 
     async def _admit(self, items: list[native.Item | Refusal]) -> list[Draft | Refusal]:
         admit, wall = self._route.api.admit_native, self._clock.wall()
@@ -125,12 +152,25 @@ class NativeEvents:
         return drafts
 
 
+def _fill_trace_header(items: list[native.Item | Refusal], trace: str) -> None:
+    for item in items:
+        if not isinstance(item, Refusal) and item.TraceHeader is None:
+            item.TraceHeader = trace
+
+
+def native_reply(results: Results, fates: Fates | None) -> Reply:
+    """A result per event: 202, or 200 when the fate of all is known."""
+    if fates is None:
+        return Reply(202, native.render(results))
+    return Reply(200 if is_known(results, fates) else 202, native.render_fates(results, fates))
+
+
 def is_known(results: Results, fates: Fates) -> bool:
     """Whether the fate of every event that was taken is known."""
     return all(result in fates for result in results if isinstance(result, str))
 
 
-class Refusing:
+class Refusing(PostOnly):
     """An operation that is none: every request to it gets the same error, with its name in the sentence."""
 
     names_batch = False

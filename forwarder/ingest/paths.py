@@ -11,20 +11,26 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from forwarder.apis import wire
+from forwarder.config import IngestConfig
 from forwarder.ingest.aws_operations import (
     PutEventsOperation,
     PutProjectEventsOperation,
     PutRumEventsOperation,
 )
 from forwarder.ingest.bindings import Bindings
+from forwarder.ingest.cloudevents_operation import CloudEvents, not_for
+from forwarder.ingest.cloudevents_operation import unknown_target as no_such_target
+from forwarder.ingest.described import CLOUDEVENTS, EVENTS, TARGETS, Described
 from forwarder.ingest.dialects import aws, native, unknown
 from forwarder.ingest.dialects.errors import UNKNOWN_OPERATION
+from forwarder.ingest.identities import Identities
 from forwarder.ingest.operations import NativeEvents, Operation, Refusing, unknown_target
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock
 
 NATIVE = "/v1/"
-TARGETS, EVENTS = "/v1/targets/", "/events"
+OPENAPI = "/v1/openapi.json"
 MONITORS = "/appmonitors/"
 PROJECTS = "/events/projects/"
 PUT_EVENTS = "AWSEvents.PutEvents"
@@ -47,10 +53,17 @@ NOWHERE = Refusing("other", unknown.DIALECT, 404, UNKNOWN_OPERATION, "There is n
 class Paths:
     """Every operation there is, and which one a request asks for."""
 
-    def __init__(self, bindings: Bindings, clock: Clock, unbound: TargetMetrics) -> None:
-        self._native = {
+    def __init__(
+        self, bindings: Bindings, clock: Clock, unbound: TargetMetrics, settings: IngestConfig
+    ) -> None:
+        self._exact: dict[str, Operation] = {
             f"{TARGETS}{route.name}{EVENTS}": NativeEvents(route, clock) for route in bindings.routes
         }
+        self._exact[OPENAPI] = Described(bindings.routes, settings)
+        identities = Identities(clock)
+        for route in bindings.buses.routes:
+            self._exact[f"{CLOUDEVENTS}{route.name}"] = CloudEvents(route, clock, identities)
+        self._no_cloudevents = _no_cloudevents(bindings)
         self._unknown_target = unknown_target([route.name for route in bindings.routes])
         self._put_events = PutEventsOperation(bindings.buses, clock, unbound)
         self._put_rum_events = PutRumEventsOperation(bindings.monitors, clock)
@@ -59,26 +72,40 @@ class Paths:
     def find(self, request: web.BaseRequest) -> tuple[Operation, str]:
         """The operation, and the name that the path gives it."""
         path = request.rel_url.raw_path
-        native = self._native.get(path)
-        if native is not None:
-            return native, ""
+        exact = self._exact.get(path)
+        if exact is not None:
+            return exact, ""
         if path.endswith("/"):
             target = request.headers.get(TARGET_HEADER)
             if target == PUT_EVENTS:
                 return self._put_events, ""
             if target is not None or path == "/":
                 return UNKNOWN_CALL, target or ""
-        return self._find_by_name(path)
+        return self._find_by_name(path, request)
 
-    def _find_by_name(self, path: str) -> tuple[Operation, str]:
+    def _find_by_name(self, path: str, request: web.BaseRequest) -> tuple[Operation, str]:
         if path.startswith(NATIVE):
             if path.startswith(TARGETS) and path.endswith(EVENTS):
                 return self._unknown_target, unquote(path[len(TARGETS) : -len(EVENTS)])
+            if path.startswith(CLOUDEVENTS):
+                name = unquote(path[len(CLOUDEVENTS) :])
+                return self._no_cloudevents.get(name, self._no_cloudevents[""]), name
             return NATIVE_NOWHERE, path
         project = path.partition(PROJECTS)[2].removesuffix("/")
         if project:
             return self._put_project_events, unquote(project)
         monitor = path.rpartition(MONITORS)[2].removesuffix("/")
         if monitor and "/" not in monitor:
-            return self._put_rum_events, unquote(monitor)
+            region = wire.region_of_query(request.rel_url.raw_query_string)
+            operation = self._put_rum_events.presigned(region) if region else self._put_rum_events
+            return operation, unquote(monitor)
         return NOWHERE, path
+
+
+def _no_cloudevents(bindings: Bindings) -> dict[str, Operation]:
+    """By name, the targets that cannot take CloudEvents; at "" all that do not exist."""
+    takers = [route.name for route in bindings.buses.routes]
+    others = {
+        route.name: not_for(route.api.kind, takers) for route in bindings.routes if route.name not in takers
+    }
+    return {**others, "": no_such_target(takers)}

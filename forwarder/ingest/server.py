@@ -22,10 +22,12 @@ from aiohttp.http_parser import RawRequestMessage
 
 from forwarder.config import IngestConfig
 from forwarder.ingest.answers import is_plain, ready, refuse, respond, retry_headers
+from forwarder.ingest.aws_operations import PutRumEventsOperation
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.connections import Connection, TurnedAway, headers_too_large
-from forwarder.ingest.dialects.errors import INTERNAL, METHOD, BadRequest
+from forwarder.ingest.cors import Cors
+from forwarder.ingest.dialects.errors import INTERNAL, BadRequest
 from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.listening import Listener, listen
 from forwarder.ingest.operations import Call, Operation
@@ -39,7 +41,6 @@ SWEEP_SECONDS = 1.0
 MAX_SWEEP_SHARE = 0.25
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 0.5
-ALLOW = {"Allow": "POST"}
 
 
 class IngestServer:
@@ -62,7 +63,8 @@ class IngestServer:
         self._http = metrics.http
         self._chance = chance
         self._exchange = Exchange(settings, Repeats(clock), receipts or Receipts(), metrics.http)
-        self._paths = Paths(bindings, clock, metrics.unbound)
+        self._paths = Paths(bindings, clock, metrics.unbound, settings)
+        self._cors = Cors(settings.cors) if settings.cors.origins else None
         self._log = structlog.get_logger("ingest")
         self._listener: Listener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -163,25 +165,41 @@ class IngestServer:
         self._in_flight += 1
         try:
             operation, name = self._paths.find(request)
-            response = await self._answer(request, connection, operation, name)
+            cors = self._cors
+            if cors is not None and operation.label != PutRumEventsOperation.label:
+                cors = None
+            response = await self._answer(request, connection, operation, name, cors)
         finally:
             self._in_flight -= 1
             connection.handling = False
+        if cors is not None:
+            response.headers.update(cors.headers(request.headers))
         if self._draining or connection.ended:
             response.force_close()
         self._http.request(operation.label, response.status, perf_counter() - began)
         return response
 
     async def _answer(
-        self, request: web.BaseRequest, connection: Connection, operation: Operation, name: str
+        self,
+        request: web.BaseRequest,
+        connection: Connection,
+        operation: Operation,
+        name: str,
+        cors: Cors | None,
     ) -> web.StreamResponse:
         dialect = operation.dialect
         call = None
         try:
-            call = self._open_call(request, connection, operation, name)
+            if cors is not None and (preflight := cors.preflight(request)) is not None:
+                return preflight
+            if request.method != "POST" and operation.known and not connection.head_too_large:
+                reply = operation.other(request.method, request.headers)
+                return respond(dialect, reply.status, reply.body, reply.headers)
+            call = _open_call(request, connection, operation, name)
             with Lease(self._budget) as lease:
                 reply = await self._exchange.reply(request, connection, operation, name, call, lease)
-            if not reply.headers and is_plain(request) and not self._draining and not connection.ended:
+            goes_on = is_plain(request) and not self._draining and not connection.ended
+            if goes_on and not reply.headers and cors is None:
                 return ready(dialect, reply.status, reply.body)
             return respond(dialect, reply.status, reply.body, reply.headers)
         except BadRequest as problem:
@@ -194,13 +212,11 @@ class IngestServer:
             self._log.exception("a request failed", operation=operation.label)
             return refuse(dialect, _failure())
 
-    @staticmethod
-    def _open_call(request: web.BaseRequest, connection: Connection, operation: Operation, name: str) -> Call:
-        if connection.head_too_large:
-            raise headers_too_large(connection.max_head)
-        if request.method != "POST" and operation.known:
-            raise BadRequest(405, METHOD, f"{request.method} is not possible here; use POST.", headers=ALLOW)
-        return operation.open(name, request.headers)
+
+def _open_call(request: web.BaseRequest, connection: Connection, operation: Operation, name: str) -> Call:
+    if connection.head_too_large:
+        raise headers_too_large(connection.max_head)
+    return operation.open(name, request.headers)
 
 
 def _failure() -> BadRequest:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import structlog
@@ -55,6 +55,8 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
     """Events for EventBridge buses. ``buses``: names or ARNs whose events come here.
 
     ``verify_buses``: ask every ``verify_interval`` whether the buses exist, as AWS drops events for others.
+    ``cloudevents``: what of a CloudEvent becomes the Detail, all of it or its data alone.
+    ``fill_trace_header``: TraceHeader from ``traceparent`` or ``X-Amzn-Trace-Id``, where an entry has none.
     """
 
     buses: list[str] = msgspec.field(default_factory=list)
@@ -63,6 +65,8 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
     batch: EventBridgeBatch = msgspec.field(default_factory=EventBridgeBatch)
     retry: Retry = msgspec.field(default_factory=Retry)
     max_calls_per_second: Rate | None = None
+    cloudevents: Literal["envelope", "data"] = "envelope"
+    fill_trace_header: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,7 +98,13 @@ class EventBridge:
         self.verify_every = float(options.verify_interval) if options.verify_buses else None
         default_bus = options.buses[0] if len(options.buses) == 1 else ""
         self._client = AwsClient("events", options, options.workers, name)
-        self.api = PutEvents(int(batch.max_bytes), default_bus, self._client.region)
+        self.api = PutEvents(
+            int(batch.max_bytes),
+            default_bus,
+            self._client.region,
+            options.cloudevents,
+            options.fill_trace_header,
+        )
         self._configured = frozenset(options.buses)
         self._existing = {DEFAULT_BUS}
         self._absent: set[str] = set()  # found missing, not configured; asked for again by verify alone

@@ -46,10 +46,12 @@ class RumRetry(Retry, frozen=True, kw_only=True):
 class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="rum"):
     """Events for CloudWatch RUM app monitors. ``app_monitors``: ids whose events come here.
 
-    AWS takes 50 calls a second in an account and region, which ``max_calls_per_second`` keeps to.
+    AWS takes 50 calls a second in an account and region, which ``max_calls_per_second`` keeps to. ``merge``:
+    join the batches that clients send for one session, up to the limits of ``batch``.
     """
 
     app_monitors: list[str] = msgspec.field(default_factory=list)
+    merge: bool = False
     batch: RumBatch = msgspec.field(default_factory=RumBatch)
     retry: RumRetry = msgspec.field(default_factory=RumRetry)
     max_calls_per_second: Rate | None = 50.0
@@ -70,7 +72,7 @@ class Rum:
     def __init__(self, name: str, options: RumOptions) -> None:
         batch = options.batch
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait, whole=True)
-        self.api = PutRumEvents(app_monitors=tuple(options.app_monitors))
+        self.api = PutRumEvents(tuple(options.app_monitors), options.merge)
         self._client = AwsClient("rum", options, options.workers, name)
 
     @property

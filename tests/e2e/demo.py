@@ -4,14 +4,19 @@ Starts the built-in AWS sandbox and the daemon, orders faults from the sandbox, 
 process of its own, and compares the markers the sender was promised with the markers that arrived. Exits
 with 1 when anything was lost, when no fault was injected, or when fewer events were retried than failed.
 On a terminal it then stays up until Ctrl-C.
+
+``--forwarder COMMAND`` is another way to run the forwarder, an image's for one, and ``--folder`` where that
+may write.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -47,19 +52,25 @@ MARKER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{
 
 
 def main() -> int:
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="forwarder-demo-") as folder, contextlib.ExitStack() as stack:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--forwarder", default=shlex.join([sys.executable, "-m", "forwarder"]))
+    parser.add_argument("--folder")
+    options = parser.parse_args()
+    started, forwarder = time.monotonic(), shlex.split(options.forwarder)
+    with contextlib.ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="forwarder-demo-")
+        folder = options.folder or stack.enter_context(temporary)
         ports = {
             name: free_port(wanted) for name, wanted in (("sandbox", 2790), ("ingest", 2780), ("admin", 2781))
         }
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         say("Starting the AWS sandbox and the forwarder ...")
-        stack.enter_context(running("sandbox", "--listen", f"127.0.0.1:{ports['sandbox']}"))
+        stack.enter_context(running(*forwarder, "sandbox", "--listen", f"127.0.0.1:{ports['sandbox']}"))
         wait_for(urls["sandbox"] + "/_sandbox/summary")
         config = Path(folder) / "demo.yaml"
         storage = Path(folder) / "state"
         config.write_text(CONFIG.format(**{**ports, "sandbox": urls["sandbox"], "storage": storage}))
-        daemon = stack.enter_context(running("run", "-c", str(config)))
+        daemon = stack.enter_context(running(*forwarder, "run", "-c", str(config)))
         wait_for(urls["admin"] + "/health/ready")
         post(urls["sandbox"] + "/_sandbox/faults", FAULTS)
         say("Sending events: botocore put_events and put_rum_events, and native requests ...")
@@ -87,13 +98,11 @@ def free_port(wanted: int) -> int:
 
 
 @contextlib.contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of the forwarder in the background; stopped by SIGTERM at the end, its report shown."""
+def running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A forwarder in the background; stopped by SIGTERM at the end, a daemon's report shown."""
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo"}
-    quiet = subprocess.DEVNULL if arguments[0] == "sandbox" else None
-    process = subprocess.Popen(
-        [sys.executable, "-m", "forwarder", *arguments], env=environment, stderr=quiet, start_new_session=True
-    )
+    quiet = subprocess.DEVNULL if "sandbox" in command else None
+    process = subprocess.Popen(command, env=environment, stderr=quiet, start_new_session=True)
     try:
         yield process
     finally:

@@ -149,12 +149,15 @@ def a_sandbox(folder: Path, *options: str) -> Iterator[Sandbox]:
 
 
 @contextlib.contextmanager
-def a_daemon(folder: Path, targets: str) -> Iterator[Daemon]:
-    """``targets``: that part of the configuration, in YAML."""
-    ingest, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+def a_daemon(folder: Path, targets: str, port: int | None = None, more: str = "") -> Iterator[Daemon]:
+    """``targets``: that part of the configuration, in YAML; ``more``: of ``ingest``, as ``, key: value``.
+
+    The same folder and port: the same daemon again.
+    """
+    ingest, admin = f"127.0.0.1:{port or free_port()}", f"127.0.0.1:{free_port()}"
     config = folder / "forwarder.yaml"
     config.write_text(
-        f"ingest: {{listen: '{ingest}'}}\n"
+        f"ingest: {{listen: '{ingest}'{more}}}\n"
         f"admin: {{listen: '{admin}'}}\n"
         f"storage: {{path: '{folder / 'state'}'}}\n"
         f"shutdown: {{input_grace: 0s, drain_timeout: 5s}}\n"

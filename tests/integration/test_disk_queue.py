@@ -32,6 +32,10 @@ async def test_what_was_accepted_is_delivered_by_the_next_process(
             assert all(line["balanced"] for line in daemon.said("ledger"))
     await place.heal()
     async with daemon_beside(place, **DISK) as daemon:
+        await daemon.says(
+            "events of an earlier run wait, and are sent first",
+            events={TARGETS[kind]: 205 for kind in KINDS},
+        )
         for kind, names in sent.items():
             assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
             await place.settled(kind)

@@ -175,12 +175,17 @@ def compare_answers(said: Mapping[int, str]) -> None:
         assert without_ids(said[i - 1]) == without_ids(text)
 
 
+def order_of(detail: Any) -> int:
+    """The order's number; a CloudEvent has it in its data."""
+    return int(detail.get("data", detail)["order"])
+
+
 def check_what_arrived(said: Mapping[int, str], folder: Path) -> None:
     (number,) = (i for i, (kind, text) in enumerate(BLOCKS) if kind == "sh" and "/_sandbox/events" in text)
     lines = said[number].splitlines()
     arrived = [json.loads(line) for line in lines if line.startswith("{")]
-    orders = sorted(json.loads(e["entry"]["Detail"])["order"] for e in arrived if e["api"] == "eventbridge")
-    assert orders == [1, 2, 2, 4, 4, 5, 5]  # the file went twice: by curl, and by send
+    orders = sorted(order_of(json.loads(e["entry"]["Detail"])) for e in arrived if e["api"] == "eventbridge")
+    assert orders == [1, 2, 2, 4, 4, 5, 5, 7, 8]  # the file went twice: by curl, and by send
     assert sorted(e["api"] for e in arrived if e["api"] != "eventbridge") == ["evidently", "rum"]
     assert "only in memory: 0 events" in lines
     (letter,) = (folder / "letters.ndjson").read_text().splitlines()
@@ -375,6 +380,35 @@ ROWS_AWS: dict[str, Bad] = {
 }
 
 
+CLOUD_EVENT = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "OrderPlaced"}
+STRUCTURED = {"Content-Type": "application/cloudevents+json"}
+BATCH = {"Content-Type": "application/cloudevents-batch+json"}
+CE_HEADERS = {f"ce-{name}": value for name, value in CLOUD_EVENT.items()}
+
+
+def cloud(body: Any, target: str = "orders", headers: Mapping[str, str] = STRUCTURED, **more: Any) -> Bad:
+    return Bad(f"/v1/cloudevents/{target}", body, headers, **more)
+
+
+ROWS_CLOUD: dict[str, Bad] = {
+    "no CloudEvent": cloud(CLOUD_EVENT, headers={}),
+    "a format other than JSON": cloud(b"", headers={"Content-Type": "application/cloudevents+avro"}),
+    "an attribute is missing": cloud({"specversion": "1.0", "id": "1"}),
+    "another `specversion`": cloud({**CLOUD_EVENT, "specversion": "0.3"}),
+    "`source` is no URI reference": cloud({**CLOUD_EVENT, "source": "my shop"}),
+    "`type` is too long": cloud({**CLOUD_EVENT, "type": "x" * 129}),
+    "`time` is no timestamp": cloud({**CLOUD_EVENT, "time": "yesterday"}),
+    "`data` and `data_base64`": cloud({**CLOUD_EVENT, "data": 1, "data_base64": "AA=="}),
+    "a header that is not UTF-8": cloud(b"", headers={**CE_HEADERS, "ce-subject": "%C0%A0"}),
+    "one bad event in a batch": cloud([CLOUD_EVENT, {**CLOUD_EVENT, "id": None}], headers=BATCH),
+    "a batch that is no array": cloud(CLOUD_EVENT, headers=BATCH),
+    "a target of another kind": cloud(CLOUD_EVENT, "web"),
+    "an unknown target": cloud(CLOUD_EVENT, "nowhere"),
+    "the queue is full": cloud(CLOUD_EVENT, "small", before=EVENT),
+    "neither POST nor OPTIONS": cloud(b"", method="GET"),
+}
+
+
 def routes() -> Routes:
     made = Routes().add("orders", PutEvents(), default=True)
     made.add("web", PutRumEvents(app_monitors=(MONITOR,)), names=(MONITOR,))
@@ -414,7 +448,8 @@ def table(heading: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("heading", "name", "bad"),
     [("native request", *each) for each in ROWS_NATIVE.items()]
-    + [("AWS request", *each) for each in ROWS_AWS.items()],
+    + [("AWS request", *each) for each in ROWS_AWS.items()]
+    + [("CloudEvents request", *each) for each in ROWS_CLOUD.items()],
 )
 async def test_bad_input_gets_the_answer_in_the_table(heading: str, name: str, bad: Bad) -> None:
     async with serving(routes()) as ingest:
@@ -424,6 +459,7 @@ async def test_bad_input_gets_the_answer_in_the_table(heading: str, name: str, b
 def test_every_row_of_bad_input_is_tried() -> None:
     assert list(table("native request")) == [*ROWS_NATIVE, *SLOW]
     assert list(table("AWS request")) == list(ROWS_AWS)
+    assert list(table("CloudEvents request")) == list(ROWS_CLOUD)
 
 
 SLOW = ("headers that take longer than `ingest.read_timeout`", "a body that does", "one connection too many")

@@ -130,6 +130,15 @@ def test_dead_letters_are_exported_as_json_lines_by_target_and_reason(
     assert json.loads(line)["id"] == "id-2"
 
 
+@pytest.mark.parametrize("action", ["list", "export"])
+def test_who_finds_no_letters_is_told_which_there_are(
+    letters: Path, capfd: pytest.CaptureFixture[str], action: str
+) -> None:
+    assert main(["dead-letters", action, "--target", "order", "--path", str(letters)]) == 0
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "no dead letter matches; there are orders: 1, web: 1\n")
+
+
 def test_one_dead_letter_is_shown_or_exits_1(letters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dead-letters", "show", "id-1", "--path", str(letters)]) == 0
     assert json.loads(capsys.readouterr().out)["code"] == "MalformedDetail"

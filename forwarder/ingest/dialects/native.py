@@ -122,6 +122,8 @@ def _fate(result: str | Refusal, fates: Mapping[str, Receipt]) -> dict[str, str]
 
 
 def _rows(results: Sequence[str | Refusal]) -> bytes:
+    if not results:
+        return b""  # only a batch of CloudEvents may be empty
     try:
         return b'{"id":"%b"}' % '"},{"id":"'.join(results).encode()  # type: ignore[arg-type] # nearly always
     except TypeError:

@@ -121,3 +121,29 @@ def test_only_a_tcp_port_can_be_shared(listen: str, good: bool) -> None:
     said = problems(f"{{ingest: {{listen: '{listen}', reuse_port: true}}, targets: {{a: {{kind: bus}}}}}}")
     expected = "ingest.reuse_port: unix:/run/in.sock is a unix socket; only a TCP port can be shared"
     assert said == ([] if good else [expected])
+
+
+@pytest.mark.parametrize(
+    ("origins", "problem"),
+    [
+        ("[https://shop.example.com, 'https://*.example.com', 'http://localhost:3000']", None),
+        ("['*']", None),
+        ("[https://shop.example.com/]", "without a path or a slash; got 'https://shop.example.com/'"),
+        ("[shop.example.com]", "got 'shop.example.com'"),
+        ("['*.example.com']", "got '*.example.com'"),
+        ("['https://*']", "got 'https://*'"),
+        ("['https://shop.*.com']", "got 'https://shop.*.com'"),
+        ("[https://Shop.example.com]", "in lower case"),
+        ("[https://shop.example.com:443]", "https://shop.example.com, not https://shop.example.com:443"),
+        ("['*', https://shop.example.com]", "* is every origin, so it stands alone"),
+    ],
+)
+def test_origins_are_as_browsers_say_them(origins: str, problem: str | None) -> None:
+    text = f"{{ingest: {{cors: {{origins: {origins}}}}}, targets: {{a: {{kind: bus}}}}}}"
+    found = problems(text)
+    if problem is None:
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert found[0].startswith("ingest.cors: origins: ")
+        assert problem in found[0]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.config import Bytes, Duration, IngestConfig, Listen
+from forwarder.config import Bytes, CorsConfig, Duration, IngestConfig, Listen
 from forwarder.ingest.bindings import Bindings, Route
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
@@ -206,6 +206,7 @@ async def serving(
     read_timeout: float = 30.0,
     keep_alive: float = 75.0,
     max_connections: int = 1024,
+    origins: Sequence[str] = (),
 ) -> AsyncIterator[Ingest]:
     routes = routes or one_of_each()
     settings = IngestConfig(
@@ -215,6 +216,7 @@ async def serving(
         read_timeout=Duration(read_timeout),
         keep_alive=Duration(keep_alive),
         max_connections=max_connections,
+        cors=CorsConfig(origins=list(origins)),
     )
     bindings, lent, receipts = Bindings(routes.routes), Budget(budget), Receipts()
     server = IngestServer(

@@ -1,0 +1,210 @@
+"""CloudEvents for one EventBridge target: read, mapped, taken once each, answered as senders expect.
+
+Invariants:
+- A single event that was taken is answered without a body: senders of CloudEvents (Knative among them) take
+  a body that is no event for a failure. Who prefers a wait or a representation gets the native answer.
+- An event that came before, alone or in another batch, gets the id of the first and is not put again.
+- In a batch an event is refused by itself; a batch of which nothing was taken is refused as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+
+from forwarder.apis.put_events import PutEvents
+from forwarder.apis.trace_header import from_headers
+from forwarder.ingest.aws_operations import EXPIRED
+from forwarder.ingest.bindings import Route
+from forwarder.ingest.budget import Lease
+from forwarder.ingest.described.document import ORIGIN_PATTERN
+from forwarder.ingest.dialects import cloudevents, native
+from forwarder.ingest.dialects.errors import NOT_FOUND, VALIDATION, BadRequest
+from forwarder.ingest.identities import Identities, Pending
+from forwarder.ingest.intake import count, put
+from forwarder.ingest.operations import (
+    SLICE,
+    Call,
+    Fates,
+    Operation,
+    Refusing,
+    Reply,
+    Results,
+    native_reply,
+    no_method,
+)
+from forwarder.ingest.waiting import PREFER, Waiting, preferred_wait
+from forwarder.model import Clock, Draft, Refusal
+from forwarder.receipts import DELIVERED, Receipt
+
+EVENT_ID, AWS_ID = "x-forwarder-event-id", "x-forwarder-aws-event-id"
+ORIGIN, RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
+ALLOW = {"Allow": "POST, OPTIONS"}
+
+_is_origin = re.compile(ORIGIN_PATTERN, re.ASCII).fullmatch
+_wants_body = re.compile(r"(?:^|[,;])\s*return\s*=\s*\"?representation\b", re.IGNORECASE).search
+
+
+class CloudEvents:
+    """``POST /v1/cloudevents/TARGET``."""
+
+    dialect = native.DIALECT
+    label = "cloudevents"
+    known = True
+    names_batch = False
+    holds_lines = staticmethod(cloudevents.check_media)
+
+    def __init__(self, route: Route[PutEvents], clock: Clock, identities: Identities) -> None:
+        self.route = route
+        self.clock = clock
+        self.identities = identities
+
+    def open(self, name: str, headers: Mapping[str, str]) -> Call:
+        return _CloudEventsCall(self, headers)
+
+    def other(self, method: str, headers: Mapping[str, str]) -> Reply:
+        """The handshake by which a sender of webhooks asks whether its events are wanted here."""
+        if method != "OPTIONS":
+            raise no_method(method, "POST", "OPTIONS")
+        origin = headers.get(ORIGIN)
+        if origin is None:
+            return Reply(200, b"", ALLOW)
+        if not _is_origin(origin):
+            raise BadRequest(400, VALIDATION, f"{ORIGIN} must be a name of 1 to 255 characters.", events=0)
+        return Reply(200, b"", {**ALLOW, "WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": "*"})
+
+
+class _CloudEventsCall:
+    __slots__ = ("_headers", "_operation", "_route", "metrics", "patience")
+
+    def __init__(self, operation: CloudEvents, headers: Mapping[str, str]) -> None:
+        self.metrics = operation.route.metrics
+        self.patience = operation.route.patience
+        self._route = operation.route
+        self._operation = operation
+        self._headers = headers
+
+    async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
+        events = cloudevents.parse(self._headers, body)
+        lease.take_for_events(len(events))
+        drafts, keys = await self._admit(events)
+        results = await self._put_once(drafts, keys, waiting)
+        refusals = [result for result in results if isinstance(result, Refusal)]
+        if refusals:
+            count(self.metrics, refusals)
+            if len(refusals) == len(results):
+                raise native.none_taken(refusals)
+        return results
+
+    def reply(self, results: Results, fates: Fates | None) -> Reply:
+        if cloudevents.is_batch(self._headers) or self._wants_body():
+            return native_reply(results, fates)
+        (id,) = results
+        assert isinstance(id, str)  # a single event that was refused has been raised
+        return _single(id, None if fates is None else fates.get(id))
+
+    def _wants_body(self) -> bool:
+        said = self._headers.get(PREFER)
+        return said is not None and (preferred_wait(self._headers) > 0 or _wants_body(said) is not None)
+
+    async def _admit(
+        self, events: Sequence[cloudevents.CloudEvent | Refusal]
+    ) -> tuple[list[Draft | Refusal], list[bytes]]:
+        """Every event admitted or refused, and by what it is known again."""
+        wall, name, api = self._operation.clock.wall(), self._route.name, self._route.api
+        trace = from_headers(self._headers) if api.fill_trace_header else None
+        drafts: list[Draft | Refusal] = []
+        keys: list[bytes] = []
+        for number, event in enumerate(events):
+            if number and number % SLICE == 0:
+                await asyncio.sleep(0)  # a huge body must not hold up everybody else
+            if isinstance(event, Refusal):
+                drafts.append(event)
+                keys.append(b"")
+            else:
+                drafts.append(_admit(api, event, wall, trace))
+                keys.append(cloudevents.identity(name, event))
+        return drafts, keys
+
+    async def _put_once(
+        self, drafts: Sequence[Draft | Refusal], keys: Sequence[bytes], waiting: Waiting | None
+    ) -> Results:
+        """Put each event that is new; a result per event. BadRequest when the queue took none."""
+        results: list[str | Refusal | None] = [d if isinstance(d, Refusal) else None for d in drafts]
+        taken = False
+        while places := [i for i, result in enumerate(results) if result is None]:
+            mine, theirs = self._claim(places, keys, results)
+            try:
+                put_ = await self._put([drafts[i] for i in mine], [keys[i] for i in mine], waiting)
+            except BadRequest as problem:
+                if not taken:
+                    problem.events = sum(not isinstance(result, str) for result in results)
+                    raise
+                put_ = [Refusal(problem.code, problem.message, problem.reason)] * len(mine)
+            for i, result in zip(mine, put_, strict=True):
+                results[i] = result
+                taken = taken or isinstance(result, str)
+            for i, pending in theirs:
+                results[i] = await asyncio.shield(
+                    pending
+                )  # None when that one was not taken: then it is ours to put
+        return [result for result in results if result is not None]
+
+    def _claim(
+        self, places: Sequence[int], keys: Sequence[bytes], results: list[str | Refusal | None]
+    ) -> tuple[list[int], list[tuple[int, Pending]]]:
+        """Which events are ours to put, and which somebody is putting; the ids of known ones are set."""
+        mine, theirs = [], []
+        for i in places:
+            claimed = self._operation.identities.claim(keys[i])
+            if claimed is None:
+                mine.append(i)
+            elif isinstance(claimed, str):
+                results[i] = claimed
+            else:
+                theirs.append((i, claimed))
+        return mine, theirs
+
+    async def _put(
+        self, drafts: Sequence[Draft | Refusal], keys: Sequence[bytes], waiting: Waiting | None
+    ) -> list[str | Refusal]:
+        """Put what was claimed; whatever becomes of it is settled before anything else happens."""
+        ids: list[str | None] = [None] * len(keys)
+        try:
+            results = await put(self._route, drafts, self._operation.clock, waiting) if drafts else []
+            ids = [result if isinstance(result, str) else None for result in results]
+            return results
+        finally:
+            self._operation.identities.settle(keys, ids)
+
+
+def not_for(kind: str, targets: Sequence[str]) -> Operation:
+    """The answer where CloudEvents are sent to a target that has no place for them."""
+    others = ", ".join(targets) or "none here"
+    sentence = f'Target "NAME" is of kind {kind}; CloudEvents go to targets of kind eventbridge: {others}.'
+    return Refusing("cloudevents", native.DIALECT, 404, NOT_FOUND, sentence)
+
+
+def unknown_target(targets: Sequence[str]) -> Operation:
+    sentence = f'There is no target "NAME" here; CloudEvents go to: {", ".join(targets) or "none"}.'
+    return Refusing("cloudevents", native.DIALECT, 404, NOT_FOUND, sentence)
+
+
+def _admit(api: PutEvents, event: cloudevents.CloudEvent, wall: float, trace: str | None) -> Draft | Refusal:
+    try:
+        entry = cloudevents.entry_of(event, api.cloudevents, api.default_bus, api.fill_trace_header, trace)
+    except cloudevents.Unfit as problem:
+        return problem.refusal
+    return api.admit_formed(entry, wall)
+
+
+def _single(id: str, receipt: Receipt | None) -> Reply:
+    if receipt is None:
+        return Reply(202, b"", {EVENT_ID: id})
+    if receipt.fate == DELIVERED:
+        ids = {EVENT_ID: id, AWS_ID: receipt.aws_id} if receipt.aws_id else {EVENT_ID: id}
+        return Reply(204, b"", ids)
+    code = EXPIRED if receipt.fate == "expired" else receipt.code
+    problem = BadRequest(400, code, f"The event became a dead letter here. {receipt.message}")
+    return Reply(400, native.DIALECT.error(problem), {EVENT_ID: id})

@@ -1,0 +1,7 @@
+"""CloudEvents 1.0 over HTTP: read in each of its modes, and made into entries of PutEvents."""
+
+from forwarder.ingest.dialects.cloudevents.attributes import Unfit
+from forwarder.ingest.dialects.cloudevents.mapping import entry_of, identity
+from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, check_media, is_batch, parse
+
+__all__ = ["CloudEvent", "Unfit", "check_media", "entry_of", "identity", "is_batch", "parse"]

@@ -1,0 +1,85 @@
+"""From a CloudEvent to an entry of PutEvents.
+
+Invariants:
+- ``envelope``: Detail is the whole event in the JSON format, so that nothing of it is lost. ``data``: Detail
+  is the event's data alone, which must then be a JSON object.
+- Source is ``source``, DetailType ``type``, Time ``time``; both forms have the same entry beside Detail.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Literal
+
+import msgspec
+
+from forwarder.apis.put_events import MAX_DETAIL_TYPE, Entry
+from forwarder.apis.trace_header import TRACEPARENT, from_traceparent
+from forwarder.apis.wire import object_text
+from forwarder.ingest.dialects.cloudevents.attributes import Attributes, Unfit, moment
+from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, starts_with
+
+Form = Literal["envelope", "data"]
+BUS, RESOURCES = "eventbusname", "resources"
+"""Extensions that are ours: the event's bus, and its resources with commas between."""
+
+_IDENTITY_BYTES = 16
+
+
+def entry_of(event: CloudEvent, form: Form, default_bus: str, traced: bool, trace: str | None) -> Entry:
+    """The entry; Unfit when EventBridge could not have it. ``trace``: for an event without one of its own."""
+    attributes = event.attributes
+    type_ = str(attributes["type"])
+    if len(type_) > MAX_DETAIL_TYPE:
+        raise Unfit(f"type has {len(type_)} characters; EventBridge takes {MAX_DETAIL_TYPE} in a DetailType.")
+    return Entry(
+        Time=moment(attributes),
+        Source=str(attributes["source"]),
+        Resources=_resources(attributes),
+        DetailType=type_,
+        Detail=_detail(event, form),
+        EventBusName=_bus(attributes) or default_bus or None,
+        TraceHeader=(_own_trace(attributes) or trace) if traced else None,
+    )
+
+
+def identity(target: str, event: CloudEvent) -> bytes:
+    """Equal for the same event sent again: ``source`` and ``id``, and what must not differ if they do not."""
+    attributes = event.attributes
+    text = "\0".join((target, *(str(attributes[name]) for name in ("source", "id", "type")), ""))
+    digest = blake2b(text.encode(), digest_size=_IDENTITY_BYTES)
+    digest.update(event.data if event.data is not None else (event.base64 or "").encode())
+    return digest.digest()
+
+
+def _detail(event: CloudEvent, form: Form) -> str:
+    raw = msgspec.Raw(event.envelope()) if form == "envelope" else event.data
+    if raw is None or not starts_with(raw, b"{"):
+        raise Unfit("data must be a JSON object: of this target's events only the data is sent.")
+    detail = object_text(raw)
+    if detail is None:
+        raise Unfit("data is not UTF-8, or nested too deeply.")
+    return detail
+
+
+def _bus(attributes: Attributes) -> str:
+    named = attributes.get(BUS)
+    if named is None:
+        return ""
+    if not isinstance(named, str) or not named:
+        raise Unfit(f"{BUS} must be the name or ARN of a bus.")
+    return named
+
+
+def _resources(attributes: Attributes) -> list[str] | None:
+    """What ``resources`` lists; else the subject, if it is an ARN."""
+    listed = attributes.get(RESOURCES)
+    if listed is not None:
+        return [each for each in map(str.strip, str(listed).split(",")) if each] or None
+    subject = str(attributes.get("subject", ""))
+    return [subject] if subject.startswith("arn:") and subject.count(":") >= 5 else None
+
+
+def _own_trace(attributes: Attributes) -> str | None:
+    parent = attributes.get(TRACEPARENT)
+    return from_traceparent(str(parent)) if parent is not None else None

@@ -1,0 +1,497 @@
+"""CloudEvents over HTTP: what is taken, what it becomes, what is refused. Data as the specification has."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.apis.put_events import PutEvents
+from forwarder.ingest.dialects import cloudevents
+from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.model import Refusal
+from forwarder.receipts import Receipt
+from tests.unit.ingest.support import Answer, Ingest, Routes, code, one_of_each, serving, until
+
+PATH = "/v1/cloudevents/orders"
+STRUCTURED = {"Content-Type": "application/cloudevents+json; charset=UTF-8"}
+BATCH = {"Content-Type": "application/cloudevents-batch+json; charset=UTF-8"}
+NEEDED = {"specversion": "1.0", "type": "com.example.someevent", "source": "/mycontext", "id": "A234-1234"}
+JSON = {"Content-Type": "application/json"}
+ARN = "arn:aws:s3:::bucket:x"
+EXTENSIONS: dict[str, Any] = {"comexampleextension1": "value", "comexampleothervalue": 5}
+THRIFT = "application/vnd.apache.thrift.binary"
+
+
+def event(**more: Any) -> dict[str, Any]:
+    return {**NEEDED, **more}
+
+
+def heads(attributes: Mapping[str, Any] = NEEDED, /, **more: str) -> dict[str, str]:
+    return {f"ce-{name}": value for name, value in {**attributes, **more}.items()}
+
+
+def detail(entry: Mapping[str, Any]) -> Any:
+    return json.loads(entry["Detail"])
+
+
+async def sent(body: Any, headers: Mapping[str, str], ingest: Ingest) -> dict[str, Any]:
+    """The one entry that a request became."""
+    answer = await ingest.post(PATH, body, headers)
+    assert (answer.status, answer.body) == (202, b""), answer
+    (entry,) = ingest.bodies()
+    return dict(entry)
+
+
+# --- the three modes
+
+
+async def test_a_structured_event_becomes_an_entry_whose_detail_is_the_whole_event() -> None:
+    given = event(
+        **EXTENSIONS, subject=None, time="2018-04-05T19:31:00.25+02:00", data={"appinfoA": "abc", "n": [1]}
+    )
+    async with serving() as ingest:
+        entry = await sent(given, STRUCTURED, ingest)
+    assert detail(entry) == {name: value for name, value in given.items() if value is not None}
+    del entry["Detail"]
+    moment = 1522949460.25
+    assert entry == {"Source": "/mycontext", "DetailType": "com.example.someevent", "Time": moment}
+
+
+async def test_a_binary_event_becomes_the_entry_that_its_structured_form_would() -> None:
+    data = b'{ "appinfoA" : "abc" }'
+    text: dict[str, str] = {**EXTENSIONS, "comexampleothervalue": "5"}  # headers have no integers
+    async with serving() as ingest:
+        entry = await sent(data, {**heads(**text), "Content-Type": "application/json; charset=utf-8"}, ingest)
+    assert detail(entry) == event(
+        **text, datacontenttype="application/json; charset=utf-8", data={"appinfoA": "abc"}
+    )
+    assert data.decode() in entry["Detail"]  # byte for byte as it came
+
+
+async def test_a_batch_has_a_result_per_event_and_a_bad_one_costs_no_other() -> None:
+    batch = [event(id="1", data=1), {**event(id="2"), "type": ""}, 7, event(id="3", data_base64="AAE=")]
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, batch, BATCH)
+        assert answer.status == 202
+        said = answer.json
+        assert (said["accepted"], said["rejected"]) == (2, 2)
+        assert [result.get("message") for result in said["results"]] == [
+            None,
+            "type must be a string that is not empty.",
+            "An event must be a JSON object.",
+            None,
+        ]
+        assert [detail(entry)["id"] for entry in ingest.bodies()] == ["1", "3"]
+        assert ingest.rejected() == {"invalid": 2}
+
+
+async def test_an_empty_batch_is_taken_and_holds_nothing() -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, [], BATCH)
+        assert (answer.status, answer.json) == (202, {"accepted": 0, "rejected": 0, "results": []})
+        assert ingest.count() == 0
+
+
+async def test_a_batch_of_which_nothing_was_taken_is_refused_as_a_whole() -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, [{}, {}], BATCH)
+        assert answer.status == 400
+        assert answer.json["rejected"] == len(answer.json["results"]) == 2
+
+
+async def test_a_body_may_be_gzip_in_each_mode() -> None:
+    packed = {"Content-Encoding": "gzip"}
+    bodies = [
+        (json.dumps(event(id="1")).encode(), STRUCTURED),
+        (json.dumps([event(id="2")]).encode(), BATCH),
+        (b"{}", {**heads(id="3"), **JSON}),
+    ]
+    async with serving() as ingest:
+        for body, headers in bodies:
+            assert (await ingest.post(PATH, gzip.compress(body), {**headers, **packed})).status == 202
+        assert [detail(entry)["id"] for entry in ingest.bodies()] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        "application/cloudevents+avro",
+        "application/cloudevents-batch+protobuf",
+        "application/cloudevents",
+        "application/cloudevents+json; charset=utf-16",
+        "application/json",
+        "text/plain",
+        "",
+    ],
+)
+async def test_what_is_no_event_in_json_is_415_and_told_what_is_taken(media: str) -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, event(), {"Content-Type": media} if media else {})
+        assert answer.status == 415
+        assert "application/cloudevents-batch+json" in answer.headers["accept"]
+        assert ingest.rejected() == {"invalid": 1}
+
+
+async def test_the_content_type_alone_tells_the_mode_in_any_case() -> None:
+    async with serving() as ingest:
+        headers = {**heads(id="not this"), "Content-Type": "Application/CloudEvents+JSON"}
+        assert detail(await sent(event(), headers, ingest))["id"] == NEEDED["id"]
+
+
+# --- attributes
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),  # the example of the specification
+        ("%c3%a9", "é"),
+        ('"a \\"b\\" \\\\ c%20d"', 'a "b" \\ c d'),
+        ("a b", "a b"),
+        ("%2541", "%41"),
+        ("100%", "100%"),
+        ("é", "é"),
+    ],
+)
+async def test_headers_are_unquoted_and_percent_decoded_once(value: str, read: str) -> None:
+    async with serving() as ingest:
+        assert detail(await sent(b"", heads(subject=value), ingest))["subject"] == read
+
+
+BAD_HEADERS: list[tuple[dict[str, str], str]] = [
+    (heads(subject="%C0%A0"), "ce-subject is not UTF-8"),
+    (heads(subject="%ED%A0%80"), "ce-subject is not UTF-8"),
+    (heads(subject="%00"), "subject has a character"),
+    ({**heads(), "ce-a_b": "x"}, "'a_b' is no attribute"),
+    ({**heads(), "CE-ID": "again"}, "ce-id came twice"),
+    ({**heads(), "ce-datacontenttype": "text/xml"}, "Content-Type"),
+    ({"ce-id": "1", "ce-specversion": "1.0"}, "source and type are required"),
+]
+
+
+@pytest.mark.parametrize(("headers", "words"), BAD_HEADERS)
+async def test_bad_headers_are_refused_by_name(headers: dict[str, str], words: str) -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, b"", headers)
+        assert (answer.status, code(answer)) == (400, "ValidationException")
+        assert words in answer.json["error"]["message"]
+
+
+BAD_EVENTS: list[tuple[dict[str, Any], str]] = [
+    *[({k: v for k, v in NEEDED.items() if k != name}, f"{name} is required") for name in NEEDED],
+    *[(event(**{name: None}), f"{name} is required") for name in NEEDED],
+    *[(event(**{name: ""}), f"{name} must be a string") for name in NEEDED],
+    (event(subject=5), "subject must be a string"),
+    (event(subject=""), "subject must be a string"),
+    (event(specversion="0.3"), 'specversion must be "1.0", got "0.3"'),
+    (event(source="my service"), "source must be a URI"),
+    (event(source="a%2"), "source must be a URI"),
+    (event(dataschema="a b"), "dataschema must be a URI"),
+    (event(time="2018-04-05"), "time must be an RFC 3339 timestamp"),
+    (event(time="2018-04-05T17:31:00"), "time must be an RFC 3339 timestamp"),
+    (event(time="2018-13-05T17:31:00Z"), "time is neither"),
+    (event(time="1969-12-31T23:59:59Z"), "time is not between"),
+    (event(datacontenttype="json"), "datacontenttype must be a media type"),
+    (event(x={"a": 1}), "x must be a string, a boolean or an integer"),
+    (event(x=2**31), "x must be a string, a boolean or an integer"),
+    (event(x=1.5), "x must be a string, a boolean or an integer"),
+    (event(x="\x07"), "x has a character"),
+    (event(myExtension="a"), "'myExtension' is no attribute"),
+    (event(data=1, data_base64="AA=="), "data and data_base64 exclude each other"),
+    (event(data_base64="A"), "data_base64 must be a string in Base64"),
+    (event(data_base64=7), "data_base64 must be a string in Base64"),
+    (event(data={"a": 1}, datacontenttype="application/xml"), "data must be a string where datacontenttype"),
+    (event(type="x" * 129), "type has 129 characters"),
+    (event(eventbusname="a b"), "EventBusName"),
+    (event(source="aws.s3"), "aws. is reserved"),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), BAD_EVENTS)
+async def test_bad_events_are_refused_by_name(given: dict[str, Any], words: str) -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, given, STRUCTURED)
+        assert answer.status == 400
+        assert words in answer.json["error"]["message"]
+        assert ingest.count() == 0
+        assert ingest.rejected() == {"invalid": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"{", 400, "The body is not JSON: Input data was truncated."),
+        (b"[" * 5000, 400, "nested too deeply"),
+        (b'{"specversion":"1.0","id":"\xff","source":"/a","type":"t"}', 400, "id must be a string"),
+        (b'{"specversion":"1.0","id":"1","source":"/a","type":"t","data":"\xff"}', 400, "data is not UTF-8"),
+    ],
+)
+async def test_a_body_that_is_no_json_is_refused(body: bytes, status: int, words: str) -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, body, STRUCTURED)
+        assert answer.status == status
+        assert words in answer.json["error"]["message"]
+
+
+async def test_a_batch_that_is_no_array_is_refused() -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, event(), BATCH)
+        assert (answer.status, code(answer)) == (400, "SerializationException")
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("2018-04-05T17:31:00Z", 1522949460),
+        ("2018-04-05t17:31:00z", 1522949460),
+        ("2018-04-05T07:31:00-10:00", 1522949460),
+        ("2018-04-05T17:31:00.123456789Z", 1522949460.123456),
+        ("2016-12-31T23:59:60Z", 1483228799),
+    ],
+)
+async def test_a_time_of_any_offset_is_the_entrys_time(time: str, seconds: float) -> None:
+    async with serving() as ingest:
+        assert (await sent(event(time=time), STRUCTURED, ingest))["Time"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("more", "resources"),
+    [
+        ({"subject": ARN}, [ARN]),
+        ({"subject": "orders/1"}, None),
+        ({"subject": ARN, "resources": "a, b,"}, ["a", "b"]),
+    ],
+)
+async def test_resources_are_the_extensions_else_the_subject_if_it_is_an_arn(
+    more: dict[str, str], resources: list[str] | None
+) -> None:
+    async with serving() as ingest:
+        assert (await sent(event(**more), STRUCTURED, ingest)).get("Resources") == resources
+
+
+async def test_the_bus_is_the_extensions_else_the_targets() -> None:
+    routes = Routes().add("orders", PutEvents(default_bus="shop"), default=True)
+    async with serving(routes) as ingest:
+        await ingest.post(PATH, [event(), event(id="2", eventbusname="other")], BATCH)
+        assert [entry["EventBusName"] for entry in ingest.bodies()] == ["shop", "other"]
+
+
+# --- data
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "form"),
+    [
+        ("application/json", b'"I\'m just a string"', {"data": "I'm just a string"}),
+        ("application/json", b'"{\\"a\\":1}"', {"data": '{"a":1}'}),  # never parsed again
+        ("application/problem+json", b"[1]", {"data": [1]}),
+        ("application/json", b"null", {"data": None}),
+        ("application/xml", b'<much wow="xml"/>', {"data": '<much wow="xml"/>'}),
+        ("text/plain; charset=utf-8", "é".encode(), {"data": "é"}),
+        ("text/plain; charset=iso-8859-1", b"\xe9", {"data_base64": "6Q=="}),
+        ("text/plain", b"\xe9", {"data_base64": "6Q=="}),
+        (THRIFT, b"\x00\x01", {"data_base64": "AAE="}),
+        ("", b'{"a":1}', {"data": {"a": 1}}),
+        ("", b"\x00", {"data_base64": "AA=="}),
+        ("application/json", b"", {}),
+    ],
+)
+async def test_binary_data_takes_the_form_that_json_has_for_it(media: str, body: bytes, form: Any) -> None:
+    async with serving() as ingest:
+        headers = {**heads(), **({"Content-Type": media} if media else {})}
+        said = detail(await sent(body, headers, ingest))
+    assert {name: value for name, value in said.items() if name.startswith("data")} == {
+        **form,
+        **({"datacontenttype": media} if media else {}),
+    }
+
+
+async def test_data_that_is_declared_json_and_is_none_is_refused() -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, b"I'm just a string", {**heads(), **JSON})
+        assert answer.status == 400
+        assert "not valid JSON" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"data": "I'm just a string"},
+        {"data": None},
+        {"data": [1, {"a": "\\u00e9"}]},
+        {"data": '<much wow="xml"/>', "datacontenttype": "application/xml"},
+        {"data_base64": "AAE=", "datacontenttype": THRIFT},
+    ],
+)
+async def test_structured_data_stays_as_it_is(data: dict[str, Any]) -> None:
+    async with serving() as ingest:
+        assert detail(await sent(event(**data), STRUCTURED, ingest)) == event(**data)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (event(data=[1]), "data must be a JSON object"),
+        (event(data='{"a":1}'), "data must be a JSON object"),
+        (event(), "data must be a JSON object"),
+        (event(data_base64="e30="), "data must be a JSON object"),
+    ],
+)
+async def test_a_target_for_data_refuses_what_is_no_object(given: dict[str, Any], words: str) -> None:
+    async with serving(Routes().add("orders", PutEvents(cloudevents="data"), default=True)) as ingest:
+        answer = await ingest.post(PATH, given, STRUCTURED)
+        assert answer.status == 400
+        assert words in answer.json["error"]["message"]
+
+
+async def test_a_target_for_data_has_the_data_as_detail_byte_for_byte() -> None:
+    async with serving(Routes().add("orders", PutEvents(cloudevents="data"), default=True)) as ingest:
+        entry = await sent(b' { "n" : 1.0 } ', {**heads(time="2018-04-05T17:31:00Z"), **JSON}, ingest)
+        assert entry == {
+            "Source": "/mycontext",
+            "DetailType": "com.example.someevent",
+            "Detail": '{ "n" : 1.0 }',
+            "Time": 1522949460,
+        }
+
+
+# --- answers
+
+
+async def test_who_prefers_a_representation_gets_the_native_answer() -> None:
+    async with serving() as ingest:
+        headers = {**STRUCTURED, "Prefer": 'reply, return="representation"'}
+        answer = await ingest.post(PATH, event(), headers)
+        assert answer.status == 202
+        assert answer.json["accepted"] == 1
+        other = await ingest.post(PATH, event(id="2"), {**STRUCTURED, "Prefer": "reply"})
+        assert other.body == b""
+        assert other.headers["x-forwarder-event-id"]
+
+
+async def told(ingest: Ingest, receipt: Receipt, headers: Mapping[str, str]) -> Answer:
+    """The answer to an event of which this becomes known while its sender waits."""
+    asking = asyncio.create_task(ingest.post(PATH, event(), headers))
+    await until(lambda: bool(ingest.receipts.waits))
+    id, wait = ingest.receipts.waits.popitem()
+    wait.tell(id, receipt)
+    return await asking
+
+
+@pytest.mark.parametrize(
+    ("receipt", "status", "words"),
+    [
+        (Receipt("delivered", aws_id="aws-1"), 204, b""),
+        (Receipt("rejected", "InvalidArgument", "No."), 400, b"InvalidArgument"),
+        (Receipt("expired", "ThrottlingException", "Too old."), 400, b"EventExpired"),
+    ],
+)
+async def test_a_single_events_fate_is_told_by_the_status(
+    receipt: Receipt, status: int, words: bytes
+) -> None:
+    routes = Routes().add("orders", PutEvents(), default=True, patience=5.0)
+    async with serving(routes) as ingest:
+        answer = await told(ingest, receipt, STRUCTURED)
+        assert answer.status == status
+        assert words in answer.body
+        assert answer.headers.get("x-forwarder-aws-event-id", "") == receipt.aws_id
+        assert answer.headers["x-forwarder-ack"] == "delivered"
+
+
+async def test_who_asks_for_the_wait_gets_the_fate_in_the_native_shape() -> None:
+    async with serving() as ingest:
+        answer = await told(ingest, Receipt("delivered", aws_id="aws-1"), {**STRUCTURED, "Prefer": "wait=5"})
+        assert answer.status == 200
+        (result,) = answer.json["results"]
+        assert (result["status"], result["event_id"]) == ("delivered", "aws-1")
+
+
+async def test_a_full_target_asks_to_come_back_later() -> None:
+    async with serving(Routes().add("orders", PutEvents(), default=True, max_events=1)) as ingest:
+        assert (await ingest.post(PATH, event(), STRUCTURED)).status == 202
+        answer = await ingest.post(PATH, event(id="2"), STRUCTURED)
+        assert (answer.status, code(answer)) == (429, "ThrottlingException")
+        assert 1 <= int(answer.headers["retry-after"]) <= 3
+        assert ingest.rejected() == {"queue_full": 1}
+        never = await ingest.post(PATH, [event(id="3"), event(id="4")], BATCH)
+        assert never.status == 413
+
+
+async def test_an_event_that_no_call_could_carry_is_413() -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, event(data="x" * 1_048_576), STRUCTURED)
+        assert answer.status == 413
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [("web", "of kind rum"), ("lab", "of kind evidently"), ("nowhere", "no target")]
+)
+async def test_another_kind_of_target_says_where_cloudevents_go(target: str, words: str) -> None:
+    async with serving(one_of_each()) as ingest:
+        answer = await ingest.post(f"/v1/cloudevents/{target}", event(), STRUCTURED)
+        assert answer.status == 404
+        message = answer.json["error"]["message"]
+        assert words in message
+        assert "orders" in message
+
+
+# --- the handshake of webhooks
+
+
+async def test_a_webhooks_sender_is_told_that_it_may_send_at_any_rate() -> None:
+    asked = {"WebHook-Request-Origin": "eventemitter.example.com", "WebHook-Request-Rate": "120"}
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, b"", asked, "OPTIONS")
+        assert (answer.status, answer.body) == (200, b"")
+        assert answer.headers["webhook-allowed-origin"] == "eventemitter.example.com"
+        assert answer.headers["webhook-allowed-rate"] == "*"
+        assert "POST" in answer.headers["allow"]
+
+
+async def test_a_plain_options_grants_nothing() -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, b"", {}, "OPTIONS")
+        assert answer.status == 200
+        assert not any(name.startswith("webhook") for name in answer.headers)
+        assert (await ingest.post(PATH, b"", {}, "PUT")).headers["allow"] == "POST, OPTIONS"
+        assert (await ingest.post("/v1/targets/orders/events", b"", {}, "OPTIONS")).status == 405
+
+
+# --- whatever comes
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=10,
+)
+MEMBERS = st.sampled_from([*NEEDED, "data", "data_base64", "time", "subject", "datacontenttype", "x", "X"])
+
+
+@given(st.dictionaries(MEMBERS, ANYTHING | st.sampled_from(list(NEEDED.values()))), st.booleans())
+def test_an_event_is_read_or_refused_and_what_is_read_is_whole(given: dict[str, Any], whole: bool) -> None:
+    body = json.dumps({**NEEDED, **given} if whole else given).encode()
+    (read,) = cloudevents.parse(STRUCTURED, body)
+    if isinstance(read, Refusal):
+        return
+    said = json.loads(read.envelope())
+    kept = {name: value for name, value in json.loads(body).items() if value is not None}
+    assert {name: value for name, value in said.items() if value is not None} == kept
+
+
+@given(st.binary(max_size=60), st.sampled_from([STRUCTURED, BATCH, {**heads(), **JSON}, heads()]))
+def test_no_body_brings_down_the_reader(body: bytes, headers: dict[str, str]) -> None:
+    try:
+        read = cloudevents.parse(headers, body)
+    except BadRequest:
+        return
+    for each in read:
+        if isinstance(each, cloudevents.CloudEvent) and each.base64 is not None:
+            assert base64.b64decode(each.base64) == body
