@@ -23,6 +23,8 @@ Secret = Annotated[str, msgspec.Meta(extra={"secret": True})]
 """The type of a setting that nobody is shown."""
 
 _USER_IN_URL = re.compile(r"(?<=//)[^/\s\"'<>]*@")
+_KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
+_TOKEN = re.compile(r"(?i)(?<=x-amz-security-token)(\W{1,4})[^\s\"'<>&,;]+")
 _QUERY = re.compile(r"(?<=\?).+")
 
 
@@ -51,7 +53,11 @@ def without_users(text: str) -> str:
 
 
 def without_secrets(text: str, secrets: Iterable[str | None]) -> str:
-    """The text with ``***`` for these, wherever they stand, and for users in URLs."""
+    """The text with ``***`` for these, for access keys and session tokens in AWS's form, and users in URLs.
+
+    Not all of them are known by their value: a role is assumed with keys that only the SDK has.
+    """
+    text = _TOKEN.sub(rf"\1{HIDDEN}", _KEY_ID.sub(HIDDEN, text))
     for secret in secrets:
         if secret and len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, HIDDEN)

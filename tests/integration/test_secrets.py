@@ -50,12 +50,15 @@ AWS_HEADERS = {
 
 def repeats_all(call: Call) -> Any:
     """As AWS answers a bad signature: with all that should have been signed; and a URL with a password."""
-    signed = "\n".join(f"{name}:{value}" for name, value in call.headers.items())
+    first = ("x-amz-security-token", "authorization")  # before what may be cut
+    names = sorted(call.headers, key=lambda name: name not in first)
+    signed = "\n".join(f"{name}:{call.headers[name]}" for name in names)
     words = f"The Canonical String should have been '{signed}', see http://me:{PASSWORD}@aws/"
     if call.operation:
         return fails(403, "InvalidSignatureException", words)(call)
     code = "<Code>SignatureDoesNotMatch</Code>"
-    told = escape(f"{unquote(call.body.decode())} {words}")
+    ours = unquote(call.body.decode())[-80:]
+    told = escape(f"{ours} {words}")
     answer = f"<ErrorResponse><Error>{code}<Message>{told}</Message></Error></ErrorResponse>"
     return says(403, answer.encode(), Content_Type="text/xml")(call)
 
