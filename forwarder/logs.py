@@ -22,6 +22,8 @@ import structlog
 Fields = MutableMapping[str, Any]
 
 MAX_LIMITED = 1_000
+_LEVELS = {**logging.getLevelNamesMapping(), "EXCEPTION": logging.ERROR}
+_lowest = logging.INFO
 _FIRST = ("timestamp", "level", "message", "target")
 
 
@@ -38,21 +40,34 @@ class Log(Protocol):
 def configure(level: str = "info", format: str = "auto") -> None:
     """Set logging up for this process. ``format``: ``auto``, ``json`` or ``console``."""
     console = format == "console" or (format == "auto" and sys.stderr.isatty())
-    number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
+            _drop_below_level,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             _console() if console else render_json,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=_Stderr,
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     root.handlers[:] = [_Bridge()]
-    root.setLevel(max(number, logging.WARNING))
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """From now on, for loggers that exist too."""
+    global _lowest
+    _lowest = _LEVELS[level.upper()]
+    logging.getLogger().setLevel(max(_lowest, logging.WARNING))
+
+
+def _drop_below_level(_logger: Any, method: str, fields: Fields) -> Fields:
+    if _LEVELS[method.upper()] < _lowest:
+        raise structlog.DropEvent
+    return fields
 
 
 def render_json(_logger: Any, _method: str, fields: Fields) -> str:

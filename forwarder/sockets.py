@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -100,3 +101,14 @@ def written(name: Any) -> str:
         return f"unix:{path}"
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_local(address: str) -> bool:
+    """Whether an address in the form of the configuration is one that only this machine reaches."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name; only one has a meaning everywhere (RFC 6761)
+        return host == "localhost"

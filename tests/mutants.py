@@ -53,6 +53,11 @@ CORS = "tests/unit/ingest/test_cors.py"
 PASSING = "tests/unit/ingest/test_passing.py"
 MERGING = "tests/unit/ingest/test_merging.py"
 MERGE = "tests/integration/test_merge.py"
+SIGNATURES = "tests/unit/ingest/auth/test_signature.py"
+TOKENS = "tests/unit/ingest/auth/test_tokens.py"
+GUARD = "tests/unit/ingest/auth/test_guard.py"
+TLS = "tests/unit/ingest/auth/test_tls.py"
+SECRET_FILES = "tests/unit/ingest/auth/test_files.py"
 TORTURE = "tests/torture/short.py"
 
 
@@ -733,6 +738,94 @@ MUTATIONS = [
         '        scope = ("", ',
         REPEATS,
         "sender",
+    ),
+    mutation(
+        "a signature is not compared",
+        "forwarder/ingest/auth/signature.py",
+        "    return compare_digest(expected.hex(), claim.signature)\n",
+        "    return True\n",
+        SIGNATURES,
+        "flipped",
+    ),
+    mutation(
+        "the body's hash is believed",
+        "forwarder/ingest/auth/signature.py",
+        "        if not compare_digest(claim.content_hash, content_hash):\n",
+        "        if False:\n",
+        SIGNATURES,
+        "flipped and body",
+    ),
+    mutation(
+        "a header of AWS need not be signed",
+        "forwarder/ingest/auth/signature.py",
+        "    if not asked <= signed:\n",
+        "    if False:\n",
+        SIGNATURES,
+        "not_signed",
+    ),
+    mutation(
+        "a presigned URL never ends",
+        "forwarder/ingest/auth/signature.py",
+        "    if signed_at + (skew if claim.lifetime is None else claim.lifetime) < now:\n",
+        "    if claim.lifetime is None and signed_at + skew < now:\n",
+        SIGNATURES,
+        "presigned",
+    ),
+    mutation(
+        "a session token is not looked at",
+        "forwarder/ingest/auth/signature.py",
+        " or not compare_digest(_bytes(claim.session_token), key.session_token.encode())",
+        "",
+        SIGNATURES,
+        "session_token",
+    ),
+    mutation(
+        "any token will do",
+        "forwarder/ingest/auth/tokens.py",
+        "            if compare_digest(digest, known):\n",
+        "            if True:\n",
+        TOKENS,
+        "flipped",
+    ),
+    mutation(
+        "senders share the answers to their keys",
+        "forwarder/ingest/exchange.py",
+        "(connection.sender, admission.sender, operation",
+        "(connection.sender, operation",
+        GUARD,
+        "told_apart",
+    ),
+    mutation(
+        "a signed body is judged when it is unpacked",
+        "forwarder/ingest/bodies.py",
+        "    if check is not None:\n        check(body)\n",
+        "    if check is not None:\n        check(gunzip(body, lease, max_body) if packed else body)\n",
+        GUARD,
+        "packed",
+    ),
+    mutation(
+        "a failed handshake keeps its place",
+        "forwarder/ingest/handshakes.py",
+        "            self._on_lost()\n",
+        "            pass\n",
+        TLS,
+        "place",
+    ),
+    mutation(
+        "certificates of clients are not asked for",
+        "forwarder/ingest/auth/tls.py",
+        "    context.verify_mode = ssl.CERT_REQUIRED\n",
+        "    pass\n",
+        TLS,
+        "refused",
+    ),
+    mutation(
+        "a bad file comes into force",
+        "forwarder/ingest/auth/files.py",
+        "        if not reading.problem:\n            self.value = reading.value\n",
+        "        self.value = reading.value\n",
+        SECRET_FILES,
+        "last_good",
     ),
     mutation(
         "AWS's words are told with our keys in them",

@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     health.add(commands, ADMIN)
     doctoring.add(commands)
+    _add_token(commands)
     _add_sandbox(commands)
     controlling.add(commands)
     letters.add(commands)
@@ -122,6 +123,27 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not more than 0 seconds")
     return seconds
+
+
+def _add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("token", help="make a bearer token, and its line for ingest.auth.tokens")
+    parser.add_argument("name", help="of the sender that will have it, as metrics show it")
+    parser.set_defaults(command=_token)
+
+
+def _token(arguments: Arguments) -> int:
+    from forwarder.ingest.auth import tokens
+
+    if not tokens.NAME.fullmatch(arguments.name):
+        print("a sender's name has 1 to 64 letters, digits, or _.@-", file=sys.stderr)
+        return EXIT_USAGE
+    token, line = tokens.make(arguments.name)
+    print(
+        "the token, which is shown this once, then its line for the file of ingest.auth.tokens:",
+        file=sys.stderr,
+    )
+    print(f"{token}\n{line}")
+    return EXIT_OK
 
 
 def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

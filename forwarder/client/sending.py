@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -34,6 +35,9 @@ CHUNK_BYTES = 2 << 20
 READ_BYTES = 256 << 10
 SHOWN_REFUSALS = 20
 MAX_WAIT_SECONDS = 60.0
+
+TOKEN_VARIABLE = "FORWARDER_TOKEN"
+"""Of the environment, since others on the machine can read a command's arguments."""
 
 NO_TARGET = "{target}"
 """What stands in a URL for the target that each line names."""
@@ -163,7 +167,10 @@ def _read(line: bytes) -> _Dumped:
 
 
 class Sender:
-    """Sends chunks and counts what became of their lines. Where ``url`` has NO_TARGET, lines name theirs."""
+    """Sends chunks and counts what became of their lines. Where ``url`` has NO_TARGET, lines name theirs.
+
+    ``token``: a bearer token, where the daemon asks for one.
+    """
 
     def __init__(
         self,
@@ -171,11 +178,13 @@ class Sender:
         url: str,
         say: Callable[[str], None],
         sleep: Callable[[float], Any] = asyncio.sleep,
+        token: str = "",
     ) -> None:
         self._session = session
         self._url = url
         self._say = say
         self._sleep = sleep
+        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
         self.accepted = 0
         self.refused = 0
 
@@ -196,7 +205,7 @@ class Sender:
                 self._refuse(number, _Refusal("NoTarget", "the line names no target: forwarder send TARGET"))
             return None
         url = self._url.replace(NO_TARGET, quote(chunk.target, safe=""))
-        headers = {"Content-Type": "application/x-ndjson"}
+        headers = {"Content-Type": "application/x-ndjson", **self._authorization}
         try:
             async with self._session.post(url, data=chunk.body, headers=headers) as response:
                 status, body = response.status, await response.read()
@@ -264,7 +273,8 @@ async def send(url: str, target: str | None, source: Reader) -> int:
     """
     session, base = session_for(url)
     async with session:
-        sender = Sender(session, f"{base}/v1/targets/{target or NO_TARGET}/events", say)
+        url = f"{base}/v1/targets/{target or NO_TARGET}/events"
+        sender = Sender(session, url, say, token=os.environ.get(TOKEN_VARIABLE, ""))
         progress = Progress(sender.progress)
         chunks = Chunks(source)
         code = EXIT_OK

@@ -5,12 +5,13 @@ Invariants:
 - No kind of target is known here; ``load`` is told the types of their options.
 """
 
-from forwarder.config.checks import ConfigError, problems, queue_memory
+from forwarder.config.checks import ConfigError, exposed, problems, queue_memory
 from forwarder.config.masking import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.reading import Kinds, admin_listen, load, parse
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,
+    AuthConfig,
     Config,
     CorsConfig,
     DeadLettersConfig,
@@ -18,12 +19,14 @@ from forwarder.config.settings import (
     LogConfig,
     ShutdownConfig,
     StorageConfig,
+    TlsConfig,
 )
 from forwarder.config.units import Bytes, Duration, Listen
 
 __all__ = [
     "HIDDEN",
     "AdminConfig",
+    "AuthConfig",
     "Bytes",
     "Config",
     "ConfigError",
@@ -37,7 +40,9 @@ __all__ = [
     "Secret",
     "ShutdownConfig",
     "StorageConfig",
+    "TlsConfig",
     "admin_listen",
+    "exposed",
     "json_schema",
     "load",
     "parse",

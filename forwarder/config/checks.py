@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from forwarder.config.settings import Config
+from forwarder.config.settings import Config, IngestConfig
 from forwarder.model import FRONT_BYTES
-from forwarder.sockets import MAX_PATH_BYTES
+from forwarder.sockets import MAX_PATH_BYTES, is_local
 
 BODIES_AT_ONCE = 4
 """Request bodies of full size that must fit beside full queues, or uploads would starve each other."""
@@ -30,7 +30,13 @@ class ConfigError(Exception):
 
 def problems(config: Config) -> list[str]:
     """Every contradiction between the settings."""
-    return [*between_targets(config.targets), *_memory(config), *_listeners(config), *_control(config)]
+    return [
+        *between_targets(config.targets),
+        *_memory(config),
+        *_listeners(config),
+        *_senders(config.ingest),
+        *_control(config),
+    ]
 
 
 def between_targets(targets: Mapping[str, Any]) -> list[str]:
@@ -102,6 +108,25 @@ def _listeners(config: Config) -> Iterator[str]:
         yield f"admin.listen: {config.admin.listen} is already ingest.listen"
     if config.ingest.reuse_port and config.ingest.listen.socket_path:
         yield f"ingest.reuse_port: {config.ingest.listen} is a unix socket; only a TCP port can be shared"
+
+
+def _senders(ingest: IngestConfig) -> Iterator[str]:
+    if ingest.auth.allow_unauthenticated and ingest.is_guarded:
+        yield (
+            "ingest.auth.allow_unauthenticated: is true, but ingest.auth.tokens, ingest.auth.access_keys or "
+            "ingest.tls.client_ca asks who sends: remove it, or them"
+        )
+    if not is_local(ingest.listen) and not ingest.is_for_all:
+        yield exposed(ingest.listen)
+
+
+def exposed(address: str) -> str:
+    """Why a listener is refused that others than this machine reach."""
+    return (
+        f"ingest.listen: {address} can be reached from other machines, and nothing asks who sends: listen on "
+        "127.0.0.1, [::1] or unix:/path, set ingest.auth.tokens, ingest.auth.access_keys or "
+        "ingest.tls.client_ca, or say ingest.auth.allow_unauthenticated: true"
+    )
 
 
 def _control(config: Config) -> Iterator[str]:

@@ -20,6 +20,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 MIN_STORAGE_BYTES = 1 << 20
 MAX_LINGER = 1.0
+MAX_CLOCK_SKEW = 900.0
 CONTROL_NAME = "control.sock"
 _is_origin = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?",
@@ -54,6 +55,39 @@ def _wrong_origin(origin: str, *, alone: bool) -> str:
     return ""
 
 
+class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may send: a bearer token of one file, or a signature by an access key of the other.
+
+    ``clock_skew``: how far from our clock a signature's time may be. ``allow_unauthenticated``: whoever
+    reaches the listener may send, from other machines too.
+    """
+
+    tokens: str | None = None
+    access_keys: str | None = None
+    clock_skew: Duration = Duration(300.0)
+    allow_unauthenticated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.clock_skew > MAX_CLOCK_SKEW:
+            raise ValueError("clock_skew is at most 15m: for so long a request can be sent again by others")
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request must show who sends it."""
+        return self.tokens is not None or self.access_keys is not None
+
+
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """TLS on the data listener, by files in PEM.
+
+    ``client_ca``: clients must have a certificate that one of these signed.
+    """
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+
+
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The data listener: where programs send their events.
 
@@ -69,6 +103,18 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Count = 1024
     memory_budget: Bytes = Bytes(256 << 20)
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
+    auth: AuthConfig = msgspec.field(default_factory=AuthConfig)
+    tls: TlsConfig | None = None
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether senders are told apart from others: then the listener may have any address."""
+        return self.auth.asks or (self.tls is not None and self.tls.client_ca is not None)
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether a listener that other machines reach is meant to be."""
+        return self.is_guarded or self.auth.allow_unauthenticated
 
 
 class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):

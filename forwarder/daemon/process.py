@@ -29,6 +29,8 @@ from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
 from forwarder.daemon.inheriting import LISTENERS, say_inherited
 from forwarder.daemon.lanes import Rooms, build
+from forwarder.daemon.rereading import Rereading
+from forwarder.daemon.senders import Senders
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
 from forwarder.dead_letters import rescue as rescue_letters
@@ -64,11 +66,16 @@ class StartError(Exception):
 class Daemon:
     """One forwarder: ``start`` it, await ``stop_asked``, then ``stop`` it.
 
-    ``given``: sockets to listen on, by LISTENERS, in place of the configured addresses.
+    ``given``: sockets to listen on, by LISTENERS, in place of the configured addresses. ``path``: of the
+    file that the configuration is from.
     """
 
     def __init__(
-        self, config: Config, clock: Clock | None = None, given: Mapping[str, socket.socket] | None = None
+        self,
+        config: Config,
+        clock: Clock | None = None,
+        given: Mapping[str, socket.socket] | None = None,
+        path: str | None = None,
     ) -> None:
         self._config = config
         self._given = given or {}
@@ -94,8 +101,17 @@ class Daemon:
         self._budget = Budget(self._bytes_for_bodies())
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
         bindings = Bindings([each.route for each in self._built.values()])
+        self._senders = Senders(config.ingest, self._clock, self._metrics.senders)
+        self.rereading = Rereading(self._senders.files, config, path)
         self._ingest = IngestServer(
-            config.ingest, bindings, self._budget, self._metrics, self._clock, receipts=self._receipts
+            config.ingest,
+            bindings,
+            self._budget,
+            self._metrics,
+            self._clock,
+            receipts=self._receipts,
+            guard=self._senders.guard,
+            tls=self._senders.tls,
         )
         self._status = Status(rooms, self._built)
         self._admin = AdminServer(self._metrics, self._status, lambda: self._ready, partial(shown, config))
@@ -152,7 +168,11 @@ class Daemon:
     # --- start
 
     async def start(self) -> None:
-        """Open the storage, start every task, then the listeners. Raises StartError with a sentence."""
+        """Open the files and the storage, start every task, then the listeners.
+
+        Raises StartError or ConfigError, with a sentence.
+        """
+        await self._senders.open(self._given.get("ingest"))
         try:
             await self._storage.open()
             await self._letters.open()
@@ -166,6 +186,7 @@ class Daemon:
             self._spawn(self._storage.watch(), "storage")
         self._spawn(self._metrics.run(), "metrics")
         self._spawn(self._expire_letters(), "dead letters")
+        self._spawn(self.rereading.run(), "reading again")
         await self._listen()
         say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True
@@ -342,13 +363,14 @@ def main(config_path: str) -> int:
         return EXIT_CONFIG
     logs.configure(config.log.level, config.log.format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config))
+        return runner.run(_serve(config, config_path))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, path: str) -> int:
     loop = asyncio.get_running_loop()
     try:
-        daemon = Daemon(config, given=inherited(LISTENERS))
+        daemon = Daemon(config, given=inherited(LISTENERS), path=path)
+        loop.add_signal_handler(signal.SIGHUP, daemon.rereading.ask)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.ask_to_stop)
         await daemon.start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import HttpVersion10, web
 
@@ -25,10 +25,20 @@ _PLAIN = frozenset({"", "identity"})
 
 
 async def read_body(
-    request: web.BaseRequest, lease: Lease, max_body: int, deadline: float, packed: bool = False
+    request: web.BaseRequest,
+    lease: Lease,
+    max_body: int,
+    deadline: float,
+    packed: bool = False,
+    check: Callable[[bytes], None] | None = None,
 ) -> bytes:
-    """The body, unpacked if it is gzip. ``deadline``: seconds the sender has for all of it."""
+    """The body, unpacked if it is gzip. ``deadline``: seconds the sender has for all of it.
+
+    ``check`` is shown the body as it came, and may raise BadRequest.
+    """
     body = await _read(request, lease, max_body, deadline)
+    if check is not None:
+        check(body)
     return gunzip(body, lease, max_body) if packed else body
 
 

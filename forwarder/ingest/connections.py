@@ -19,6 +19,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import cast
 from uuid import uuid4
 
 from aiohttp import StreamReader, web
@@ -174,10 +175,13 @@ class Connection(web.RequestHandler):
             super().resume_reading(resume_parser)
 
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp narrowed what asyncio allows
-        """The peer closed its side: what it sent whole is still answered (aiohttp would hang up on it)."""
+        """The peer closed its side: what it sent whole is still answered (aiohttp would hang up on it).
+
+        Not over TLS, where asyncio knows no half of a connection.
+        """
         self.ended = True
         self._loop.call_soon(self._check_end)  # after the request was begun, if there is one
-        return True
+        return self.transport is None or self.transport.get_extra_info("sslcontext") is None
 
     def begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
         """A head is complete; it was small if all that came for it was, and came for it alone."""
@@ -256,12 +260,11 @@ class TurnedAway(asyncio.Protocol):
         self._told = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._others.add(self)
         if len(self._others) > MAX_TURNED_AWAY:
-            transport.abort()
-        self._timer = asyncio.get_running_loop().call_later(LINGER, transport.abort)
+            self._transport.abort()
+        self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         if not self._told:

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from aiohttp import web
 
 from forwarder.config import IngestConfig
+from forwarder.ingest.auth.guard import Admission
 from forwarder.ingest.bodies import is_gzipped, read_body
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
@@ -45,11 +46,14 @@ class Exchange:
         name: str,
         call: Call,
         lease: Lease,
+        admission: Admission,
     ) -> Reply:
         headers, settings = request.headers, self._settings
         lines, packed = operation.holds_lines(headers), is_gzipped(headers)
-        body = await read_body(request, lease, settings.max_body, settings.read_timeout, packed)
-        scope = (connection.sender, operation.label, call.metrics.name, name)
+        body = await read_body(
+            request, lease, settings.max_body, settings.read_timeout, packed, admission.check_body
+        )
+        scope = (connection.sender, admission.sender, operation.label, call.metrics.name, name)
         values = values_of(headers, names_batch=operation.names_batch)
         attempt, repeated = self._repeats.claim(scope, values, body) if values else (None, False)
         if attempt is not None and repeated:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
+from collections.abc import Callable
 from time import perf_counter
 from typing import cast
 
@@ -22,6 +24,7 @@ from aiohttp.http_parser import RawRequestMessage
 
 from forwarder.config import IngestConfig
 from forwarder.ingest.answers import is_plain, ready, refuse, respond, retry_headers
+from forwarder.ingest.auth.guard import ANYONE, Admission, Guard
 from forwarder.ingest.aws_operations import PutRumEventsOperation
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
@@ -29,6 +32,7 @@ from forwarder.ingest.connections import Connection, TurnedAway, headers_too_lar
 from forwarder.ingest.cors import Cors
 from forwarder.ingest.dialects.errors import INTERNAL, BadRequest
 from forwarder.ingest.exchange import Exchange
+from forwarder.ingest.handshakes import Handshakes
 from forwarder.ingest.listening import Listener, listen
 from forwarder.ingest.operations import Call, Operation
 from forwarder.ingest.paths import Paths
@@ -45,7 +49,10 @@ CLOSE_SECONDS = 0.5
 
 class IngestServer:
     """Listens, from ``start`` to ``close``. For a stop: ``begin_draining``, ``stop_accepting``,
-    ``finish_requests``, ``close``, in that order."""
+    ``finish_requests``, ``close``, in that order.
+
+    ``guard`` is None where nobody is asked who sends; ``tls``: the context of connections that come now.
+    """
 
     def __init__(
         self,
@@ -56,6 +63,8 @@ class IngestServer:
         clock: Clock,
         chance: Chance = random.random,
         receipts: Receipts | None = None,
+        guard: Guard | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.address = str(settings.listen)
         self._settings = settings
@@ -63,6 +72,11 @@ class IngestServer:
         self._http = metrics.http
         self._chance = chance
         self._exchange = Exchange(settings, Repeats(clock), receipts or Receipts(), metrics.http)
+        self._guard = guard
+        self._unbound = metrics.unbound
+        self._handshakes = tls and Handshakes(
+            tls, settings.read_timeout, metrics.senders, self._new_connection, self._disconnected
+        )
         self._paths = Paths(bindings, clock, metrics.unbound, settings)
         self._cors = Cors(settings.cors) if settings.cors.origins else None
         self._log = structlog.get_logger("ingest")
@@ -114,6 +128,8 @@ class IngestServer:
     async def close(self) -> None:
         """Close the connections, and cancel what is still in flight."""
         self.stop_accepting()
+        if self._handshakes is not None:
+            self._handshakes.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._server.pre_shutdown()
@@ -130,6 +146,9 @@ class IngestServer:
         if self._open >= self._settings.max_connections:
             return TurnedAway(self._turned_away, retry_headers(self._chance))
         self._open += 1
+        return self._new_connection() if self._handshakes is None else self._handshakes.begin()
+
+    def _new_connection(self) -> Connection:
         return Connection(
             self._server,
             self._loop,
@@ -192,12 +211,16 @@ class IngestServer:
         try:
             if cors is not None and (preflight := cors.preflight(request)) is not None:
                 return preflight
+            admission = ANYONE if self._guard is None else self._admit(request, connection, operation)
             if request.method != "POST" and operation.known and not connection.head_too_large:
+                admission.check_nothing()
                 reply = operation.other(request.method, request.headers)
                 return respond(dialect, reply.status, reply.body, reply.headers)
             call = _open_call(request, connection, operation, name)
             with Lease(self._budget) as lease:
-                reply = await self._exchange.reply(request, connection, operation, name, call, lease)
+                reply = await self._exchange.reply(
+                    request, connection, operation, name, call, lease, admission
+                )
             goes_on = is_plain(request) and not self._draining and not connection.ended
             if goes_on and not reply.headers and cors is None:
                 return ready(dialect, reply.status, reply.body)
@@ -211,6 +234,14 @@ class IngestServer:
         except Exception:
             self._log.exception("a request failed", operation=operation.label)
             return refuse(dialect, _failure())
+
+    def _admit(self, request: web.BaseRequest, connection: Connection, operation: Operation) -> Admission:
+        assert self._guard is not None
+        try:
+            return self._guard.admit(request, operation.dialect, operation.label, connection.sender)
+        except BadRequest as problem:
+            self._unbound.refused(problem.reason)  # nobody looked yet whose events they would be
+            raise
 
 
 def _open_call(request: web.BaseRequest, connection: Connection, operation: Operation, name: str) -> Call:

@@ -26,6 +26,7 @@ from forwarder.metrics.numbers import (
     TargetMetrics,
     versions,
 )
+from forwarder.metrics.senders import SenderMetrics
 from forwarder.model import Clock, QueueView, SystemClock
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Metrics",
     "ProcessMetrics",
     "Rates",
+    "SenderMetrics",
     "StorageMetrics",
     "TargetMetrics",
     "versions",
@@ -110,6 +112,7 @@ class Metrics:
         self._ticks: deque[_Tick] = deque(maxlen=RATE_WINDOW_TICKS + 1)
         self.unbound = TargetMetrics("", self._clock.wall)
         self.http = HttpMetrics()
+        self.senders = SenderMetrics()
         self.process = ProcessMetrics()
         self.storage = StorageMetrics()
         self.history = History(self._readings, self._clock.monotonic)
@@ -205,6 +208,7 @@ class Metrics:
         """Every number there is, now."""
         yield from self.unbound.refusals()
         yield from self.http.samples()
+        yield from self.senders.samples()
         yield from self.process.samples()
         yield from self.storage.samples()
         now = self._clock.monotonic()

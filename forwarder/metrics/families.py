@@ -30,6 +30,9 @@ FLUSH_REASONS = tuple(flush.value for flush in Flush)
 DISK_OPERATIONS = ("open", "read", "write", "sync", "other")
 CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")
 TRANSPORTS = ("fast", "plain")
+UNAUTHENTICATED_REASONS = ("missing", "malformed", "unknown", "scope", "clock", "signature", "payload")
+HANDSHAKE_FAILURES = ("certificate", "timeout", OTHER)
+SECRET_FILES = ("tokens", "access_keys", "tls")
 STATES = ("open", "throttled", "held")
 
 
@@ -98,6 +101,36 @@ FAMILIES = tuple(
         ("http_requests_total", "counter", ("route", "code"), "Requests answered by the ingest.", False),
         ("http_request_duration_seconds", "histogram", ("route",), "How long those took.", False),
         ("http_repeated_requests_total", "counter", ("route",), "Requests that had come before.", False),
+        (
+            "http_authenticated_requests_total",
+            "counter",
+            ("sender",),
+            "Requests by their sender's name.",
+            False,
+        ),
+        (
+            "http_unauthenticated_requests_total",
+            "counter",
+            ("reason",),
+            "Requests refused since they did not show who sends them.",
+            True,
+        ),
+        ("tls_handshake_failures_total", "counter", ("reason",), "Connections that TLS refused.", False),
+        ("tls_certificate_expiry_timestamp_seconds", "gauge", (), "When our certificate ends.", True),
+        (
+            "secret_file_reads_total",
+            "counter",
+            ("file", "outcome"),
+            "Files of tokens, access keys and certificates read.",
+            False,
+        ),
+        (
+            "secret_file_stale",
+            "gauge",
+            ("file",),
+            "1 while a file is bad and its last good one in force.",
+            True,
+        ),
         ("events_awaited", "gauge", (), "Events with a request that waits for AWS's word.", False),
         ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),
         ("memory_budget_bytes", "gauge", ("kind",), "Memory of bodies and queues, used and limit.", False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import subprocess
@@ -201,3 +202,15 @@ def test_the_sandbox_runs_until_it_is_told_to_stop() -> None:
 def test_a_sandbox_that_cannot_listen_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sandbox", "--listen", "nowhere"]) == 2
     assert "cannot listen on nowhere" in capsys.readouterr().err
+
+
+def test_a_token_is_printed_once_with_the_line_that_lets_it_in(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["token", "shop"]) == 0
+    token, line = capsys.readouterr().out.splitlines()
+    assert line == f"shop {hashlib.sha256(token.encode()).hexdigest()}"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a" * 65, "a\nb"])
+def test_a_token_for_a_name_that_is_none_exits_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["token", name]) == 2
+    assert capsys.readouterr().out == ""

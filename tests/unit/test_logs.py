@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from forwarder.logs import configure, limited
+from forwarder.logs import configure, limited, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +107,17 @@ def test_the_same_line_passes_once_in_ten_seconds_and_then_says_how_many_were_le
         ("disk full", 1),
         ("another", None),
     ]
+
+
+def test_a_new_level_is_for_loggers_that_are_in_use_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    log = structlog.get_logger("gate").bind(target="orders")
+    log.debug("one")
+    log.info("two")
+    set_level("debug")
+    log.debug("three")
+    set_level("error")
+    log.warning("four")
+    log.exception("five", exc_info=False)
+    logging.getLogger("library").warning("six")
+    assert [line["message"] for line in lines(capsys)] == ["two", "three", "five"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from forwarder import sockets
-from forwarder.sockets import InheritedError, inherited, written
+from forwarder.sockets import InheritedError, inherited, is_local, written
 
 NAMES = ("ingest", "admin")
 FIRST = 200
@@ -115,3 +115,27 @@ def test_what_cannot_be_listened_on_is_refused_and_named(hand_over: HandOver, ki
 )
 def test_an_address_is_written_as_in_the_configuration(name: object, text: str) -> None:
     assert written(name) == text
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:0", "127.8.9.10:2780", "[::1]:2780", "localhost:2780", "unix:/run/x.sock", "unix:@abstract"],
+)
+def test_only_this_machine_reaches(address: str) -> None:
+    assert is_local(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0:0",
+        "[::]:2780",
+        "10.0.0.1:2780",
+        "[fe80::1]:1",
+        "[::ffff:127.0.0.1]:1",
+        "localhost.example:1",
+        "1:1",
+    ],
+)
+def test_others_reach(address: str) -> None:
+    assert not is_local(address)

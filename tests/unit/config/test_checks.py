@@ -123,6 +123,54 @@ def test_only_a_tcp_port_can_be_shared(listen: str, good: bool) -> None:
     assert said == ([] if good else [expected])
 
 
+OPEN = "can be reached from other machines, and nothing asks who sends"
+TLS = "certificate: /c, key: /k"
+
+
+@pytest.mark.parametrize(
+    ("ingest", "refused"),
+    [
+        ("listen: 127.0.0.1:1", False),
+        ("listen: localhost:1", False),
+        ("listen: '[::1]:1'", False),
+        ("listen: unix:/run/x.sock", False),
+        ("listen: 0.0.0.0:1", True),
+        ("listen: '[::]:1'", True),
+        ("listen: ingest.internal:1", True),
+        (f"listen: 0.0.0.0:1, tls: {{{TLS}}}", True),
+        ("listen: 0.0.0.0:1, auth: {clock_skew: 1m}", True),
+        ("listen: 0.0.0.0:1, auth: {tokens: /t}", False),
+        ("listen: 0.0.0.0:1, auth: {access_keys: /a}", False),
+        ("listen: 0.0.0.0:1, auth: {allow_unauthenticated: true}", False),
+        (f"listen: 0.0.0.0:1, tls: {{{TLS}, client_ca: /ca}}", False),
+    ],
+)
+def test_a_listener_that_others_reach_must_ask_who_sends(ingest: str, refused: bool) -> None:
+    told = problems(f"targets: {{a: {{kind: bus}}}}\ningest: {{{ingest}}}")
+    assert len(told) == refused
+    if refused:
+        assert told[0].startswith("ingest.listen: ")
+        assert OPEN in told[0]
+        assert "ingest.auth.allow_unauthenticated: true" in told[0]
+
+
+def test_to_ask_and_to_let_everyone_in_contradict_each_other() -> None:
+    text = "targets: {a: {kind: bus}}\ningest: {auth: {tokens: /t, allow_unauthenticated: true}}"
+    [told] = problems(text)
+    assert told.startswith("ingest.auth.allow_unauthenticated: ")
+
+
+def test_the_skew_of_clocks_is_bounded() -> None:
+    [told] = problems("targets: {a: {kind: bus}}\ningest: {auth: {clock_skew: 16m}}")
+    assert told.startswith("ingest.auth: clock_skew is at most 15m")
+
+
+def test_a_certificate_needs_its_key() -> None:
+    assert problems("targets: {a: {kind: bus}}\ningest: {tls: {certificate: /c}}") == [
+        "ingest.tls.key: is required"
+    ]
+
+
 @pytest.mark.parametrize(
     ("origins", "problem"),
     [

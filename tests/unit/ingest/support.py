@@ -14,12 +14,14 @@ from typing import Any
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.config import Bytes, CorsConfig, Duration, IngestConfig, Listen
+from forwarder.config import AuthConfig, Bytes, CorsConfig, Duration, IngestConfig, Listen, TlsConfig
+from forwarder.daemon.senders import Senders
+from forwarder.ingest.auth.files import SecretFiles
 from forwarder.ingest.bindings import Bindings, Route
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
-from forwarder.model import Batch, Limits, SystemClock
+from forwarder.model import Batch, Clock, Limits, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from forwarder.receipts import Receipts
 
@@ -112,9 +114,16 @@ class Ingest:
     """A running server with one target of each API, and what its queues hold."""
 
     def __init__(
-        self, server: IngestServer, bindings: Bindings, budget: Budget, metrics: Metrics, receipts: Receipts
+        self,
+        server: IngestServer,
+        bindings: Bindings,
+        budget: Budget,
+        metrics: Metrics,
+        receipts: Receipts,
+        files: SecretFiles,
     ) -> None:
         self.server = server
+        self.files = files
         self.receipts = receipts
         self.budget = budget
         self.metrics = metrics
@@ -207,6 +216,9 @@ async def serving(
     keep_alive: float = 75.0,
     max_connections: int = 1024,
     origins: Sequence[str] = (),
+    auth: AuthConfig | None = None,
+    tls: TlsConfig | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Ingest]:
     routes = routes or one_of_each()
     settings = IngestConfig(
@@ -217,14 +229,27 @@ async def serving(
         keep_alive=Duration(keep_alive),
         max_connections=max_connections,
         cors=CorsConfig(origins=list(origins)),
+        auth=auth or AuthConfig(),
+        tls=tls,
     )
+    clock = clock or SystemClock()
+    senders = Senders(settings, clock, routes.metrics.senders)
+    await senders.open(None)
     bindings, lent, receipts = Bindings(routes.routes), Budget(budget), Receipts()
     server = IngestServer(
-        settings, bindings, lent, routes.metrics, SystemClock(), chance=lambda: 0.5, receipts=receipts
+        settings,
+        bindings,
+        lent,
+        routes.metrics,
+        clock,
+        chance=lambda: 0.5,
+        receipts=receipts,
+        guard=senders.guard,
+        tls=senders.tls,
     )
     await server.start()
     try:
-        yield Ingest(server, bindings, lent, routes.metrics, receipts)
+        yield Ingest(server, bindings, lent, routes.metrics, receipts, senders.files)
     finally:
         await server.close()
         assert not receipts.waits, "every wait leaves nothing behind"

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from forwarder.metrics import FAMILIES, CredentialsView, GateView, Metrics
+from forwarder.metrics.senders import MAX_SENDERS
 from forwarder.model import QueueView
 
 
@@ -63,6 +64,9 @@ def make_busy() -> tuple[Metrics, TurnedClock]:
     metrics.watch_credentials("orders", lambda: CredentialsView(1_700_003_600.0, 2, 1))
     metrics.http.request("native", 202, 0.002)
     metrics.http.repeat("put_events")
+    metrics.senders.request("shop")
+    metrics.senders.read("tokens", ok=True)
+    metrics.senders.certificate_ends = lambda: 1_700_086_400.0
     metrics.process.budget = lambda: (10, 100)
     return metrics, clock
 
@@ -200,3 +204,21 @@ def test_credentials_that_do_not_end_have_no_end_to_tell() -> None:
     metrics.watch_credentials("orders", lambda: CredentialsView(None, 1, 0))
     assert not any(name == "forwarder_credentials_expiry_timestamp_seconds" for name, _ in scrape(metrics))
     assert of(metrics, "credentials_refresh_total", target="orders", outcome="ok") == 1
+
+
+def test_a_sender_more_than_can_be_counted_by_name_is_counted_with_the_others() -> None:
+    metrics = Metrics(TurnedClock())
+    for number in range(MAX_SENDERS + 5):
+        metrics.senders.request(f"sender {number}")
+    metrics.senders.request("sender 0")
+    assert of(metrics, "http_authenticated_requests_total", sender="sender 0") == 2
+    assert of(metrics, "http_authenticated_requests_total", sender="other") == 5
+
+
+def test_a_file_that_is_bad_shows_until_it_is_good_again() -> None:
+    metrics = Metrics(TurnedClock())
+    metrics.senders.read("tls", ok=False)
+    assert of(metrics, "secret_file_stale", file="tls") == 1
+    metrics.senders.read("tls", ok=True)
+    assert of(metrics, "secret_file_stale", file="tls") == 0
+    assert of(metrics, "secret_file_reads_total", file="tls", outcome="failed") == 1

@@ -1,0 +1,64 @@
+"""What a running daemon reads again: the files of secrets when they change, and with the log level on SIGHUP.
+
+Invariants:
+- Everything that is read again is read here, and one line says what became of it.
+- What is bad changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from msgspec.structs import replace
+
+from forwarder import logs
+from forwarder.config import Config, ConfigError, load
+from forwarder.ingest.auth.files import SecretFiles
+from forwarder.targets import option_types
+
+LOOK_SECONDS = 1.0
+"""How often a look is taken at the files."""
+
+
+class Rereading:
+    """``ask`` on SIGHUP; ``run`` until cancelled. ``path``: of the configuration, if it is from a file."""
+
+    def __init__(self, files: SecretFiles, config: Config, path: str | Path | None) -> None:
+        self._files = files
+        self._config = config
+        self._path = path
+        self._asked = asyncio.Event()
+        self._log = structlog.get_logger("daemon")
+
+    def ask(self) -> None:
+        self._asked.set()
+
+    async def run(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS if self._files else None):
+                    await self._asked.wait()
+            if self._asked.is_set():
+                self._asked.clear()
+                await self._read_all()
+            else:
+                await self._files.look()
+
+    async def _read_all(self) -> None:
+        told = await self._files.look(anyway=True)
+        try:
+            told |= await self._read_config()
+        except ConfigError as error:
+            self._log.error("the configuration is bad, and the log level stays", problems=error.problems)
+        self._log.info("read again", **told)
+
+    async def _read_config(self) -> dict[str, str]:
+        if self._path is None:
+            return {}
+        config = await asyncio.to_thread(load, self._path, option_types())
+        logs.set_level(config.log.level)
+        same = replace(config, log=self._config.log) == self._config
+        return {"log_level": config.log.level, **({} if same else {"restart": "other settings wait for one"})}

@@ -1,0 +1,1 @@
+"""Who may send: bearer tokens, signatures, certificates, and the files that they are known by."""

@@ -1,0 +1,117 @@
+"""Asks each request who sends it, before anything else of it is looked at.
+
+Invariants:
+- A request whose head does not show it is told no more than that, and its body is not read.
+- A signature is of the body as it came: it is judged before the body is unpacked or looked into.
+- A browser's preflight (OPTIONS) is not asked: it can carry no credentials, and takes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+from aiohttp import web
+
+from forwarder.ingest.auth import signature
+from forwarder.ingest.auth.access_keys import AccessKeys
+from forwarder.ingest.auth.files import SecretFile
+from forwarder.ingest.auth.proofs import NotProven, refused
+from forwarder.ingest.auth.signature import ALGORITHM, Claim, Request
+from forwarder.ingest.auth.tokens import Tokens
+from forwarder.ingest.dialects.errors import BadRequest, Dialect
+from forwarder.logs import limited
+from forwarder.metrics import SenderMetrics
+from forwarder.model import Clock
+
+REALM = 'realm="event-forwarder"'
+SERVICES = {"put_events": "events", "put_rum_events": "rum", "put_project_events": "evidently"}
+"""By an operation's label: what its requests must be signed for. Any service will do for the others."""
+
+
+class Admission(NamedTuple):
+    """Who sends. ``check_body``: what is still to be asked of the body, as it came."""
+
+    sender: str = ""
+    check_body: Callable[[bytes], None] | None = None
+
+    def check_nothing(self) -> None:
+        """Of a request whose body is not read: that it has none is what must have been signed."""
+        if self.check_body is not None:
+            self.check_body(b"")
+
+
+ANYONE = Admission()
+
+
+class Guard:
+    """Lets in whoever has a token or a key of the files; either may be None, not both."""
+
+    def __init__(
+        self,
+        tokens: SecretFile[Tokens] | None,
+        access_keys: SecretFile[AccessKeys] | None,
+        clock_skew: float,
+        clock: Clock,
+        metrics: SenderMetrics,
+    ) -> None:
+        self._tokens = tokens
+        self._access_keys = access_keys
+        self._clock_skew = clock_skew
+        self._clock = clock
+        self._metrics = metrics
+        self._log = structlog.get_logger("ingest")
+        schemes = [f"Bearer {REALM}"] * (tokens is not None) + [ALGORITHM] * (access_keys is not None)
+        self._schemes = ", ".join(schemes)
+
+    def admit(self, request: web.BaseRequest, dialect: Dialect, label: str, peer: str) -> Admission:
+        """Who sends it; BadRequest when it does not show that. ``label``: of its operation."""
+        if request.method == "OPTIONS":
+            return ANYONE
+        try:
+            return self._judge(request, dialect, label, peer)
+        except NotProven as problem:
+            raise self._refuse(problem, dialect, peer) from None
+
+    def _judge(self, request: web.BaseRequest, dialect: Dialect, label: str, peer: str) -> Admission:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._by_token(token.strip())
+        url = request.rel_url
+        signed = Request(request.method, url.raw_path, url.raw_query_string, request.headers)
+        claim = signature.claim_of(signed)
+        if claim is not None:
+            return self._by_signature(claim, signed, dialect, label, peer)
+        raise NotProven("malformed" if scheme else "missing")
+
+    def _by_token(self, token: str) -> Admission:
+        if self._tokens is None:
+            raise NotProven("unknown", "This listener takes no bearer tokens; sign the request.")
+        sender = self._tokens.value.sender(token)
+        self._metrics.request(sender)
+        return Admission(sender)
+
+    def _by_signature(
+        self, claim: Claim, request: Request, dialect: Dialect, label: str, peer: str
+    ) -> Admission:
+        if self._access_keys is None:
+            raise NotProven("unknown", "This listener takes no signatures; send a bearer token.")
+        service, now = SERVICES.get(label, ""), self._clock.wall()
+        keys = self._access_keys.value
+        key = signature.check_head(claim, request, keys, service, now, self._clock_skew)
+
+        def check_body(body: bytes) -> None:
+            try:
+                signature.check_body(claim, request, key, body)
+            except NotProven as problem:
+                raise self._refuse(problem, dialect, peer) from None
+            self._metrics.request(key.sender)
+
+        return Admission(key.sender, check_body)
+
+    def _refuse(self, problem: NotProven, dialect: Dialect, peer: str) -> BadRequest:
+        self._metrics.refused[problem.reason] += 1
+        log = limited(self._log, f"unauthenticated {problem.reason}")
+        log.warning("a request does not show who sends it", reason=problem.reason, peer=peer)
+        return refused(problem, dialect, self._schemes)
