@@ -15,6 +15,13 @@ def examine(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
     yield from _in_memory(config)
     yield from _room(config)
     yield from _unverified(config)
+    if config.ingest.auth.allow_unauthenticated:
+        yield Finding(
+            "warn",
+            "ingest.auth.allow_unauthenticated",
+            f"whoever reaches {config.ingest.listen} may send with the daemon's credentials",
+            "Configure tokens, access_keys or tls.client_ca, or see that nobody else reaches it.",
+        )
     if environ.get("AWS_ENDPOINT_URL"):
         yield Finding(
             "warn",

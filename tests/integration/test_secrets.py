@@ -19,6 +19,7 @@ from xml.sax.saxutils import escape
 import aiohttp
 import pytest
 
+from forwarder.ingest.auth import tokens
 from tests.integration.harness import until
 from tests.integration.processes import ROOT, Process, running
 from tests.unit.targets.fake_aws import Call, FakeAws, fails, fake_aws, says
@@ -28,6 +29,8 @@ SESSION_TOKEN = "planted-session-token-" + "0123456789abcdef" * 8
 EXTERNAL_ID = "planted-external-id"
 BEARER, IDEMPOTENCY_KEY, INVOCATION = "planted-bearer-token", "planted-idempotency-key", "planted-invocation"
 PASSWORD = "planted-password"
+TOKEN, TOKEN_LINE = tokens.make("shop")
+SENDER_SECRET = "planted-secret-of-a-sender"
 SECRETS = (
     ACCESS_KEY,
     SECRET_KEY,
@@ -37,9 +40,12 @@ SECRETS = (
     IDEMPOTENCY_KEY,
     INVOCATION,
     PASSWORD,
+    TOKEN,
+    SENDER_SECRET,
 )
 EVENT = {"Source": "my.app", "DetailType": "Hello", "Detail": {"n": 1}}
-HEADERS = {"Authorization": f"Bearer {BEARER}", "Idempotency-Key": IDEMPOTENCY_KEY}
+HEADERS = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": IDEMPOTENCY_KEY}
+KEYS = f"[sdk]\naws_access_key_id = SENDER1\naws_secret_access_key = {SENDER_SECRET}\n"
 AWS_HEADERS = {
     "X-Amz-Target": "AWSEvents.PutEvents",
     "Authorization": f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20261121/eu-west-1/events/aws4_request",
@@ -63,6 +69,14 @@ def repeats_all(call: Call) -> Any:
     return says(403, answer.encode(), Content_Type="text/xml")(call)
 
 
+def senders(folder: Path) -> dict[str, str]:
+    files = {"tokens": f"{TOKEN_LINE}\n", "access_keys": KEYS}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o600)
+    return {name: str(folder / name) for name in files}
+
+
 def write_config(path: Path, aws: str, **more: object) -> None:
     target = {"kind": "eventbridge", "region": "eu-west-1", "endpoint_url": aws, "hold": {"probe": "100ms"}}
     role = {"arn": "arn:aws:iam::123456789012:role/events", "external_id": EXTERNAL_ID}
@@ -73,7 +87,7 @@ def write_config(path: Path, aws: str, **more: object) -> None:
     path.write_text(
         json.dumps(
             {
-                "ingest": {"listen": "127.0.0.1:0"},
+                "ingest": {"listen": "127.0.0.1:0", "auth": senders(path.parent)},
                 "admin": {"listen": "127.0.0.1:0"},
                 "storage": {"path": str(path.parent / "state")},
                 "shutdown": {"input_grace": 0, "drain_timeout": "1s"},
@@ -109,6 +123,7 @@ async def sent(http: aiohttp.ClientSession, ingest: str) -> list[str]:
         (f"{ingest}/v1/targets/shared/events", EVENT, HEADERS),
         (orders, {**EVENT, "Source": "another"}, HEADERS),
         (orders, "not an event", {"Authorization": HEADERS["Authorization"]}),
+        (orders, EVENT, {**HEADERS, "Authorization": f"Bearer {BEARER}"}),
         (f"{ingest}/v1/nowhere", EVENT, HEADERS),
         (ingest, {"Entries": [{**EVENT, "Detail": "{}"}]}, AWS_HEADERS),
         (ingest, {"Entries": []}, AWS_HEADERS),
@@ -173,6 +188,12 @@ async def test_no_secret_is_told_again(
     write_config(config, aws.url.replace("http://", f"http://me:{PASSWORD}@"))
     said += await commands(*([word, "-c", str(config)] for word in ("check", "run", "doctor")))
     assert all("without a user" in each for each in said[-3:]), said[-3:]
+    write_config(config, aws.url)
+    for name, mistake in {"tokens": f"shop {TOKEN}", "access_keys": f"[sdk]\n{SENDER_SECRET}\n"}.items():
+        (tmp_path / name).write_text(mistake)
+        said.append(await command("run", "-c", str(config)))
+        assert f"ingest.auth.{name}" in said[-1]
+        senders(tmp_path)
     assert "InvalidSignatureException" in "".join(said)
     for secret in SECRETS:
         assert [each for each in said if secret in each] == [], secret
