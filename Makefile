@@ -12,7 +12,7 @@ LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check e2e torture torture-long torture-power mutants newest bench bench-smoke \
-  bench-profile format generate lock clean
+  bench-profile format generate picture lock clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,7 @@ check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/contract
 
 e2e: $(READY)  ## Real clients against real processes
+	$(BIN)/python -m tests.e2e.prepare
 	$(BIN)/python -m pytest -q tests/e2e
 
 torture: $(READY)  ## Kills, stops, faults and full disks at random under load, judged from outside, about a minute
@@ -73,9 +74,13 @@ format: $(READY)  ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: $(READY)  ## Write the generated files again
+generate: $(READY)  ## Write the generated files again: the schema and the references of settings and metrics
 	$(BIN)/forwarder check --schema > config/schema.json.new
 	mv config/schema.json.new config/schema.json
+	$(BIN)/python -m docs.generate
+
+picture: $(READY)  ## The dashboard's panels as a real Prometheus fills them, docs/pictures/ (three minutes)
+	$(BIN)/python -m tests.e2e.picture
 
 # uv reads the present lock files, so that only what must change does; `make lock UPGRADE=--upgrade` moves all.
 UPGRADE ?=

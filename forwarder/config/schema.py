@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from forwarder.config.describing import told_purpose, told_settings
 from forwarder.config.reading import TARGET_NAME, Kinds, default_struct, struct_in
 from forwarder.config.settings import Config
 from forwarder.config.units import Bytes, Duration, Listen
@@ -20,14 +21,14 @@ from forwarder.config.units import Bytes, Duration, Listen
 _ENVIRONMENT = {"type": "string", "pattern": r"\$\{"}
 _UNITS: dict[type, dict[str, Any]] = {
     Duration: {
-        "description": "A duration with its unit: 100ms, 2s, 5m, 1h30m, 14d.",
+        "title": "A duration with its unit: 100ms, 2s, 5m, 1h30m, 14d.",
         "anyOf": [{"type": "string"}, {"const": 0}],
     },
     Bytes: {
-        "description": "A size with its unit: 512KiB, 64MiB, 1GiB; a plain number is bytes.",
+        "title": "A size with its unit: 512KiB, 64MiB, 1GiB; a plain number is bytes.",
         "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}],
     },
-    Listen: {"description": "host:port or unix:/path", "type": "string"},
+    Listen: {"title": "host:port or unix:/path", "type": "string"},
 }
 
 
@@ -55,19 +56,21 @@ def _struct(type_: type[msgspec.Struct], base: msgspec.Struct | None = None) -> 
     """``base``: the Struct whose values are the defaults, where a kind has its own."""
     fields = msgspec.structs.fields(type_)
     required = [field.encode_name for field in fields if field.required and base is None]
+    told = told_settings(type_)
     return {
-        "description": " ".join((type_.__doc__ or "").split()),
+        "description": told_purpose(type_),
         "type": "object",
-        "properties": {field.encode_name: _field(field, base) for field in fields},
+        "properties": {each.encode_name: _field(each, base, told.get(each.name, "")) for each in fields},
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
 
 
-def _field(field: msgspec.structs.FieldInfo, base: msgspec.Struct | None) -> dict[str, Any]:
+def _field(field: msgspec.structs.FieldInfo, base: msgspec.Struct | None, told: str) -> dict[str, Any]:
     if (struct := struct_in(field.type)) is not None:
         return _struct(struct, getattr(base, field.name, None) or default_struct(field))
     schema = _open_to_environment(msgspec.json.schema(field.type, schema_hook=_UNITS.__getitem__))
+    schema = {"description": told, **schema} if told else schema
     default = field.default if base is None else getattr(base, field.name)
     if default is msgspec.NODEFAULT or default is None:
         return schema

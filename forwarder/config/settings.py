@@ -30,8 +30,9 @@ _PORT_OF_SCHEME = re.compile(r"http://.*:80|https://.*:443").fullmatch
 
 
 class CorsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which origins' pages may send to RUM's paths from a browser: none without ``origins``.
+    """Which origins' pages may send to RUM's paths from a browser.
 
+    ``origins``: such as `https://shop.example.com` or `https://*.example.org`; or `*` alone, for all of them.
     ``max_age``: for how long a browser need not ask again; Chromium asks again after two hours anyway.
     """
 
@@ -58,8 +59,10 @@ def _wrong_origin(origin: str, *, alone: bool) -> str:
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Who may send: a bearer token of one file, or a signature by an access key of the other.
 
-    ``clock_skew``: how far from our clock a signature's time may be. ``allow_unauthenticated``: whoever
-    reaches the listener may send, from other machines too.
+    ``tokens``: a file of lines that `forwarder token NAME` makes.
+    ``access_keys``: a file of the form of ~/.aws/credentials.
+    ``clock_skew``: how far from our clock a signature's time may be.
+    ``allow_unauthenticated``: whoever reaches the listener may send, from other machines too.
     """
 
     tokens: str | None = None
@@ -80,6 +83,8 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
 class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """TLS on the data listener, by files in PEM.
 
+    ``certificate``: ours, with its chain.
+    ``key``: of that certificate.
     ``client_ca``: clients must have a certificate that one of these signed.
     """
 
@@ -91,7 +96,14 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The data listener: where programs send their events.
 
+    ``listen``: where programs send their events; a unix socket has mode 0660.
     ``reuse_port``: other daemons may listen on the same port, and the kernel spreads connections over them.
+    ``max_body``: of one request, before and after gunzip.
+    ``max_header_bytes``: all headers of a request.
+    ``read_timeout``: how long the headers may take, and again the body.
+    ``keep_alive``: how long a connection may be idle; longer than in the load balancers in front.
+    ``max_connections``: more are told 503.
+    ``memory_budget``: full memory queues, 16MiB of each disk queue, and at least four bodies must fit.
     """
 
     listen: Listen = Listen("127.0.0.1:2780")
@@ -118,21 +130,31 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The read-only listener: metrics, health, status."""
+    """The read-only listener: metrics, health, status.
+
+    ``listen``: where probes and scrapers ask.
+    """
 
     listen: Listen = Listen("127.0.0.1:2781")
 
 
 class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what was given up on is kept, and for how long; then the oldest goes."""
+    """How much of what was given up on is kept, and for how long; then the oldest goes.
+
+    ``max_bytes``: over it the oldest go, counted; at most half of ``storage.max_bytes`` is used.
+    ``max_age``: the older ones go, counted.
+    """
 
     max_bytes: Bytes = Bytes(256 << 20)
     max_age: Duration = Duration(14 * 86400.0)
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the daemon's one file lives. Without ``path``: $STATE_DIRECTORY, else the user's state home.
+    """Where the daemon's one file lives, which holds disk queues and dead letters.
 
+    ``path``: its directory, and the control socket's; else $STATE_DIRECTORY, else $XDG_STATE_HOME/forwarder,
+    else ~/.local/state/forwarder.
+    ``max_bytes``: of that file, beside a ballast of 8MiB; full: senders to disk queues get 503.
     ``linger``: how long a commit waits for others that may share it, and so what it adds to each answer.
     """
 
@@ -167,21 +189,29 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShutdownConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How a stop goes: new events are taken for ``input_grace``, old ones sent for ``drain_timeout``."""
+    """How a stop goes.
+
+    ``input_grace``: how long new events are still taken.
+    ``drain_timeout``: how long what waits is then sent.
+    """
 
     input_grace: Duration = Duration(2.0)
     drain_timeout: Duration = Duration(20.0)
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """``auto``: console on a terminal, else JSON."""
+    """What is said on stderr.
+
+    ``level``: the least that is said.
+    ``format``: `console`, or `json` lines; `auto` is `console` on a terminal, else `json`.
+    """
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the daemon is told. ``targets``: name to the options of its kind, in the file's order."""
+    """Everything the daemon is told. Targets are name to the options of its kind, in the file's order."""
 
     targets: dict[str, Any]
     ingest: IngestConfig = msgspec.field(default_factory=IngestConfig)

@@ -6,6 +6,8 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from forwarder.model import CallStatus, Flush
@@ -34,6 +36,9 @@ UNAUTHENTICATED_REASONS = ("missing", "malformed", "unknown", "scope", "clock", 
 HANDSHAKE_FAILURES = ("certificate", "timeout", OTHER)
 SECRET_FILES = ("tokens", "access_keys", "tls")
 STATES = ("open", "throttled", "held")
+QUEUE_STATES = ("waiting", "in_flight")
+REFRESH_OUTCOMES = ("ok", "failed")
+BUDGET_KINDS = ("used", "limit")
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -138,3 +143,23 @@ FAMILIES = tuple(
         ("build_info", "gauge", ("version", "python", "aiobotocore"), "What runs here; always 1.", False),
     )
 )
+
+VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("events_rejected_total", "reason"): REJECT_REASONS,
+    ("events_retried_total", "reason"): RETRY_REASONS,
+    ("events_dead_lettered_total", "reason"): DEATH_REASONS,
+    ("events_dropped_total", "reason"): DROP_REASONS,
+    ("queue_events", "state"): QUEUE_STATES,
+    ("queue_bytes", "state"): QUEUE_STATES,
+    ("batch_flushes_total", "reason"): FLUSH_REASONS,
+    ("send_duration_seconds", "outcome"): CALL_OUTCOMES,
+    ("target_state", "state"): STATES,
+    ("transport", "transport"): TRANSPORTS,
+    ("credentials_refresh_total", "outcome"): REFRESH_OUTCOMES,
+    ("queue_disk_errors_total", "op"): DISK_OPERATIONS,
+    ("memory_budget_bytes", "kind"): BUDGET_KINDS,
+    ("http_unauthenticated_requests_total", "reason"): UNAUTHENTICATED_REASONS,
+    ("tls_handshake_failures_total", "reason"): HANDSHAKE_FAILURES,
+    ("secret_file_stale", "file"): SECRET_FILES,
+}
+"""The values of a family's label, where they are few and known before anything happens."""

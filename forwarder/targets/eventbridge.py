@@ -41,7 +41,12 @@ NOT_FOUND = "ResourceNotFoundException"
 
 
 class EventBridgeBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call may carry. ``max_bytes`` by AWS's formula; AWS takes less than 1 MiB a call."""
+    """What one call may carry.
+
+    ``max_events``: events a call.
+    ``max_bytes``: bytes a call, by AWS's formula; AWS takes less than 1 MiB.
+    ``max_wait``: how long the first event waits for others.
+    """
 
     max_events: Annotated[int, msgspec.Meta(ge=1, le=10)] = 10
     max_bytes: Bytes = Bytes(1_048_575)
@@ -52,11 +57,14 @@ class EventBridgeBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="eventbridge"):
-    """Events for EventBridge buses. ``buses``: names or ARNs whose events come here.
+    """Events for EventBridge buses.
 
-    ``verify_buses``: ask every ``verify_interval`` whether the buses exist, as AWS drops events for others.
+    ``buses``: names or ARNs whose events come here.
+    ``verify_buses``: ask whether buses exist before sending to them, as AWS drops events for others.
+    ``verify_interval``: how often to ask.
+    ``max_calls_per_second``: the pace: your share of the account's quota.
     ``cloudevents``: what of a CloudEvent becomes the Detail, all of it or its data alone.
-    ``fill_trace_header``: TraceHeader from ``traceparent`` or ``X-Amzn-Trace-Id``, where an entry has none.
+    ``fill_trace_header``: TraceHeader from `traceparent` or `X-Amzn-Trace-Id`, where an entry has none.
     """
 
     buses: list[str] = msgspec.field(default_factory=list)

@@ -28,7 +28,12 @@ UNASKED = "whether the projects exist was not asked: the endpoint is your own"
 
 
 class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call may carry."""
+    """What one call may carry.
+
+    ``max_events``: events a call.
+    ``max_bytes``: bytes a call, by the API's formula.
+    ``max_wait``: how long the first event waits for others.
+    """
 
     max_events: Annotated[int, msgspec.Meta(ge=1, le=50)] = 50
     max_bytes: Bytes = Bytes(1 << 20)
@@ -45,7 +50,11 @@ class EvidentlyRetry(Retry, frozen=True, kw_only=True):
 
 
 class EvidentlyOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="evidently"):
-    """Events for Evidently projects, at your own ``endpoint_url``. ``projects``: names or ARNs."""
+    """Events for Evidently projects, at an endpoint of your own.
+
+    ``projects``: names or ARNs whose events come here.
+    ``max_calls_per_second``: the pace, where your endpoint has a quota.
+    """
 
     projects: list[str] = msgspec.field(default_factory=list)
     batch: EvidentlyBatch = msgspec.field(default_factory=EvidentlyBatch)

@@ -37,9 +37,10 @@ def ordered(options: msgspec.Struct, least: str, most: str) -> None:
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much may wait for this target. Full means that senders are asked to come back.
+    """How much may wait for this target.
 
-    Without ``max_bytes``: 64MiB in memory, 1GiB on disk.
+    ``max_events``: when so many wait, senders get 429.
+    ``max_bytes``: the same for their bytes; unset, 64MiB in memory, 1GiB on disk.
     """
 
     max_events: Count = 100_000
@@ -51,7 +52,14 @@ class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """When to try again, with full jitter between 0 and ``cap``, and when to stop trying."""
+    """When to try again, with full jitter, and when to stop trying.
+
+    ``base``: the first back-off; each further one is twice as long.
+    ``cap``: the longest back-off.
+    ``max_age``: an older event becomes a dead letter.
+    ``max_attempts``: an event that AWS answered and refused so often becomes a dead letter; throttling counts
+    nothing.
+    """
 
     base: Duration = Duration(0.2)
     cap: Duration = Duration(30.0)
@@ -64,7 +72,11 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """How often to ask while only a person can help (credentials, access, something missing)."""
+    """How often to ask while only a person can help (credentials, access, something missing).
+
+    ``probe``: the pause before the first try of a held target.
+    ``probe_cap``: the longest pause between tries.
+    """
 
     probe: Duration = Duration(30.0)
     probe_cap: Duration = Duration(300.0)
@@ -75,7 +87,11 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """How long one call may take to connect, and to answer."""
+    """How long one call may take.
+
+    ``connect``: to connect to AWS.
+    ``read``: to answer.
+    """
 
     connect: Duration = Duration(3.0)
     read: Duration = Duration(15.0)
@@ -85,7 +101,12 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """A role to assume for this target, with the credentials that the usual chain finds."""
+    """A role to assume for this target, with the credentials that the usual chain finds.
+
+    ``arn``: the role.
+    ``external_id``: what the role's trust policy may ask for.
+    ``session_name``: how CloudTrail names the session.
+    """
 
     arn: str
     external_id: Secret | None = None
@@ -97,9 +118,20 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options that all kinds share. Unset, region, FIPS and dual stack are those of the environment.
+    """The options that all kinds share.
 
-    Between ``min_workers`` and ``workers`` calls are in flight, as many as the service shows to be of use.
+    ``default``: takes what is bound nowhere; unset, the only target of its kind that binds nothing does.
+    ``region``: of the endpoint and the signature; unset, the environment's.
+    ``endpoint_url``: an endpoint in place of AWS's own; for Evidently, which AWS ended, it must be given.
+    ``profile``: of the shared files, for credentials.
+    ``use_fips``: AWS's FIPS hosts; unset, as the environment says.
+    ``use_dualstack``: AWS's hosts with IPv6 too; unset, as the environment says.
+    ``transport``: `fast` repeats a call that the SDK prepared, and holds the target where that is not
+    possible; `plain` lets the SDK make every call; `auto` is `fast` where possible, else `plain`.
+    ``queue``: where events wait, and so what a 2xx survives: a kill and a power cut with `disk`.
+    ``ack``: `queued` answers when the event is in its queue; `delivered` waits, up to 10s, for AWS's word.
+    ``workers``: calls in flight, at most.
+    ``min_workers``: calls in flight, at least; equal to ``workers`` it is a fixed number.
     """
 
     default: bool | None = None

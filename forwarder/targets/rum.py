@@ -27,7 +27,12 @@ UNASKED = (
 
 
 class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call may carry. AWS publishes no limits; these are those of its own browser client, about."""
+    """What one call may carry. AWS publishes no limits; these are those of its own browser client, about.
+
+    ``max_events``: events a call.
+    ``max_bytes``: bytes a call, by the API's formula.
+    ``max_wait``: how long the first event waits for others.
+    """
 
     max_events: Count = 100
     max_bytes: Bytes = Bytes(256 << 10)
@@ -44,10 +49,11 @@ class RumRetry(Retry, frozen=True, kw_only=True):
 
 
 class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="rum"):
-    """Events for CloudWatch RUM app monitors. ``app_monitors``: ids whose events come here.
+    """Events for CloudWatch RUM app monitors.
 
-    AWS takes 50 calls a second in an account and region, which ``max_calls_per_second`` keeps to. ``merge``:
-    join the batches that clients send for one session, up to the limits of ``batch``.
+    ``app_monitors``: ids whose events come here.
+    ``merge``: join the batches that clients send for one session, up to the limits of ``batch``.
+    ``max_calls_per_second``: the pace; AWS takes 50 calls a second in an account and region.
     """
 
     app_monitors: list[str] = msgspec.field(default_factory=list)

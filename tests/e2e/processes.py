@@ -119,16 +119,28 @@ class Daemon:
     url: str
     admin: str
     log: Path
+    process: subprocess.Popen[bytes]
+    killed: bool = False
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        self.killed = True
+        self.process.kill()
+        self.process.wait()
 
     def status(self, target: str) -> dict[str, Any]:
         status: dict[str, Any] = json.loads(ask(f"{self.admin}/status"))["targets"][target]
         return status
 
-    def throttled(self, route: str) -> int:
-        """Requests that were answered 429 so far."""
-        line = rf'^forwarder_http_requests_total\{{(?=[^}}]*route="{route}")[^}}]*code="429"[^}}]*\}} (\S+)$'
+    def answered(self, route: str, status: int) -> int:
+        """Requests that were answered so, so far."""
+        labels = rf'(?=[^}}]*route="{route}")[^}}]*code="{status}"[^}}]*'
+        line = rf"^forwarder_http_requests_total\{{{labels}\}} (\S+)$"
         found = re.search(line, ask(f"{self.admin}/metrics").decode(), re.MULTILINE)
         return int(float(found[1])) if found else 0
+
+    def throttled(self, route: str) -> int:
+        return self.answered(route, 429)
 
     def deliver(self, target: str, patience: float = PATIENCE) -> None:
         """Wait until nothing waits and nothing is in flight."""
@@ -166,8 +178,11 @@ def a_daemon(folder: Path, targets: str, port: int | None = None, more: str = ""
     log = folder / "daemon.log"
     command = [sys.executable, "-m", "forwarder", "run", "-c", str(config)]
     with running(command, f"http://{admin}/health/ready", log) as process:
-        yield Daemon(f"http://{ingest}", f"http://{admin}", log)
-    assert process.returncode == 0, f"the daemon ended with {process.returncode}:\n{log.read_text()}"
+        daemon = Daemon(f"http://{ingest}", f"http://{admin}", log, process)
+        yield daemon
+    assert daemon.killed or process.returncode == 0, (
+        f"the daemon ended with {process.returncode}:\n{log.read_text()}"
+    )
 
 
 @contextlib.contextmanager

@@ -265,8 +265,8 @@ def daemon_at(address: str, folder: Path, sandbox: Sandbox) -> Iterator[Daemon]:
     )
     command: list[str | Path] = [sys.executable, "-m", "forwarder", "run", "-c", config]
     log = folder / "daemon.log"
-    with running(command, f"http://{admin}/health/ready", log):
-        yield Daemon(f"http://{address}", f"http://{admin}", log)
+    with running(command, f"http://{admin}/health/ready", log) as process:
+        yield Daemon(f"http://{address}", f"http://{admin}", log, process)
 
 
 @ONE_OF_EACH

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from forwarder.metrics import FAMILIES, CredentialsView, GateView, Metrics
+from forwarder.metrics.families import SECRET_FILES, VALUES
 from forwarder.metrics.senders import MAX_SENDERS
 from forwarder.model import QueueView
 
@@ -222,3 +223,17 @@ def test_a_file_that_is_bad_shows_until_it_is_good_again() -> None:
     metrics.senders.read("tls", ok=True)
     assert of(metrics, "secret_file_stale", file="tls") == 0
     assert of(metrics, "secret_file_reads_total", file="tls", outcome="failed") == 1
+
+
+def test_the_values_of_a_label_are_those_that_were_told() -> None:
+    metrics, _ = make_busy()
+    for file in SECRET_FILES:
+        metrics.senders.read(file, ok=True)
+    seen: dict[tuple[str, str], set[str]] = {}
+    for family in text_string_to_metric_families(metrics.expose().decode()):
+        name = family.name.removeprefix("forwarder_") + ("_total" if family.type == "counter" else "")
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                seen.setdefault((name, label), set()).add(value)
+    for (name, label), values in VALUES.items():
+        assert seen[name, label] == set(values), (name, label)
