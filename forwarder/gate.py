@@ -37,6 +37,9 @@ SUSPECTS = 3
 DRAIN_BACKOFF_CAP = 1.0
 """Seconds; longer back-offs than this would sleep the drain away."""
 
+DRAIN_PATIENCE = 2 * DRAIN_BACKOFF_CAP
+"""Seconds without a delivery after which a drain takes the trouble of a part for the whole target's."""
+
 PACE_SLACK_CALLS = 2
 PACE_SLACK_SECONDS = 0.05
 """Calls, or what the pace allows in this time if it is more, may make up for a timer that fired late, so that
@@ -282,14 +285,19 @@ class Gate:
 
     def _step_aside(self, call: Call, results: Results) -> float:
         """Hold the target only if nothing else got through for a while; the seconds to step aside for."""
-        patience, last = self._options.probe, self._delivered_at
-        others_get_through = last is not None and self._clock.monotonic() - last < patience
-        if others_get_through or (self._draining and self._state != "held"):
+        if self._others_get_through():
             limited(self._log, f"{self._name} aside").warning("some events held", reason=_sentence(results))
             self._answered(call)
         else:
             self._trouble(call, results)
-        return patience
+        return self._options.probe
+
+    def _others_get_through(self) -> bool:
+        """Something was delivered lately; or a drain has just begun, and others had no turn in it yet."""
+        patience, last = self._options.probe, self._delivered_at
+        if self._draining and self._state != "held":
+            patience, last = DRAIN_PATIENCE, max(last or 0.0, self._drained_at)
+        return last is not None and self._clock.monotonic() - last < patience
 
     def _trouble(self, call: Call, results: Results) -> None:
         state = _CLOSED_STATES[results.status]

@@ -59,6 +59,8 @@ GUARD = "tests/unit/ingest/auth/test_guard.py"
 TLS = "tests/unit/ingest/auth/test_tls.py"
 SECRET_FILES = "tests/unit/ingest/auth/test_files.py"
 TORTURE = "tests/torture/short.py"
+NOTIFYING = "tests/unit/daemon/test_notifying.py"
+MANAGER = "tests/integration/test_service_manager.py"
 
 
 @dataclass(frozen=True)
@@ -441,6 +443,46 @@ MUTATIONS = [
         "}",
         FAST_PATH,
         "two_calls_are_one",
+    ),
+    mutation(
+        "ready is said before it listens",
+        "forwarder/daemon/serving.py",
+        "        await daemon.start()\n        pulse.ready()\n",
+        "        pulse.ready()\n        await daemon.start()\n",
+        MANAGER,
+        "ready_is_said or cannot_start",
+    ),
+    mutation(
+        "the watchdog is fed by a thread",
+        "forwarder/daemon/serving.py",
+        'loop.create_task(pulse.run(), name="pulse")',
+        "loop.create_task(asyncio.to_thread(asyncio.run, pulse.run()))",
+        MANAGER,
+        "stands_still",
+    ),
+    mutation(
+        "a daemon with a dead task is fed",
+        "forwarder/daemon/pulse.py",
+        "            return ping if self._alive() else {}\n",
+        "            return ping\n",
+        NOTIFYING,
+        "dead_task",
+    ),
+    mutation(
+        "a stop asks for no more time",
+        "forwarder/daemon/pulse.py",
+        "        return more_time | ping if ",
+        "        return ping if ",
+        MANAGER,
+        "asks_for_time",
+    ),
+    mutation(
+        "what a full notify socket missed is forgotten",
+        "forwarder/daemon/notifying.py",
+        "            return  # it is busy, and hears this with the next word\n",
+        "            pass\n",
+        NOTIFYING,
+        "is_full",
     ),
     mutation(
         "a task that died is not noticed",

@@ -12,22 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
 import structlog
-import uvloop
 
-from forwarder import __version__, logs
+from forwarder import __version__
 from forwarder.admin.server import AdminServer
-from forwarder.config import Config, ConfigError, load, queue_memory, shown
+from forwarder.config import Config, queue_memory, shown
 from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
-from forwarder.daemon.inheriting import LISTENERS, say_inherited
+from forwarder.daemon.inheriting import say_inherited
 from forwarder.daemon.lanes import Rooms, build
 from forwarder.daemon.rereading import Rereading
 from forwarder.daemon.senders import Senders
@@ -42,9 +39,7 @@ from forwarder.model import Clock, SystemClock
 from forwarder.queues import rows
 from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
-from forwarder.sockets import InheritedError, inherited
 from forwarder.storage import Storage, StorageError
-from forwarder.targets import option_types
 from forwarder.worker import Lane, sweep, verify, work
 
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
@@ -66,7 +61,7 @@ class StartError(Exception):
 class Daemon:
     """One forwarder: ``start`` it, await ``stop_asked``, then ``stop`` it.
 
-    ``given``: sockets to listen on, by LISTENERS, in place of the configured addresses. ``path``: of the
+    ``given``: sockets to listen on, by name, in place of the configured addresses. ``path``: of the
     file that the configuration is from.
     """
 
@@ -164,6 +159,21 @@ class Daemon:
     @property
     def admin_address(self) -> str:
         return self._admin.address
+
+    @property
+    def alive(self) -> bool:
+        """No task has ended unexpectedly."""
+        return not self._failed
+
+    @property
+    def longest_stop(self) -> float:
+        """Seconds that a stop takes at most, also where nothing answers."""
+        given = self._config.shutdown
+        return given.input_grace + given.drain_timeout + FINISH_REQUESTS_SECONDS + 4 * CLOSE_SECONDS
+
+    def line(self) -> str:
+        """How it goes, in one line."""
+        return self._status.line()
 
     # --- start
 
@@ -352,30 +362,3 @@ class Daemon:
         if self._failed:
             return EXIT_INTERNAL
         return EXIT_LOST if lost else EXIT_OK
-
-
-def main(config_path: str) -> int:
-    """Run a daemon until it is told to stop; the exit code."""
-    try:
-        config = load(config_path, option_types())
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return EXIT_CONFIG
-    logs.configure(config.log.level, config.log.format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, config_path))
-
-
-async def _serve(config: Config, path: str) -> int:
-    loop = asyncio.get_running_loop()
-    try:
-        daemon = Daemon(config, given=inherited(LISTENERS), path=path)
-        loop.add_signal_handler(signal.SIGHUP, daemon.rereading.ask)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, daemon.ask_to_stop)
-        await daemon.start()
-    except (StartError, ConfigError, InheritedError) as error:
-        structlog.get_logger("daemon").error("cannot start", reason=str(error))
-        return EXIT_NOT_NOW if isinstance(error, StartError) and not error.lasting else EXIT_CONFIG
-    await daemon.stop_asked.wait()
-    return await daemon.stop()

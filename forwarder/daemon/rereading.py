@@ -8,7 +8,8 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import structlog
@@ -24,12 +25,16 @@ LOOK_SECONDS = 1.0
 
 
 class Rereading:
-    """``ask`` on SIGHUP; ``run`` until cancelled. ``path``: of the configuration, if it is from a file."""
+    """``ask`` on SIGHUP; ``run`` until cancelled. ``path``: of the configuration, if it is from a file.
+
+    ``told``: what frames a reading that was asked for, for who wants to know when it has ended.
+    """
 
     def __init__(self, files: SecretFiles, config: Config, path: str | Path | None) -> None:
         self._files = files
         self._config = config
         self._path = path
+        self.told: Callable[[], AbstractContextManager[None]] = nullcontext
         self._asked = asyncio.Event()
         self._log = structlog.get_logger("daemon")
 
@@ -43,7 +48,8 @@ class Rereading:
                     await self._asked.wait()
             if self._asked.is_set():
                 self._asked.clear()
-                await self._read_all()
+                with self.told():
+                    await self._read_all()
             else:
                 await self._files.look()
 

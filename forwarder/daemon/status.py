@@ -42,6 +42,17 @@ class Status:
             },
         }
 
+    def line(self) -> str:
+        """What waits, and who is in trouble. Only names, as a service manager shows it to anybody."""
+        views = {name: each.lane.gate.view() for name, each in self._built.items()}
+        parts = [f"events waiting: {sum(len(each.lane.queue) for each in self._built.values())}"]
+        for state in ("held", "throttled"):
+            if names := [name for name, view in views.items() if view.state == state]:
+                parts.append(f"{state}: {', '.join(names)}")
+        if self._rooms.storage.trouble:
+            parts.append("the disk refuses")
+        return "; ".join(parts)
+
     def _target(self, name: str, built: Built, letters: tuple[int, int]) -> dict[str, Any]:
         lane, metrics = built.lane, self._rooms.metrics
         queue, gate = lane.queue.view(), lane.gate.view()

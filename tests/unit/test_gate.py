@@ -437,6 +437,25 @@ async def test_draining_a_blocked_target_gives_up(gate: Gate, clock: HandClock) 
     assert gate.gave_up
 
 
+async def test_a_drain_in_which_a_part_is_denied_gives_the_others_a_turn_and_then_gives_up(
+    gate: Gate, clock: HandClock
+) -> None:
+    await meet(gate, GOOD)
+    gate.drain()
+    await meet(gate, DENIED)
+    clock.now += 1.5
+    await meet(gate, GOOD)
+    clock.now += 1.5
+    await meet(gate, DENIED)
+    assert gate.view().state == "open"
+    clock.now += 1.5  # since the last of the others got through
+    await meet(gate, DENIED)
+    assert gate.view().state == "held"
+    clock.now += 1.5
+    await meet(gate, DENIED)
+    assert gate.gave_up
+
+
 async def test_a_cancelled_wait_leaves_nothing_behind(gate: Gate, clock: HandClock) -> None:
     await meet(gate, THROTTLED)
     assert await enter(gate) is None  # waited and was cancelled

@@ -13,7 +13,7 @@ import pytest
 from flit_core import buildapi
 
 from forwarder import __version__
-from forwarder.config import IngestConfig, ShutdownConfig, parse
+from forwarder.config import parse
 from forwarder.targets import option_types
 
 ROOT = Path(__file__).parents[2]
@@ -74,14 +74,6 @@ def test_the_wheel_carries_the_models_the_page_and_the_typing_mark(
     assert not any(name.endswith(".pyc") for name in packed)
 
 
-def test_stopping_takes_less_time_than_systemd_allows() -> None:
-    unit = (ROOT / "deploy" / "systemd" / "forwarder.service").read_text()
-    allowed = re.search(r"^TimeoutStopSec=(\d+)s?$", unit, re.MULTILINE)
-    assert allowed
-    given = ShutdownConfig()
-    assert float(allowed[1]) > given.input_grace + given.drain_timeout
-
-
 def test_the_guide_to_scaling_shows_configurations_that_are_good() -> None:
     blocks = re.findall(
         r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL | re.MULTILINE
@@ -99,11 +91,6 @@ def test_instances_differ_in_what_they_cannot_share() -> None:
     assert first.ingest.reuse_port
     assert first.admin.listen != second.admin.listen
     assert first.storage.path != second.storage.path
-
-
-def test_the_socket_unit_listens_where_the_daemon_would() -> None:
-    unit = (ROOT / "deploy" / "systemd" / "forwarder.socket").read_text()
-    assert f"ListenStream={IngestConfig().listen}\nFileDescriptorName=ingest\n" in unit
 
 
 def test_every_test_that_the_table_of_peers_names_exists() -> None:

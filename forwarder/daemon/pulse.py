@@ -1,0 +1,69 @@
+"""The life of a daemon as its service manager hears it: starting, ready, stopping, and a beat all along.
+
+Invariants:
+- A beat comes from the event loop and from nowhere else: a loop that stands still is silent.
+- A beat feeds the watchdog while every task is alive. A stop, also one because a task died, is fed as long as
+  it may take at most; what hangs beyond that is the service manager's to end.
+- A start and a stop ask for more time as long as the loop turns: neither is killed for what it has to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from forwarder.daemon.notifying import MICROSECONDS, ServiceManager
+
+BEAT_SECONDS = 5.0
+BEATS_WITHIN_WATCHDOG = 3
+EXTENSION_SECONDS = 4 * BEAT_SECONDS
+
+Phase = Literal["starting", "ready", "stopping"]
+
+
+class Pulse:
+    """``run`` it beside the daemon, and tell it each phase.
+
+    ``say``: how it goes, in one line. ``alive``: no task has ended unexpectedly.
+    """
+
+    def __init__(self, manager: ServiceManager, say: Callable[[], str], alive: Callable[[], bool]) -> None:
+        self._manager = manager
+        self._say = say
+        self._alive = alive
+        self._phase: Phase = "starting"
+        self._stop_ends = 0.0
+        within = (manager.watchdog or BEAT_SECONDS * BEATS_WITHIN_WATCHDOG) / BEATS_WITHIN_WATCHDOG
+        self._pause = min(BEAT_SECONDS, within)
+
+    async def run(self) -> None:
+        """Until cancelled. Nothing at all where no service manager listens."""
+        while self._manager:
+            self.beat()
+            await asyncio.sleep(self._pause)
+
+    def beat(self, **news: object) -> None:
+        """Tell how it goes, and what is new."""
+        how = "opening the storage" if self._phase == "starting" else self._say()
+        self._manager.tell(f"{self._phase}; {how}", **news, **self._facts())
+
+    def ready(self) -> None:
+        """It listens."""
+        self._phase = "ready"
+        self.beat(READY=1)
+
+    def stopping(self, seconds: float) -> None:
+        """A stop begins, which takes ``seconds`` at most."""
+        self._phase = "stopping"
+        self._stop_ends = asyncio.get_running_loop().time() + seconds
+        self.beat(STOPPING=1)
+
+    def _facts(self) -> dict[str, object]:
+        more_time: dict[str, object] = {"EXTEND_TIMEOUT_USEC": int(EXTENSION_SECONDS * MICROSECONDS)}
+        ping: dict[str, object] = {} if self._manager.watchdog is None else {"WATCHDOG": 1}
+        if self._phase == "starting":
+            return more_time
+        if self._phase == "ready":
+            return ping if self._alive() else {}
+        return more_time | ping if asyncio.get_running_loop().time() < self._stop_ends else {}

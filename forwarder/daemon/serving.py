@@ -1,0 +1,61 @@
+"""One process with one daemon: from the configuration to the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import closing
+
+import structlog
+import uvloop
+
+from forwarder import logs
+from forwarder.config import Config, ConfigError, load
+from forwarder.daemon.inheriting import LISTENERS
+from forwarder.daemon.notifying import ServiceManager
+from forwarder.daemon.process import EXIT_CONFIG, EXIT_NOT_NOW, Daemon, StartError
+from forwarder.daemon.pulse import Pulse
+from forwarder.sockets import InheritedError, inherited
+from forwarder.targets import option_types
+
+
+def main(config_path: str) -> int:
+    """Run a daemon until it is told to stop; the exit code."""
+    try:
+        config = load(config_path, option_types())
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    logs.configure(config.log.level, config.log.format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config, config_path))
+
+
+async def _serve(config: Config, path: str) -> int:
+    with closing(ServiceManager()) as manager:
+        try:
+            return await _live(Daemon(config, given=inherited(LISTENERS), path=path), manager)
+        except (StartError, ConfigError, InheritedError) as error:
+            structlog.get_logger("daemon").error("cannot start", reason=str(error))
+            manager.tell(f"cannot start: {error}")
+            return EXIT_NOT_NOW if isinstance(error, StartError) and not error.lasting else EXIT_CONFIG
+
+
+async def _live(daemon: Daemon, manager: ServiceManager) -> int:
+    """Start, until it is told to stop, and stop; the exit code."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, daemon.rereading.ask)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.ask_to_stop)
+    pulse = Pulse(manager, daemon.line, lambda: daemon.alive)
+    beats = loop.create_task(pulse.run(), name="pulse")
+    try:
+        await daemon.start()
+        pulse.ready()
+        daemon.rereading.told = manager.reloading  # not sooner: its end says that we are ready
+        await daemon.stop_asked.wait()
+        pulse.stopping(daemon.longest_stop)
+        return await daemon.stop()
+    finally:
+        beats.cancel()
