@@ -869,6 +869,43 @@ MUTATIONS = [
         SECRET_FILES,
         "last_good",
     ),
+    mutation(
+        "AWS's words are told with our keys in them",
+        "forwarder/targets/aws.py",
+        "        return without_secrets(words, (",
+        "        return words or without_secrets(words, (",
+        "tests/unit/targets/test_aws.py",
+        "repeats",
+    ),
+    mutation(
+        "the page takes texts for markup",
+        "forwarder/admin/page/page.js",
+        "  node.textContent = text;",
+        "  node.innerHTML = text;",
+        "tests/unit/admin/test_server.py",
+    ),
+    mutation(
+        "a rate is over the time that should have passed",
+        "forwarder/metrics/history.py",
+        "max(ended - began, 1e-9)",
+        "SAMPLE_SECONDS",
+        "tests/unit/metrics/test_history.py",
+    ),
+    mutation(
+        "health takes any answer for a good one",
+        "forwarder/cli/health.py",
+        "if status == 200 else",
+        "if status else",
+        "tests/unit/test_health.py",
+    ),
+    mutation(
+        "the doctor mistakes a clock behind for one ahead",
+        "forwarder/doctor/network.py",
+        "if early > late else",
+        "if late > early else",
+        "tests/integration/test_doctor.py",
+        "clock",
+    ),
 ]
 
 

@@ -1,10 +1,13 @@
 """The admin listener: what the daemon says of itself. It changes nothing, so it may listen on any address.
 
+For programs metrics, health and JSON; for people a page that shows the same JSON.
+
 Invariants:
 - ``live`` says that the event loop turns, ``ready`` that the daemon listens and does not stop; neither knows
   of AWS, so no trouble there takes a pod out of service.
 - A scrape reads every number in one step of the loop, so the ledger balances in each.
-- Every answer but the metrics is JSON, errors too.
+- Every answer but the metrics and the page is JSON, errors too.
+- The page runs its own script and no other, asks this listener and nobody else, and holds no data itself.
 """
 
 from __future__ import annotations
@@ -18,12 +21,18 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from forwarder.admin.page import PAGE
 from forwarder.config import Listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
 from forwarder.sockets import written
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 CLOSE_SECONDS = 1.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -33,11 +42,16 @@ class AdminServer:
     """``start`` it with where to listen; ``close`` it last, so that a stop can be watched."""
 
     def __init__(
-        self, metrics: Metrics, status: Callable[[], Mapping[str, Any]], ready: Callable[[], bool]
+        self,
+        metrics: Metrics,
+        status: Callable[[], Mapping[str, Any]],
+        ready: Callable[[], bool],
+        config: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._metrics = metrics
         self._status = status
         self._ready = ready
+        self._config = config
         self._runner: web.AppRunner | None = None
         self._listen = Listen("")
 
@@ -49,6 +63,9 @@ class AdminServer:
                 web.get("/health/live", self._get_live),
                 web.get("/health/ready", self._get_ready),
                 web.get("/status", self._get_status),
+                web.get("/history", self._get_history),
+                web.get("/config", self._get_config),
+                *(web.get(path, self._get_page) for path in PAGE),
             ]
         )
         return app
@@ -93,6 +110,16 @@ class AdminServer:
     async def _get_status(self, _request: web.Request) -> web.Response:
         return _json(self._status())
 
+    async def _get_history(self, _request: web.Request) -> web.Response:
+        return _json(self._metrics.history.report())
+
+    async def _get_config(self, _request: web.Request) -> web.Response:
+        return _json(self._config())
+
+    async def _get_page(self, request: web.Request) -> web.Response:
+        kind, body = PAGE[request.path]
+        return web.Response(body=body, headers={**HEADERS, **PAGE_HEADERS, "Content-Type": kind})
+
 
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -110,7 +137,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
 def _error(status: int, reason: str, headers: Mapping[str, str]) -> web.Response:
     code = "".join(reason.split())
     messages = {
-        404: "There is /metrics, /health/live, /health/ready and /status.",
+        404: "There is /, /metrics, /health/live, /health/ready, /status, /history and /config.",
         405: "The admin listener is read-only: use GET.",
     }
     return _json({"error": {"code": code, "message": messages.get(status, reason)}}, status, headers)

@@ -4,8 +4,8 @@ Invariants:
 - What a command needs is imported when it runs: ``--version`` and ``--help`` load no library.
 - Results go to stdout, everything else to stderr.
 - Exit codes: 0 done, 1 not all of it could be done (events refused, letters or a target not there, damage
-  found), 2 wrong arguments, 3 stopped with losses, 69 nobody answers, 70 internal, 74 the storage cannot be
-  read, 75 cannot start now, 78 bad configuration.
+  found, not well), 2 wrong arguments, 3 stopped with losses, 69 nobody answers, 70 internal, 74 the storage
+  cannot be read, 75 cannot start now, 78 bad configuration.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from forwarder import __version__
-from forwarder.cli import controlling, letters, queues
+from forwarder.cli import controlling, doctoring, health, letters, queues
 from forwarder.cli.common import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
@@ -41,6 +41,7 @@ __all__ = [
 INGEST = "http://127.0.0.1:2780"
 ADMIN = "http://127.0.0.1:2781"
 SANDBOX = "127.0.0.1:2790"
+WATCH_SECONDS = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_send(commands)
     _add_status(commands)
+    health.add(commands, ADMIN)
+    doctoring.add(commands)
     _add_token(commands)
     _add_sandbox(commands)
     controlling.add(commands)
@@ -102,8 +105,24 @@ def _add_send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("status", help="show what a running daemon is doing")
     parser.add_argument("--url", default=ADMIN, help=f"the admin listener (default {ADMIN})")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="as JSON")
+    how.add_argument(
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=WATCH_SECONDS,
+        metavar="SECONDS",
+        help=f"again and again, with the last 15 minutes, until q or Ctrl-C (default {WATCH_SECONDS:g})",
+    )
     parser.set_defaults(command=_status)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0 seconds")
+    return seconds
 
 
 def _add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -215,4 +234,6 @@ def _status(arguments: Arguments) -> int:
 
     from forwarder import client
 
+    if arguments.watch is not None:
+        return asyncio.run(client.watch(arguments.url, arguments.watch))
     return asyncio.run(client.status(arguments.url, arguments.json))

@@ -20,23 +20,30 @@ Arguments = argparse.Namespace
 def load(path: str) -> Config | None:
     """The configuration; None when it is bad, and every problem was said."""
     from forwarder.config import ConfigError
-    from forwarder.config import load as load_config
-    from forwarder.targets import TARGETS, option_types
 
     try:
-        config = load_config(path, option_types())
-        problems = []
-        for name, options in config.targets.items():
-            try:
-                TARGETS[options.kind].build(name, options)
-            except ValueError as error:
-                problems.append(f"targets.{name}: {error}")
-        if problems:
-            raise ConfigError(problems)
+        return read(path)
     except ConfigError as error:
         for problem in error.problems:
             print(f"{path}: {problem}", file=sys.stderr)
         return None
+
+
+def read(path: str) -> Config:
+    """The configuration, whose every target can be built; raises ConfigError."""
+    from forwarder.config import ConfigError
+    from forwarder.config import load as load_config
+    from forwarder.targets import TARGETS, option_types
+
+    config = load_config(path, option_types())
+    problems = []
+    for name, options in config.targets.items():
+        try:
+            TARGETS[options.kind].build(name, options)
+        except ValueError as error:
+            problems.append(f"targets.{name}: {error}")
+    if problems:
+        raise ConfigError(problems)
     return config
 
 

@@ -4,6 +4,7 @@ from forwarder.client.connecting import EXIT_OK, EXIT_REFUSED, EXIT_UNAVAILABLE,
 from forwarder.client.control import Later, Refused, operate, purge, replay
 from forwarder.client.sending import CHUNK_EVENTS, Chunks, Sender, send
 from forwarder.client.status import render_status, status
+from forwarder.client.watching import watch
 
 __all__ = [
     "CHUNK_EVENTS",
@@ -21,4 +22,5 @@ __all__ = [
     "replay",
     "send",
     "status",
+    "watch",
 ]

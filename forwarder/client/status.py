@@ -34,23 +34,43 @@ async def status(url: str, as_json: bool) -> int:
 
 def render_status(report: dict[str, Any]) -> str:
     """The status as a table; what a kill would lose stands first."""
+    lines = [*head_of(report), "", *table_of(report), "", *notes_of(report), tail_of(report)]
+    return "\n".join(lines)
+
+
+def head_of(report: dict[str, Any]) -> list[str]:
+    """What a kill would lose, and what runs since when."""
     stopping = ", stopping" if report["draining"] else ""
-    lines = [
+    return [
         f"only in memory: {report['only_in_memory']} events",
         f"version {report['version']}, up {span(report['uptime_seconds'])}{stopping}",
-        "",
     ]
-    rows: list[tuple[str, ...]] = [
-        ("TARGET", "KIND", "STATE", "WAITING", "IN FLIGHT", "OLDEST", "IN/S", "OUT/S", "DELIVERED", "DEAD")
-    ]
+
+
+def table_of(report: dict[str, Any]) -> list[str]:
+    heads = (
+        "TARGET",
+        "KIND",
+        "STATE",
+        "WAITING",
+        "IN FLIGHT",
+        "OLDEST",
+        "IN/S",
+        "OUT/S",
+        "DELIVERED",
+        "DEAD",
+    )
+    return as_table([heads, *(_row(name, target) for name, target in report["targets"].items())])
+
+
+def notes_of(report: dict[str, Any]) -> list[str]:
+    """A sentence for each thing that is wrong."""
     notes = []
     for name, target in report["targets"].items():
-        rows.append(_row(name, target))
         if target["message"]:
             probe = target["next_probe_seconds"]
             when = f" (next try in {span(probe)})" if probe is not None else ""
             notes.append(one_line(f"{name}: {target['message']}{when}"))
-    lines += as_table(rows)
     storage = report["storage"]
     notes += [
         f"{name}: {events} events wait on disk for a target that is not configured"
@@ -58,12 +78,15 @@ def render_status(report: dict[str, Any]) -> str:
     ]
     if storage["trouble"]:
         notes.append(one_line(f"storage: {storage['trouble']}"))
-    lines += ["", *notes] if notes else [""]
-    lines.append(
+    return notes
+
+
+def tail_of(report: dict[str, Any]) -> str:
+    storage = report["storage"]
+    return (
         f"dead letters: {storage['dead_letters_events']} events, "
         f"{storage['dead_letters_bytes']} bytes in {storage['path']}"
     )
-    return "\n".join(lines)
 
 
 def as_table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,7 +6,8 @@ Invariants:
 """
 
 from forwarder.config.checks import ConfigError, exposed, problems, queue_memory
-from forwarder.config.reading import Kinds, load, parse
+from forwarder.config.masking import HIDDEN, Secret, shown, without_secrets, without_users
+from forwarder.config.reading import Kinds, admin_listen, load, parse
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,
@@ -23,6 +24,7 @@ from forwarder.config.settings import (
 from forwarder.config.units import Bytes, Duration, Listen
 
 __all__ = [
+    "HIDDEN",
     "AdminConfig",
     "AuthConfig",
     "Bytes",
@@ -35,13 +37,18 @@ __all__ = [
     "Kinds",
     "Listen",
     "LogConfig",
+    "Secret",
     "ShutdownConfig",
     "StorageConfig",
     "TlsConfig",
+    "admin_listen",
     "exposed",
     "json_schema",
     "load",
     "parse",
     "problems",
     "queue_memory",
+    "shown",
+    "without_secrets",
+    "without_users",
 ]

@@ -21,7 +21,7 @@ import yaml
 from msgspec.structs import replace
 
 from forwarder.config.checks import ConfigError, between_targets, problems
-from forwarder.config.settings import Config
+from forwarder.config.settings import AdminConfig, Config
 from forwarder.config.units import Bytes, Duration, Listen
 
 Kinds = Mapping[str, type[msgspec.Struct]]
@@ -33,27 +33,41 @@ _PLACE = re.compile(r" - at `\$(?P<tail>.*)`$", re.DOTALL)
 
 def load(path: str | Path, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> Config:
     """Read a file. ``kinds``: each kind of target to the type of its options. Raises ConfigError."""
-    try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError([f"{path} cannot be read: {reason}"]) from error
-    return parse(text, kinds, environ)
+    return parse(_text(path), kinds, environ)
+
+
+def admin_listen(path: str | Path, environ: Mapping[str, str] = os.environ) -> Listen:
+    """Where a daemon with this file has its admin listener; nothing else is checked. Raises ConfigError."""
+    raw = _raw(_text(path))
+    reader = _Reader(environ, {})
+    return reader.admin(raw.get("admin") if isinstance(raw, dict) else raw).listen
 
 
 def parse(text: str, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> Config:
     """Read YAML text. Raises ConfigError."""
-    try:
-        raw = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError([_yaml_problem(error)]) from error
-    except (RecursionError, ValueError) as error:  # nested without end; a date like 2024-99-99
-        raise ConfigError([f"not YAML that can be read: {error}"]) from error
+    raw = _raw(text)
     reader = _Reader(environ, kinds)
     config = reader.config(raw)
     if config is None:
         raise ConfigError(reader.problems)
     return config
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError([f"{path} cannot be read: {reason}"]) from error
+
+
+def _raw(text: str) -> object:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError([_yaml_problem(error)]) from error
+    except (RecursionError, ValueError) as error:  # nested without end; a date like 2024-99-99
+        raise ConfigError([f"not YAML that can be read: {error}"]) from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -100,6 +114,12 @@ class _Reader:
         read = {name: options for name, options in targets.items() if options is not None}
         self.problems += between_targets(read) if config is None else problems(replace(config, targets=read))
         return None if self.problems or config is None else replace(config, targets=targets)
+
+    def admin(self, raw: object) -> AdminConfig:
+        read: AdminConfig | None = self._struct(AdminConfig, raw, "admin")
+        if read is None:
+            raise ConfigError(self.problems)
+        return read
 
     def _targets(self, raw: object) -> dict[str, Any]:
         if not isinstance(raw, dict) or not raw:

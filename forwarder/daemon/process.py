@@ -21,7 +21,7 @@ import structlog
 
 from forwarder import __version__
 from forwarder.admin.server import AdminServer
-from forwarder.config import Config, queue_memory
+from forwarder.config import Config, queue_memory, shown
 from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
 from forwarder.daemon.inheriting import say_inherited
@@ -109,7 +109,7 @@ class Daemon:
             tls=self._senders.tls,
         )
         self._status = Status(rooms, self._built)
-        self._admin = AdminServer(self._metrics, self._status, lambda: self._ready)
+        self._admin = AdminServer(self._metrics, self._status, lambda: self._ready, partial(shown, config))
         self._control = ControlServer(self._make_controls(), config.storage.control_socket())
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = False

@@ -7,6 +7,7 @@ from typing import Any
 
 from forwarder import __version__
 from forwarder.daemon.lanes import Built, Rooms
+from forwarder.metrics import versions
 
 
 class Status:
@@ -20,14 +21,18 @@ class Status:
 
     def __call__(self) -> dict[str, Any]:
         rooms = self._rooms
-        letters = rooms.letters.view().values()
+        kept = rooms.letters.view()
+        letters = kept.values()
         in_memory = [each.lane.queue for each in self._built.values() if each.on_disk is None]
         return {
             "only_in_memory": sum(map(len, in_memory)),
             "version": __version__,
+            "versions": versions(),
             "uptime_seconds": round(rooms.clock.monotonic() - self._started_at, 1),
             "draining": rooms.metrics.process.draining,
-            "targets": {name: self._target(name, each) for name, each in self._built.items()},
+            "targets": {
+                name: self._target(name, each, kept.get(name, (0, 0))) for name, each in self._built.items()
+            },
             "storage": {
                 "path": str(rooms.config.storage.directory()),
                 "dead_letters_events": sum(events for events, _ in letters),
@@ -48,7 +53,7 @@ class Status:
             parts.append("the disk refuses")
         return "; ".join(parts)
 
-    def _target(self, name: str, built: Built) -> dict[str, Any]:
+    def _target(self, name: str, built: Built, letters: tuple[int, int]) -> dict[str, Any]:
         lane, metrics = built.lane, self._rooms.metrics
         queue, gate = lane.queue.view(), lane.gate.view()
         rates, ledger = metrics.rates(name), metrics.ledger(name)
@@ -64,10 +69,26 @@ class Status:
             "waiting": queue.waiting_events,
             "in_flight": queue.in_flight_events,
             "oldest_age_seconds": round(age, 3),
+            "queue": self._rooms.config.targets[name].queue,
+            "waiting_bytes": queue.waiting_bytes,
+            "capacity_events": queue.capacity_events,
+            "capacity_bytes": queue.capacity_bytes,
             **{word: ledger[word] for word in ("received", "delivered", "dead_lettered", "dropped")},
             "retried": sum(lane.metrics.retried.values()),
+            "dead_letters": {"events": letters[0], "bytes": letters[1]},
+            "reasons": {
+                "dead_lettered": _not_zero(lane.metrics.dead_lettered),
+                "dropped": _not_zero(lane.metrics.dropped),
+                "retried": _not_zero(lane.metrics.retried),
+                "refused": _not_zero(lane.metrics.rejected),
+            },
+            "credentials_end": built.target.credentials().ends_at,
             "rates": {
                 "received_per_second": rates.received_per_second,
                 "delivered_per_second": rates.delivered_per_second,
             },
         }
+
+
+def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:
+    return {reason: count for reason, count in counts.items() if count}

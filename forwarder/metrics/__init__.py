@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 
 from forwarder.metrics.exposition import Exposition
 from forwarder.metrics.families import DISK_OPERATIONS, FAMILIES, STATES, TRANSPORTS, Family
+from forwarder.metrics.history import History, Reading
 from forwarder.metrics.numbers import (
     Histogram,
     HttpMetrics,
@@ -23,6 +24,7 @@ from forwarder.metrics.numbers import (
     Sample,
     StorageMetrics,
     TargetMetrics,
+    versions,
 )
 from forwarder.metrics.senders import SenderMetrics
 from forwarder.model import Clock, QueueView, SystemClock
@@ -42,6 +44,7 @@ __all__ = [
     "SenderMetrics",
     "StorageMetrics",
     "TargetMetrics",
+    "versions",
 ]
 
 TICK_SECONDS = 0.5
@@ -112,6 +115,7 @@ class Metrics:
         self.senders = SenderMetrics()
         self.process = ProcessMetrics()
         self.storage = StorageMetrics()
+        self.history = History(self._readings, self._clock.monotonic)
         self._registry = CollectorRegistry()
         self._registry.register(Exposition(self.samples))
         ProcessCollector(registry=self._registry)
@@ -171,6 +175,21 @@ class Metrics:
         old, new = before.get(target, (0, 0)), after.get(target, (0, 0))
         return Rates(round((new[0] - old[0]) / seconds, 1), round((new[1] - old[1]) / seconds, 1))
 
+    def _readings(self) -> dict[str, Reading]:
+        return {name: self._reading(name, views[0]()) for name, views in self._views.items()}
+
+    def _reading(self, name: str, queue: QueueView) -> Reading:
+        own = self._targets[name]
+        return Reading(
+            received=own.received,
+            delivered=own.delivered,
+            retried=sum(own.retried.values()),
+            dead_lettered=sum(own.dead_lettered.values()),
+            dropped=sum(own.dropped.values()),
+            refused=sum(own.rejected.values()),
+            waiting=queue.waiting_events,
+        )
+
     async def run(self) -> None:
         """Until cancelled: measure the loop's lag, and tick."""
         loop = asyncio.get_running_loop()
@@ -179,6 +198,7 @@ class Metrics:
             await asyncio.sleep(TICK_SECONDS)
             self.process.loop_lag.observe(max(0.0, loop.time() - due))
             self.tick()
+            self.history.read_if_due()
 
     def expose(self) -> bytes:
         """The Prometheus text exposition. Call it on the loop's thread: it reads all without an await."""

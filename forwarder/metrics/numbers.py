@@ -280,9 +280,13 @@ class ProcessMetrics:
         yield "draining", (), int(self.draining)
         yield "memory_budget_bytes", ("used",), used
         yield "memory_budget_bytes", ("limit",), limit
-        yield "build_info", _build(), 1
+        yield "build_info", (__version__, *versions().values()), 1
 
 
 @functools.cache
-def _build() -> tuple[str, str, str]:
-    return __version__, platform.python_version(), importlib.metadata.version("aiobotocore")
+def versions() -> dict[str, str]:
+    """What this runs on."""
+    return {
+        "python": platform.python_version(),
+        "aiobotocore": importlib.metadata.version("aiobotocore"),
+    }

@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,9 +16,10 @@ from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.apis.wire import Native
 from forwarder.metrics import CredentialsView
-from forwarder.model import Target
+from forwarder.model import Results, Target
 from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions
 from forwarder.targets.evidently import Evidently, EvidentlyOptions
+from forwarder.targets.examining import Facts
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.rum import Rum, RumOptions
 
@@ -42,6 +43,14 @@ class AwsTarget(Target, Protocol):
     def transport(self) -> str: ...
 
     def credentials(self) -> CredentialsView: ...
+
+    async def examine(self) -> Facts:
+        """What can be found out without a call."""
+        ...
+
+    async def ask(self) -> Mapping[str, Results]:
+        """AWS's word on each thing that the target names, if AWS may be asked; sends no event."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

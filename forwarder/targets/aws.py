@@ -29,8 +29,10 @@ from botocore import xform_name
 
 from forwarder.apis import wire
 from forwarder.apis.codes import OTHER, WRONG_SHAPE, call_status, known_code
+from forwarder.config import without_secrets, without_users
 from forwarder.model import CallStatus, Outcome, Results, same_for_all
 from forwarder.targets.credentials import CredentialsWatch
+from forwarder.targets.examining import Facts, examine
 from forwarder.targets.fast_path import Answer, FastPath, Keys
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.session import STAND_IN_REGION, client_config, configured_region, open_session
@@ -118,7 +120,7 @@ class AwsClient:
                     client.users -= 1
             outcomes = None if answer is None else read(answer, count)
         except Exception as error:
-            results = translate(error, count, operation)
+            results = translate(error, count, operation, self._hide)
             if client is not None and results.status is CallStatus.HELD and results.code != _MISSING:
                 self._retire(client)
             return results if called else msgspec.structs.replace(results, called=False)
@@ -148,11 +150,24 @@ class AwsClient:
         self._took(client.fast.unfit)
         return await by_sdk() if answer is None else _read_fast(answer, operation)
 
+    def _hide(self, words: str) -> str:
+        """AWS's words: that of a bad signature has all that was signed, the session token too."""
+        role = self._options.role
+        return without_secrets(words, (*self.credentials.secrets(), role.external_id if role else None))
+
     def _took(self, unfit: str) -> None:
         transport = PLAIN if unfit else FAST
         if transport != (self.transport or FAST):
             self._log.info(f"calls take the {transport} path", **({"reason": unfit} if unfit else {}))
         self.transport = transport
+
+    async def examine(self, operation: str) -> Facts:
+        """What can be found out about this operation's calls without one."""
+
+        def tell(error: Exception) -> str:
+            return translate(error, 0, operation, self._hide).message
+
+        return await examine(self._options, self._service, self.region, operation, self.credentials, tell)
 
     async def close(self) -> None:
         """Close every connection. The client must not be called again."""
@@ -228,12 +243,14 @@ class _Open:
         self.closed = False
 
 
-def translate(error: Exception, count: int, operation: str) -> Results:
-    """What the SDK raised while it should do ``operation`` with so many events."""
+def translate(
+    error: Exception, count: int, operation: str, hide: Callable[[str], str] = without_users
+) -> Results:
+    """What the SDK raised while it should do ``operation`` with so many events; ``hide`` what is secret."""
     if isinstance(error, errors.ClientError):
-        return _refused(error, count, operation)
+        return _refused(error, count, operation, hide)
     status, code = _classify(error)
-    return same_for_all(status, count, code, _short(f"{type(error).__name__}: {error}"))
+    return same_for_all(status, count, code, _short(hide(f"{type(error).__name__}: {error}")))
 
 
 def _classify(error: Exception) -> tuple[CallStatus, str]:
@@ -252,7 +269,7 @@ def _classify(error: Exception) -> tuple[CallStatus, str]:
     return CallStatus.UNAVAILABLE, OTHER
 
 
-def _refused(error: errors.ClientError, count: int, operation: str) -> Results:
+def _refused(error: errors.ClientError, count: int, operation: str, hide: Callable[[str], str]) -> Results:
     """An answer that is an error, of our operation or of one that should have given us credentials."""
     metadata = error.response.get("ResponseMetadata") or {}
     headers: dict[str, str] = metadata.get("HTTPHeaders") or {}
@@ -265,7 +282,7 @@ def _refused(error: errors.ClientError, count: int, operation: str) -> Results:
             status = CallStatus.HELD
     known = known_code(code)
     message = message if known == code else f"{code}: {message}"
-    return same_for_all(status, count, known, _short(message), wire.retry_delay(headers))
+    return same_for_all(status, count, known, _short(hide(message)), wire.retry_delay(headers))
 
 
 def _words(error: errors.ClientError, http_status: int, headers: Mapping[str, str]) -> tuple[str, str]:

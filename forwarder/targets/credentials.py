@@ -43,6 +43,10 @@ class CredentialsWatch:
     def view(self) -> CredentialsView:
         return CredentialsView(self._ends_at, self._refreshed, self._failed)
 
+    def secrets(self) -> tuple[str | None, ...]:
+        """What must not be told of the keys in use."""
+        return tuple(getattr(self._keys, name, None) for name in ("token", "secret_key", "access_key"))
+
     async def ready(self, session: AioSession) -> Any:
         """The session's credentials, frozen, refreshed if it was time; raises what the SDK does."""
         try:

@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated, Literal
 
@@ -24,6 +24,7 @@ from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Results, same_for_all
 from forwarder.targets.aws import AwsClient
+from forwarder.targets.examining import Facts
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 
 DEFAULT_BUS = "default"
@@ -154,6 +155,12 @@ class EventBridge:
     def credentials(self) -> CredentialsView:
         return self._client.credentials.view()
 
+    async def examine(self) -> Facts:
+        return await self._client.examine("PutEvents")
+
+    async def ask(self) -> Mapping[str, Results]:
+        return {bus: await self._describe(bus) for bus in sorted(self._configured or {DEFAULT_BUS})}
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -188,7 +195,7 @@ class EventBridge:
         elsewhere = bool(self.region) and bus.startswith("arn:") and region_of_arn(bus) != self.region
         if bus == DEFAULT_BUS or elsewhere or bus in self._denied:
             return True
-        results = await self._client.call("DescribeEventBus", {"Name": bus}, 0, lambda answer, count: [])
+        results = await self._describe(bus)
         if results.code == ACCESS_DENIED:
             if not self._denied:
                 self._log.warning(UNVERIFIED, bus=bus)
@@ -196,6 +203,9 @@ class EventBridge:
         if results.status is not CallStatus.OK and bus in self._absent:
             return results.code == ACCESS_DENIED
         return results.code != NOT_FOUND
+
+    async def _describe(self, bus: str) -> Results:
+        return await self._client.call("DescribeEventBus", {"Name": bus}, 0, lambda answer, count: [])
 
     def _all_missing(self, missing: Collection[str], count: int) -> Results:
         """A batch of which nothing can be sent. Only what the configuration names may stop the others."""

@@ -6,6 +6,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -15,12 +16,15 @@ from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Results
 from forwarder.targets.aws import AwsClient
+from forwarder.targets.examining import Facts
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 
 ENDED = (
     "AWS ended Evidently on 2025-10-16, so this needs an endpoint_url, an endpoint of your own that speaks "
     "its API; else send these events to an eventbridge target, or to rum as custom events"
 )
+
+UNASKED = "whether the projects exist was not asked: the endpoint is your own"
 
 
 class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +101,12 @@ class Evidently:
 
     def credentials(self) -> CredentialsView:
         return self._client.credentials.view()
+
+    async def examine(self) -> Facts:
+        return msgspec.structs.replace(await self._client.examine("PutProjectEvents"), unasked=UNASKED)
+
+    async def ask(self) -> Mapping[str, Results]:
+        return {}
 
     async def close(self) -> None:
         await self._client.close()

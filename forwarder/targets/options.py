@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from forwarder.config import Bytes, Duration
+from forwarder.config import Bytes, Duration, Secret, without_users
 from forwarder.model import Limits
 
 QUEUE_BYTES = {"memory": Bytes(64 << 20), "disk": Bytes(1 << 30)}
@@ -109,7 +109,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     arn: str
-    external_id: str | None = None
+    external_id: Secret | None = None
     session_name: str = "event-forwarder"
 
     def __post_init__(self) -> None:
@@ -154,7 +154,8 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
         """What must hold for every kind. The configuration tells the ValueError with its place."""
         problems = []
         if self.endpoint_url is not None and not _is_url(self.endpoint_url):
-            problems.append(f"endpoint_url is http:// or https:// and a host, got {self.endpoint_url!r}")
+            given = without_users(self.endpoint_url)
+            problems.append(f"endpoint_url is http:// or https:// and a host, without a user, got {given!r}")
         if self.endpoint_url is not None and (self.use_fips or self.use_dualstack):
             problems.append("use_fips and use_dualstack choose an AWS host, so not with an endpoint_url")
         if self.region is not None and self.endpoint_url is None and not _is_region(self.region):
@@ -183,6 +184,8 @@ def _is_url(text: str) -> bool:
         url = urlsplit(text)
         _ = url.port  # raises for what is no port
     except ValueError:
+        return False
+    if "@" in url.netloc:  # a call has room for one proof of who calls, and that is the signature
         return False
     return url.scheme in ("http", "https") and re.fullmatch(_HOST, url.hostname or "") is not None
 

@@ -8,6 +8,8 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from forwarder.apis.put_rum_events import PutRumEvents, batch_id, is_uuid, read_envelope
@@ -15,7 +17,13 @@ from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Results
 from forwarder.targets.aws import AwsClient
+from forwarder.targets.examining import Facts
 from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
+
+UNASKED = (
+    "whether the app monitors exist was not asked: AWS answers that by name and not by id, to who may do "
+    "rum:GetAppMonitor, which sending does not need"
+)
 
 
 class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +110,12 @@ class Rum:
 
     def credentials(self) -> CredentialsView:
         return self._client.credentials.view()
+
+    async def examine(self) -> Facts:
+        return msgspec.structs.replace(await self._client.examine("PutRumEvents"), unasked=UNASKED)
+
+    async def ask(self) -> Mapping[str, Results]:
+        return {}
 
     async def close(self) -> None:
         await self._client.close()

@@ -55,7 +55,7 @@ def test_the_tests_run_with_the_versions_that_are_deployed() -> None:
     assert locked("requirements.lock").items() <= locked("requirements-dev.lock").items()
 
 
-def test_the_wheel_carries_the_models_and_the_typing_mark(
+def test_the_wheel_carries_the_models_the_page_and_the_typing_mark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "source"
@@ -66,8 +66,9 @@ def test_the_wheel_carries_the_models_and_the_typing_mark(
     wheel = buildapi.build_wheel(str(tmp_path))
     assert wheel == f"event_forwarder-{__version__}-py3-none-any.whl"
     packed = set(zipfile.ZipFile(tmp_path / wheel).namelist())
-    data = [path for path in (ROOT / "forwarder").rglob("*.json") if path.is_file()]
-    assert len(data) >= 2
+    kinds = ("*.json", "*.html", "*.js", "*.css")
+    data = [path for kind in kinds for path in (ROOT / "forwarder").rglob(kind)]
+    assert len(data) >= 6
     assert {path.relative_to(ROOT).as_posix() for path in data} <= packed
     assert "forwarder/py.typed" in packed
     assert not any(name.endswith(".pyc") for name in packed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def daemon() -> Daemon:
 async def base(daemon: Daemon) -> AsyncIterator[str]:
     metrics = Metrics()
     metrics.for_target("orders").took(2, 600)
-    server = AdminServer(metrics, daemon.status, daemon.ready)
+    server = AdminServer(metrics, daemon.status, daemon.ready, lambda: {"admin": {"listen": "somewhere"}})
     await server.start(Listen.parse("127.0.0.1:0"))
     yield f"http://{server.address}"
     await server.close()
@@ -88,7 +89,8 @@ async def test_the_status_begins_with_what_a_kill_would_lose(
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "NotFound"),
+        ("GET", "/page", 404, "NotFound"),
+        ("POST", "/", 405, "MethodNotAllowed"),
         ("GET", "/metrics/x", 404, "NotFound"),
         ("POST", "/metrics", 405, "MethodNotAllowed"),
         ("DELETE", "/status", 405, "MethodNotAllowed"),
@@ -112,6 +114,50 @@ async def test_a_bug_in_the_status_is_a_json_500_that_tells_nothing(
     async with session.get(f"{base}/status") as response:
         assert response.status == 500
         assert "a bug" not in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")]
+)
+async def test_the_page_may_run_its_own_script_and_ask_its_own_listener_only(
+    base: str, session: aiohttp.ClientSession, path: str, kind: str
+) -> None:
+    async with session.get(base + path) as response:
+        text = await response.text()
+        assert (response.status, response.content_type) == (200, kind)
+        policy = dict(
+            part.strip().split(" ", 1) for part in response.headers["Content-Security-Policy"].split(";")
+        )
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["connect-src"] == "'self'"
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|<script>|\son\w+=", text
+    )
+
+
+async def test_everything_the_page_loads_is_there(base: str, session: aiohttp.ClientSession) -> None:
+    async with session.get(f"{base}/") as response:
+        page = await response.text()
+    async with session.get(f"{base}/page.js") as response:
+        script = await response.text()
+    named = re.findall(r'(?:src|href)="([^":]+)"', page) + re.findall(r'from "\./([^"]+)"', script)
+    assert {"page.js", "page.css", "plots.js", "status", "history", "config"} <= set(named)
+    for name in named:
+        async with session.get(f"{base}/{name}") as response:
+            assert response.status == 200, name
+
+
+async def test_the_configuration_in_force_is_told(base: str, session: aiohttp.ClientSession) -> None:
+    async with session.get(f"{base}/config") as response:
+        assert await response.json() == {"admin": {"listen": "somewhere"}}
+
+
+async def test_the_history_has_the_targets_that_are_watched(
+    base: str, session: aiohttp.ClientSession
+) -> None:
+    async with session.get(f"{base}/history") as response:
+        assert (await response.json())["seconds_ago"] == []
 
 
 async def test_a_unix_socket_will_do_too(tmp_path: Path, daemon: Daemon) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
 
 import pytest
+from aiohttp import web
 from botocore import exceptions as errors
 
 from forwarder.model import CallStatus, Kind, Outcome, Results
@@ -20,7 +22,15 @@ from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.evidently import EvidentlyOptions
 from forwarder.targets.options import Role, TargetOptions
 from forwarder.targets.rum import RumOptions
-from tests.unit.targets.fake_aws import Answer, aws_environment, fails, fake_aws, forget_credentials, says
+from tests.unit.targets.fake_aws import (
+    Answer,
+    Call,
+    aws_environment,
+    fails,
+    fake_aws,
+    forget_credentials,
+    says,
+)
 
 __all__ = ["aws_environment"]
 pytestmark = pytest.mark.usefixtures("aws_environment")
@@ -339,6 +349,48 @@ async def test_a_role_that_may_not_be_assumed_holds_until_it_may(
         assert (await put(options, client)).status is CallStatus.OK
         await client.close()
     assert len(sts.calls) == 2
+
+
+def repeats_all(call: Call) -> web.StreamResponse | Awaitable[web.StreamResponse]:
+    """As AWS explains a bad signature."""
+    signed = "\n".join(f"{name}:{value}" for name, value in call.headers.items() if name.startswith("x-amz"))
+    return fails(403, "InvalidSignatureException", f"The Canonical String should have been '{signed}'")(call)
+
+
+@pytest.mark.parametrize("transport", ["auto", "plain"])
+async def test_what_aws_repeats_of_our_keys_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, transport: Literal["auto", "plain"]
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a-session-token")
+    async with fake_aws(repeats_all) as aws:
+        options = EventBridgeOptions(region="eu-west-1", endpoint_url=aws.url, transport=transport)
+        client = AwsClient("events", options, 1)
+        results = await put(options, client)
+        await client.close()
+        assert aws.calls[-1].headers["x-amz-security-token"] == "a-session-token"
+    assert "x-amz-security-token:***" in results.message
+    assert "a-session-token" not in str(results)
+
+
+async def test_what_sts_repeats_of_the_keys_behind_a_role_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABEHINDTHEROLE123")
+
+    def sts_repeats_all(call: Call) -> web.StreamResponse | Awaitable[web.StreamResponse]:
+        said = f"{call.headers['authorization']} {call.body.decode()}"
+        error = f"<Error><Code>AccessDenied</Code><Message>{escape(said)}</Message></Error>"
+        return says(403, f"<ErrorResponse>{error}</ErrorResponse>".encode(), Content_Type="text/xml")(call)
+
+    async with fake_aws(OK) as aws, fake_aws(sts_repeats_all) as sts:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+        options = EventBridgeOptions(region="eu-west-1", endpoint_url=aws.url, role=ROLE)
+        client = AwsClient("events", options, 1)
+        held = await put(options, client)
+        await client.close()
+    assert held.status is CallStatus.HELD
+    assert "Credential=***/" in held.message
+    assert "shared-secret" not in held.message
 
 
 async def test_a_role_without_credentials_to_assume_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,74 @@
+"""The configuration as others may see it, and words of others without the secrets in them.
+
+Invariants:
+- A setting that is a secret says so in its type, and is never shown; nor are the user and query of a URL.
+- What is shown is plain text, numbers, lists and mappings, in the words of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, get_args
+
+import msgspec
+
+from forwarder.config.units import Bytes, Duration
+
+HIDDEN = "***"
+SHORTEST_SECRET = 8
+"""Shorter words are found by chance, and hiding them would tear other words apart."""
+
+Secret = Annotated[str, msgspec.Meta(extra={"secret": True})]
+"""The type of a setting that nobody is shown."""
+
+_USER_IN_URL = re.compile(r"(?<=//)[^/\s\"'<>]*@")
+_KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
+_TOKEN = re.compile(r"(?i)(?<=x-amz-security-token)(\W{1,4})[^\s\"'<>&,;]+")
+_QUERY = re.compile(r"(?<=\?).+")
+
+
+def shown(settings: Any) -> Any:
+    """A Struct of settings, or any value of one, as it would be written, with ``***`` for secrets."""
+    match settings:
+        case msgspec.Struct():
+            fields = msgspec.structs.fields(settings)
+            tag = settings.__struct_config__.tag
+            values = {field.encode_name: _field(field, getattr(settings, field.name)) for field in fields}
+            return values if tag is None else {str(settings.__struct_config__.tag_field): tag, **values}
+        case Duration() | Bytes():
+            return settings.text
+        case str():
+            return _QUERY.sub(HIDDEN, without_users(settings)) if "://" in settings else str(settings)
+        case dict():
+            return {str(name): shown(value) for name, value in settings.items()}
+        case list() | tuple():
+            return [shown(value) for value in settings]
+    return settings
+
+
+def without_users(text: str) -> str:
+    """The text with ``***`` for what stands before the host in its URLs."""
+    return _USER_IN_URL.sub(f"{HIDDEN}@", text)
+
+
+def without_secrets(text: str, secrets: Iterable[str | None]) -> str:
+    """The text with ``***`` for these, for access keys and session tokens in AWS's form, and users in URLs.
+
+    Not all of them are known by their value: a role is assumed with keys that only the SDK has.
+    """
+    text = _TOKEN.sub(rf"\1{HIDDEN}", _KEY_ID.sub(HIDDEN, text))
+    for secret in secrets:
+        if secret and len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, HIDDEN)
+    return without_users(text)
+
+
+def _field(field: msgspec.structs.FieldInfo, value: Any) -> Any:
+    return HIDDEN if value is not None and _is_secret(field.type) else shown(value)
+
+
+def _is_secret(type_: Any) -> bool:
+    metas = getattr(type_, "__metadata__", ())
+    own = any((getattr(meta, "extra", None) or {}).get("secret") for meta in metas)
+    return own or any(_is_secret(part) for part in get_args(type_))

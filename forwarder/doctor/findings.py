@@ -1,0 +1,38 @@
+"""What a doctor finds: a level, what it is about, a sentence, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from forwarder.logs import one_line
+
+Level = Literal["ok", "warn", "FAIL"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """``about``: a part of the configuration, or a target and a part of its way to AWS."""
+
+    level: Level
+    about: str
+    sentence: str
+    remedy: str = ""
+
+
+def is_well(findings: Sequence[Finding]) -> bool:
+    """Whether nothing failed."""
+    return all(finding.level != "FAIL" for finding in findings)
+
+
+def written(findings: Sequence[Finding]) -> str:
+    """For people: a line each, and the sum."""
+    lines = [one_line(f"{each.level:<4}  {each.about}: {_in_words(each)}") for each in findings]
+    warnings, failures = (sum(each.level == level for each in findings) for level in ("warn", "FAIL"))
+    return "\n".join([*lines, f"{len(findings)} looked at, {warnings} to be warned of, {failures} failed"])
+
+
+def _in_words(finding: Finding) -> str:
+    sentence = finding.sentence.rstrip(".")
+    return f"{sentence}. {finding.remedy}" if finding.remedy else sentence

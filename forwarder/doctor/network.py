@@ -1,0 +1,171 @@
+"""The way to an endpoint: its name, its certificate, an answer, and the time on its clock.
+
+Invariants:
+- One GET of the endpoint's root, without a signature and without a body: no API takes that for an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from forwarder.doctor.findings import Finding
+from forwarder.logs import one_line
+
+REFUSED_SECONDS, ODD_SECONDS = 300.0, 30.0
+"""AWS refuses signatures of a clock that is five minutes off; half a minute shows that nobody sets it."""
+
+
+class Answered(NamedTuple):
+    """``date``: of the answer, as it was written. ``asked_at`` and ``answered_at`` by our wall clock."""
+
+    status: int
+    date: str
+    location: str
+    asked_at: float
+    answered_at: float
+
+
+async def examine(
+    name: str,
+    url: str,
+    ca_file: str,
+    connect: float,
+    read: float,
+    wall: Callable[[], float] = time.time,
+) -> list[Finding]:
+    """``name``: the target. ``connect``, ``read``: seconds to wait for."""
+    place = urlsplit(url)
+    findings = [await _name(name, place, connect + read)]
+    if findings[0].level == "FAIL":
+        return findings
+    try:
+        answered = await _get(
+            url, ca_file, aiohttp.ClientTimeout(total=connect + read, connect=connect), wall
+        )
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        return [*findings, _unreachable(name, place, error)]
+    return [*findings, _secured(name, place), *_answer(name, place, answered)]
+
+
+async def _get(
+    url: str, ca_file: str, patience: aiohttp.ClientTimeout, wall: Callable[[], float]
+) -> Answered:
+    context = await asyncio.to_thread(ssl.create_default_context, cafile=ca_file)
+    async with aiohttp.ClientSession(timeout=patience, trust_env=True) as session:
+        asked_at = wall()
+        async with session.get(url, ssl=context, allow_redirects=False) as answer:
+            headers = answer.headers
+            return Answered(
+                answer.status, headers.get("Date", ""), headers.get("Location", ""), asked_at, wall()
+            )
+
+
+async def _name(name: str, place: SplitResult, patience: float) -> Finding:
+    host, about = place.hostname or "", f"{name}: name"
+    if _address(host) is not None:
+        return Finding("ok", about, f"{host} is an address, and needs no look-up")
+    if place.scheme in getproxies() and not proxy_bypass(host):
+        return Finding("ok", about, f"{host} is left to the environment's proxy")
+    try:
+        async with asyncio.timeout(patience):
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError) as error:
+        return Finding(
+            "FAIL",
+            about,
+            f"{host} has no address here: {error.strerror if isinstance(error, OSError) else 'no answer'}",
+            "Correct the region or endpoint_url, or this host's DNS.",
+        )
+    addresses = dict.fromkeys(str(address[0]) for *_, address in found)
+    return Finding("ok", about, f"{host} is {', '.join(addresses)}")
+
+
+def _unreachable(name: str, place: SplitResult, error: Exception) -> Finding:
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return Finding(
+            "FAIL",
+            f"{name}: TLS",
+            f"{place.hostname} does not show a certificate that can be trusted: {one_line(str(error))}",
+            "Correct the certificate or endpoint_url; an authority of your own goes into AWS_CA_BUNDLE.",
+        )
+    cause = getattr(error, "os_error", error)  # aiohttp's own sentence has an object's address in it
+    said = getattr(cause, "strerror", None) or str(error) or "no answer in time"
+    return Finding(
+        "FAIL",
+        f"{name}: endpoint",
+        f"{place.netloc} cannot be reached: {one_line(said)}",
+        "Look at routes, security groups and proxies, and whether endpoint_url is meant.",
+    )
+
+
+def _secured(name: str, place: SplitResult) -> Finding:
+    about = f"{name}: TLS"
+    if place.scheme == "https":
+        return Finding("ok", about, f"the certificate of {place.hostname} is trusted")
+    if _is_here(place.hostname or ""):
+        return Finding("ok", about, "none, and none is needed on this host")
+    return Finding(
+        "warn",
+        about,
+        "none: events and the session token can be read on the way",
+        "Use https:// in endpoint_url.",
+    )
+
+
+def _is_here(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _answer(name: str, place: SplitResult, answered: Answered) -> Iterator[Finding]:
+    about = f"{name}: endpoint"
+    if 300 <= answered.status < 400:
+        to = urlsplit(answered.location).hostname or "elsewhere"
+        yield Finding(
+            "warn",
+            about,
+            f"{place.hostname} redirects to {to}, and redirects are never followed",
+            "Correct endpoint_url, or the proxy that does it.",
+        )
+    else:
+        yield Finding(
+            "ok", about, f"{place.hostname} answers ({answered.status} to a request without a call)"
+        )
+    yield clock(name, answered)
+
+
+def clock(name: str, answered: Answered) -> Finding:
+    """How far our clock is from AWS's, which is told in whole seconds."""
+    about = f"{name}: clock"
+    try:
+        theirs = parsedate_to_datetime(answered.date).timestamp()
+    except ValueError:
+        return Finding("warn", about, "the answer has no time to compare with", "Look at the clock yourself.")
+    early, late = answered.asked_at - (theirs + 1), theirs - answered.answered_at
+    off = max(early, late, 0.0)
+    if off <= ODD_SECONDS:
+        return Finding("ok", about, "it agrees with the endpoint's")
+    side = "ahead of" if early > late else "behind"
+    sentence = f"this host's clock is {off:.0f} seconds {side} the endpoint's"
+    remedy = "Set it, and let NTP or chrony keep it."
+    if off < REFUSED_SECONDS:
+        return Finding("warn", about, sentence, remedy)
+    return Finding("FAIL", about, f"{sentence}, and AWS refuses signatures of such a clock", remedy)

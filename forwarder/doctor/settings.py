@@ -1,0 +1,65 @@
+"""Settings that are allowed, and that somebody may regret."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from forwarder.config import Bytes, Config
+from forwarder.doctor.findings import Finding
+
+
+def examine(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+    names = ", ".join(config.targets)
+    yield Finding("ok", "configuration", f"it can be read, and has {len(config.targets)} targets ({names})")
+    yield from _in_memory(config)
+    yield from _room(config)
+    yield from _unverified(config)
+    if config.ingest.auth.allow_unauthenticated:
+        yield Finding(
+            "warn",
+            "ingest.auth.allow_unauthenticated",
+            f"whoever reaches {config.ingest.listen} may send with the daemon's credentials",
+            "Configure tokens, access_keys or tls.client_ca, or see that nobody else reaches it.",
+        )
+    if environ.get("AWS_ENDPOINT_URL"):
+        yield Finding(
+            "warn",
+            "environment",
+            "AWS_ENDPOINT_URL is set, and ignored here, since it usually names this daemon",
+            "Set endpoint_url in the target if it is meant for one.",
+        )
+
+
+def _in_memory(config: Config) -> Iterator[Finding]:
+    for name, options in config.targets.items():
+        if options.queue == "memory":
+            yield Finding(
+                "warn",
+                f"targets.{name}.queue",
+                "what waits is in memory only, and a kill loses it",
+                "Set queue: disk if that must not happen.",
+            )
+
+
+def _room(config: Config) -> Iterator[Finding]:
+    wanted = sum(options.queue_bytes for options in config.targets.values() if options.queue == "disk")
+    if wanted > config.storage.max_bytes:
+        yield Finding(
+            "warn",
+            "storage.max_bytes",
+            f"it is {config.storage.max_bytes.text}, and the disk queues may hold {Bytes(wanted).text} "
+            "together, so that senders are told 503 before a queue is full",
+            "Raise it, or lower queue_limits.max_bytes.",
+        )
+
+
+def _unverified(config: Config) -> Iterator[Finding]:
+    for name, options in config.targets.items():
+        if getattr(options, "verify_buses", True) is False:
+            yield Finding(
+                "warn",
+                f"targets.{name}.verify_buses",
+                "AWS says success for a bus that does not exist, and drops the event",
+                "Set it to true.",
+            )

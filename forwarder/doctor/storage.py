@@ -1,0 +1,85 @@
+"""The storage's directory: may we write there, is there room, is it a disk.
+
+Invariants:
+- Nothing is made or left behind, not even the directory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from forwarder.config import StorageConfig
+from forwarder.doctor.findings import Finding
+from forwarder.storage.ballast import BALLAST_BYTES, free_bytes
+from forwarder.storage.connection import used_bytes
+from forwarder.storage.file import FILE_NAME
+from forwarder.storage.filesystem import NETWORK, filesystem_of
+
+LEAST_BYTES = 2 * BALLAST_BYTES
+"""The ballast, and as much again for what is written beside it."""
+
+ABOUT = "storage.path"
+
+
+def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> Iterator[Finding]:
+    directory = config.directory().absolute()
+    there = _nearest(directory)
+    if problem := _refused(directory, there):
+        yield Finding(
+            "FAIL",
+            ABOUT,
+            f"{directory} cannot be written by user {os.geteuid()}: {problem}",
+            "Give the daemon's user a directory of its own there, or set storage.path.",
+        )
+        return
+    made = "" if there == directory else "; it will be made"
+    yield Finding("ok", ABOUT, f"{directory} can be written by user {os.geteuid()}{made}")
+    yield _file_system(directory, filesystem_of(there))
+    yield _room(config, there, free(there), used_bytes(directory / FILE_NAME))
+
+
+def _nearest(directory: Path) -> Path:
+    """The directory, or of those above it the first that is there."""
+    return next(each for each in (directory, *directory.parents) if os.path.lexists(each))
+
+
+def _refused(directory: Path, there: Path) -> str:
+    """Why nothing can be written, "" when it can."""
+    if there != directory:
+        if not there.is_dir():
+            return f"{there} is not a directory"
+        return "" if os.access(there, os.W_OK | os.X_OK) else f"nothing can be made in {there}"
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0")
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _file_system(directory: Path, kind: str) -> Finding:
+    if kind in NETWORK:
+        return Finding(
+            "FAIL",
+            ABOUT,
+            f"{directory} is on a network file system ({kind}), where commits are not safe",
+            "Use a local disk.",
+        )
+    return Finding("ok", ABOUT, f"the file system is {kind or 'not known, and taken for a local one'}")
+
+
+def _room(config: StorageConfig, there: Path, free: int, used: int) -> Finding:
+    left = f"{free / (1 << 20):,.0f} MiB are free"
+    if free < LEAST_BYTES:
+        return Finding("FAIL", ABOUT, f"the disk of {there} is full: {left}", "Make room.")
+    if free < config.max_bytes - used:
+        return Finding(
+            "warn",
+            ABOUT,
+            f"{left}, less than the file may grow to by storage.max_bytes, {config.max_bytes.text}",
+            "Make room, or lower storage.max_bytes, so that senders are told before the disk is full.",
+        )
+    return Finding("ok", ABOUT, left)

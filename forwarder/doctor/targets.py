@@ -1,0 +1,94 @@
+"""One target's way to AWS, step by step: credentials, name, TLS, endpoint, clock, and what it is bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from forwarder.doctor import network
+from forwarder.doctor.findings import Finding, is_well
+from forwarder.model import CallStatus, Results
+from forwarder.targets import AwsTarget
+from forwarder.targets.examining import Facts
+
+PROVIDERS = {
+    "env": "the environment (AWS_ACCESS_KEY_ID)",
+    "shared-credentials-file": "the shared credentials file",
+    "config-file": "the shared configuration file",
+    "custom-process": "the profile's credential_process",
+    "sso": "the profile's SSO login",
+    "assume-role": "a role, assumed with other credentials",
+    "assume-role-with-web-identity": "a role, by a web identity token (IRSA)",
+    "container-role": "the container's role (ECS, EKS Pod Identity)",
+    "iam-role": "the instance's role (IMDS)",
+}
+NOT_THERE, DENIED = "ResourceNotFoundException", "AccessDeniedException"
+
+
+async def examine(name: str, target: AwsTarget, options: Any, wall: Callable[[], float]) -> list[Finding]:
+    """``options``: the target's own. The target is closed afterwards."""
+    try:
+        facts = await target.examine()
+        findings = [_credentials(name, facts)]
+        if facts.url_problem:
+            return [*findings, _nowhere(name, facts)]
+        timeouts = options.timeouts
+        findings += await network.examine(
+            name, facts.url, facts.ca_file, float(timeouts.connect), float(timeouts.read), wall
+        )
+        if not is_well(findings):
+            return findings
+        if facts.unasked:
+            later = "whether AWS takes the credentials shows with the first event"
+            return [*findings, Finding("ok", f"{name}: there", f"{facts.unasked}; {later}")]
+        return findings + [judged(name, each, results) for each, results in (await target.ask()).items()]
+    finally:
+        await target.close()
+
+
+def _credentials(name: str, facts: Facts) -> Finding:
+    about = f"{name}: credentials"
+    if facts.credentials_problem:
+        return Finding(
+            "FAIL",
+            about,
+            facts.credentials_problem,
+            "Give the process credentials: environment, shared files, profile, role, container or instance.",
+        )
+    found = f"found in {PROVIDERS.get(facts.provider, facts.provider)}"
+    if facts.ends_at is None:
+        return Finding("ok", about, f"{found}; they do not end")
+    return Finding(
+        "ok", about, f"{found}; they end at {datetime.fromtimestamp(facts.ends_at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    )
+
+
+def _nowhere(name: str, facts: Facts) -> Finding:
+    return Finding(
+        "FAIL",
+        f"{name}: endpoint",
+        f"it is not known where to send to: {facts.url_problem}",
+        "Set region (or AWS_REGION), and correct profile.",
+    )
+
+
+def judged(name: str, bus: str, results: Results) -> Finding:
+    """What AWS's answer about a bus says of the bus, and of the credentials."""
+    about = f"{name}: event bus {bus}"
+    message = f"{results.code}: {results.message}".removeprefix(": ")
+    if results.status is CallStatus.OK:
+        return Finding("ok", about, "it exists, and AWS takes the credentials")
+    if results.code == NOT_THERE:
+        return Finding("FAIL", about, f"it does not exist: {message}", "Create it, or correct buses.")
+    if results.code == DENIED:
+        return Finding(
+            "warn",
+            about,
+            "whether it exists is not known: AWS takes the credentials, but denies events:DescribeEventBus",
+            "Allow it: AWS drops events for a bus that does not exist, and says success.",
+        )
+    if results.status is CallStatus.THROTTLED:
+        return Finding("warn", about, f"AWS is throttling: {message}", "Ask again.")
+    remedy = "Renew the credentials, and see what the README says of targets that are held."
+    return Finding("FAIL", about, f"AWS refuses the question: {message}", remedy)

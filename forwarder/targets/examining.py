@@ -1,0 +1,79 @@
+"""What can be found out about a target without sending an event: its place, its credentials, whom to trust.
+
+Invariants:
+- Everything is asked of the SDK's own sessions and clients, so that it holds for the daemon's calls too.
+- No key is in what is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from botocore.exceptions import NoRegionError
+from botocore.httpsession import get_cert_path
+
+from forwarder.targets.credentials import CredentialsWatch
+from forwarder.targets.options import TargetOptions
+from forwarder.targets.session import STAND_IN_REGION, client_config, open_session
+
+Tell = Callable[[Exception], str]
+"""The sentence for what the SDK raised."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found. A ``problem`` is a sentence, and "" when there is none.
+
+    ``url``: where events go. ``provider``: the SDK's word for where credentials came from. ``ca_file``: whom
+    to trust. ``unasked``: why AWS was not asked whether what the target names exists, if it was not.
+    """
+
+    url: str = ""
+    url_problem: str = ""
+    provider: str = ""
+    ends_at: float | None = None
+    credentials_problem: str = ""
+    ca_file: str = ""
+    unasked: str = ""
+
+
+async def examine(
+    options: TargetOptions, service: str, region: str, operation: str, watch: CredentialsWatch, tell: Tell
+) -> Facts:
+    """The facts of one target. Credentials may be fetched on the way, as for a call."""
+    try:
+        region = region or (STAND_IN_REGION if options.endpoint_url else "")
+        if not region:
+            raise NoRegionError
+        session = await open_session(options, service, region)
+        making = session.create_client(
+            service,
+            region_name=region,
+            endpoint_url=options.endpoint_url,
+            config=client_config(options, 1),
+            aws_access_key_id="unused",  # so that the place is found without credentials
+            aws_secret_access_key="unused",
+        )
+        async with making as client:
+            url = _place(client, operation, options.endpoint_url is not None)
+        trusted = get_cert_path(session.get_config_variable("ca_bundle") or True)
+        facts = Facts(url=url, ca_file=str(trusted))
+    except Exception as error:
+        return Facts(url_problem=tell(error), credentials_problem=tell(error))
+    try:
+        await watch.ready(session)
+        credentials = await session.get_credentials()
+    except Exception as error:
+        return msgspec.structs.replace(facts, credentials_problem=tell(error))
+    return msgspec.structs.replace(
+        facts, provider=str(getattr(credentials, "method", "")), ends_at=watch.view().ends_at
+    )
+
+
+def _place(client: object, operation: str, own: bool) -> str:
+    """Where the operation's calls go: the client's endpoint, with the prefix that the operation may have."""
+    meta = client.meta  # type: ignore[attr-defined]
+    endpoint = meta.service_model.operation_model(operation).endpoint or {}
+    scheme, host, *rest = urlsplit(str(meta.endpoint_url))
+    return str(urlunsplit((scheme, host if own else endpoint.get("hostPrefix", "") + host, *rest)))

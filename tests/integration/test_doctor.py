@@ -1,0 +1,212 @@
+"""``forwarder doctor``: what is wrong is found, said in a sentence with what to do, and nothing is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from forwarder.cli import main
+from forwarder.config import Config, parse
+from forwarder.doctor import Finding, examine, is_well, written
+from forwarder.targets import option_types
+from tests.integration.events import KINDS, MONITOR
+from tests.integration.harness import World
+from tests.unit.targets.certificates import self_signed
+from tests.unit.targets.fake_aws import fails, fake_aws, forget_credentials, says
+
+TARGET = {"kind": "eventbridge", "region": "eu-west-1", "queue": "disk", "timeouts": {"connect": "5s"}}
+
+
+def config_of(storage: Path, **targets: object) -> Config:
+    return parse(json.dumps({"storage": {"path": str(storage)}, "targets": targets}), option_types(), {})
+
+
+def about(findings: list[Finding], word: str) -> Finding:
+    (found,) = [each for each in findings if word in each.about]
+    return found
+
+
+async def of_one(storage: Path, url: str, **more: object) -> list[Finding]:
+    return await examine(config_of(storage, orders={**TARGET, "endpoint_url": url, **more}))
+
+
+async def test_all_is_well_where_all_is_well_and_nothing_is_sent(place: World) -> None:
+    url = place.sandbox
+    web = {"kind": "rum", "region": "eu-west-1", "app_monitors": [MONITOR], "queue": "disk"}
+    flags = {"kind": "evidently", "region": "eu-west-1", "queue": "disk"}
+    config = config_of(
+        place.storage,
+        orders={**TARGET, "endpoint_url": url},
+        web={**web, "endpoint_url": url},
+        flags={**flags, "endpoint_url": url},
+    )
+    findings = await examine(config)
+    assert [each for each in findings if each.level == "FAIL"] == []
+    assert "the environment" in about(findings, "orders: credentials").sentence
+    assert "it exists" in about(findings, "event bus default").sentence
+    assert "rum:GetAppMonitor" in about(findings, "web: there").sentence
+    assert not place.storage.exists()
+    for kind in KINDS:
+        assert (await place.summary(kind))["calls"] == 0
+
+
+async def test_a_bus_that_is_not_there_fails_and_one_that_is_does_not(place: World) -> None:
+    await place.make_bus("there")
+    findings = await of_one(place.storage, place.sandbox, buses=["there", "missing"])
+    assert about(findings, "event bus there").level == "ok"
+    missing = about(findings, "event bus missing")
+    assert (missing.level, missing.remedy) == ("FAIL", "Create it, or correct buses.")
+
+
+async def test_a_bus_that_may_not_be_described_is_a_warning(place: World) -> None:
+    await place.order({"fault": "access_denied", "operation": "DescribeEventBus", "api": "eventbridge"})
+    finding = about(await of_one(place.storage, place.sandbox), "event bus default")
+    assert finding.level == "warn"
+    assert "events:DescribeEventBus" in finding.sentence
+
+
+async def test_credentials_that_aws_refuses_fail_with_its_words(place: World) -> None:
+    await place.accept_keys("AKIDOTHER")
+    finding = about(await of_one(place.storage, place.sandbox), "event bus default")
+    assert finding.level == "FAIL"
+    assert "ExpiredTokenException: The security token" in finding.sentence
+
+
+async def test_no_credentials_at_all_fail_and_the_way_is_looked_at_all_the_same(
+    place: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_credentials(monkeypatch)
+    findings = await of_one(place.storage, place.sandbox)
+    assert about(findings, "orders: credentials").level == "FAIL"
+    assert "NoCredentialsError" in about(findings, "orders: credentials").sentence
+    assert about(findings, "orders: endpoint").level == "ok"
+    assert not [each for each in findings if "event bus" in each.about]
+
+
+async def test_credentials_are_found_where_they_are(place: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_credentials(monkeypatch)
+    path = place.storage.parent / "credentials"
+    path.write_text("[default]\naws_access_key_id = AKID\naws_secret_access_key = secret-in-a-file\n")
+    finding = about(await of_one(place.storage, place.sandbox), "orders: credentials")
+    assert finding.sentence == "found in the shared credentials file; they do not end"
+
+
+async def test_an_endpoint_where_nobody_is_fails(tmp_path: Path, aws_environment: None) -> None:
+    finding = about(await of_one(tmp_path, "http://127.0.0.1:1"), "orders: endpoint")
+    assert finding.level == "FAIL"
+    assert "127.0.0.1:1 cannot be reached" in finding.sentence
+
+
+async def test_a_name_that_nobody_knows_fails(tmp_path: Path, aws_environment: None) -> None:
+    finding = about(await of_one(tmp_path, "http://no-such-host.invalid"), "orders: name")
+    assert finding.level == "FAIL"
+    assert "no-such-host.invalid has no address here" in finding.sentence
+
+
+async def test_a_certificate_that_cannot_be_trusted_fails(tmp_path: Path, aws_environment: None) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(*self_signed(tmp_path))
+    async with fake_aws(says(200, {}), tls=tls) as aws:
+        finding = about(await of_one(tmp_path, aws.url), "orders: TLS")
+    assert finding.level == "FAIL"
+    assert "AWS_CA_BUNDLE" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("off", "level", "side"),
+    [
+        (0.0, "ok", "agrees"),
+        (-20.0, "ok", "agrees"),
+        (-90.0, "warn", "behind"),
+        (90.0, "warn", "ahead of"),
+        (-3600.0, "FAIL", "behind"),
+        (3600.0, "FAIL", "ahead of"),
+    ],
+)
+async def test_a_clock_that_is_off_is_told_as_aws_will_take_it(
+    tmp_path: Path, aws_environment: None, off: float, level: str, side: str
+) -> None:
+    """``off``: how far ours is ahead of the endpoint's."""
+    async with fake_aws(says(404, {}, Date=formatdate(time.time() - off, usegmt=True))) as aws:
+        finding = about(await of_one(tmp_path, aws.url), "orders: clock")
+    assert (finding.level, side in finding.sentence) == (level, True)
+
+
+async def test_a_redirect_is_a_warning(tmp_path: Path, aws_environment: None) -> None:
+    async with fake_aws(says(302, b"", Location="http://login.example/")) as aws:
+        finding = about(await of_one(tmp_path, aws.url), "orders: endpoint")
+    assert finding.level == "warn"
+    assert "redirects to login.example" in finding.sentence
+
+
+async def test_a_question_that_aws_answers_with_an_error_fails(tmp_path: Path, aws_environment: None) -> None:
+    async with fake_aws(says(404, {}), fails(400, "UnrecognizedClientException", "The token is bad")) as aws:
+        finding = about(await of_one(tmp_path, aws.url), "event bus default")
+        assert [call.operation for call in aws.calls if call.operation] == ["DescribeEventBus"]
+    assert (finding.level, "The token is bad" in finding.sentence) == ("FAIL", True)
+
+
+async def test_a_region_that_is_nowhere_is_said(tmp_path: Path, aws_environment: None) -> None:
+    findings = await examine(config_of(tmp_path, orders={"kind": "eventbridge"}))
+    assert "NoRegionError" in about(findings, "orders: endpoint").sentence
+
+
+async def test_a_storage_that_cannot_be_written_fails(place: World) -> None:
+    (place.storage.parent / "file").write_text("in the way")
+    findings = await of_one(place.storage.parent / "file" / "state", place.sandbox)
+    (finding,) = [each for each in findings if each.about == "storage.path"]
+    assert finding.level == "FAIL"
+    assert "is not a directory" in finding.sentence
+
+
+async def test_a_daemon_that_runs_there_is_not_disturbed(place: World) -> None:
+    place.storage.mkdir()
+    before = sorted(place.storage.iterdir())
+    await of_one(place.storage, place.sandbox)
+    assert sorted(place.storage.iterdir()) == before
+
+
+def run(path: Path, *more: str) -> int:
+    return main(["doctor", "-c", str(path), *more])
+
+
+async def test_the_exit_code_is_1_when_something_fails_and_json_says_the_same(
+    place: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = place.storage.parent / "forwarder.yaml"
+    for url, code, levels in ((place.sandbox, 0, {"ok"}), ("http://127.0.0.1:1", 1, {"ok", "FAIL"})):
+        target = {**TARGET, "endpoint_url": url}
+        path.write_text(json.dumps({"storage": {"path": str(place.storage)}, "targets": {"orders": target}}))
+        assert await asyncio.to_thread(run, path, "--json") == code
+        said = json.loads(capsys.readouterr().out)
+        assert {finding["level"] for finding in said} == levels
+        assert await asyncio.to_thread(run, path) == code
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == len(said) + 1
+        assert lines[-1] == f"{len(said)} looked at, 0 to be warned of, {code} failed"
+
+
+def test_a_bad_configuration_fails_with_every_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "forwarder.yaml"
+    path.write_text("log: {level: x}\ntargets: {a: {kind: eventbridge, region: 5}}\n")
+    assert run(path) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[1].strip() for line in lines[:-1]] == ["targets.a.region", "log.level"]
+
+
+def test_a_warning_is_no_failure() -> None:
+    findings = [Finding("ok", "a", "good"), Finding("warn", "b", "odd.", "Look.")]
+    assert is_well(findings)
+    assert written(findings).splitlines() == [
+        "ok    a: good",
+        "warn  b: odd. Look.",
+        "2 looked at, 1 to be warned of, 0 failed",
+    ]
