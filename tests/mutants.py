@@ -188,8 +188,8 @@ MUTATIONS = [
     mutation(
         "a cancel is swallowed in a call",
         "forwarder/targets/aws.py",
-        "        except Exception as error:\n            results = translate(error, count, operation)\n",
-        "        except BaseException as error:\n            results = translate(error, count, operation)\n",
+        "        except Exception as error:\n            results = translate(error, count, operation, ",
+        "        except BaseException as error:\n            results = translate(error, count, operation, ",
         TARGETS,
         "cancelling",
     ),
@@ -335,8 +335,8 @@ MUTATIONS = [
     mutation(
         "the trouble of one bus holds the others",
         "forwarder/gate.py",
-        "        if others_get_through or (self._draining",
-        "        if (self._draining",
+        "        return last is not None and self._clock.monotonic() - last < patience\n",
+        "        return False\n",
         GATE,
         "part",
     ),
