@@ -134,6 +134,17 @@ def check_call(entries: Sequence[Entry], max_bytes: int = DEFAULT_MAX_REQUEST_BY
     return None
 
 
+def check_endpoint(endpoint_id: str | None) -> Refusal | None:
+    """Why AWS would refuse a call to this global endpoint as a whole, if it would; None names none."""
+    if endpoint_id is None or (endpoint_id and _endpoint_key(endpoint_id) is not None):
+        return None
+    return Refusal(
+        VALIDATION,
+        f"1 validation error detected: Value '{endpoint_id[: MAX_ENDPOINT_ID + 10]}' at 'endpointId' failed to "
+        f"satisfy constraint: Member must satisfy regular expression pattern: ^{ENDPOINT_ID_PATTERN}$",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PutEvents:
     """The API as one target uses it. ``default_bus`` is for native events that name none.
