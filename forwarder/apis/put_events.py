@@ -140,8 +140,9 @@ def check_endpoint(endpoint_id: str | None) -> Refusal | None:
         return None
     return Refusal(
         VALIDATION,
-        f"1 validation error detected: Value '{endpoint_id[: MAX_ENDPOINT_ID + 10]}' at 'endpointId' failed to "
-        f"satisfy constraint: Member must satisfy regular expression pattern: ^{ENDPOINT_ID_PATTERN}$",
+        f"1 validation error detected: Value '{endpoint_id[: MAX_ENDPOINT_ID + 10]}' at 'endpointId' failed "
+        "to satisfy constraint: Member must satisfy regular expression pattern: "
+        r"^[A-Za-z0-9\-]+[\.][A-Za-z0-9\-]+$",
     )
 
 
