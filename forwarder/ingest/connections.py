@@ -235,6 +235,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """What aiohttp says by itself: nearly always that the peer does not speak HTTP."""
         self.handling = False
+        self._cut = True  # of a head that is too large there may be more to come
         if isinstance(exc, LineTooLong):
             problem = headers_too_large(self.max_head)
         elif status < 500:

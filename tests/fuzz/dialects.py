@@ -54,6 +54,18 @@ def read(text: str) -> Any:
         sys.setrecursionlimit(limit)
 
 
+def values_in(text: str) -> int:
+    """How many values of JSON stand one after the other; 0 when it is not JSON to its end."""
+    decoder, number, place = json.JSONDecoder(parse_int=float), 0, 0
+    try:
+        while text := text[place:].strip():
+            _, place = decoder.raw_decode(text)
+            number += 1
+    except (ValueError, RecursionError):
+        return 0
+    return number
+
+
 def is_object(text: Any) -> bool:
     """The text of a JSON object, as deep as AWS takes it."""
     if not isinstance(text, str) or not isinstance(read(text), dict):

@@ -134,7 +134,8 @@ def _inside(random: Random, value: Any) -> Any:
     if deed < 0.07:
         del copy[place]
     elif deed < 0.14:
-        copy[place:place] = [copy[place]] * random.choice((1, 2, 10, 50))
+        part = type(copy)([copy[place]])
+        copy[place:place] = part * min(random.choice((1, 2, 10, 50)), MAX_BODY // len(dump(part)))
     elif isinstance(copy, Pairs):
         name, member = copy[place]
         if deed < 0.2:
