@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -23,6 +22,7 @@ from forwarder.apis.wire import (
     Native,
     Number,
     ResultNames,
+    interned,
     is_json_object,
     object_text,
     raw_members,
@@ -307,9 +307,8 @@ def _count_refusal(count: int, constraint: str) -> Refusal:
     )
 
 
-@lru_cache(maxsize=1000)
 def _endpoint_key(endpoint_id: str) -> bytes | None:
     """The envelope of a call: its EndpointId, one object for equal ones. None when it has the wrong form."""
     if endpoint_id and (len(endpoint_id) > MAX_ENDPOINT_ID or not _ENDPOINT_ID(endpoint_id)):
         return None
-    return endpoint_id.encode()
+    return interned(endpoint_id.encode())

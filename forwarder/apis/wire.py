@@ -43,6 +43,7 @@ _STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NO_BRACKETS = re.compile(r"[^][{}]+")
 _SURROGATES = re.compile(r"(\\\\)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _KEYS_REMEMBERED = 10_000
+_LONGEST_KEY = 1024
 _DELIVERED = Kind.DELIVERED
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -213,7 +214,9 @@ def region_of_arn(arn: str) -> str | None:
 
 
 def interned(key: bytes) -> bytes:
-    """One object for all equal keys, as far as a bounded memory reaches."""
+    """One object for all equal keys, as far as a bounded memory reaches, in keys and in bytes."""
+    if len(key) > _LONGEST_KEY:
+        return key
     if len(_keys) >= _KEYS_REMEMBERED:
         _keys.clear()
     return _keys.setdefault(key, key)

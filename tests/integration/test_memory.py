@@ -11,6 +11,7 @@ import os
 import re
 import signal
 from collections import Counter
+from functools import cache
 from io import BytesIO
 from itertools import cycle
 from typing import Any
@@ -37,6 +38,7 @@ LIMITS: dict[str, Any] = {
 }
 
 
+@cache  # 32 senders that make their own take all the time there is
 def bodies(kind: str) -> list[tuple[bytes, dict[str, str]]]:
     """Requests of every size and form, up to the largest that is taken."""
     large = event(kind, "x", "pad" * 20_000)

@@ -365,6 +365,9 @@ def test_equal_keys_are_one_object_and_the_memory_of_them_is_bounded() -> None:
     for i in range(25_000):
         wire.interned(b"%d" % i)
     assert len(wire._keys) <= 10_000
+    for i in range(100):
+        assert wire.interned(b"%d" % i * 100_000) == b"%d" % i * 100_000
+    assert sum(map(len, wire._keys)) < 10_000 * 1024, "whatever senders make of them"
 
 
 ODD = r"""
