@@ -97,7 +97,7 @@ def bodies(random: Random, seeds: list[bytes]) -> Callable[[], bytes]:
         text = dump(tree)
         if kind < 0.3:
             for _ in range(random.choice((1, 1, 2, 5))):
-                text = scratched(random, text)
+                text = scratched(random, text)[:MAX_BODY]
         return text[:MAX_BODY]
 
     return body
