@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -22,6 +22,8 @@ from forwarder.ingest.aws_operations import (
     PutRumEventsOperation,
 )
 from forwarder.ingest.bindings import Bindings
+from forwarder.ingest.cloudevents_operation import CloudEvents
+from forwarder.ingest.identities import Identities
 from forwarder.ingest.operations import NativeEvents, Operation
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock
@@ -139,7 +141,8 @@ class Dialect:
     """A way in to the events of ``target``.
 
     ``operation`` makes it; ``name`` is what a path says beside it. ``events`` counts those of a body that
-    Python could read; ``is_good`` judges one that was taken, by its body and its call's envelope.
+    Python could read; ``is_good`` judges one that was taken, by its body and its call's envelope. ``once``:
+    an event that came before, in whatever body, is not taken again.
     """
 
     label: str
@@ -150,6 +153,8 @@ class Dialect:
     is_good: Callable[[dict[str, Any], str], bool]
     target: str
     lines: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    once: bool = False
 
     def bodies(self, random: Random) -> Callable[[], bytes]:
         return (lines if self.lines else bodies)(random, self.seeds)
@@ -161,6 +166,19 @@ def native(target: str) -> Callable[[Bindings, Clock, TargetMetrics], Operation]
         return NativeEvents(route, clock)
 
     return operation
+
+
+def cloudevents(label: str, content_type: str, seeds: list[bytes], **headers: str) -> Dialect:
+    """One of the modes in which CloudEvents come; the answer is asked for, as a single event has none."""
+
+    def operation(bindings: Bindings, clock: Clock, unbound: TargetMetrics) -> Operation:
+        return CloudEvents(bindings.buses.routes[0], clock, Identities(clock))
+
+    named = {f"ce-{name}": value for name, value in headers.items()}
+    given = {"Content-Type": content_type, "Prefer": "return=representation", **named}
+    events = len if "batch" in content_type else lambda body: 1
+    label = f"CloudEvents, {label}"
+    return Dialect(label, operation, "", seeds, events, is_entry, "orders", headers=given, once=True)
 
 
 def seeds(event: dict[str, Any]) -> list[bytes]:
@@ -184,6 +202,22 @@ CALL = {**put_rum_events.CALL, **SESSION, "SessionMetadata": '{"osName":"Linux"}
 NATIVE_ENTRY = {**ENTRY, "Detail": {"n": 1, "\u00e9": [{"a": 2.5}]}, "EndpointId": "abcde.veo"}
 NATIVE_EVENT = {**EVENT, **SESSION, "details": {"a": 1}, "SessionMetadata": {"osName": "Linux"}}
 NATIVE_FEATURE = {**put_project_events.CUSTOM, "data": {"a": [1, {}]}, "project": "shop"}
+CLOUD_EVENT = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "/shop",
+    "type": "com.example.order",
+    "time": "2026-11-21T10:00:00.5+01:00",
+    "subject": "arn:aws:s3:::b",
+    "data": {"n": 1},
+}
+BINARY_EVENT = {
+    **CLOUD_EVENT,
+    "id": "2",
+    "data_base64": "AAEC",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7",
+}
+del BINARY_EVENT["data"]
 FEATURES = [put_project_events.CUSTOM, put_project_events.EVALUATION]
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -242,6 +276,17 @@ DIALECTS: tuple[Dialect, ...] = (
         is_entry,
         "orders",
         lines=True,
+    ),
+    cloudevents("structured", "application/cloudevents+json", [compact(CLOUD_EVENT), compact(BINARY_EVENT)]),
+    cloudevents("batch", "application/cloudevents-batch+json", [compact([CLOUD_EVENT, BINARY_EVENT] * 3)]),
+    cloudevents(
+        "binary",
+        "application/json",
+        [compact(CALL), compact([CALL])],
+        specversion="1.0",
+        id="3",
+        source="/shop",
+        type="t",
     ),
 )
 """Every dialect, and every kind of target that speaks it."""

@@ -50,6 +50,7 @@ class Judge:
         self._operation = self.dialect.operation(self._bindings, SystemClock(), routes.metrics.unbound)
         [self._queue] = (each.queue for each in self._bindings.routes if each.name == self.dialect.target)
         self._budget = Budget(ROOM)
+        self._said: set[str] = set()
 
     async def judge(self, body: bytes, *, count_calls: bool = False) -> None:
         """Violation, with the body, when something does not hold."""
@@ -64,7 +65,7 @@ class Judge:
             raise Violation(f"{self.dialect.label}: {problem!r} for {body!r}") from problem
 
     async def _judge(self, body: bytes) -> None:
-        call = self._operation.open(self.dialect.name, {})
+        call = self._operation.open(self.dialect.name, self.dialect.headers)
         try:
             with Lease(self._budget) as lease:
                 lease.check_parsing(body)
@@ -76,12 +77,20 @@ class Judge:
         taken = self._taken()
         self._is_answered(body, call.reply(results, None).body, results)
         ids = [result for result in results if isinstance(result, str)]
-        _must([event.id for event in taken] == ids, "the queue holds what was taken, in order")
+        _must([event.id for event in taken] == self._new(ids), "the queue holds what was taken, in order")
         for event in taken:
             said = read(event.body.decode())
             _must(self.dialect.is_good(said, event.key.decode()), f"AWS takes {said}")
         self.outcomes["taken" if len(ids) == len(results) else "some refused"] += 1
         self.events += len(results)
+
+    def _new(self, ids: list[str]) -> list[str]:
+        """Those that were not said before, where an event is taken once."""
+        if not self.dialect.once:
+            return ids
+        new = [id for id in dict.fromkeys(ids) if id not in self._said]
+        self._said.update(new)
+        return new
 
     def _taken(self) -> list[Event]:
         self._queue.drain()
@@ -113,7 +122,7 @@ class Judge:
         text = body.decode("utf-8", "replace")
         if self.dialect.lines:
             return {sum(1 for line in text.split("\n") if line.strip(BLANK)), values_in(text)}
-        return {self.dialect.events(read(text))}
+        return {self.dialect.events(read(text) if text else None)}
 
 
 class Calls:

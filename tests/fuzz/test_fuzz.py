@@ -14,5 +14,5 @@ INPUTS = 400
 async def test_nearly_good_bodies_meet_nothing_but_the_dialects_own_error(dialect: Dialect) -> None:
     judge = await fuzz(dialect, seed=1, inputs=INPUTS)
     assert judge.outcomes["taken"] > INPUTS / 20, "not all is broken beyond reading"
-    assert judge.outcomes["400 SerializationException"] > INPUTS / 20
+    assert sum(n for outcome, n in judge.outcomes.items() if outcome.startswith("4")) > INPUTS / 20
     assert len(judge.outcomes) > 2

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from forwarder.ingest.budget import Lease
+from forwarder.ingest.budget import RAW_BYTES, Lease
 from forwarder.ingest.dialects.errors import SERIALIZATION, TOO_LARGE, VALIDATION, BadRequest, Dialect
 from forwarder.model import Refusal
 from forwarder.receipts import DELIVERED, Receipt
@@ -22,8 +22,6 @@ from forwarder.receipts import DELIVERED, Receipt
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _MANY_VALUES = "trailing characters"
-_RAW_BYTES = 48
-"""What a part of an array holds before it is decoded."""
 _MAX_MESSAGE = 300
 """Characters of what is said about a bad event: it may quote a name of any length."""
 
@@ -64,7 +62,7 @@ class Codec:
         return [self._decode(line) for _, line in _lines(body)]
 
     def _parse_apart(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
-        lease.check_room(body.count(b",") * _RAW_BYTES)
+        lease.check_room(body.count(b",") * RAW_BYTES)
         try:
             raws: Sequence[msgspec.Raw | bytes] = _RAWS.decode(body) if _is_array(body) else [body]
         except _BROKEN as problem:
