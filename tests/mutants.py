@@ -61,6 +61,8 @@ SECRET_FILES = "tests/unit/ingest/auth/test_files.py"
 TORTURE = "tests/torture/short.py"
 NOTIFYING = "tests/unit/daemon/test_notifying.py"
 MANAGER = "tests/integration/test_service_manager.py"
+FUZZ = "tests/fuzz/test_fuzz.py"
+HOSTILE = "tests/integration/test_hostile.py"
 
 
 @dataclass(frozen=True)
@@ -905,6 +907,35 @@ MUTATIONS = [
         "if late > early else",
         "tests/integration/test_doctor.py",
         "clock",
+    ),
+    mutation(
+        "a body is parsed whatever it would hold",
+        "forwarder/ingest/exchange.py",
+        "                lease.check_parsing(body)\n",
+        "",
+        HOSTILE,
+        "small_to_send",
+    ),
+    mutation(
+        "any text is a JSON object",
+        "forwarder/apis/wire.py",
+        '        if "\\\\u" not in text:\n            return False\n',
+        "        return True\n",
+        FUZZ,
+    ),
+    mutation(
+        "a result is lost where events are taken apart",
+        "forwarder/ingest/dialects/native.py",
+        "        return [self._decode(raw) for raw in raws]\n",
+        "        return [self._decode(raw) for raw in raws[:3]]\n",
+        FUZZ,
+    ),
+    mutation(
+        "another error than the dialect's own",
+        "forwarder/ingest/dialects/aws.py",
+        "    except RecursionError:\n",
+        "    except MemoryError:\n",
+        FUZZ,
     ),
 ]
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -23,6 +22,7 @@ from forwarder.apis.wire import (
     Native,
     Number,
     ResultNames,
+    interned,
     is_json_object,
     object_text,
     raw_members,
@@ -132,6 +132,18 @@ def check_call(entries: Sequence[Entry], max_bytes: int = DEFAULT_MAX_REQUEST_BY
     if sum(map(size, entries)) > max_bytes:
         return Refusal(VALIDATION, OVER_THE_LIMIT, "too_large")
     return None
+
+
+def check_endpoint(endpoint_id: str | None) -> Refusal | None:
+    """Why AWS would refuse a call to this global endpoint as a whole, if it would; None names none."""
+    if endpoint_id is None or (endpoint_id and _endpoint_key(endpoint_id) is not None):
+        return None
+    return Refusal(
+        VALIDATION,
+        f"1 validation error detected: Value '{endpoint_id[: MAX_ENDPOINT_ID + 10]}' at 'endpointId' failed "
+        "to satisfy constraint: Member must satisfy regular expression pattern: "
+        r"^[A-Za-z0-9\-]+[\.][A-Za-z0-9\-]+$",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,9 +307,8 @@ def _count_refusal(count: int, constraint: str) -> Refusal:
     )
 
 
-@lru_cache(maxsize=1000)
 def _endpoint_key(endpoint_id: str) -> bytes | None:
     """The envelope of a call: its EndpointId, one object for equal ones. None when it has the wrong form."""
     if endpoint_id and (len(endpoint_id) > MAX_ENDPOINT_ID or not _ENDPOINT_ID(endpoint_id)):
         return None
-    return endpoint_id.encode()
+    return interned(endpoint_id.encode())

@@ -36,12 +36,14 @@ Number = int | float
 
 END_OF_TIME = 253_402_300_800  # the year 10000
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_SCOPE = re.compile(r"Credential=[^/,\s]+/\d{8}/([^/,\s]+)/[^/,\s]+/aws4_request", re.ASCII)
+# These meet anything: no way through them may go over the same text again.
+_SCOPE = re.compile(r"Credential=[^/,=\s]+/\d{8}/([^/,\s]+)/[^/,\s]+/aws4_request", re.ASCII)
 _CREDENTIAL = re.compile(r"(?:^|&)X-Amz-Credential=([^&]*)")
-_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NO_BRACKETS = re.compile(r"[^][{}]+")
 _SURROGATES = re.compile(r"(\\\\)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _KEYS_REMEMBERED = 10_000
+_LONGEST_KEY = 1024
 _DELIVERED = Kind.DELIVERED
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -212,7 +214,9 @@ def region_of_arn(arn: str) -> str | None:
 
 
 def interned(key: bytes) -> bytes:
-    """One object for all equal keys, as far as a bounded memory reaches."""
+    """One object for all equal keys, as far as a bounded memory reaches, in keys and in bytes."""
+    if len(key) > _LONGEST_KEY:
+        return key
     if len(_keys) >= _KEYS_REMEMBERED:
         _keys.clear()
     return _keys.setdefault(key, key)

@@ -166,15 +166,19 @@ def _sandbox(arguments: Arguments) -> int:
 
     from forwarder.sandbox import SandboxSettings, serve
 
-    settings = SandboxSettings(
-        listen=arguments.listen,
-        upstream=arguments.upstream,
-        require_auth=arguments.require_auth,
-        keep=not arguments.no_keep,
-        buses=tuple(arguments.bus),
-        app_monitors=tuple(arguments.app_monitor),
-        projects=tuple(arguments.project),
-    )
+    try:
+        settings = SandboxSettings(
+            listen=arguments.listen,
+            upstream=arguments.upstream,
+            require_auth=arguments.require_auth,
+            keep=not arguments.no_keep,
+            buses=tuple(arguments.bus),
+            app_monitors=tuple(arguments.app_monitor),
+            projects=tuple(arguments.project),
+        )
+    except ValueError as error:
+        print(f"the sandbox cannot start: {error}", file=sys.stderr)
+        return EXIT_USAGE
     try:
         asyncio.run(serve(settings))
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from forwarder.apis import put_events, wire
-from forwarder.apis.put_events import DEFAULT_MAX_REQUEST_BYTES, PutEvents, check_call
+from forwarder.apis.put_events import DEFAULT_MAX_REQUEST_BYTES, PutEvents, check_call, check_endpoint
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.apis.trace_header import from_headers
@@ -69,7 +69,7 @@ class _PutEventsCall:
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         request = aws.decode(aws.PUT_EVENTS, body)
-        refusal = check_call(request.Entries, self._operation.max_bytes)
+        refusal = check_endpoint(request.EndpointId) or check_call(request.Entries, self._operation.max_bytes)
         if refusal is not None:
             raise aws.refused(refusal)
         drafts, groups = self._admit(request)

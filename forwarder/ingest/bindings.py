@@ -22,6 +22,8 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Queue, Refusal
 
 ANY_REGION = ""
+MAX_NAME = 200
+"""Characters of a name that are said back: AWS counts none of a bus's, so it may be of any length."""
 
 A = TypeVar("A", PutEvents, PutRumEvents, PutProjectEvents)
 
@@ -69,12 +71,14 @@ class Bound(Generic[A]):
             name = _plain(name)
         routes: dict[str, Route[A]] = self._named.get(name) or self._defaults
         if not routes:
-            message = f"{self._noun} {name!r} is not bound to a target, and no target is the default."
+            message = (
+                f"{self._noun} {name[:MAX_NAME]!r} is not bound to a target, and no target is the default."
+            )
             return Refusal(NOT_FOUND, message, "unknown_target")
         if region is None:
             return next(iter(routes.values()))
         route = routes.get(region) or routes.get(ANY_REGION) or self._defaults.get(region)
-        return route or self._wrong_region(name, f"{of} region {region}", routes)
+        return route or self._wrong_region(name[:MAX_NAME], f"{of} region {region[:MAX_NAME]}", routes)
 
     def _wrong_region(self, name: str, what: str, routes: dict[str, Route[A]]) -> Refusal:
         places = " and ".join(f"target {route.name} in {route.region}" for route in routes.values())

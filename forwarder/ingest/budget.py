@@ -15,6 +15,13 @@ PARSED_EVENT_BYTES = 700
 """What a small event holds beside the body it came in, until it is in a queue: its parts, its draft, its id,
 itself, its line of the answer."""
 
+SMALL_BODY = 16 * 1024
+OBJECT_BYTES = 112
+STRING_BYTES = 64
+"""The most that a JSON object and a string hold when they are parsed, beside the body they came in."""
+RAW_BYTES = 48
+"""What a part of an array holds before it is decoded."""
+
 
 class Budget:
     """``limit`` bytes, lent out until they are given back."""
@@ -55,6 +62,17 @@ class Lease:
             raise BadRequest(
                 429, THROTTLING, "Memory for requests is used up at the moment.", reason="queue_full"
             )
+
+    def check_room(self, size: int) -> None:
+        """Refuse the request as ``take`` would, but take nothing: for what is over before anybody waits."""
+        held = self.held
+        self.take(size)
+        self.keep(held)
+
+    def check_parsing(self, body: bytes) -> None:
+        """Refuse a body that would not fit once it is parsed: three bytes of JSON can become a hundred."""
+        if len(body) > SMALL_BODY:
+            self.check_room(body.count(b"{") * OBJECT_BYTES + body.count(b'"') // 2 * STRING_BYTES)
 
     def take_for_events(self, count: int) -> None:
         """Reserve what so many events hold from when they are parsed until they are a queue's."""

@@ -86,8 +86,7 @@ class _CloudEventsCall:
         self._headers = headers
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        events = cloudevents.parse(self._headers, body)
-        lease.take_for_events(len(events))
+        events = cloudevents.parse(self._headers, body, lease)
         drafts, keys = await self._admit(events)
         results = await self._put_once(drafts, keys, waiting)
         refusals = [result for result in results if isinstance(result, Refusal)]

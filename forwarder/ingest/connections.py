@@ -8,7 +8,7 @@ Invariants:
 - At most ``max_connections`` are served; one more is told 503 and closed.
 - A head that is not complete ``read_timeout`` after its first byte is told 408 and closed; one that is
   larger than ``max_header_bytes`` is told 431 and closed.
-- Whoever cannot be told in a dialect, since nothing says which, is told in the shapes of all.
+- Whoever cannot be told in a dialect, since nothing says which, is told in the shapes of all, and counted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
 from uuid import uuid4
@@ -27,7 +28,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from forwarder.ingest.answers import refuse
+from forwarder.ingest.answers import SERVER, refuse
 from forwarder.ingest.dialects import unknown
 from forwarder.ingest.dialects.errors import (
     HEADERS_TOO_LARGE,
@@ -58,6 +59,7 @@ def raw_answer(problem: BadRequest, headers: Mapping[str, str] = NO_HEADERS) -> 
     status = HTTPStatus(problem.status)
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        f"Server: {SERVER}\r\nDate: {formatdate(usegmt=True)}\r\n"
         f"x-amzn-ErrorType: {problem.code}\r\nx-amzn-RequestId: {uuid4()}\r\n{more}"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
@@ -92,6 +94,7 @@ class Connection(web.RequestHandler):
         "_head_bytes",
         "_head_since",
         "_on_lost",
+        "_on_refused",
         "_payload",
         "_wait_end",
         "ended",
@@ -110,6 +113,7 @@ class Connection(web.RequestHandler):
         max_head: int,
         keep_alive: float,
         on_lost: Callable[[], None],
+        on_refused: Callable[[int], None],
     ) -> None:
         super().__init__(
             server,
@@ -123,6 +127,7 @@ class Connection(web.RequestHandler):
         )
         self.max_head = max_head
         self._on_lost = on_lost
+        self._on_refused = on_refused
         self._head_bytes = 0
         self._head_since = 0.0
         self._payload: StreamReader = EMPTY_PAYLOAD
@@ -210,14 +215,15 @@ class Connection(web.RequestHandler):
     def cut_when_slow(self, before: float) -> None:
         """Turn away a peer whose head began before that moment and is still not complete."""
         if self._head_bytes and self._head_since < before and not self.handling and not self._cut:
-            self.turn_away(raw_answer(TOO_SLOW))
+            self.turn_away(TOO_SLOW)
 
-    def turn_away(self, answer: bytes) -> None:
+    def turn_away(self, problem: BadRequest) -> None:
         """Say this, then close, giving the peer a moment to read it."""
         self._cut = True
         self._head_bytes = 0
+        self._on_refused(problem.status)
         if self.transport is not None:
-            self.transport.write(answer)
+            self.transport.write(raw_answer(problem))
             self._loop.call_later(LINGER, self.force_close)
 
     def handle_error(
@@ -229,6 +235,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """What aiohttp says by itself: nearly always that the peer does not speak HTTP."""
         self.handling = False
+        self._cut = True  # of a head that is too large there may be more to come
         if isinstance(exc, LineTooLong):
             problem = headers_too_large(self.max_head)
         elif status < 500:
@@ -237,6 +244,7 @@ class Connection(web.RequestHandler):
         else:
             problem = BadRequest(status, INTERNAL, "The request could not be handled.")
         problem.close = True
+        self._on_refused(problem.status)
         return refuse(unknown.DIALECT, problem)
 
     def _check_end(self) -> None:
@@ -245,7 +253,7 @@ class Connection(web.RequestHandler):
 
     def _check_head(self) -> None:
         if self._head_bytes > self.max_head and not self._cut:
-            self.turn_away(raw_answer(headers_too_large(self.max_head)))
+            self.turn_away(headers_too_large(self.max_head))
 
 
 class TurnedAway(asyncio.Protocol):

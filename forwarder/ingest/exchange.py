@@ -63,6 +63,7 @@ class Exchange:
         waiting = self._waiting(headers, call, lease)
         try:
             with attempt or NOT_REPEATED:
+                lease.check_parsing(body)
                 results = await call.take(body, lines, lease, waiting)
                 del body
                 reply = await _answer(call, results, waiting, connection)

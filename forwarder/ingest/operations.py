@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from forwarder.apis.trace_header import from_headers
-from forwarder.ingest.bindings import Route
+from forwarder.ingest.bindings import MAX_NAME, Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import native
 from forwarder.ingest.dialects.errors import METHOD, NO_HEADERS, NOT_FOUND, BadRequest, Dialect
@@ -31,10 +31,6 @@ from forwarder.receipts import Receipt
 
 SLICE = 1000
 """Events that are admitted in one go."""
-
-MAX_NAME = 200
-"""Characters of an unknown name that are said back to its sender."""
-
 
 Results = list[str | Refusal]
 """Our id of each event that was taken, else why it was not."""
@@ -123,8 +119,7 @@ class NativeEvents(PostOnly):
         return self if trace is None else NativeEvents(self._route, self._clock, self._codec, trace)
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        items = self._codec.parse(body, lines=lines)
-        lease.take_for_events(len(items))
+        items = self._codec.parse(body, lease, lines=lines)
         if self._trace is not None:
             _fill_trace_header(items, self._trace)
         drafts = await self._admit(items)

@@ -144,6 +144,7 @@ class IngestServer:
 
     def _connect(self) -> asyncio.Protocol:
         if self._open >= self._settings.max_connections:
+            self._http.refused_connections += 1
             return TurnedAway(self._turned_away, retry_headers(self._chance))
         self._open += 1
         return self._new_connection() if self._handshakes is None else self._handshakes.begin()
@@ -155,6 +156,7 @@ class IngestServer:
             max_head=self._settings.max_header_bytes,
             keep_alive=self._settings.keep_alive,
             on_lost=self._disconnected,
+            on_refused=self._http.malformed,
         )
 
     def _disconnected(self) -> None:

@@ -136,6 +136,13 @@ FAMILIES = tuple(
             "1 while a file is bad and its last good one in force.",
             True,
         ),
+        (
+            "http_connections_refused_total",
+            "counter",
+            (),
+            "Connections beyond ingest.max_connections.",
+            False,
+        ),
         ("events_awaited", "gauge", (), "Events with a request that waits for AWS's word.", False),
         ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),
         ("memory_budget_bytes", "gauge", ("kind",), "Memory of bodies and queues, used and limit.", False),

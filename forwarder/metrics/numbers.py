@@ -235,9 +235,10 @@ class HttpMetrics:
     ``waits`` answers how many events have a request that waits for AWS's word.
     """
 
-    __slots__ = ("durations", "repeats", "requests", "waits")
+    __slots__ = ("durations", "refused_connections", "repeats", "requests", "waits")
 
     def __init__(self) -> None:
+        self.refused_connections = 0
         self.repeats: dict[str, int] = {}
         self.waits: Callable[[], int] = lambda: 0
         self.requests: dict[tuple[str, int], int] = {}
@@ -250,6 +251,10 @@ class HttpMetrics:
         self.durations[route].observe(seconds)
         self.requests[route, status] = self.requests.get((route, status), 0) + 1
 
+    def malformed(self, status: int) -> None:
+        """An answer to what never became a request, and so took no time."""
+        self.requests[OTHER, status] = self.requests.get((OTHER, status), 0) + 1
+
     def repeat(self, route: str) -> None:
         """A request came again, and gets the answer of the first."""
         self.repeats[route] = self.repeats.get(route, 0) + 1
@@ -257,6 +262,7 @@ class HttpMetrics:
     def samples(self) -> Iterator[Sample]:
         for (route, status), n in self.requests.items():
             yield "http_requests_total", (route, str(status)), n
+        yield "http_connections_refused_total", (), self.refused_connections
         for route, n in self.repeats.items():
             yield "http_repeated_requests_total", (route,), n
         yield "events_awaited", (), self.waits()

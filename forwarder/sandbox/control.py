@@ -39,6 +39,7 @@ class Control:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/_sandbox", self.help, allow_head=False),
+            web.get("/_sandbox/", self.help, allow_head=False),
             web.get("/_sandbox/events", self.events, allow_head=False),
             web.get("/_sandbox/summary", self.summary, allow_head=False),
             web.get("/_sandbox/faults", self.faults, allow_head=False),

@@ -7,15 +7,14 @@ Invariants:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.apis.put_events import MAX_DETAIL_TYPE, Entry, PutEvents, Request, check_call
+from forwarder.apis.put_events import MAX_DETAIL_TYPE, Entry, PutEvents, Request, check_call, check_endpoint
 from forwarder.model import Refusal
 from forwarder.sandbox import markers
-from forwarder.sandbox.calls import VALIDATION, Call, Item, decode, digest, encode, unreadable
+from forwarder.sandbox.calls import Call, Item, decode, digest, encode, unreadable
 from forwarder.sandbox.faults import Api
 from forwarder.sandbox.settings import SandboxSettings
 
@@ -30,11 +29,6 @@ class _Envelope(msgspec.Struct, omit_defaults=True):
     EndpointId: str | None = None
 
 
-_ENDPOINT_ID = re.compile(r"(?=.{1,50}\Z)[A-Za-z0-9-]+[.][A-Za-z0-9-]+")
-_BAD_ENDPOINT = (
-    "1 validation error detected: Value '{}' at 'endpointId' failed to satisfy constraint: "
-    "Member must satisfy regular expression pattern: ^[A-Za-z0-9\\-]+[\\.][A-Za-z0-9\\-]+$"
-)
 _REQUEST = msgspec.json.Decoder(Request)
 _RAWS = msgspec.json.Decoder(_Raws)
 
@@ -75,10 +69,7 @@ class EventBridge:
         return Call(tuple(names), items, envelope, refusal)
 
     def _whole(self, request: Request) -> Refusal | None:
-        endpoint = request.EndpointId
-        if endpoint is not None and not _ENDPOINT_ID.fullmatch(endpoint):
-            return Refusal(VALIDATION, _BAD_ENDPOINT.format(endpoint[:60]))
-        return check_call(request.Entries, self._api.max_request_bytes)
+        return check_endpoint(request.EndpointId) or check_call(request.Entries, self._api.max_request_bytes)
 
     def _item(self, entry: Entry, raw: bytes, wall: float) -> Item:
         name = bus_name(entry.EventBusName)

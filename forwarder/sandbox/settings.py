@@ -6,6 +6,8 @@ Invariants:
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import msgspec
 
 DEFAULT_LISTEN = "127.0.0.1:2790"
@@ -28,9 +30,21 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 8 << 20
     account: str = "000000000000"
 
+    def __post_init__(self) -> None:
+        if self.upstream is not None and not _is_url(self.upstream):
+            raise ValueError(f"upstream is http://host[:port] or https://host[:port], got {self.upstream!r}")
+
     @property
     def address(self) -> tuple[str, int]:
         host, _, port = self.listen.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65_535:
             raise ValueError(f"listen is host:port, got {self.listen!r}")
         return host.strip("[]"), int(port)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port that is none
+        return False

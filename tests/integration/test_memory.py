@@ -5,31 +5,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import os
 import re
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from functools import cache
 from io import BytesIO
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 from tests.integration.events import MONITOR, TARGETS, event, events, markers
 from tests.integration.harness import World, until
-from tests.integration.processes import Process, daemon_beside
+from tests.integration.processes import daemon_beside
+from tests.integration.watching import MIB, OVERHEAD, Neighbour, anonymous_bytes, at_work, highest
 
 FLOOD_SECONDS = float(os.environ.get("FLOOD_SECONDS", "3"))
-MIB = 1 << 20
 QUEUE, BODY = 12 * MIB, 1 * MIB
 BUDGET = 3 * QUEUE + 12 * MIB
-OVERHEAD = 32 * MIB
-"""What the README says that the process may hold beside the budget."""
-
 SENDERS = 32
 REFUSED = "http://127.0.0.1:9"
 """Nothing listens on the port of "discard"."""
@@ -44,13 +38,7 @@ LIMITS: dict[str, Any] = {
 }
 
 
-def anonymous_bytes(daemon: Process) -> int:
-    """What the process holds that no file could give back."""
-    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon:"))
-    return int(line.split()[1]) * 1024
-
-
+@cache  # 32 senders that make their own take all the time there is
 def bodies(kind: str) -> list[tuple[bytes, dict[str, str]]]:
     """Requests of every size and form, up to the largest that is taken."""
     large = event(kind, "x", "pad" * 20_000)
@@ -89,51 +77,6 @@ class Flood:
                 self.answers[answer.status] += 1
                 if answer.status in (429, 503) and "Retry-After" not in answer.headers:
                     self.without_delay[answer.status] += 1
-
-
-class Neighbour:
-    """A program that sends to a target that works, and does as a 429 says, but sooner."""
-
-    def __init__(self, place: World) -> None:
-        self._place = place
-        self.taken: list[str] = []
-        self.refusals = 0
-
-    async def send(self) -> None:
-        while True:
-            names = markers(10)
-            while (sent := await self._place.post("rum", events("rum", names))).status != 202:
-                assert sent.status == 429
-                self.refusals += 1
-                await asyncio.sleep(0.02)
-            self.taken += names
-            await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def at_work(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """They go on for as long as the block lasts; whoever ends before says why."""
-    tasks = [asyncio.create_task(job) for job in jobs]
-    try:
-        yield
-        for task in tasks:
-            if task.done():
-                task.result()
-                raise AssertionError("a sender ended")
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def highest(look: Callable[[], int], seconds: float) -> int:
-    """The most that was seen."""
-    ends = asyncio.get_running_loop().time() + seconds
-    most = look()
-    while asyncio.get_running_loop().time() < ends:
-        await asyncio.sleep(0.02)
-        most = max(most, look())
-    return most
 
 
 async def test_the_memory_stays_within_the_budget_and_its_overhead_while_aws_is_dead_and_senders_go_on(

@@ -214,3 +214,15 @@ def test_a_token_is_printed_once_with_the_line_that_lets_it_in(capsys: pytest.Ca
 def test_a_token_for_a_name_that_is_none_exits_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["token", name]) == 2
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "upstream", ["nonsense", "", "ftp://host", "http://", "http://host:port", "host:4566"]
+)
+def test_a_sandbox_in_front_of_what_is_no_url_exits_2_and_says_what_is(
+    upstream: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sandbox", "--upstream", upstream]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("the sandbox cannot start: upstream is http://host[:port]")
+    assert repr(upstream) in said

@@ -4,6 +4,7 @@ Invariants:
 - The whole body is decoded at once; only when that fails is it taken apart event by event, so that one bad
   event never costs its neighbours and good bodies never pay for it.
 - One result per event, in the order they came; a refusal of a line names the line.
+- What taking a body apart needs is leased before: a body of nothing but bad events is refused whole.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from forwarder.ingest.budget import RAW_BYTES, Lease
 from forwarder.ingest.dialects.errors import SERIALIZATION, TOO_LARGE, VALIDATION, BadRequest, Dialect
 from forwarder.model import Refusal
 from forwarder.receipts import DELIVERED, Receipt
@@ -20,6 +22,8 @@ from forwarder.receipts import DELIVERED, Receipt
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _MANY_VALUES = "trailing characters"
+_MAX_MESSAGE = 300
+"""Characters of what is said about a bad event: it may quote a name of any length."""
 
 Item = Any
 """An event as the API's ``native_type`` has it."""
@@ -34,12 +38,16 @@ class Codec:
         self._one: msgspec.json.Decoder[Item] = msgspec.json.Decoder(native_type)
         self._many: msgspec.json.Decoder[list[Item]] = msgspec.json.Decoder(list[native_type])  # type: ignore[valid-type]
 
-    def parse(self, body: bytes, *, lines: bool) -> list[Item | Refusal]:
-        """The events of a body, each decoded or refused. A BadRequest when there is none to be found."""
+    def parse(self, body: bytes, lease: Lease, *, lines: bool) -> list[Item | Refusal]:
+        """The events of a body, each decoded or refused. A BadRequest when there is none to be found.
+
+        What they hold until they are a queue's is leased.
+        """
         try:
             items = self._parse_whole(body, lines) if body.strip() else []
+            lease.take_for_events(len(items))
         except _BROKEN:
-            items = self._parse_lines(body) if lines else self._parse_apart(body)
+            items = self._parse_lines(body, lease) if lines else self._parse_apart(body, lease)
         if not items:
             raise BadRequest(400, VALIDATION, "The body holds no events.")
         return items
@@ -49,23 +57,26 @@ class Codec:
             return self._one.decode_lines(body)
         return self._many.decode(body) if _is_array(body) else [self._one.decode(body)]
 
-    def _parse_lines(self, body: bytes) -> list[Item | Refusal]:
+    def _parse_lines(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
+        lease.take_for_events(body.count(b"\n") + 1)
         return [self._decode(line) for _, line in _lines(body)]
 
-    def _parse_apart(self, body: bytes) -> list[Item | Refusal]:
+    def _parse_apart(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
+        lease.check_room(body.count(b",") * RAW_BYTES)
         try:
             raws: Sequence[msgspec.Raw | bytes] = _RAWS.decode(body) if _is_array(body) else [body]
         except _BROKEN as problem:
             raise _not_json(problem) from None
         if len(raws) == 1:
             _check_json(body)
+        lease.take_for_events(len(raws))
         return [self._decode(raw) for raw in raws]
 
     def _decode(self, raw: msgspec.Raw | bytes) -> Item | Refusal:
         try:
             return self._one.decode(raw)
         except msgspec.ValidationError as problem:
-            return Refusal(VALIDATION, f"{problem}.")
+            return Refusal(VALIDATION, f"{str(problem)[:_MAX_MESSAGE]}.")
         except _BROKEN as problem:
             return Refusal(SERIALIZATION, f"{_sentence(problem)}.")
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +23,7 @@ from tests.aws_cases import (
     put_rum_events,
 )
 
+ROOT = Path(__file__).parents[3]
 few = settings(max_examples=50, deadline=None)
 
 ERRORS = (
@@ -362,3 +365,22 @@ def test_equal_keys_are_one_object_and_the_memory_of_them_is_bounded() -> None:
     for i in range(25_000):
         wire.interned(b"%d" % i)
     assert len(wire._keys) <= 10_000
+    for i in range(100):
+        assert wire.interned(b"%d" % i * 100_000) == b"%d" % i * 100_000
+    assert sum(map(len, wire._keys)) < 10_000 * 1024, "whatever senders make of them"
+
+
+ODD = r"""
+from forwarder.apis.wire import is_json_object, region_of_scope
+quotes = '\\"' * 400_000
+for text in ('{"a":' * 1100 + '"' + quotes, '{"a":' * 1100 + '"' + quotes + "\\", '"' * 800_000):
+    assert not is_json_object(text)
+    assert not is_json_object("[" * 2000 + text)
+assert region_of_scope("Credential=" * 100_000) is None
+assert region_of_scope("Credential=a/20261121/" * 50_000) is None
+"""
+
+
+def test_no_text_however_odd_takes_more_time_than_its_length() -> None:
+    """It took hours: a string without an end, deeper than the parser goes, was searched from every quote."""
+    subprocess.run([sys.executable, "-c", ODD], check=True, timeout=60, cwd=ROOT)

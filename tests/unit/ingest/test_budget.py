@@ -72,3 +72,35 @@ def test_events_that_are_parsed_are_reserved_with_their_body() -> None:
             one.take_for_events(11)
         assert never.value.status == 413
     assert budget.used == 0
+
+
+def test_a_look_at_the_room_takes_nothing_and_refuses_as_taking_does() -> None:
+    budget = Budget(10)
+    with Lease(budget) as one, Lease(budget) as other:
+        one.take(6)
+        one.check_room(4)
+        assert (budget.used, one.held) == (6, 6)
+        with pytest.raises(BadRequest) as now:
+            other.check_room(5)
+        with pytest.raises(BadRequest) as never:
+            other.check_room(11)
+        assert (now.value.status, never.value.status) == (429, 413)
+        assert budget.used == 6
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        (b"[" + b"{}," * 100_000 + b"{}]", False),
+        (b"[" + b'"a",' * 100_000 + b'"a"]', False),
+        (b'{"Detail":"' + b"a" * 300_000 + b'"}', True),
+        (b"[" + b"{}," * 1000 + b"{}]", True),
+    ],
+    ids=["objects", "strings", "one long string", "a small body"],
+)
+def test_a_body_of_very_many_parts_needs_more_room_than_its_bytes(body: bytes, fits: bool) -> None:
+    with Lease(Budget(1 << 20)) as lease, suppress(BadRequest):
+        lease.check_parsing(body)
+        assert fits
+        return
+    assert not fits

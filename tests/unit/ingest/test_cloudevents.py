@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.apis.put_events import PutEvents
+from forwarder.ingest.budget import PARSED_EVENT_BYTES, Budget, Lease
 from forwarder.ingest.dialects import cloudevents
 from forwarder.ingest.dialects.errors import BadRequest
 from forwarder.model import Refusal
@@ -467,6 +468,27 @@ async def test_a_plain_options_grants_nothing() -> None:
 
 # --- whatever comes
 
+
+def parsed(
+    headers: Mapping[str, str], body: bytes, room: int = 1 << 20
+) -> list[cloudevents.CloudEvent | Refusal]:
+    with Lease(Budget(room)) as lease:
+        return list(cloudevents.parse(headers, body, lease))
+
+
+@pytest.mark.parametrize("body", [b"[" + b"7," * 2000 + b"7]", b"[" + b"7," * 1_000_000 + b"7]"])
+def test_a_batch_of_more_than_there_is_memory_for_is_refused_before_it_is_taken_apart(body: bytes) -> None:
+    with pytest.raises(BadRequest) as problem:
+        parsed(BATCH, body, room=1000 * PARSED_EVENT_BYTES)
+    assert problem.value.status == 413
+
+
+def test_what_an_event_says_is_not_said_back_at_any_length() -> None:
+    [refusal] = parsed(STRUCTURED, json.dumps({**NEEDED, "specversion": "x" * 10_000}).encode())
+    assert isinstance(refusal, Refusal)
+    assert len(refusal.message) < 1000
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
@@ -478,7 +500,7 @@ MEMBERS = st.sampled_from([*NEEDED, "data", "data_base64", "time", "subject", "d
 @given(st.dictionaries(MEMBERS, ANYTHING | st.sampled_from(list(NEEDED.values()))), st.booleans())
 def test_an_event_is_read_or_refused_and_what_is_read_is_whole(given: dict[str, Any], whole: bool) -> None:
     body = json.dumps({**NEEDED, **given} if whole else given).encode()
-    (read,) = cloudevents.parse(STRUCTURED, body)
+    (read,) = parsed(STRUCTURED, body)
     if isinstance(read, Refusal):
         return
     said = json.loads(read.envelope())
@@ -489,7 +511,7 @@ def test_an_event_is_read_or_refused_and_what_is_read_is_whole(given: dict[str, 
 @given(st.binary(max_size=60), st.sampled_from([STRUCTURED, BATCH, {**heads(), **JSON}, heads()]))
 def test_no_body_brings_down_the_reader(body: bytes, headers: dict[str, str]) -> None:
     try:
-        read = cloudevents.parse(headers, body)
+        read = parsed(headers, body)
     except BadRequest:
         return
     for each in read:

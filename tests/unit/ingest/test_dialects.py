@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.ingest.budget import PARSED_EVENT_BYTES, Budget, Lease
 from forwarder.ingest.dialects import native
 from forwarder.ingest.dialects.errors import BadRequest
 from forwarder.ingest.media import holds_lines
@@ -32,6 +33,11 @@ VALUES = st.recursive(
 BAD = (b"{", b"7", b"[]", b'{"nam":1}', b'{"name":1}', b'{"name":"\xff"}', b'{"name":"a","data":nul}')
 
 
+def parse(body: bytes, *, lines: bool, room: int = 1 << 20) -> list[object]:
+    with Lease(Budget(room)) as lease:
+        return CODEC.parse(body, lease, lines=lines)
+
+
 def names(items: list[object]) -> list[object]:
     return [item.name if isinstance(item, Thing) else "refused" for item in items]
 
@@ -42,14 +48,14 @@ def test_every_form_of_a_body_gives_the_same_events(rows: list[tuple[str, object
     array = json.dumps(things, indent=2 if pretty else None).encode()
     lines = "\n".join(json.dumps(thing, ensure_ascii=pretty) for thing in things).encode()
     for body, is_lines in ((array, False), (lines, True)):
-        events = [item for item in CODEC.parse(body, lines=is_lines) if isinstance(item, Thing)]
+        events = [item for item in parse(body, lines=is_lines) if isinstance(item, Thing)]
         assert [(event.name, json.loads(bytes(event.data))) for event in events] == rows
-    assert names(CODEC.parse(json.dumps(things[0]).encode(), lines=False)) == [rows[0][0]]
+    assert names(parse(json.dumps(things[0]).encode(), lines=False)) == [rows[0][0]]
 
 
 @given(st.lists(st.sampled_from((b'{"name":"a"}', *BAD)), min_size=1, max_size=6))
 def test_in_lines_every_bad_event_is_refused_and_no_good_one(rows: list[bytes]) -> None:
-    items = CODEC.parse(b"\n".join(rows), lines=True)
+    items = parse(b"\n".join(rows), lines=True)
     assert names(items) == ["a" if row == b'{"name":"a"}' else "refused" for row in rows]
 
 
@@ -59,15 +65,42 @@ def test_in_lines_every_bad_event_is_refused_and_no_good_one(rows: list[bytes]) 
     )
 )
 def test_in_an_array_every_bad_event_is_refused_and_no_good_one(rows: list[bytes]) -> None:
-    items = CODEC.parse(b" [%b]" % b",".join(rows), lines=False)
+    items = parse(b" [%b]" % b",".join(rows), lines=False)
     assert names(items) == ["a" if row == b'{"name":"a"}' else "refused" for row in rows]
 
 
 @pytest.mark.parametrize("body", [b"{", b"[{]", b'[{"name":"a"},]', b"[" * 100_000, b"{}{}"])
 def test_what_is_not_json_is_refused_whole(body: bytes) -> None:
     with pytest.raises(BadRequest) as problem:
-        CODEC.parse(body, lines=False)
+        parse(body, lines=False)
     assert (problem.value.status, problem.value.code) == (400, "SerializationException")
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        (b"[" + b"7," * 1_000_000 + b"7]", False),
+        (b"[" + b"7," * 1999 + b"7]", False),
+        (b'[{"name":1}' + b',{"name":"a"}' * 1999 + b"]", False),
+        (b"7\n" * 2000, True),
+        (b'{"name":"a"}\n' * 2000, True),
+    ],
+    ids=["very many bad parts", "bad parts", "good parts and a bad one", "bad lines", "good lines"],
+)
+def test_more_events_than_there_is_memory_for_are_refused_before_they_are_taken_apart(
+    body: bytes, lines: bool
+) -> None:
+    assert len(body) > 3 * 1000
+    with pytest.raises(BadRequest) as problem:
+        parse(body, lines=lines, room=1000 * PARSED_EVENT_BYTES)
+    assert (problem.value.status, problem.value.code) == (413, "RequestEntityTooLargeException")
+
+
+def test_a_name_of_any_length_is_not_said_back_whole() -> None:
+    [refusal] = parse(b'{"%b":1}' % (b"n" * 100_000), lines=False)
+    assert isinstance(refusal, Refusal)
+    assert "nnn" in refusal.message
+    assert len(refusal.message) < 1000
 
 
 def test_lines_are_named_only_when_their_numbers_are_right() -> None:

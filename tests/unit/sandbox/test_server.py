@@ -177,8 +177,9 @@ async def test_the_record_is_read_as_json_lines_however_long_it_is(control: aioh
     assert numbers == list(range(2, 1201))
 
 
-async def test_the_help_names_every_fault_and_every_marker(control: aiohttp.ClientSession) -> None:
-    async with control.get("/_sandbox") as answer:
+@pytest.mark.parametrize("path", ["/_sandbox", "/_sandbox/"])
+async def test_the_help_names_every_fault_and_every_marker(control: aiohttp.ClientSession, path: str) -> None:
+    async with control.get(path) as answer:
         said = await answer.text()
     for word in (*FAULT_KINDS, *TIMES, "reject", "refuse"):
         assert f"\n    {word} " in said

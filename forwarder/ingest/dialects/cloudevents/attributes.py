@@ -51,12 +51,16 @@ _forbidden = re.compile(f"[{FORBIDDEN}\ud800-\udfff]").search
 _escaped = re.compile(r"\\(.)").sub
 
 
+MAX_MESSAGE = 300
+"""Characters of what is said about an event: it may quote a name or a value of any length."""
+
+
 class Unfit(Exception):
     """What is wrong with one event, in a sentence."""
 
     @property
     def refusal(self) -> Refusal:
-        return Refusal(VALIDATION, str(self))
+        return Refusal(VALIDATION, str(self)[:MAX_MESSAGE])
 
 
 def decoded(name: str, raw: msgspec.Raw) -> Value | None:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
+from forwarder.ingest.budget import RAW_BYTES, Lease
 from forwarder.ingest.dialects.cloudevents.attributes import Attributes, Unfit, check, decoded, unescaped
 from forwarder.ingest.dialects.errors import MEDIA_TYPE, SERIALIZATION, BadRequest
 from forwarder.model import Refusal
@@ -84,11 +85,18 @@ def check_media(headers: Mapping[str, str]) -> bool:
     return False
 
 
-def parse(headers: Mapping[str, str], body: bytes) -> Parsed:
-    """The events of a request, each read or refused; BadRequest when the body is no JSON where it must be."""
+def parse(headers: Mapping[str, str], body: bytes, lease: Lease) -> Parsed:
+    """The events of a request, each read or refused; BadRequest when the body is no JSON where it must be.
+
+    What they hold until they are a queue's is leased, before a batch is taken apart.
+    """
     media = _media(headers)
     if media.startswith(BATCHED):
-        return [_refusable(_structured, raw) for raw in _decode(_array, body, "a JSON array of events")]
+        lease.check_room(body.count(b",") * RAW_BYTES)
+        raws = _decode(_array, body, "a JSON array of events")
+        lease.take_for_events(len(raws))
+        return [_refusable(_structured, raw) for raw in raws]
+    lease.take_for_events(1)
     if media.startswith(STRUCTURED):
         _decode(_any, body, "JSON")
         return [_refusable(_structured, body)]
