@@ -12,7 +12,7 @@ LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check e2e torture torture-long torture-power fuzz fuzz-long mutants newest bench \
-  bench-smoke bench-profile format generate picture lock clean
+  bench-smoke bench-profile format generate picture lock dist clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,10 @@ lock:  ## Resolve the lock files again (needs uv)
 	  $(COMPILE) -o requirements-build.lock -
 	$(COMPILE) -o requirements.lock pyproject.toml
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+dist: $(READY)  ## The wheel and the source package, in dist/
+	mkdir -p dist
+	$(BIN)/python -c 'from flit_core import buildapi as b; print(b.build_wheel("dist"), b.build_sdist("dist"))'
 
 clean:  ## Remove what the targets above made
 	rm -rf $(VENV) .venv-e2e .venv-newest dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from forwarder import __version__
 from forwarder.config import Config, load
 from forwarder.targets import option_types
 
@@ -100,6 +101,39 @@ def test_it_runs_as_the_image_does_and_may_do_nothing_else(name: str) -> None:
     assert context["runAsUser"] == context["runAsGroup"] == USER == pod_of(name)["securityContext"]["fsGroup"]
     assert f"USER {USER}:{USER}" in (ROOT / "Dockerfile").read_text()
     assert (context["readOnlyRootFilesystem"], context["allowPrivilegeEscalation"]) == (True, False)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_image_is_of_this_version(name: str) -> None:
+    assert sidecar_of(name)["image"] == f"event-forwarder:{__version__}"
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+    return found
+
+
+def test_the_configuration_in_the_compose_file_is_one_and_its_ports_are_published(tmp_path: Path) -> None:
+    (tmp_path / "forwarder.yaml").write_text(compose()["configs"]["forwarder"]["content"])
+    config = load(str(tmp_path / "forwarder.yaml"), option_types())
+    service = compose()["services"]["forwarder"]
+    inside = {int(port.rpartition(":")[2]) for port in service["ports"]}
+    assert inside == {port_of(config.ingest.listen), port_of(config.admin.listen)}
+    assert all(
+        port.startswith("127.0.0.1:")
+        for each in compose()["services"].values()
+        for port in each.get("ports", [])
+    )
+    sandbox = compose()["services"]["sandbox"]["command"][-1]
+    assert {each.endpoint_url for each in config.targets.values()} == {f"http://sandbox:{port_of(sandbox)}"}
+    assert float(service["stop_grace_period"].rstrip("s")) >= stop_seconds(config) + MARGIN_SECONDS
+
+
+def test_what_the_compose_file_mounts_is_there() -> None:
+    for service in compose()["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert not source.startswith("./") or (ROOT / "deploy" / source).is_dir(), source
 
 
 def test_the_application_sends_to_where_the_sidecar_listens(tmp_path: Path) -> None:
