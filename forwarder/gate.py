@@ -29,6 +29,7 @@ from forwarder.line import FOREVER, Line, resolve
 from forwarder.logs import limited
 from forwarder.metrics import GateView
 from forwarder.model import Batch, CallStatus, Chance, Clock, Kind, Results, full_jitter
+from forwarder.pace import Pace
 from forwarder.slots import Slots
 
 SUSPECTS = 3
@@ -39,11 +40,6 @@ DRAIN_BACKOFF_CAP = 1.0
 
 DRAIN_PATIENCE = 2 * DRAIN_BACKOFF_CAP
 """Seconds without a delivery after which a drain takes the trouble of a part for the whole target's."""
-
-PACE_SLACK_CALLS = 2
-PACE_SLACK_SECONDS = 0.05
-"""Calls, or what the pace allows in this time if it is more, may make up for a timer that fired late, so that
-the pace is reached and not only approached."""
 
 _CLOSED_STATES = {
     CallStatus.THROTTLED: "throttled",
@@ -123,8 +119,8 @@ class Gate:
         self._epoch = 0
         self._failures = 0
         self._slots = Slots(options.min_slots, options.slots)
+        self._pace = Pace(options.pace)
         self._probing = False
-        self._next_call_at = 0.0
         self._throttled_seconds = 0.0
         self._blocks: dict[str, str] = {}
         self._delivered_at: float | None = None
@@ -204,7 +200,7 @@ class Gate:
         call.epoch = self._epoch
         call.probe = self._state != "open"
         self._probing = self._probing or call.probe
-        self._spend_pace(call.began_at)
+        self._pace.spend(call.began_at)
         self._line.pass_word()
 
     def _leave(self, call: Call) -> None:
@@ -212,7 +208,7 @@ class Gate:
         if call.probe and call.epoch == self._epoch:
             self._probing = False
         if not call.learned:
-            self._refund_pace()
+            self._pace.refund()
         self._line.pass_word()
 
     def _must_wait(self) -> float:
@@ -228,17 +224,7 @@ class Gate:
                 return FOREVER
             if self._closed_until > now:
                 return self._closed_until - now
-        return max(0.0, self._next_call_at - now)
-
-    def _spend_pace(self, now: float) -> None:
-        pace = self._options.pace
-        if pace is not None:
-            slack = max(PACE_SLACK_CALLS / pace, PACE_SLACK_SECONDS)
-            self._next_call_at = max(self._next_call_at, now - slack) + 1 / pace
-
-    def _refund_pace(self) -> None:
-        if self._options.pace is not None:
-            self._next_call_at -= 1 / self._options.pace
+        return self._pace.wait(now)
 
     def _end_pauses(self) -> None:
         for word in self._pausing:

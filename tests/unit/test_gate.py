@@ -10,8 +10,9 @@ import pytest
 import structlog
 
 from forwarder import logs
-from forwarder.gate import PACE_SLACK_SECONDS, SUSPECTS, Call, Gate, GateOptions, Lesson
+from forwarder.gate import SUSPECTS, Call, Gate, GateOptions, Lesson
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
+from forwarder.pace import SLACK_SECONDS
 from forwarder.slots import START
 
 GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
@@ -271,7 +272,7 @@ async def test_a_pace_is_reached_that_is_quicker_than_the_timers(clock: HandCloc
             call.learn(one(), GOOD)
             made += 1
         clock.now += 0.01
-    assert 980 <= made <= 1000 + 2000 * PACE_SLACK_SECONDS
+    assert 980 <= made <= 1000 + 2000 * SLACK_SECONDS
 
 
 async def at_once(gate: Gate) -> list[Call]:
