@@ -41,10 +41,12 @@ def make_tls(settings: TlsConfig) -> Tls:
 
 def _ask_for_certificates(context: ssl.SSLContext, client_ca: str) -> None:
     authorities = read_text(client_ca)
+    certificates = authorities.encode("ascii", "replace").decode()  # beside them may be words of any language
     try:
-        context.load_verify_locations(cadata=authorities)
-    except ssl.SSLError as problem:
-        raise ValueError(f"client_ca {client_ca} holds no certificates: {_reason(problem)}") from None
+        context.load_verify_locations(cadata=certificates)
+    except (ssl.SSLError, ValueError) as problem:  # ValueError: of an empty file
+        why = _reason(problem) if isinstance(problem, ssl.SSLError) else "it is empty"
+        raise ValueError(f"client_ca {client_ca} holds no certificates: {why}") from None
     context.verify_mode = ssl.CERT_REQUIRED
 
 

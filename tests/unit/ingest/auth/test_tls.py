@@ -157,6 +157,14 @@ async def test_a_client_without_such_a_certificate_is_refused(
         assert ingest.count() == 0
 
 
+async def test_words_of_any_language_beside_the_certificates_are_no_trouble(authority: Authority) -> None:
+    authority.file.write_bytes("# Főtanúsítvány\n".encode() + authority.file.read_bytes())
+    tls = settings(authority.issue("server"), clients=authority)
+    client = authority.trusted(authority.issue("client"))
+    async with serving(tls=tls) as ingest, peer_of(ingest, client) as peer:
+        assert await post(peer) == 202
+
+
 # --- change
 
 
@@ -221,7 +229,17 @@ async def test_bad_files_are_named_at_start(authority: Authority, tmp_path: Path
     _, sealed = authority.issue("sealed", password=b"PLANTED")
     junk = tmp_path / "junk"
     junk.write_text("-----BEGIN PLANTED-----")
+    empty = tmp_path / "empty"
+    empty.touch()
+    torn = tmp_path / "torn"
+    torn.write_text(authority.file.read_text().replace("MII", "Mű", 1))
     cases = {
+        TlsConfig(
+            certificate=certificate, key=key, client_ca=str(empty)
+        ): f"client_ca {empty} holds no certificates",
+        TlsConfig(
+            certificate=certificate, key=key, client_ca=str(torn)
+        ): f"client_ca {torn} holds no certificates",
         TlsConfig(certificate=str(tmp_path / "none"), key=key): f"ingest.tls: {tmp_path}/none: No such file",
         TlsConfig(
             certificate=certificate, key=str(tmp_path / "none")
