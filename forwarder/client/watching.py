@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -110,7 +111,8 @@ def _listening(look: asyncio.Event, leave: asyncio.Event) -> Iterator[None]:
     tty.setcbreak(stdin)
 
     def key() -> None:
-        if sys.stdin.read(1) in ("q", "Q", ""):
+        pressed = os.read(stdin, 1024)  # all of it: keys may come at once, and one key be several bytes
+        if not pressed or b"q" in pressed.lower():
             go()
 
     loop.add_reader(stdin, key)

@@ -54,7 +54,7 @@ def test_it_is_drawn_in_place_and_goes_on_until_q(terminal: Terminal, tmp_path: 
         until(lambda: "lines more" in terminal.screen(), "a smaller picture")
         assert max(map(len, terminal.screen().splitlines())) <= 50
         sandbox.mend()
-        terminal.type("q")
+        terminal.type("Up", "Up", "q")  # which come at once
         until(lambda: "it left with 0" in terminal.screen(), "the end")
         assert "only in memory" not in terminal.screen()  # the screen is as it was before
 
