@@ -50,21 +50,23 @@ async def examine(
     if findings[0].level == "FAIL":
         return findings
     try:
-        answered = await _get(
-            url, ca_file, aiohttp.ClientTimeout(total=connect + read, connect=connect), wall
-        )
+        trust = await asyncio.to_thread(ssl.create_default_context, cafile=ca_file)
+    except OSError as error:
+        return [*findings, _untrusting(name, ca_file, error)]
+    try:
+        patience = aiohttp.ClientTimeout(total=connect + read, connect=connect)
+        answered = await _get(url, trust, patience, wall)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         return [*findings, _unreachable(name, place, error)]
     return [*findings, _secured(name, place), *_answer(name, place, answered)]
 
 
 async def _get(
-    url: str, ca_file: str, patience: aiohttp.ClientTimeout, wall: Callable[[], float]
+    url: str, trust: ssl.SSLContext, patience: aiohttp.ClientTimeout, wall: Callable[[], float]
 ) -> Answered:
-    context = await asyncio.to_thread(ssl.create_default_context, cafile=ca_file)
     async with aiohttp.ClientSession(timeout=patience, trust_env=True) as session:
         asked_at = wall()
-        async with session.get(url, ssl=context, allow_redirects=False) as answer:
+        async with session.get(url, ssl=trust, allow_redirects=False) as answer:
             headers = answer.headers
             return Answered(
                 answer.status, headers.get("Date", ""), headers.get("Location", ""), asked_at, wall()
@@ -91,15 +93,24 @@ async def _name(name: str, place: SplitResult, patience: float) -> Finding:
     return Finding("ok", about, f"{host} is {', '.join(addresses)}")
 
 
+def _untrusting(name: str, ca_file: str, error: OSError) -> Finding:
+    return Finding(
+        "FAIL",
+        f"{name}: TLS",
+        f"the authorities to trust cannot be read, {ca_file}: {error.strerror or error}",
+        "Correct AWS_CA_BUNDLE, or the ca_bundle of the profile.",
+    )
+
+
 def _unreachable(name: str, place: SplitResult, error: Exception) -> Finding:
+    cause = getattr(error, "os_error", error)  # aiohttp's own sentence has an object's address in it
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return Finding(
             "FAIL",
             f"{name}: TLS",
-            f"{place.hostname} does not show a certificate that can be trusted: {one_line(str(error))}",
+            f"{place.hostname} does not show a certificate that can be trusted: {one_line(str(cause))}",
             "Correct the certificate or endpoint_url; an authority of your own goes into AWS_CA_BUNDLE.",
         )
-    cause = getattr(error, "os_error", error)  # aiohttp's own sentence has an object's address in it
     said = getattr(cause, "strerror", None) or str(error) or "no answer in time"
     return Finding(
         "FAIL",

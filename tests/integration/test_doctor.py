@@ -118,6 +118,42 @@ async def test_a_certificate_that_cannot_be_trusted_fails(tmp_path: Path, aws_en
     assert "AWS_CA_BUNDLE" in finding.remedy
 
 
+async def test_a_port_without_tls_is_told_without_what_only_a_programmer_reads(
+    tmp_path: Path, aws_environment: None
+) -> None:
+    async with fake_aws(says(200, {})) as aws:
+        url = aws.url.replace("http://", "https://")
+        finding = about(await of_one(tmp_path, url), "orders: TLS")
+    assert "WRONG_VERSION_NUMBER" in finding.sentence
+    assert "object at 0x" not in finding.sentence
+
+
+async def test_authorities_that_cannot_be_read_fail_as_such(
+    tmp_path: Path, aws_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    finding = about(await of_one(tmp_path, "https://127.0.0.1:1"), "orders: TLS")
+    assert finding.level == "FAIL"
+    assert f"{tmp_path / 'none.pem'}: No such file" in finding.sentence
+
+
+async def test_a_file_of_senders_that_the_daemon_would_not_start_with_fails(place: World) -> None:
+    tokens = place.storage.parent / "tokens"
+    config = json.dumps(
+        {
+            "storage": {"path": str(place.storage)},
+            "ingest": {"auth": {"tokens": str(tokens)}},
+            "targets": {"orders": {**TARGET, "endpoint_url": place.sandbox}},
+        }
+    )
+    findings = await examine(parse(config, option_types(), {}))
+    finding = about(findings, "ingest")
+    assert finding.level == "FAIL"
+    assert f"{tokens}: No such file" in finding.sentence
+    tokens.write_text(f"shop {'0' * 64}\n")
+    assert about(await examine(parse(config, option_types(), {})), "ingest").level == "ok"
+
+
 @pytest.mark.parametrize(
     ("off", "level", "side"),
     [
