@@ -6,12 +6,14 @@ Invariants:
 - ``live`` says that the event loop turns, ``ready`` that the daemon listens and does not stop; neither knows
   of AWS, so no trouble there takes a pod out of service.
 - A scrape reads every number in one step of the loop, so the ledger balances in each.
-- Every answer but the metrics and the page is JSON, errors too.
+- Every answer to a request, but the metrics and the page, is JSON, errors too.
+- What is no HTTP request writes no line: its sender would fill the log, and with words of its own.
 - The page runs its own script and no other, asks this listener and nobody else, and holds no data itself.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import msgspec
 import structlog
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from forwarder.admin.page import PAGE
@@ -34,6 +37,14 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 CLOSE_SECONDS = 1.0
+
+
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_http_log = logging.getLogger("forwarder.admin")
+_http_log.addFilter(_is_of_ours)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -73,7 +84,9 @@ class AdminServer:
     async def start(self, listen: Listen, given: socket.socket | None = None) -> None:
         """Listen, on the given socket if there is one; raises OSError when the address cannot be had."""
         self._listen = listen
-        self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        self._runner = web.AppRunner(
+            self.app(), access_log=None, logger=_http_log, shutdown_timeout=CLOSE_SECONDS
+        )
         await self._runner.setup()
         site: web.BaseSite
         if given is not None:

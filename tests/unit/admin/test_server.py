@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -51,6 +52,26 @@ async def base(daemon: Daemon) -> AsyncIterator[str]:
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /?x=" + b"planted-secret" * 1000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /status HTTP/1.1\r\nBad Name: planted-secret\r\n\r\n",
+        b"GET /status HTTP/1.1\r\nAuthorization: " + b"planted-secret" * 1000 + b"\r\n\r\n",
+    ],
+    ids=["long path", "bad header", "long header"],
+)
+async def test_what_is_no_request_is_answered_and_writes_no_line(
+    base: str, caplog: pytest.LogCaptureFixture, request_bytes: bytes
+) -> None:
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_bytes)
+    assert b" 400 " in await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    assert caplog.records == []
 
 
 async def test_metrics_are_a_prometheus_text(base: str, session: aiohttp.ClientSession) -> None:
