@@ -91,6 +91,11 @@ def _screen() -> Iterator[None]:
         sys.stdout.flush()
 
 
+def _has_the_keys() -> bool:
+    """Whether keys are for us: a job in the background is stopped when it asks for them."""
+    return sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+
+
 @contextlib.contextmanager
 def _listening(look: asyncio.Event, leave: asyncio.Event) -> Iterator[None]:
     """Wake up for a key, a signal that ends, and another size of the window."""
@@ -103,7 +108,7 @@ def _listening(look: asyncio.Event, leave: asyncio.Event) -> Iterator[None]:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, go)
     loop.add_signal_handler(signal.SIGWINCH, look.set)
-    if not sys.stdin.isatty():
+    if not _has_the_keys():
         yield
         return
     stdin = sys.stdin.fileno()

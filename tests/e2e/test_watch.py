@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,14 @@ def test_a_restart_of_the_daemon_is_lived_through_and_ctrl_c_leaves(
         until(lambda: "asking again" in terminal.screen(), "that the daemon is gone")
     terminal.type("C-c")
     until(lambda: "it left with 0" in terminal.screen(), "the end")
+
+
+def test_in_the_background_of_a_terminal_it_goes_on_into_its_file(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "watched"
+    watch = [sys.executable, "-m", "forwarder", "status", "--watch", "0.2", "--url", "127.0.0.1:1"]
+    terminal.run(["bash", "--norc"], columns=100, lines=30)
+    terminal.type(f"{shlex.join(watch)} > {file} &", "Enter")
+    until(lambda: file.exists() and file.read_text().count("asking again") > 1, "blocks in the file")
 
 
 def test_the_screen_in_the_documents_is_one_of_these() -> None:
