@@ -6,6 +6,7 @@ Invariants:
 - ``live`` says that the event loop turns, ``ready`` that the daemon listens and does not stop; neither knows
   of AWS, so no trouble there takes a pod out of service.
 - A scrape reads every number in one step of the loop, so the ledger balances in each.
+- At most MAX_CONNECTIONS are open; one more ends the oldest.
 - Every answer to a request, but the metrics and the page, is JSON, errors too.
 - What is no HTTP request writes no line: its sender would fill the log, and with words of its own.
 - The page runs its own script and no other, asks this listener and nobody else, and holds no data itself.
@@ -13,6 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,9 +28,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from forwarder.admin.page import PAGE
 from forwarder.config import Listen
+from forwarder.listening import Listener, listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
-from forwarder.sockets import written
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 PAGE_HEADERS = {
@@ -37,6 +39,7 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 CLOSE_SECONDS = 1.0
+MAX_CONNECTIONS = 128
 
 
 def _is_of_ours(record: logging.LogRecord) -> bool:
@@ -64,7 +67,7 @@ class AdminServer:
         self._ready = ready
         self._config = config
         self._runner: web.AppRunner | None = None
-        self._listen = Listen("")
+        self._listener: Listener | None = None
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[_errors_as_json])
@@ -81,31 +84,31 @@ class AdminServer:
         )
         return app
 
-    async def start(self, listen: Listen, given: socket.socket | None = None) -> None:
+    async def start(self, where: Listen, given: socket.socket | None = None) -> None:
         """Listen, on the given socket if there is one; raises OSError when the address cannot be had."""
-        self._listen = listen
         self._runner = web.AppRunner(
             self.app(), access_log=None, logger=_http_log, shutdown_timeout=CLOSE_SECONDS
         )
         await self._runner.setup()
-        site: web.BaseSite
-        if given is not None:
-            site = web.SockSite(self._runner, given)
-        elif listen.socket_path is not None:
-            site = web.UnixSite(self._runner, listen.socket_path)
-        else:
-            host, port = listen.address
-            site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        self._listener = await listen(where, self._connect, given)
+
+    def _connect(self) -> asyncio.Protocol:
+        """One connection more; where there are too many the oldest goes, so who only holds on keeps nobody out."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        there = self._runner.server.connections
+        for oldest in there[: max(0, len(there) - MAX_CONNECTIONS + 1)]:
+            oldest.force_close()
+        return self._runner.server()
 
     @property
     def address(self) -> str:
         """Where it listens: ``host:port`` with the port in use, or ``unix:/path``."""
-        if self._runner is None or not self._runner.addresses:
-            return str(self._listen)
-        return written(self._runner.addresses[0])
+        return "" if self._listener is None else self._listener.address
 
     async def close(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
 

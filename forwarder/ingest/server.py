@@ -33,10 +33,10 @@ from forwarder.ingest.cors import Cors
 from forwarder.ingest.dialects.errors import INTERNAL, BadRequest
 from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.handshakes import Handshakes
-from forwarder.ingest.listening import Listener, listen
 from forwarder.ingest.operations import Call, Operation
 from forwarder.ingest.paths import Paths
 from forwarder.ingest.repeats import Repeats
+from forwarder.listening import Listener, listen
 from forwarder.metrics import Metrics
 from forwarder.model import Chance, Clock
 from forwarder.receipts import Receipts
@@ -103,7 +103,8 @@ class IngestServer:
         """
         self._loop = asyncio.get_running_loop()
         self._server = web.Server(self._handle, request_factory=self._begin)
-        self._listener = await listen(self._settings, self._connect, given)
+        settings = self._settings
+        self._listener = await listen(settings.listen, self._connect, given, reuse_port=settings.reuse_port)
         self.address = self._listener.address
         self._sweep()
 

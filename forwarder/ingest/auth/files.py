@@ -59,7 +59,7 @@ class SecretFile(Generic[T]):
             return Reading(stamp, self._make(), "")
         except OSError as problem:
             return Reading(stamp, None, self._sentence(problem.strerror or str(problem), problem.filename))
-        except ValueError as problem:
+        except Exception as problem:  # whatever a file holds, it ends no daemon that runs
             return Reading(stamp, None, self._sentence(str(problem)))
 
     def take(self, reading: Reading) -> bool:

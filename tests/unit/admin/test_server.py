@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from forwarder.admin.server import AdminServer
+from forwarder.admin.server import MAX_CONNECTIONS, AdminServer
 from forwarder.config import Listen
 from forwarder.metrics import Metrics
 
@@ -179,6 +179,19 @@ async def test_the_history_has_the_targets_that_are_watched(
 ) -> None:
     async with session.get(f"{base}/history") as response:
         assert (await response.json())["seconds_ago"] == []
+
+
+async def test_who_only_holds_connections_keeps_nobody_out(base: str, session: aiohttp.ClientSession) -> None:
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    idle = [await asyncio.open_connection(host, int(port)) for _ in range(MAX_CONNECTIONS + 20)]
+    for _ in range(3):
+        async with session.get(f"{base}/health/live") as response:
+            assert response.status == 200
+    ended = [asyncio.ensure_future(reader.read()) for reader, _ in idle[:20]]
+    await asyncio.wait_for(asyncio.gather(*ended), 10)
+    assert not idle[-1][0].at_eof()
+    for _, writer in idle:
+        writer.close()
 
 
 async def test_a_unix_socket_will_do_too(tmp_path: Path, daemon: Daemon) -> None:

@@ -1,4 +1,4 @@
-"""Opening the listener: TCP, a unix socket that only its owner and group can use, or what we were given.
+"""Opening a listener: TCP, a unix socket that only its owner and group can use, or what we were given.
 
 Invariants:
 - A socket that was given belongs to the giver: it is neither shut down nor its name removed, so that
@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from forwarder.config import IngestConfig
+from forwarder.config import Listen
 from forwarder.sockets import unix_socket, written
 
 BACKLOG = 1024
@@ -38,17 +38,18 @@ class Listener(NamedTuple):
                 self.path.unlink(missing_ok=True)
 
 
-async def listen(settings: IngestConfig, factory: Factory, given: socket.socket | None = None) -> Listener:
+async def listen(
+    where: Listen, factory: Factory, given: socket.socket | None = None, *, reuse_port: bool = False
+) -> Listener:
     """Start to accept; ``address`` is in the form of the configuration, with the real port."""
     loop = asyncio.get_running_loop()
     path = None
     if given is not None:
         server = await loop.create_server(factory, sock=given, backlog=BACKLOG)
-    elif settings.listen.socket_path is not None:
-        path = Path(settings.listen.socket_path)
+    elif where.socket_path is not None:
+        path = Path(where.socket_path)
         server = await loop.create_unix_server(factory, sock=unix_socket(path, SOCKET_MODE), backlog=BACKLOG)
     else:
-        host, port = settings.listen.address
-        shared = settings.reuse_port
-        server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_port=shared)
+        host, port = where.address
+        server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_port=reuse_port)
     return Listener(server, written(server.sockets[0].getsockname()), path)
