@@ -93,7 +93,7 @@ class AdminServer:
         self._listener = await listen(where, self._connect, given)
 
     def _connect(self) -> asyncio.Protocol:
-        """One connection more; where there are too many the oldest goes, so who only holds on keeps nobody out."""
+        """One connection more; of too many the oldest goes, so who only holds on keeps nobody out."""
         assert self._runner is not None
         assert self._runner.server is not None
         there = self._runner.server.connections
