@@ -270,10 +270,15 @@ class Gate:
             self._answered(call)
 
     def _step_aside(self, call: Call, results: Results) -> float:
-        """Hold the target only if nothing else got through for a while; the seconds to step aside for."""
-        if self._others_get_through():
+        """Hold the target only if nothing else got through for a while; the seconds to step aside for.
+
+        What never left tells nothing of the others: it neither holds the target nor ends a hold.
+        """
+        never_left = results.code == codes.ENDPOINT and not self._draining
+        if never_left or self._others_get_through():
             limited(self._log, f"{self._name} aside").warning("some events held", reason=_sentence(results))
-            self._answered(call)
+            if not never_left:
+                self._answered(call)
         else:
             self._trouble(call, results)
         return self._options.probe

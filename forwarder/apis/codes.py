@@ -59,9 +59,13 @@ OF_A_PART = frozenset(
         "NotFoundException",
         "ResourceNotFoundException",
         "configuration",
+        "endpoint",
     }
 )
 """Of those that hold: what may be true of one bus, app monitor, project or endpoint alone."""
+
+ENDPOINT = "endpoint"
+"""A call for a global endpoint that could not be made: it says nothing of calls that go elsewhere."""
 
 # These tell nothing without a code we know; every other 4xx is about configuration, and so is a redirect.
 _TELLS_NOTHING = {400, 408, 409, 425, 499}
@@ -107,7 +111,7 @@ OVERLOADED = frozenset(
 OTHER = "other"
 WRONG_SHAPE = "wrong_shape"
 OWN = frozenset(
-    {OTHER, WRONG_SHAPE, "timeout", "connection", "credentials", "configuration", "tls", "verify"}
+    {OTHER, WRONG_SHAPE, "timeout", "connection", "credentials", "configuration", "endpoint", "tls", "verify"}
 )
 """What the forwarder itself calls troubles that no AWS code names."""
 

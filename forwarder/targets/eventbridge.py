@@ -18,12 +18,13 @@ from typing import Annotated, Literal
 import msgspec
 import structlog
 
+from forwarder.apis.codes import ENDPOINT
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.wire import region_of_arn
 from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Results, same_for_all
-from forwarder.targets.aws import AwsClient
+from forwarder.targets.aws import CONFIGURATION, AwsClient
 from forwarder.targets.examining import Facts
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 
@@ -136,6 +137,8 @@ class EventBridge:
             return self._all_missing(missing, len(buses))
         params, body = self._request(batch, there)
         results = await self._client.call("PutEvents", params, len(there), self.api.read_results, body)
+        if batch.key and results.code == CONFIGURATION:
+            results = msgspec.structs.replace(results, code=ENDPOINT)
         results = weigh(results, [buses[i] for i in there])
         return self._with_missing(results, there, len(buses), missing) if missing else results
 

@@ -120,6 +120,22 @@ async def test_a_call_for_a_global_endpoint_that_cannot_be_signed_costs_the_othe
         await place.all_arrive("eventbridge", good)
 
 
+async def test_such_a_call_costs_the_others_nothing_when_it_is_the_first_of_its_target(place: World) -> None:
+    patient = {"hold": {"probe": "60s", "probe_cap": "60s"}}
+
+    async def tried() -> bool:
+        return (await place.status("eventbridge"))["retried"] == 1
+
+    async with daemon_in(place, shutdown={"drain_timeout": "300ms"}, orders=patient):
+        call = {"EndpointId": "abcde.veo", "Entries": [{"Source": "a", "DetailType": "b", "Detail": "{}"}]}
+        headers = {"X-Amz-Target": "AWSEvents.PutEvents", "Content-Type": "application/x-amz-json-1.1"}
+        async with place.http.post(place.ingest, json=call, headers=headers) as answer:
+            assert (await answer.json(content_type=None))["FailedEntryCount"] == 0
+        await until(tried, "the call was tried")
+        await place.send("eventbridge", events("eventbridge", good := markers(5)))
+        await place.all_arrive("eventbridge", good)
+
+
 async def test_a_bus_that_was_deleted_and_made_again_gets_everything(place: World) -> None:
     options = {"buses": ["shop"], "verify_interval": "50ms"}
     async with daemon_in(place, orders=options):

@@ -19,6 +19,7 @@ GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
 THROTTLED = same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "Rate exceeded")
 DOWN = same_for_all(CallStatus.UNAVAILABLE, 1, "503", "")
 DENIED = same_for_all(CallStatus.HELD, 1, "AccessDeniedException", "not authorized")
+UNSIGNED = same_for_all(CallStatus.HELD, 1, "endpoint", "botocore[crt]")
 EXPIRED = same_for_all(CallStatus.HELD, 1, "ExpiredTokenException", "expired")
 WORSE = same_for_all(CallStatus.HELD, 1, "UnrecognizedClientException", "invalid")
 REFUSED = same_for_all(CallStatus.REFUSED, 1, "ValidationException", "no")
@@ -188,6 +189,33 @@ async def test_trouble_of_one_part_steps_aside_while_others_get_through(gate: Ga
     clock.now += 2
     await meet(gate, DENIED)
     assert gate.view().state == "held", "nobody has got through for as long as a probe takes"
+
+
+async def test_an_endpoint_that_cannot_be_called_holds_nobody_who_goes_elsewhere(gate: Gate) -> None:
+    call = await enter(gate)
+    assert call is not None
+    assert call.learn(one(), UNSIGNED) == Lesson(proven=False, aside=30.0)
+    await call.__aexit__(None, None, None)
+    assert gate.view().state == "open", "it was never sent, and tells nothing of the others"
+
+
+async def test_a_probe_that_cannot_be_called_leaves_the_hold_and_the_probe_to_the_next(
+    gate: Gate, clock: HandClock
+) -> None:
+    await meet(gate, EXPIRED)
+    clock.now += 31
+    await meet(gate, UNSIGNED)
+    assert gate.view().state == "held"
+    await meet(gate, GOOD)
+    assert gate.view().state == "open"
+
+
+async def test_a_drain_of_what_cannot_be_called_ends(gate: Gate, clock: HandClock) -> None:
+    gate.drain()
+    for _ in range(4):
+        await meet(gate, UNSIGNED)
+        clock.now += 1.5
+    assert gate.gave_up
 
 
 async def test_credentials_hold_the_whole_target_whoever_got_through_before(gate: Gate) -> None:

@@ -206,6 +206,7 @@ async def test_a_global_endpoint_is_asked_of_the_sdk() -> None:
         results = await target.send(batch(None, key=b"abcde.veo"))
     assert results.status is CallStatus.HELD
     assert "crt" in results.message
+    assert results.code == "endpoint", "of this call alone: the others need no such part"
     assert aws.calls == []
 
 
