@@ -64,6 +64,13 @@ async def test_an_idle_connection_is_kept_and_then_closed_without_a_word() -> No
         await peer.close()
 
 
+async def test_a_connection_that_never_says_a_word_is_closed_as_an_idle_one_is() -> None:
+    async with serving(keep_alive=0.2) as ingest:
+        silent = await ingest.peer()
+        assert await silent.is_closed()
+        await silent.close()
+
+
 @pytest.mark.parametrize(
     "headers",
     [
