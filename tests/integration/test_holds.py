@@ -124,7 +124,7 @@ async def test_such_a_call_costs_the_others_nothing_when_it_is_the_first_of_its_
     patient = {"hold": {"probe": "60s", "probe_cap": "60s"}}
 
     async def tried() -> bool:
-        return (await place.status("eventbridge"))["retried"] == 1
+        return bool((await place.status("eventbridge"))["retried"] == 1)
 
     async with daemon_in(place, shutdown={"drain_timeout": "300ms"}, orders=patient):
         call = {"EndpointId": "abcde.veo", "Entries": [{"Source": "a", "DetailType": "b", "Detail": "{}"}]}
