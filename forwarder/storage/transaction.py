@@ -55,7 +55,9 @@ def _all(connection: Connection, group: list[Job]) -> list[Done] | None:
     _begin(connection)
     try:
         return [Done(job.future, job.work(connection), None) for job in group]
-    except Exception:
+    except Exception as error:
+        if _is_of_the_disk(error):
+            raise
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         return None
@@ -75,10 +77,15 @@ def _attempt(connection: Connection, job: Job) -> Done:
             if isinstance(error, sqlite3.Error):
                 raise
             raise sqlite3.OperationalError(f"the transaction was rolled back: {error}") from error
-        if isinstance(error, sqlite3.Error) and translate(error).reason in BROKEN:
+        if _is_of_the_disk(error):
             raise
         connection.execute("ROLLBACK TO job")
         failure = translate(error) if isinstance(error, sqlite3.Error) else error
         done = Done(job.future, None, failure)
     connection.execute("RELEASE job")
     return done
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Then nothing of the transaction is to be trusted, and no other try may hide it."""
+    return isinstance(error, sqlite3.Error) and translate(error).reason in BROKEN

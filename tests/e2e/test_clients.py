@@ -18,6 +18,7 @@ from tests.e2e.processes import Daemon, Sandbox, a_daemon, a_moto, ask, until
 from tests.e2e.programs import KINDS, Kind, a_program
 from tests.e2e.samples import TARGETS, call, envelope, events, ids, on_the_wire
 from tests.e2e.test_moto import ACCOUNT, Moto, seconds
+from tests.e2e.test_throttling import TINY
 
 ROUTES = {"eventbridge": "put_events", "rum": "put_rum_events", "evidently": "put_project_events"}
 NATIVE: dict[str, dict[str, Any]] = {
@@ -25,15 +26,6 @@ NATIVE: dict[str, dict[str, Any]] = {
     "rum": {"type": "filler", "details": {}, "AppMonitorId": MONITOR},
     "evidently": {"type": "aws.evidently.custom", "data": {}, "project": PROJECT},
 }
-TINY = """\
-  {name}:
-    kind: {kind}
-    region: eu-west-1
-    endpoint_url: "{url}"
-    queue_limits: {{max_events: 1}}
-    hold: {{probe: 200ms, probe_cap: 200ms}}
-"""
-
 each_client = pytest.mark.parametrize("kind", KINDS, ids=str)
 each_of_eventbridge = pytest.mark.parametrize(
     "kind", [kind for kind in KINDS if kind.api == "eventbridge"], ids=str

@@ -131,27 +131,31 @@ def _cloudevents(route: Route[Any], settings: IngestConfig) -> Schema:
             },
             "x-limits": _limits(route, settings),
         },
-        "options": {
-            "operationId": f"may-send-cloudevents-{route.name}",
-            "tags": ["cloudevents"],
-            "summary": "The handshake of webhooks: whether events of that origin are wanted here.",
-            "parameters": [
-                {
-                    **_header("WebHook-Request-Origin"),
-                    "schema": {"type": "string", "pattern": ORIGIN_PATTERN},
-                },
-                _header("WebHook-Request-Rate"),
-            ],
-            "responses": {
-                "200": {
-                    "description": "They are, at any rate.",
-                    "headers": {
-                        name: {"schema": {"type": "string"}}
-                        for name in ("Allow", "WebHook-Allowed-Origin", "WebHook-Allowed-Rate")
-                    },
-                },
-                **{status: error for status, error in error_responses().items() if status in ("400", "431")},
+        "options": _handshake(route),
+    }
+
+
+def _handshake(route: Route[Any]) -> Schema:
+    return {
+        "operationId": f"may-send-cloudevents-{route.name}",
+        "tags": ["cloudevents"],
+        "summary": "The handshake of webhooks: whether events of that origin are wanted here.",
+        "parameters": [
+            {
+                **_header("WebHook-Request-Origin"),
+                "schema": {"type": "string", "pattern": ORIGIN_PATTERN},
             },
+            _header("WebHook-Request-Rate"),
+        ],
+        "responses": {
+            "200": {
+                "description": "They are, at any rate.",
+                "headers": {
+                    name: {"schema": {"type": "string"}}
+                    for name in ("Allow", "WebHook-Allowed-Origin", "WebHook-Allowed-Rate")
+                },
+            },
+            **{status: error for status, error in error_responses().items() if status in ("400", "431")},
         },
     }
 

@@ -222,3 +222,18 @@ async def test_reading_does_not_clear_the_trouble_of_writes(tmp_path: Path) -> N
     await storage.run(lambda connection: connection.execute("INSERT INTO notes VALUES (1)").rowcount)
     assert storage.trouble is None
     await storage.close()
+
+
+async def test_an_error_of_the_disk_is_not_hidden_by_another_try(storage: Storage) -> None:
+    tries: list[int] = []
+
+    def work(connection: Connection) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+
+    with pytest.raises(StorageError) as caught:
+        await storage.submit(work)
+    assert (caught.value.reason, len(tries)) == ("io", 1)
