@@ -5,14 +5,11 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 from forwarder.config import ConfigError, IngestConfig, exposed
-from forwarder.ingest.auth import access_keys, tokens
-from forwarder.ingest.auth.files import SecretFile, SecretFileError, SecretFiles, read_text
+from forwarder.ingest.auth.configured import configured
+from forwarder.ingest.auth.files import SecretFileError, SecretFiles
 from forwarder.ingest.auth.guard import Guard
-from forwarder.ingest.auth.tls import Tls, make_tls
 from forwarder.metrics import SenderMetrics
 from forwarder.model import Clock
 from forwarder.sockets import is_local, written
@@ -22,14 +19,11 @@ class Senders:
     """``guard`` and ``tls`` are None where nothing is asked, and may be used once this is open."""
 
     def __init__(self, config: IngestConfig, clock: Clock, metrics: SenderMetrics) -> None:
-        auth = config.auth
         self._config = config
-        known = _file("tokens", auth.tokens, tokens.parse)
-        keys = _file("access_keys", auth.access_keys, access_keys.parse)
+        known, keys, secured = configured(config)
         asks = known is not None or keys is not None
-        self.guard = Guard(known, keys, auth.clock_skew, clock, metrics) if asks else None
+        self.guard = Guard(known, keys, config.auth.clock_skew, clock, metrics) if asks else None
         self.tls: Callable[[], ssl.SSLContext] | None = None
-        secured = _tls(config)
         if secured is not None:
             metrics.certificate_ends = lambda: secured.value.certificate_ends_at
             self.tls = lambda: secured.value.context
@@ -45,16 +39,3 @@ class Senders:
             address = written(given.getsockname())
             if not is_local(address):
                 raise ConfigError([f"{exposed(address)} (the socket is an inherited one)"])
-
-
-def _file(name: str, path: str | None, parse: Callable[[str], Any]) -> SecretFile[Any] | None:
-    if path is None:
-        return None
-    return SecretFile(name, f"ingest.auth.{name}", [path], lambda: parse(read_text(path)))
-
-
-def _tls(config: IngestConfig) -> SecretFile[Tls] | None:
-    if config.tls is None:
-        return None
-    paths = [path for path in (config.tls.certificate, config.tls.key, config.tls.client_ca) if path]
-    return SecretFile("tls", "ingest.tls", paths, partial(make_tls, config.tls))

@@ -43,8 +43,8 @@ class SecretFile(Generic[T]):
 
     def __init__(self, name: str, setting: str, paths: Sequence[str], make: Callable[[], T]) -> None:
         self.name = name
-        self._setting = setting
-        self._paths = [Path(path) for path in paths]
+        self.setting = setting
+        self.paths = [Path(path) for path in paths]
         self._make = make
         self._stamp: Stamp = ()
         self._problem = ""
@@ -52,7 +52,7 @@ class SecretFile(Generic[T]):
 
     def look(self, *, anyway: bool = False) -> Reading | None:
         """What the files say now; None when they are as they were. May be called on any thread."""
-        stamp = tuple(_stamp(path) for path in self._paths)
+        stamp = tuple(_stamp(path) for path in self.paths)
         if stamp == self._stamp and not anyway:
             return None
         try:
@@ -71,7 +71,7 @@ class SecretFile(Generic[T]):
         return news
 
     def _sentence(self, problem: str, path: str | None = None) -> str:
-        return f"{self._setting}: {path or self._paths[0]}: {problem}"
+        return f"{self.setting}: {path or self.paths[0]}: {problem}"
 
 
 def read_text(path: str) -> str:
