@@ -3,9 +3,16 @@ with ``--any-aiobotocore`` the fast path is taken whatever the SDK's release."""
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 
 from tests.skips import pytest_runtest_makereport, pytest_terminal_summary
+
+# How long something takes on a busy machine is no failure.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 __all__ = ["pytest_runtest_makereport", "pytest_terminal_summary"]
 
