@@ -42,6 +42,8 @@ class Event(msgspec.Struct, gc=False, eq=False):
     ``size`` is what it costs against the API's byte limit, by AWS's formula; ``key`` is the call's envelope:
     only events with equal keys may share a call. ``attempts`` counts the answered calls that failed this
     event by itself, not the troubles of whole calls; ``returns`` counts the calls whose fate is unknown.
+    ``name``: the bus, app monitor or project that must exist at AWS, "" where nothing needs to. ``peer``: who
+    sent it, "" for an event that an earlier process accepted; neither is written to the disk.
     """
 
     id: str
@@ -52,6 +54,8 @@ class Event(msgspec.Struct, gc=False, eq=False):
     attempts: int = 0
     returns: int = 0
     not_before: float = 0.0
+    name: str = ""
+    peer: str = ""
 
 
 EVENT_OVERHEAD_BYTES = 300
@@ -81,6 +85,7 @@ class Draft(msgspec.Struct, gc=False):
     body: bytes
     size: int
     key: bytes
+    name: str = ""
 
 
 class Refusal(msgspec.Struct, gc=False):
@@ -201,6 +206,24 @@ class QueueFull(Exception):
 
 class QueueUnavailable(Exception):
     """The queue took none of the events, since they could not be made durable; trying again may help."""
+
+
+class Names(Protocol):
+    """Which names the events of one target may be sent to: its buses, app monitors or projects.
+
+    Plain: no method awaits anything. Whoever implements it tells the queue of every change, by the queue's
+    ``release`` and ``set_aside``.
+    """
+
+    def is_open(self, name: str, peer: str) -> bool:
+        """Whether events of this name may be sent now. A name that is not known yet is asked about, on behalf
+        of ``peer``, and is not open until the answer. "" is always open."""
+
+    def has_share(self, name: str) -> bool:
+        """Whether events that wait for this name count against the set-aside share."""
+
+    def reason(self, name: str) -> str:
+        """Why events of this name wait, in a sentence; "" when they do not."""
 
 
 class QueueView(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -47,6 +48,7 @@ MAX_BUS = 1600
 MAX_TRACE_HEADER = 500
 MAX_ENDPOINT_ID = 50
 RESERVED_SOURCES = "aws."
+DEFAULT_BUS = "default"
 
 INVALID_ARGUMENT = "InvalidArgument"
 MALFORMED_DETAIL = "MalformedDetail"
@@ -98,6 +100,20 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
     EventBusName: str | None = None
     TraceHeader: str | None = None
     EndpointId: str = ""
+
+
+class _Bus(msgspec.Struct, gc=False):
+    """The only member of an admitted entry that is looked at again."""
+
+    EventBusName: str | None = None
+
+
+_bus = msgspec.json.Decoder(_Bus)
+
+
+def _name(bus: str | None) -> str:
+    """One object for equal names, as thousands of events may hold it."""
+    return "" if bus is None or bus == DEFAULT_BUS else sys.intern(bus)
 
 
 class _Result(msgspec.Struct, gc=False, omit_defaults=True):
@@ -199,6 +215,11 @@ class PutEvents:
         return self._admit(entry, arrived_at, "")
 
     @staticmethod
+    def name_of(body: bytes, key: bytes) -> str:
+        """The bus of an admitted event, "" for the default bus, which every account has."""
+        return _name(_bus.decode(body).EventBusName) if b'"EventBusName"' in body else ""
+
+    @staticmethod
     def batch_of(key: bytes) -> str:
         """Events of this API may share a call, and need not."""
         return ""
@@ -240,7 +261,7 @@ class PutEvents:
         if entry.Time is None and counted + TIME_BYTES <= self.max_request_bytes:
             entry.Time = int(arrived_at)  # EventBridge keeps whole seconds
             counted += TIME_BYTES
-        return Draft(serialise(entry), counted, key)
+        return Draft(serialise(entry), counted, key, _name(entry.EventBusName))
 
     def _wrong_region(self, bus: str | None) -> Refusal | None:
         if not self.region or bus is None or not bus.startswith("arn:"):

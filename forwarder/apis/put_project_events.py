@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -142,6 +143,11 @@ class PutProjectEvents:
         return self._admit(wire_event, interned(project.encode()))
 
     @staticmethod
+    def name_of(body: bytes, key: bytes) -> str:
+        """The project of an admitted event."""
+        return sys.intern(key.decode())
+
+    @staticmethod
     def batch_of(key: bytes) -> str:
         """Events of this API may share a call, and need not."""
         return ""
@@ -169,7 +175,7 @@ class PutProjectEvents:
         if size(body) > self.max_event_bytes:
             message = f"The event counts {size(body)} bytes, more than the limit of {self.max_event_bytes}."
             return Refusal(VALIDATION, message, "too_large")
-        return Draft(body, size(body), key)
+        return Draft(body, size(body), key, sys.intern(key.decode()))
 
 
 def render_results(results: Sequence[str | Refusal]) -> bytes:

@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import re
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,13 @@ class _Envelope(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
     SessionMetadata: str | None = None
 
 
+class _Monitor(msgspec.Struct, gc=False):
+    Id: str
+
+
+_decode_monitor = msgspec.json.Decoder(_Monitor).decode
+
+
 def size(body: bytes) -> int:
     """Bytes an event adds to a call's body: itself and the comma after it."""
     return len(body) + 1
@@ -115,6 +123,11 @@ def size(body: bytes) -> int:
 def read_envelope(key: bytes) -> dict[str, Any]:
     """The call's parameters but for RumEvents; BatchId is among them when the client gave one."""
     return _decode(key)
+
+
+def read_monitor(key: bytes) -> str:
+    """The id of the app monitor that a call with this envelope is for."""
+    return _decode_monitor(key).Id
 
 
 def batch_id(ids: Sequence[str]) -> str:
@@ -158,9 +171,10 @@ class PutRumEvents:
             return key
         if self.merge:  # else a key with its BatchId comes once
             key = interned(key)
+        monitor = sys.intern(app_monitor)
         drafts: list[Draft | Refusal] = []
         for i, event in enumerate(request.RumEvents):
-            draft = _admit(event, key, f"RumEvents[{i}].")
+            draft = _admit(event, key, monitor, f"RumEvents[{i}].")
             if isinstance(draft, Refusal):
                 return draft
             drafts.append(draft)
@@ -184,7 +198,12 @@ class PutRumEvents:
             details=details,
             metadata=metadata,
         )
-        return _admit(rum_event, key, "")
+        return _admit(rum_event, key, sys.intern(read_monitor(key)), "")
+
+    @staticmethod
+    def name_of(body: bytes, key: bytes) -> str:
+        """The app monitor of an admitted event."""
+        return sys.intern(read_monitor(key))
 
     @staticmethod
     def batch_of(key: bytes) -> str:
@@ -232,7 +251,7 @@ class PutRumEvents:
         return serialise(envelope)
 
 
-def _admit(event: RumEvent, key: bytes, where: str) -> Draft | Refusal:
+def _admit(event: RumEvent, key: bytes, monitor: str, where: str) -> Draft | Refusal:
     """``where`` names the event before the field, where there are several. Its timestamp is set in place."""
     if event.id is None or not is_uuid(event.id):
         return _uuid_refusal(f"{where}id", event.id)
@@ -247,7 +266,7 @@ def _admit(event: RumEvent, key: bytes, where: str) -> Draft | Refusal:
         return timestamp
     event.timestamp = timestamp
     body = serialise(event)
-    return Draft(body, size(body), key)
+    return Draft(body, size(body), key, monitor)
 
 
 def _timestamp(value: int | float | str | None, field: str) -> Number | Refusal:

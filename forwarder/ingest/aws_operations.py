@@ -77,7 +77,8 @@ class _PutEventsCall:
         problems = []
         for route, places in groups.items():  # a full target refuses its own entries and no other's
             try:
-                taken = await put(route, [drafts[i] for i in places], self._operation.clock, waiting)
+                some = [drafts[i] for i in places]
+                taken = await put(route, some, self._operation.clock, waiting, peer=lease.peer)
             except BadRequest as problem:
                 problems.append(problem)
                 taken = [_instead(problem, drafts[i]) for i in places]
@@ -160,7 +161,7 @@ class _PutRumEventsCall:
             if isinstance(result, Refusal):
                 raise aws.refused(result, events=len(request.RumEvents))
         complete = not self._route.api.merge
-        return await put(self._route, results, self._clock, waiting, complete=complete)
+        return await put(self._route, results, self._clock, waiting, complete=complete, peer=lease.peer)
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         refusals = [result for result in _told(results, fates) if isinstance(result, Refusal)]
@@ -202,7 +203,7 @@ class _PutProjectEventsCall:
         drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
         if isinstance(drafts, Refusal):
             raise aws.refused(drafts)
-        results = await put(self._route, drafts, self._clock, waiting)
+        results = await put(self._route, drafts, self._clock, waiting, peer=lease.peer)
         count(self.metrics, results)
         return results
 

@@ -44,12 +44,13 @@ class Budget:
 
 
 class Lease:
-    """What one request has of the budget; given back when the ``with`` block ends."""
+    """What one request of ``peer`` has of the budget; given back when the ``with`` block ends."""
 
-    __slots__ = ("_budget", "held")
+    __slots__ = ("_budget", "held", "peer")
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, peer: str = "") -> None:
         self._budget = budget
+        self.peer = peer
         self.held = 0
 
     def take(self, size: int) -> None:

@@ -88,7 +88,7 @@ class _CloudEventsCall:
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         events = cloudevents.parse(self._headers, body, lease)
         drafts, keys = await self._admit(events)
-        results = await self._put_once(drafts, keys, waiting)
+        results = await self._put_once(drafts, keys, waiting, lease.peer)
         refusals = [result for result in results if isinstance(result, Refusal)]
         if refusals:
             count(self.metrics, refusals)
@@ -127,7 +127,7 @@ class _CloudEventsCall:
         return drafts, keys
 
     async def _put_once(
-        self, drafts: Sequence[Draft | Refusal], keys: Sequence[bytes], waiting: Waiting | None
+        self, drafts: Sequence[Draft | Refusal], keys: Sequence[bytes], waiting: Waiting | None, peer: str
     ) -> Results:
         """Put each event that is new; a result per event. BadRequest when the queue took none."""
         results: list[str | Refusal | None] = [d if isinstance(d, Refusal) else None for d in drafts]
@@ -135,7 +135,7 @@ class _CloudEventsCall:
         while places := [i for i, result in enumerate(results) if result is None]:
             mine, theirs = self._claim(places, keys, results)
             try:
-                put_ = await self._put([drafts[i] for i in mine], [keys[i] for i in mine], waiting)
+                put_ = await self._put([drafts[i] for i in mine], [keys[i] for i in mine], waiting, peer)
             except BadRequest as problem:
                 if not taken:
                     problem.events = sum(not isinstance(result, str) for result in results)
@@ -166,12 +166,13 @@ class _CloudEventsCall:
         return mine, theirs
 
     async def _put(
-        self, drafts: Sequence[Draft | Refusal], keys: Sequence[bytes], waiting: Waiting | None
+        self, drafts: Sequence[Draft | Refusal], keys: Sequence[bytes], waiting: Waiting | None, peer: str
     ) -> list[str | Refusal]:
         """Put what was claimed; whatever becomes of it is settled before anything else happens."""
         ids: list[str | None] = [None] * len(keys)
         try:
-            results = await put(self._route, drafts, self._operation.clock, waiting) if drafts else []
+            clock = self._operation.clock
+            results = await put(self._route, drafts, clock, waiting, peer=peer) if drafts else []
             ids = [result if isinstance(result, str) else None for result in results]
             return results
         finally:

@@ -24,10 +24,12 @@ async def put(
     waiting: Waiting | None = None,
     *,
     complete: bool = False,
+    peer: str = "",
 ) -> list[str | Refusal]:
     """Put what was admitted into the route's queue: one id, or refusal, per draft.
 
-    ``waiting`` watches them from before the put. BadRequest: it is full, or cannot store them.
+    ``waiting`` watches them from before the put; ``peer`` sent them. BadRequest: the queue is full, or cannot
+    store them.
     """
     drafts = within_limits(route, drafts)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
@@ -36,7 +38,8 @@ async def put(
     ids = new_ids(len(admitted), clock.wall())
     now = clock.monotonic()
     events = [
-        Event(id, draft.body, draft.size, draft.key, now) for id, draft in zip(ids, admitted, strict=True)
+        Event(id, draft.body, draft.size, draft.key, now, name=draft.name, peer=peer)
+        for id, draft in zip(ids, admitted, strict=True)
     ]
     if waiting is not None:
         waiting.watch(route, ids)

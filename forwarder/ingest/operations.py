@@ -123,7 +123,7 @@ class NativeEvents(PostOnly):
         if self._trace is not None:
             _fill_trace_header(items, self._trace)
         drafts = await self._admit(items)
-        results = await put(self._route, drafts, self._clock, waiting)
+        results = await put(self._route, drafts, self._clock, waiting, peer=lease.peer)
         refusals = [result for result in results if type(result) is Refusal]
         if refusals:
             count(self.metrics, refusals)

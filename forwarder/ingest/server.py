@@ -220,7 +220,7 @@ class IngestServer:
                 reply = operation.other(request.method, request.headers)
                 return respond(dialect, reply.status, reply.body, reply.headers)
             call = _open_call(request, connection, operation, name)
-            with Lease(self._budget) as lease:
+            with Lease(self._budget, admission.sender or connection.sender) as lease:
                 reply = await self._exchange.reply(
                     request, connection, operation, name, call, lease, admission
                 )
