@@ -67,8 +67,15 @@ SDK ?= aiobotocore
 newest: $(READY)  ## The targets' tests with the newest aiobotocore, where it is not the locked one
 	$(BIN)/python tests/newest.py '$(SDK)'
 
+# Compare with another commit: `make bench AGAINST=HEAD~1`, of some rows by ROWS='arrays singles', with another
+# bound than 1.05 by BOUND=1.1.
+ROWS ?=
+AGAINST ?=
+BOUND ?= 1.05
+INTO ?= $(if $(AGAINST)$(ROWS),,docs/benchmarks)
 bench: $(READY)  ## What an event costs, beside the naive ways; tables, docs/benchmarks/ (some minutes)
-	$(BIN)/python -m benchmarks --into docs/benchmarks
+	@$(BIN)/python -m benchmarks $(if $(AGAINST),--against '$(AGAINST)' --bound $(BOUND)) \
+	  $(if $(INTO),--into '$(INTO)') $(ROWS)
 
 bench-smoke: $(READY)  ## A few seconds of it; fails only when the forwarder costs twice what it should
 	$(BIN)/python -m benchmarks.smoke

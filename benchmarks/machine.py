@@ -5,12 +5,14 @@ CPU is the user and system time of one process with all its threads, by the kern
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import functools
 import ipaddress
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +22,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -27,6 +30,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 HERE = Path(__file__).parent
 WAIT_SECONDS = 60.0
+
+
+class Code(NamedTuple):
+    """Which ``forwarder`` package runs: the one in ``tree``, on a Python that has what it needs."""
+
+    tree: Path
+    python: str
+
+
+CHECKOUT = Code(HERE.parent, sys.executable)
 
 
 @functools.cache
@@ -45,7 +58,9 @@ def certificate() -> Path:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    path = Path(tempfile.mkdtemp(prefix="bench-")) / "certificate.pem"
+    folder = tempfile.mkdtemp(prefix="bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "certificate.pem"
     plain = serialization.NoEncryption()
     form = serialization.PrivateFormat.PKCS8
     pem = serialization.Encoding.PEM
@@ -53,8 +68,8 @@ def certificate() -> Path:
     return path
 
 
-def environment() -> dict[str, str]:
-    """Credentials with a session token, as roles have, and the trust in our certificate."""
+def environment(code: Code = CHECKOUT) -> dict[str, str]:
+    """Credentials with a session token, as roles have, the trust in our certificate, and whose code runs."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
@@ -62,7 +77,7 @@ def environment() -> dict[str, str]:
         "AWS_SESSION_TOKEN": "t" * 700,
         "AWS_CA_BUNDLE": str(certificate()),
         "AWS_EC2_METADATA_DISABLED": "true",
-        "PYTHONPATH": str(HERE.parent),
+        "PYTHONPATH": str(code.tree),
     }
 
 
@@ -73,11 +88,19 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def process(*command: str) -> Iterator[int]:
-    """Run Python with these arguments until the block ends; its process id."""
-    running = subprocess.Popen([sys.executable, *command], env=environment(), stderr=subprocess.DEVNULL)
+def process(*command: str, code: Code = CHECKOUT) -> Iterator[int]:
+    """Run Python with these arguments until the block ends; its process id.
+
+    ``python -m`` looks into the working directory first, then into PYTHONPATH: both are the code's tree.
+    """
+    running = subprocess.Popen(
+        [code.python, *command], cwd=code.tree, env=environment(code), stderr=subprocess.DEVNULL
+    )
     try:
         yield running.pid
+    except KeyboardInterrupt:
+        running.kill()
+        raise
     finally:
         running.send_signal(signal.SIGTERM)
         try:
@@ -87,9 +110,12 @@ def process(*command: str) -> Iterator[int]:
             running.wait()
 
 
-def wait_for_port(port: int) -> None:
+def wait_for_port(port: int, pid: int | None = None) -> None:
+    """Return when something listens; give up early when the process that should has ended."""
     ends = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < ends:
+        if pid is not None and (ended := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
+            raise SystemExit(f"the server ended with exit code {ended.si_status} before it listened")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.005)

@@ -11,13 +11,14 @@ import socket
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from benchmarks.load import MONITOR
-from benchmarks.machine import HERE, certificate, free_port, process, wait_for_port
+from benchmarks.machine import CHECKOUT, HERE, Code, certificate, free_port, process, wait_for_port
 
 COLLECT_SECONDS = 120.0
 TARGET = "bench"
@@ -80,7 +81,11 @@ class Server(NamedTuple):
             assert b" 200 " in asking.makefile("rb").readline()
 
 
-Start = Callable[[Sink], AbstractContextManager[Server]]
+class Start(Protocol):
+    """Starts a server whose events go to this sink."""
+
+    def __call__(self, sink: Sink, code: Code = ...) -> AbstractContextManager[Server]: ...
+
 
 KINDS: Mapping[str, dict[str, Any]] = {
     "eventbridge": {"kind": "eventbridge", "verify_buses": False},
@@ -89,46 +94,65 @@ KINDS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def forwarder(
-    kind: str = "eventbridge", *, folder: str | None = None, others: tuple[str, ...] = (), **options: Any
-) -> Start:
-    """The daemon with a target of this kind, and of ``others``; ``budget`` is the memory budget, the rest the
-    targets'."""
-    budget = options.pop("budget", "256MiB")
+@dataclass(frozen=True)
+class Forwarder:
+    """The daemon of some code. Equal ones measure the same."""
+
+    kind: str
+    folder: str | None
+    others: tuple[str, ...]
+    budget: str
+    options: dict[str, Any]
 
     @contextlib.contextmanager
-    def start(sink: Sink) -> Iterator[Server]:
+    def __call__(self, sink: Sink, code: Code = CHECKOUT) -> Iterator[Server]:
         with contextlib.ExitStack() as stack:
-            place = folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+            place = self.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
             port = free_port()
-            target = {"region": "eu-west-1", "endpoint_url": sink.endpoint, **options}
-            beside = {each: {**KINDS[each], **target} for each in others}
-            config = {
-                "ingest": {"listen": f"127.0.0.1:{port}", "memory_budget": budget},
-                "admin": {"listen": f"127.0.0.1:{free_port()}"},
-                "storage": {"path": place},
-                "log": {"level": "warning"},
-                "targets": {TARGET: {**KINDS[kind], **target}, **beside},
-            }
             path = Path(place) / "bench.yaml"
-            path.write_text(json.dumps(config))
-            pid = stack.enter_context(process("-m", "forwarder", "run", "-c", str(path)))
-            wait_for_port(port)
+            path.write_text(json.dumps(self._config(sink, place, port)))
+            pid = stack.enter_context(process("-m", "forwarder", "run", "-c", str(path), code=code))
+            wait_for_port(port, pid)
             yield Server(pid, port, f"/v1/targets/{TARGET}/events", Path(place) / "control.sock")
 
-    return start
+    def _config(self, sink: Sink, place: str, port: int) -> dict[str, Any]:
+        target = {"region": "eu-west-1", "endpoint_url": sink.endpoint, **self.options}
+        beside = {each: {**KINDS[each], **target} for each in self.others}
+        return {
+            "ingest": {"listen": f"127.0.0.1:{port}", "memory_budget": self.budget},
+            "admin": {"listen": f"127.0.0.1:{free_port()}"},
+            "storage": {"path": place},
+            "log": {"level": "warning"},
+            "targets": {TARGET: {**KINDS[self.kind], **target}, **beside},
+        }
 
 
-def naive(script: str) -> Start:
+def forwarder(
+    kind: str = "eventbridge",
+    *,
+    folder: str | None = None,
+    others: tuple[str, ...] = (),
+    budget: str = "256MiB",
+    **options: Any,
+) -> Forwarder:
+    """The daemon with a target of this kind, and of ``others``; ``budget`` is the memory budget, the rest the
+    targets'."""
+    return Forwarder(kind, folder, others, budget, options)
+
+
+@dataclass(frozen=True)
+class Naive:
+    """A handler one might write instead; it is the same for every code that is measured."""
+
+    script: str
+
     @contextlib.contextmanager
-    def start(sink: Sink) -> Iterator[Server]:
+    def __call__(self, sink: Sink, code: Code = CHECKOUT) -> Iterator[Server]:
         port = free_port()
-        with process(str(HERE / script), str(port), sink.endpoint) as pid:
-            wait_for_port(port)
+        with process(str(HERE / self.script), str(port), sink.endpoint) as pid:
+            wait_for_port(port, pid)
             yield Server(pid, port, "/")
 
-    return start
 
-
-PER_EVENT = naive("naive_per_event.py")
-BY_HAND = naive("naive_batches.py")
+PER_EVENT = Naive("naive_per_event.py")
+BY_HAND = Naive("naive_batches.py")
