@@ -130,7 +130,7 @@ def _rows_of(connection: Connection, number: int, behind: int = -1) -> Iterator[
     after = max(first, behind)
     were_last = after >= end
     while not were_last:
-        found, were_last = rows.read(connection, after, end, PAGE_BYTES, _NO_AGES)
+        found, were_last = rows.read(connection, after, end, PAGE_BYTES, _NO_AGES, parked=True)
         yield from found
         after = found[-1].head.place if found else end
 
