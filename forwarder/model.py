@@ -342,15 +342,8 @@ class Target(Protocol):
     """One configured destination. ``send`` never raises but for cancellation."""
 
     limits: Limits
-    verify_every: float | None
 
     async def send(self, batch: Batch) -> Results: ...
-
-    async def verify(self) -> str | None:
-        """A sentence when the target must not be called now, else None; asked every ``verify_every`` s."""
-
-    def note(self) -> str:
-        """What a person should know of a target that works, "" when there is nothing."""
 
     async def close(self) -> None: ...
 

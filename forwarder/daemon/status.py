@@ -64,7 +64,7 @@ class Status:
             "transport": built.target.transport,
             "state": gate.state,
             "since": gate.since_wall,
-            "message": gate.message or lane.target.note(),
+            "message": gate.message or built.target.names.note(),
             "next_probe_seconds": gate.next_probe_in,
             "waiting": queue.waiting_events,
             "in_flight": queue.in_flight_events,

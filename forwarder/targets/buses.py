@@ -60,6 +60,7 @@ class BusNames:
         chance: Chance = random.random,
     ) -> None:
         self._configured = frozenset(configured) - {DEFAULT_BUS}
+        self._also_configured: set[str] = set()  # ARNs of configured names
         self._default = default
         self._verify = verify
         self._every = every
@@ -107,7 +108,7 @@ class BusNames:
         return False
 
     def has_share(self, name: str) -> bool:
-        if not self._is_closed(name) or name in self._configured:
+        if not self._is_closed(name) or name in self._configured or name in self._also_configured:
             return False
         if not self._is_unknown(name):
             return True
@@ -241,7 +242,7 @@ class BusNames:
             self._set_existing(name, now + self._every)
             self._unsaved[name] = True
             if arn and name in self._configured:
-                self._configured |= {arn}
+                self._also_configured.add(arn)
         else:
             self._keep(self._denied, name)
             self._agenda.add(name, now + max(self._every, DENIED_AGAIN_SECONDS))

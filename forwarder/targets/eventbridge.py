@@ -121,6 +121,9 @@ class EventBridge:
     async def watch(self, queue: Queue, hold: Hold) -> None:
         await self.asker.run(queue, hold)
 
+    async def answered(self, name: str, seconds: float) -> None:
+        await self.asker.answered(name, seconds)
+
     def credentials(self) -> CredentialsView:
         return self._client.credentials.view()
 

@@ -114,6 +114,9 @@ class Rum:
     async def watch(self, queue: Queue, hold: Hold) -> None:
         await Prober(self._name, self.names).run(queue)
 
+    async def answered(self, name: str, seconds: float) -> None:
+        """Nobody asks."""
+
     def credentials(self) -> CredentialsView:
         return self._client.credentials.view()
 
