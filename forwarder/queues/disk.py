@@ -18,10 +18,10 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -44,7 +44,7 @@ from forwarder.model import (
 from forwarder.queues import rows
 from forwarder.queues.aside import Parked
 from forwarder.queues.bounds import Bounds
-from forwarder.queues.cutting import cut
+from forwarder.queues.cutting import ROW_EVENTS, cut
 from forwarder.queues.front import Front
 from forwarder.queues.gathering import Gathering
 from forwarder.queues.held import HeldRows
@@ -65,6 +65,14 @@ ENTER_EVENTS = 8192
 
 NameOf = Callable[[bytes, bytes], str]
 """The name of an event that was read, from its body and its key."""
+
+
+class Piece(NamedTuple):
+    """Events of a put that lie in rows of their own; ``name``: they are set aside for."""
+
+    events: Sequence[Event]
+    size: int
+    name: str = ""
 
 
 class DiskQueue:
@@ -144,23 +152,45 @@ class DiskQueue:
         await self._store(events, False, removal)
 
     async def _store(self, events: Sequence[Event], complete: bool, removal: Work[Any] | None) -> None:
+        at_once = complete or len(events) <= ROW_EVENTS
+        pieces = self._pieces(events, complete) if at_once else await self._slices(events)
         if self._closed:
             raise QueueFull("the queue is closed")
-        size = memory_bytes(events)
+        size = sum(piece.size for piece in pieces)
         held = len(self) + self._pending_events, self._held_bytes + self._pending_bytes
         self._bounds.check(len(events), size, *held)
-        closed = self._front.closed_among(events) if self._names is not None else set()
         self._pending_events += len(events)
         self._pending_bytes += size
-        if complete or removal is not None or closed:
-            self._gathering.flush()  # it was here before
-            writing = self._write(events, size, complete, removal, closed)
-        else:
+        if at_once and not complete and removal is None and not any(piece.name for piece in pieces):
             writing = self._gathering.add(events, size)
+        else:
+            self._gathering.flush()  # it was here before
+            writing = self._write_pieces(pieces, complete, removal)
         try:
             await asyncio.shield(writing)
         except StorageError as problem:
             raise QueueUnavailable(f"its events cannot be stored now: {problem}") from problem
+
+    async def _slices(self, events: Sequence[Event]) -> list[Piece]:
+        """The pieces of a large put, made in many turns of the event loop."""
+        pieces: list[Piece] = []
+        for at in range(0, len(events), ROW_EVENTS):
+            pieces += self._pieces(events[at : at + ROW_EVENTS], complete=False)
+            await asyncio.sleep(0)
+        return pieces
+
+    def _pieces(self, events: Sequence[Event], complete: bool) -> list[Piece]:
+        """The events by what is to be one row, or some: those of closed names by name and peer."""
+        closed = self._front.closed_among(events) if self._names is not None else ()
+        if not closed:
+            return [Piece(events, memory_bytes(events))]
+        groups: dict[tuple[str, str], list[Event]] = {}
+        for event in events:
+            name = event.name if event.name in closed else ""
+            groups.setdefault((name, event.peer if name else ""), []).append(event)
+        if complete and len(groups) > 1:  # equal keys and not one name: such a batch does not stay whole
+            return [Piece(events, memory_bytes(events))]
+        return [Piece(some, memory_bytes(some), name) for (name, _), some in groups.items()]
 
     async def ripe(self) -> bool:
         return await self._front.ripe()
@@ -274,39 +304,24 @@ class DiskQueue:
 
     # --- put
 
-    def _write(
-        self,
-        events: Sequence[Event],
-        size: int,
-        complete: bool = False,
-        removal: Work[Any] | None = None,
-        closed: Collection[str] = (),
+    def _write(self, events: Sequence[Event], size: int) -> asyncio.Future[None]:
+        return self._write_pieces([Piece(events, size)], complete=False, removal=None)
+
+    def _write_pieces(
+        self, pieces: Sequence[Piece], complete: bool, removal: Work[Any] | None
     ) -> asyncio.Future[None]:
         self._settling.flush_done()  # first, since it makes room
-        parts = list(self._parts(events, size, complete, closed))
+        parts = [
+            self._part(events, size, complete, piece.name)
+            for piece in pieces
+            for events, size in cut(piece.events, piece.size, complete)
+        ]
         self._share(parts, 1)
         writing = self._storage.submit(rows.insertion(parts, removal))
         # Counted when it is done, whether or not those who asked are still there.
+        size = sum(piece.size for piece in pieces)
         writing.add_done_callback(partial(self._written, parts, size, removal is not None))
         return writing
-
-    def _parts(
-        self, events: Sequence[Event], size: int, complete: bool, closed: Collection[str]
-    ) -> Iterator[Part]:
-        """The rows of a put; those of closed names are of one name and one peer each."""
-        if not closed:
-            yield from (self._part(*piece, complete) for piece in cut(events, size, complete))
-            return
-        groups: dict[tuple[str, str], list[Event]] = {}
-        for event in events:
-            name = event.name if event.name in closed else ""
-            groups.setdefault((name, event.peer if name else ""), []).append(event)
-        if complete and len(groups) == 1:
-            yield self._part(events, size, True, next(iter(groups))[0])
-            return
-        for (name, _), some in groups.items():
-            for piece, weight in cut(some, memory_bytes(some), complete=False):
-                yield self._part(piece, weight, False, name)
 
     def _share(self, parts: Sequence[Part], sign: int) -> None:
         """What is on its way counts in the shares."""
