@@ -136,6 +136,11 @@ class _Answer(msgspec.Struct, gc=False):
     Entries: list[_Result]
 
 
+def is_bus(name: str) -> bool:
+    """Whether this has the form of an event bus's name or ARN."""
+    return len(name) <= MAX_BUS and _BUS(name) is not None
+
+
 def size(entry: Entry) -> int:
     """Bytes that AWS counts for an entry; its bus, its trace header and JSON's own signs are free."""
     counted = utf8_length(entry.Source or "") + utf8_length(entry.DetailType or "")
@@ -304,7 +309,7 @@ def _wrong_form(entry: Entry) -> Refusal | None:
         return Refusal(NOT_AUTHORIZED_FOR_SOURCE, message)
     if detail_type and len(detail_type) > MAX_DETAIL_TYPE:
         return _invalid("DetailType", f"DetailType is longer than {MAX_DETAIL_TYPE} characters")
-    if bus is not None and (len(bus) > MAX_BUS or not _BUS(bus)):
+    if bus is not None and not is_bus(bus):
         return _invalid("EventBusName", f"it must be a bus's name or ARN of 1 to {MAX_BUS} characters")
     if trace is not None and not 0 < len(trace) <= MAX_TRACE_HEADER:
         return _invalid("TraceHeader", f"TraceHeader must have 1 to {MAX_TRACE_HEADER} characters")

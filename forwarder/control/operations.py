@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,13 +42,15 @@ class Stopping(Exception):
 
 
 class Controlled(msgspec.Struct, frozen=True):
-    """One target, as far as it can be told anything. ``batch_of``: see there."""
+    """One target, as far as it can be told anything. ``batch_of``: see there. ``hurry``: asks again about
+    names that are not known to exist."""
 
     name: str
     queue: MemoryQueue | DiskQueue
     gate: Gate
     limits: Limits
     batch_of: BatchOf
+    hurry: Callable[[], None] = lambda: None
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -100,9 +102,10 @@ class Controls:
         return _state(target)
 
     def flush(self, name: str) -> dict[str, Any]:
-        """What waits is due now, and a closed gate gives one call its try now."""
+        """What waits is due now, a closed gate gives one call its try, and names are asked about again."""
         target = self._find(name)
         target.queue.flush()
+        target.hurry()
         target.gate.retry_now()
         return _state(target)
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from forwarder.config import Config, queue_memory
+from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
 from forwarder.gate import Gate, GateOptions
 from forwarder.ingest.bindings import Route
@@ -46,6 +47,7 @@ class Built(msgspec.Struct, frozen=True):
     queue: MemoryQueue | DiskQueue
     on_disk: DiskQueue | None
     remembered: RememberedNames | None
+    set_aside: SetAside
 
 
 def build(rooms: Rooms, name: str) -> Built:
@@ -83,8 +85,11 @@ def build(rooms: Rooms, name: str) -> Built:
         at_aws=target.names,
         answered=target.answered,
     )
+    set_aside = SetAside(queue, target.names, rooms.clock)
+    rooms.metrics.watch_names(name, set_aside.counts, lambda: target.names.questions)
     on_disk = queue if isinstance(queue, DiskQueue) else None
-    return Built(lane, target, route, queue, on_disk, _remembered(rooms, name, options, target))
+    remembered = _remembered(rooms, name, options, target)
+    return Built(lane, target, route, queue, on_disk, remembered, set_aside)
 
 
 def _remembered(rooms: Rooms, name: str, options: Any, target: AwsTarget) -> RememberedNames | None:

@@ -135,7 +135,14 @@ class Daemon:
 
     def _make_controls(self) -> Controls:
         targets = [
-            Controlled(name, each.queue, each.lane.gate, each.target.limits, each.target.api.batch_of)
+            Controlled(
+                name,
+                each.queue,
+                each.lane.gate,
+                each.target.limits,
+                each.target.api.batch_of,
+                each.target.names.hurry,
+            )
             for name, each in self._built.items()
         ]
         return Controls(targets, self._letters, self._clock)

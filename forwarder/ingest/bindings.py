@@ -26,7 +26,6 @@ MAX_NAME = 200
 """Characters of a name that are said back: AWS counts none of a bus's, so it may be of any length."""
 
 
-
 class KnownNames(Names, Protocol):
     """``why``: one word for ``reason``, ``missing`` among them; "" when the name is open."""
 
@@ -40,8 +39,8 @@ A = TypeVar("A", PutEvents, PutRumEvents, PutProjectEvents)
 class Route(Generic[A]):
     """The way into one target. ``names``: the buses, app monitors or projects bound to it, names or ARNs.
 
-    ``patience``: seconds that an answer waits for AWS's word, where the request does not say. ``at_aws``: what
-    is known of names; ``answered`` waits, so many seconds at most, until one was asked about.
+    ``patience``: seconds that an answer waits for AWS's word, where the request does not say. ``at_aws``:
+    what is known of names; ``answered`` waits, so many seconds at most, until one was asked about.
     """
 
     name: str

@@ -32,7 +32,7 @@ async def put(
     ``waiting`` watches them from before the put; ``peer`` sent them. BadRequest: the queue is full, or cannot
     store them.
     """
-    drafts = within_share(route, within_limits(route, drafts), peer)
+    drafts = await within_share(route, within_limits(route, drafts), peer)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
     if not admitted:
         return [draft for draft in drafts if isinstance(draft, Refusal)]

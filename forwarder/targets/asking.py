@@ -32,8 +32,6 @@ SLICE = 500
 MAX_WAITERS = 100
 
 
-
-
 class Alarm:
     """Sleeps for some seconds, or until ``ring``."""
 

@@ -168,8 +168,6 @@ def troubled_names(batch: Batch, results: Results) -> set[str]:
 
 
 def _mentions(sentence: str, name: str) -> bool:
-    """Whether AWS's words are about this resource: ``... on resource: arn:...:event-bus/NAME because ...``."""
+    """Whether AWS's words are about it: ``... on resource: arn:...:event-bus/NAME because ...``."""
     plain = name.rpartition("/")[2]
     return any(word.rstrip(".,;").rpartition("/")[2] == plain for word in sentence.split() if "/" in word)
-
-

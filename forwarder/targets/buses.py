@@ -120,7 +120,9 @@ class BusNames:
         if not why:
             return ""
         if name.startswith(ENDPOINT_NAME):
-            return f"global endpoint {bus.removeprefix(ENDPOINT_NAME)} cannot be called: {NO_GLOBAL_ENDPOINTS}"
+            return (
+                f"global endpoint {bus.removeprefix(ENDPOINT_NAME)} cannot be called: {NO_GLOBAL_ENDPOINTS}"
+            )
         if name in self.barred:
             bar = self.barred.get(name)
             return f"event bus {bus}: {bar.message if bar is not None else ''}"
@@ -346,7 +348,6 @@ class BusNames:
         del known[oldest]
         self._agenda.discard(oldest)
         self._unsaved[oldest] = False
-
 
 
 UNVERIFIED = (

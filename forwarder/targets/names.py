@@ -173,4 +173,3 @@ class CalledNames:
         self._open.move_to_end(name)
         if len(self._open) > MAX_KNOWN:
             self._open.popitem(last=False)
-

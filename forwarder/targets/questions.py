@@ -22,9 +22,12 @@ class Answer(enum.StrEnum):
 
 
 _UNASKABLE = frozenset(
-    """UnknownOperation UnknownOperationException InvalidAction wrong_shape
-    400 404 405 406 410 415 422 426 501""".split()
+    {
+        *("UnknownOperation", "UnknownOperationException", "InvalidAction", "wrong_shape"),
+        *("400", "404", "405", "406", "410", "415", "422", "426", "501"),
+    }
 )
+"""What endpoints answer that do not know the question: stubs, and gateways that only take events."""
 
 
 def answer_of(results: Results) -> Answer:

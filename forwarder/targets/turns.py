@@ -2,7 +2,8 @@
 
 Invariants:
 - Peers with something to ask take turns, one name a turn, however many names one of them has.
-- A peer has ``burst`` questions at once and then ``rate`` a second; unused ones are not saved beyond the burst.
+- A peer has ``burst`` questions at once and then ``rate`` a second; unused ones are not saved
+  beyond the burst.
 - The names and the peers that are remembered are bounded. When the names are too many, a peer that holds more
   than its part gets no further place; for a peer that holds less, the newest name of the largest gives way.
 - Pure: every moment is an argument in monotonic seconds.
@@ -174,14 +175,12 @@ class Turns:
         """The name whose turn it is, taken out for its peer; it costs this peer one question."""
         for peer, own in self._peers.items():
             if own.names and _first(own).due <= now and own.bucket.wait(now) <= 0:
-                break
-        else:
-            return None
-        name = next(iter(own.names))
-        self._remove(name, peer, own)
-        own.bucket.take(now)
-        self._peers.move_to_end(peer)
-        return Turn(name, peer)
+                name = next(iter(own.names))
+                self._remove(name, peer, own)
+                own.bucket.take(now)
+                self._peers.move_to_end(peer)
+                return Turn(name, peer)
+        return None
 
     def wait(self, now: float) -> float:
         """Seconds until ``next`` has something; FOREVER when nothing waits."""
