@@ -90,6 +90,7 @@ def _queue(
         front_bytes=queue_memory(options),
         kind=options.kind,
         boot=this_boot(),
+        name_of=TARGETS[options.kind].api.name_of,
     )
 
 

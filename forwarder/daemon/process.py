@@ -135,7 +135,15 @@ class Daemon:
 
     def _make_controls(self) -> Controls:
         targets = [
-            Controlled(name, each.queue, each.lane.gate, each.target.limits, each.target.api.batch_of)
+            Controlled(
+                name,
+                each.queue,
+                each.lane.gate,
+                each.target.limits,
+                each.target.api.batch_of,
+                each.target.api.name_of,
+                each.lane.metrics,
+            )
             for name, each in self._built.items()
         ]
         return Controls(targets, self._letters, self._clock)
