@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 ROOM = (
     "{events} events need {bytes} bytes in the dead letters, which have room for {room}. Export and purge "
-    "dead letters, raise storage.dead_letters.max_bytes, choose fewer events, or delete these with --delete --yes"
+    "dead letters, raise storage.dead_letters.max_bytes, choose fewer events, or delete these with --delete "
+    "--yes"
 )
 
 
