@@ -141,6 +141,8 @@ class Daemon:
                 each.lane.gate,
                 each.target.limits,
                 each.target.api.batch_of,
+                each.target.api.name_of,
+                each.lane.metrics,
                 each.target.names.hurry,
             )
             for name, each in self._built.items()

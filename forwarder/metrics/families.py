@@ -28,8 +28,8 @@ REJECT_REASONS = (
     "draining",
 )
 RETRY_REASONS = ("entry", *(status.value for status in CallStatus if status is not CallStatus.OK))
-DEATH_REASONS = ("rejected", "expired")
-DROP_REASONS = ("shutdown", "damaged")
+DEATH_REASONS = ("rejected", "expired", "purged")
+DROP_REASONS = ("shutdown", "damaged", "purged")
 FLUSH_REASONS = tuple(flush.value for flush in Flush)
 DISK_OPERATIONS = ("open", "read", "write", "sync", "other")
 CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")

@@ -49,10 +49,11 @@ from forwarder.queues.front import Front
 from forwarder.queues.gathering import Gathering
 from forwarder.queues.held import HeldRows
 from forwarder.queues.parking import Around, Parking
+from forwarder.queues.purging import Bury, Chosen, NameOf, Page, purge_page
 from forwarder.queues.rows import Ages, Found, Head, ParkedRow, Part
 from forwarder.queues.settling import AGAIN_SECONDS, Row, Settling, leaving
 from forwarder.queues.shares import Shares
-from forwarder.storage import Storage, StorageError, Work
+from forwarder.storage import Connection, Storage, StorageError, Work
 
 READS = 8
 """The front is filled in so many reads: other jobs of the storage do not wait long for one."""
@@ -62,9 +63,6 @@ ASIDE = 4
 
 ENTER_EVENTS = 8192
 """Of one put so many events enter the front at once; the others are read from the disk in their turn."""
-
-NameOf = Callable[[bytes, bytes], str]
-"""The name of an event that was read, from its body and its key."""
 
 
 class Piece(NamedTuple):
@@ -101,6 +99,7 @@ class DiskQueue:
         self._clock = clock
         self._metrics = metrics
         self._names = names
+        self._given_name_of = name_of
         self._name_of = name_of if names is not None else None
         self._shares = None if names is None else Shares(names, self._bounds, clock)
         moved = None if self._shares is None else self._shares.move
@@ -117,7 +116,7 @@ class DiskQueue:
         around = Around(self._part, self._ages, self._has_room, self._read_ahead, self._drop, self._correct)
         self._parking = Parking(storage, self._front, self._held, front_bytes // ASIDE, around)
         self._number = self._next = self._read_to = self._own_after = 0
-        self._reading = False
+        self._reading = self._purging = False
         self._closed = False
         self._log = structlog.get_logger("queue")
 
@@ -232,6 +231,54 @@ class DiskQueue:
 
     def flush(self) -> None:
         self._front.flush()
+
+    async def purge_rows(self, chosen: Chosen, bury: Bury | None, *, dry: bool = False) -> Page:
+        """One step over the rows that are on the disk only: remove what is chosen. ``dry``: only count, also
+        what is in memory."""
+        self._purging = self._parking.paused = not dry
+        try:
+            if not dry and (self._reading or self._parking.is_busy):
+                await self._storage.run(lambda connection: None)  # behind what is under way
+            purging = self._storage.submit(self._purge(chosen, bury, dry), within=0.0)
+            if not dry:
+                purging.add_done_callback(self._purged)
+        except BaseException:
+            self._purging = self._parking.paused = False
+            raise
+        return await asyncio.shield(purging)
+
+    def _purge(self, chosen: Chosen, bury: Bury | None, dry: bool) -> Work[Page]:
+        first, end = max(chosen.after, rows.bounds_of(self._number)[0]), self._next - 1
+        parked = {each.place: each.name for each in self._front.aside.parked()}
+        behind = self._read_to if self._has_tail else end  # what is in memory is left to ``take_wanted``
+        ages, name_of = self._ages(), self._given_name_of or _no_name
+
+        def work(connection: Connection) -> Page:
+            every = rows.parked_places(connection, first, end)
+
+            def name(place: int, event: Event) -> str | None:
+                known = parked.get(place)
+                if known is None and not dry and (place in every or place <= behind):
+                    return None
+                return name_of(event.body, event.key) if known is None else known
+
+            return purge_page(connection, first, end, ages, chosen, name, bury, dry=dry)
+
+        return work
+
+    def _purged(self, purging: asyncio.Future[Page]) -> None:
+        self._purging = self._parking.paused = False
+        if self._closed:
+            return
+        if not purging.cancelled() and purging.exception() is None:
+            parked = {each.place: each for each in self._front.aside.parked()}
+            for place, events, size in purging.result().gone:
+                if place in parked:
+                    self._parking.thinned(parked[place], events, size)
+                else:
+                    self._tail_events = max(0, self._tail_events - events)
+                    self._tail_bytes = max(0, self._tail_bytes - size)
+        self._read_ahead()
 
     def release(self, name: str) -> None:
         self._front.release(name)
@@ -409,7 +456,7 @@ class DiskQueue:
         self._parking.read_on()  # these came before
         size = self._front_bytes // READS
         wanted = self._has_tail and not self._settling.is_behind and self._has_room(size)
-        if not wanted or self._reading or self._closed:
+        if not wanted or self._reading or self._purging or self._closed:
             return
         self._reading = True
         after, end = self._read_to, rows.bounds_of(self._number)[1]
@@ -484,6 +531,10 @@ class DiskQueue:
         self._correct(-self._tail_events)
         self._has_tail = False
         self._tail_events = self._tail_bytes = 0
+
+
+def _no_name(body: bytes, key: bytes) -> str:
+    return ""
 
 
 _received_at_of = attrgetter("received_at")

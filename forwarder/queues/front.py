@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter
 
 from forwarder.model import Batch, Clock, Event, Flush, Limits, Names, memory_bytes
@@ -169,6 +169,11 @@ class Front:
             self._keep_hold_of(apart)
             wanted += apart
         return wanted
+
+    def waiting(self) -> Iterator[Event]:
+        """The events in memory that wait, set aside or not."""
+        yield from self._forming
+        yield from self.aside
 
     def drain(self) -> None:
         now = self._clock.monotonic()

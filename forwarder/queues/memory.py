@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
@@ -153,6 +153,9 @@ class MemoryQueue:
     @property
     def sendable(self) -> int:
         return self._front.sendable + self._pending_events
+
+    def waiting(self) -> Iterator[Event]:
+        return self._front.waiting()
 
     def take_wanted(self, is_wanted: Callable[[Event], bool], most: int) -> list[Event]:
         """Take the waiting events that are wanted, set aside or not: about ``most`` in one step."""

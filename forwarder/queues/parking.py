@@ -63,7 +63,12 @@ class Parking:
         self._timer: asyncio.TimerHandle | None = None
         self._wanted: dict[int, Parked] = {}
         self._probes: set[str] = set()
-        self.reading = False
+        self._reading = self.paused = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Rows are being moved or read."""
+        return self._moving or self._reading
 
     @property
     def _place(self) -> AsidePlace:
@@ -78,7 +83,8 @@ class Parking:
 
     def spill(self) -> None:
         """Park what is too much in memory; does nothing when it is not."""
-        if self._place.bytes > self._most and not (self._moving or self._timer or self._closed):
+        busy = self._moving or self.paused or self._closed
+        if self._place.bytes > self._most and not busy and self._timer is None:
             self._move()
 
     def _move(self) -> None:
@@ -125,7 +131,7 @@ class Parking:
             self._again = min(MAX_AGAIN_SECONDS, 2 * self._again)
             return
         self._again = AGAIN_SECONDS
-        if self._place.bytes > self._most // 2:
+        if self._place.bytes > self._most // 2 and not self.paused:
             self._move()
         self._around.freed()
 
@@ -162,7 +168,7 @@ class Parking:
 
     def read_on(self) -> None:
         """Read what is wanted next, if there is room for it."""
-        if not self._wanted or self.reading or self._closed:
+        if not self._wanted or self._reading or self.paused or self._closed:
             return
         chosen: list[Parked] = []
         size = 0
@@ -173,7 +179,7 @@ class Parking:
             chosen.append(parked)
         if not chosen:
             return
-        self.reading = True
+        self._reading = True
         ages = self._around.ages()
         places = [parked.place for parked in chosen]
 
@@ -182,12 +188,16 @@ class Parking:
 
         self._storage.submit(read, within=0.0).add_done_callback(partial(self._learn, chosen))
 
-    def forget(self, parked: Parked) -> None:
-        """This row is not there any more."""
-        self._wanted.pop(parked.place, None)
+    def thinned(self, parked: Parked, events: int, size: int) -> None:
+        """So many events left this row on the disk."""
+        left = max(0, parked.count - events)
+        self._place.thinned(parked, left, max(0, parked.size - size))
+        if not left:
+            self._wanted.pop(parked.place, None)
+            self._front.releasing.resume(parked.name)
 
     def _learn(self, chosen: list[Parked], reading: asyncio.Future[list[Found | None]]) -> None:
-        self.reading = False
+        self._reading = False
         if self._closed or reading.cancelled():
             return
         if reading.exception() is not None:  # the storage says why

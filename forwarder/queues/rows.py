@@ -207,7 +207,7 @@ def open_target(connection: Connection, name: str, kind: str, boot: str) -> Open
     oldest = connection.execute(f"SELECT {_HEAD} {unparked}", (first, end)).fetchone()
     last = connection.execute(f"SELECT place {among} ORDER BY place DESC LIMIT 1", (first, end)).fetchone()
     events, size = _totals(connection, number)
-    connection.execute("DELETE FROM queue_totals WHERE number = ?", (number,))
+    forget_totals(connection, number)
     last_place = last[0] if last else first
     own_after = _own_after(connection, number, last_place, boot)
     return Opened(number, events, size, last_place, own_after, Head(*oldest) if oldest else None, parked)
@@ -290,6 +290,12 @@ def _found(values: Sequence[Any], ages: Ages) -> Found:
     return _decode(row, crc, payload, counted, sound, ages.received_at(row))
 
 
+def parked_places(connection: Connection, after: int, end: int) -> set[int]:
+    """The places of rows that are parked, or were and are not settled."""
+    found = "SELECT place FROM queue_aside WHERE place > ? AND place <= ?"
+    return {place for (place,) in connection.execute(found, (after, end))}
+
+
 def delete(connection: Connection, places: Collection[int]) -> None:
     every = [(place,) for place in places]
     connection.executemany("DELETE FROM queue_rows WHERE place = ?", every)
@@ -345,6 +351,11 @@ def set_aside(connection: Connection, places: Collection[int]) -> None:
 
 def write_totals(connection: Connection, number: int, events: int, size: int) -> None:
     connection.execute("INSERT OR REPLACE INTO queue_totals VALUES (?, ?, ?)", (number, events, size))
+
+
+def forget_totals(connection: Connection, number: int) -> None:
+    """The next start is to count: the rows are no longer what they were at the last close."""
+    connection.execute("DELETE FROM queue_totals WHERE number = ?", (number,))
 
 
 def stranded(connection: Connection, opened: Collection[tuple[str, str]]) -> dict[str, int]:

@@ -77,9 +77,10 @@ class Shares:
         return used[0] + events <= times * most_events and used[1] + size <= times * most_bytes
 
     def _is_below_its_part(self, peer: str) -> bool:
+        """Of the share, divided by the peers that hold some; a peer that is alone has all of it anyway."""
         held = self._limited.get(peer, NOTHING)
         peers = len(self._limited) + (peer not in self._limited)
-        return held[0] < self._share[0] / peers and held[1] < self._share[1] / peers
+        return peers > 1 and held[0] < self._share[0] / peers and held[1] < self._share[1] / peers
 
     def _look_again(self) -> None:
         """Which names count now: an outage may have ended, an answer may have come."""
