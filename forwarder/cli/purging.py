@@ -176,4 +176,4 @@ def _name_of(kind: str) -> NameOf:
     """How the events of a kind are named; of a kind that is not known none has a name."""
     from forwarder.targets import TARGETS
 
-    return TARGETS[kind].api.name_of if kind in TARGETS else lambda body, key: ""
+    return TARGETS[kind].api().name_of if kind in TARGETS else lambda body, key: ""

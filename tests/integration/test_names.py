@@ -93,7 +93,7 @@ async def test_while_questions_fail_verified_names_go_on_and_unknown_ones_wait_o
         await place.all_arrive("eventbridge", new)
 
         async def missing_is_found() -> bool:
-            return (await aside(place))["reasons"] == {"missing": 5}
+            return bool((await aside(place))["reasons"] == {"missing": 5})
 
         await until(missing_is_found, "the bus that does not exist is missing")
         await place.make_bus("nobus")
@@ -160,7 +160,7 @@ async def test_beyond_the_share_events_of_missing_names_are_refused_and_their_ne
         await place.send("eventbridge", [event("eventbridge", "first", EventBusName="nobus")])
 
         async def known() -> bool:
-            return (await aside(place))["reasons"] == {"missing": 1}
+            return bool((await aside(place))["reasons"] == {"missing": 1})
 
         await until(known, "the bus is known to be missing")
         await place.send("eventbridge", events("eventbridge", markers(9), EventBusName="nobus"), size=1)
@@ -232,7 +232,7 @@ async def test_a_flush_asks_about_missing_names_again(place: World) -> None:
         await place.send("eventbridge", events("eventbridge", names := markers(3), EventBusName="later"))
 
         async def known() -> bool:
-            return (await aside(place))["reasons"] == {"missing": 3}
+            return bool((await aside(place))["reasons"] == {"missing": 3})
 
         await until(known, "the bus is known to be missing")
         await place.make_bus("later")
@@ -245,7 +245,7 @@ async def test_what_is_set_aside_does_not_hold_up_a_stop(place: World) -> None:
         await place.send("eventbridge", events("eventbridge", markers(5), EventBusName="nobus"))
 
         async def known() -> bool:
-            return (await aside(place))["reasons"] == {"missing": 5}
+            return bool((await aside(place))["reasons"] == {"missing": 5})
 
         await until(known, "the bus is known to be missing")
         async with asyncio.timeout(20):
@@ -293,7 +293,7 @@ async def test_events_pass_two_forwarders_and_those_of_missing_buses_wait_in_the
             await place.all_arrive("eventbridge", [*good, *plain])
 
             async def known() -> bool:
-                return (await aside(sidecar))["reasons"] == {"missing": 4}
+                return bool((await aside(sidecar))["reasons"] == {"missing": 4})
 
             await until(known, "the sidecar knows that the bus is missing")
             assert (await place.ledger("eventbridge"))["received"] == 16
