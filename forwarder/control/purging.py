@@ -77,7 +77,8 @@ class Purging:
 
     async def step(self, chosen: Chosen) -> Purged:
         """Remove some of what is chosen: first what is in memory, then what is on the disk only."""
-        taken = self._queue.take_wanted(chosen.picks(self._clock.monotonic()), STEP_EVENTS)
+        is_wanted = chosen.picks(self._clock.monotonic())
+        taken = self._queue.take_wanted(is_wanted, STEP_EVENTS)
         if taken:
             await self._end(taken, chosen.delete)
             return Purged(len(taken), chosen.after, more=True)
@@ -89,7 +90,9 @@ class Purging:
         self._count(purged, chosen.delete)
         if purged and not chosen.delete:
             await self._letters.expire()  # which counts what is there now
-        return Purged(purged, page.after, more=not page.ended)
+        # What was being read when this began is in memory by now.
+        more = not page.ended or any(map(is_wanted, self._queue.waiting()))
+        return Purged(purged, page.after, more)
 
     async def _end(self, taken: Sequence[Event], delete: bool) -> None:
         """These were taken out of what waits: nothing else will settle them."""

@@ -18,7 +18,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -221,6 +221,10 @@ class DiskQueue:
         expired = self._front.take_expired(received_before)
         self._parking.fetch_older_than(received_before)
         return expired
+
+    def waiting(self) -> Iterator[Event]:
+        """The events in memory that wait, set aside or not."""
+        return self._front.waiting()
 
     def take_wanted(self, is_wanted: Callable[[Event], bool], most: int) -> list[Event]:
         """Take the waiting events in memory that are wanted, set aside or not: about ``most`` in one step."""

@@ -129,15 +129,20 @@ class Front:
         return True
 
     def closed_among(self, events: Sequence[Event]) -> set[str]:
-        """The names of these that are not open, or that have older events to go first."""
+        """The names of these that are not open, or that have older events to go first.
+
+        Events of one put are of one peer, so its first is asked for; where some are closed, all are.
+        """
         assert self._names is not None
-        is_open, going = self._names.is_open, self.releasing.going
-        peer_of = dict(map(_name_and_peer_of, events))
-        peer_of.pop("", None)
-        closed = {name for name, peer in peer_of.items() if not is_open(name, peer) or name in going}
-        if closed:  # each peer that waits for a name is one of those who ask
+        names = set(map(_name_of, events))
+        names.discard("")
+        if not names:
+            return names
+        is_open, going, first = self._names.is_open, self.releasing.going, events[0].peer
+        closed = {name for name in names if not is_open(name, first) or name in going}
+        if closed:
             for name, peer in set(map(_name_and_peer_of, events)):
-                if name in closed and peer != peer_of[name]:
+                if name in closed and peer != first:
                     is_open(name, peer)
         return closed
 
@@ -396,6 +401,7 @@ class Front:
         self._wake(self._clock.monotonic())
 
 
+_name_of = attrgetter("name")
 _name_and_peer_of = attrgetter("name", "peer")
 
 

@@ -191,7 +191,7 @@ async def test_a_clients_own_batch_stays_whole(make_queue: Kind) -> None:
     assert queue.take() is None
     names.closed.clear()
     queue.release("monitor")
-    found = []
+    found: list[list[str]] = []
     async with asyncio.timeout(20):
         while len(found) < 2:
             assert await queue.ripe()
