@@ -95,10 +95,11 @@ class Call:
     ) -> None:
         self._gate._leave(self)
 
-    def learn(self, batch: Batch, results: Results) -> Lesson:
-        """Tell the gate what became of the batch."""
+    def learn(self, batch: Batch, results: Results, *, apart: bool = False) -> Lesson:
+        """Tell the gate what became of the batch. ``apart``: trouble of its names alone, which wait by
+        themselves from now on."""
         self.learned = True
-        return self._gate._learn(self, batch, results)
+        return self._gate._learn(self, batch, results, apart)
 
 
 class Gate:
@@ -231,7 +232,7 @@ class Gate:
             resolve(word)
         self._line.pass_word()
 
-    def _learn(self, call: Call, batch: Batch, results: Results) -> Lesson:
+    def _learn(self, call: Call, batch: Batch, results: Results, apart: bool) -> Lesson:
         if Kind.DELIVERED in map(_kind_of, results.outcomes):
             self._delivered_at = self._clock.monotonic()
             self._suspects.clear()
@@ -241,6 +242,8 @@ class Gate:
             self._count_answer(call, results)
         elif results.status is CallStatus.REFUSED:
             self._refused(call, batch, results)
+        elif apart:
+            self._answered(call)
         elif results.status is CallStatus.HELD and results.code in codes.OF_A_PART:
             aside = self._step_aside(call, results)
         else:

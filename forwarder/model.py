@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -242,8 +242,19 @@ class QueueView(msgspec.Struct, frozen=True):
         return self.waiting_events + self.in_flight_events
 
 
+class AsideView(msgspec.Struct, frozen=True):
+    """What is set aside for one name, counted now. ``oldest_at`` in monotonic seconds."""
+
+    events: int
+    bytes: int
+    oldest_at: float
+
+
 class Queue(Protocol):
     """Where one target's events wait.
+
+    Events of a name that is not open (``Names``) are set aside: they stay in the queue and inside its bounds,
+    but ``ripe`` and ``take`` never see them until ``release``.
 
     An event that was taken and not yet settled still belongs to the queue: it is counted, it is inside the
     bound, and ``close`` returns or keeps it. ``put`` takes all of its events or none.
@@ -291,7 +302,27 @@ class Queue(Protocol):
         """From now on everything that waits is due, whatever its ``not_before``; ``put`` still works."""
 
     def flush(self) -> None:
-        """What waits now is due now, whatever its ``not_before``."""
+        """What waits now is due now, whatever its ``not_before``. What is set aside stays there."""
+
+    def release(self, name: str) -> None:
+        """Events set aside for this name may be sent, in the order they came."""
+
+    def set_aside(self, name: str) -> None:
+        """Keep the waiting events of this name apart from now on."""
+
+    def probe(self, name: str) -> bool:
+        """Let one batch of the events set aside for this name go. False: there is none."""
+
+    def share_refusal(self, name: str, peer: str, events: int, size: int) -> str | None:
+        """Why so many events of ``size`` bytes (as ``memory_bytes`` counts) are not accepted now, since the
+        share of events that are set aside is used up; None when they are."""
+
+    def aside_view(self) -> Mapping[str, AsideView]:
+        """What is set aside, by name."""
+
+    @property
+    def sendable(self) -> int:
+        """Its events that are not set aside."""
 
     def __len__(self) -> int:
         """Its events, waiting and in flight."""
@@ -311,15 +342,8 @@ class Target(Protocol):
     """One configured destination. ``send`` never raises but for cancellation."""
 
     limits: Limits
-    verify_every: float | None
 
     async def send(self, batch: Batch) -> Results: ...
-
-    async def verify(self) -> str | None:
-        """A sentence when the target must not be called now, else None; asked every ``verify_every`` s."""
-
-    def note(self) -> str:
-        """What a person should know of a target that works, "" when there is nothing."""
 
     async def close(self) -> None: ...
 

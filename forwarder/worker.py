@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Protocol
@@ -42,7 +42,7 @@ from forwarder.receipts import Receipts
 from forwarder.storage import StorageError
 
 LETTERS = "dead letters"
-VERIFY = "verify"
+NAMES = "names"
 CHUNK_EVENTS, CHUNK_BYTES = 1_000, 1 << 20
 """Events that become dead letters in one step, at most."""
 
@@ -68,6 +68,32 @@ class Letters(Protocol):
     async def keep(self, target: str, dead: Sequence[Dead], leaving: Leaving | None) -> None: ...
 
 
+class Heard(Protocol):
+    """What a call taught about names: see ``targets.barred``."""
+
+    @property
+    def opened(self) -> Collection[str]: ...
+
+    @property
+    def closed(self) -> Collection[str]: ...
+
+    @property
+    def apart(self) -> bool: ...
+
+
+class LaneNames(Protocol):
+    """What the lane must know of its target's names: see ``targets.names``."""
+
+    def heard(self, batch: Batch, results: Results) -> Heard: ...
+
+    def reason(self, name: str) -> str: ...
+
+    def hurry(self) -> None: ...
+
+    @property
+    def pending(self) -> bool: ...
+
+
 class Fate(msgspec.Struct):
     """What becomes of each event of one batch: every event is in exactly one of these."""
 
@@ -91,11 +117,29 @@ class Lane(msgspec.Struct):
     clock: Clock
     chance: Chance = random.random
     receipts: Receipts = msgspec.field(default_factory=Receipts)
+    names: LaneNames | None = None
 
     @property
     def done(self) -> bool:
-        """True when draining can do no more for this target."""
-        return len(self.queue) == 0 or (self.gate.gave_up and self.gate.view().in_flight == 0)
+        """True when draining can do no more for this target. What is set aside is not waited for, but answers
+        that are about to come are."""
+        if self.gate.gave_up and self.gate.view().in_flight == 0:
+            return True
+        if self.queue.sendable:
+            return False
+        return len(self.queue) == 0 or self.names is None or not self.names.pending
+
+    def hear(self, batch: Batch, results: Results) -> bool:
+        """Open and close names by what became of a batch, before it is settled; whether the trouble is of
+        these names alone."""
+        if self.names is None:
+            return False
+        heard = self.names.heard(batch, results)
+        for name in heard.closed:
+            self.queue.set_aside(name)
+        for name in heard.opened:
+            self.queue.release(name)
+        return heard.apart
 
 
 def dispose(
@@ -201,7 +245,8 @@ async def work(lane: Lane) -> None:
                 results = await lane.target.send(batch)
                 # no await from here until every event has its place
                 now = lane.clock.monotonic()
-                fate = dispose(batch, results, now, lane.policy, call.learn(batch, results), lane.chance)
+                lesson = call.learn(batch, results, apart=lane.hear(batch, results))
+                fate = dispose(batch, results, now, lane.policy, lesson, lane.chance)
             except Exception:  # a bug, which ends the daemon: the others may still bring these events through
                 lane.queue.settle(retry=batch.events)
                 raise
@@ -273,25 +318,27 @@ async def sweep(lane: Lane) -> None:
         # What expired may have made way for more of its age, that waited on the disk.
         await asyncio.sleep(min(interval, SWEEP_AGAIN_SECONDS) if expired else interval)
         expired = lane.queue.take_expired(lane.clock.monotonic() - lane.policy.max_age)
-        trouble = lane.gate.view().message or lane.target.note()
-        message = f"older than max_age; at its end: {trouble}" if trouble else "older than max_age"
+        trouble = lane.gate.view().message
         for start in range(0, len(expired), CHUNK_EVENTS):
-            dead = [
-                Dead(event, "expired", "max_age", message) for event in expired[start : start + CHUNK_EVENTS]
-            ]
+            dead = [_expired(event, lane, trouble) for event in expired[start : start + CHUNK_EVENTS]]
             await bury(lane, dead)
             lane.receipts.tell_dead(dead)
 
 
-async def verify(lane: Lane, every: float) -> None:
-    """Ask the target whether it may be called; hold it while the answer is a sentence."""
-    while True:
-        sentence = await lane.target.verify()
-        if sentence is None:
-            lane.gate.unblock(VERIFY)
-        else:
-            lane.gate.block(VERIFY, sentence)
-        await asyncio.sleep(every)
+def _expired(event: Event, lane: Lane, trouble: str) -> Dead:
+    """Too old; what the event waited for stands in the letter."""
+    cause = lane.names.reason(event.name) if lane.names is not None and event.name else ""
+    cause = cause or trouble
+    message = f"older than max_age; at its end: {cause}" if cause else "older than max_age"
+    return Dead(event, "expired", "max_age", message)
+
+
+def hold_for_names(lane: Lane, sentence: str | None) -> None:
+    """Hold the target while there is a sentence."""
+    if sentence is None:
+        lane.gate.unblock(NAMES)
+    else:
+        lane.gate.block(NAMES, sentence)
 
 
 def account(

@@ -39,6 +39,10 @@ GATE = "tests/unit/test_gate.py"
 SLOTS = "tests/unit/test_slots.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
 FAULTS = "tests/integration/test_faults.py"
+BUSES = "tests/unit/targets/test_buses.py"
+TURNS = "tests/unit/targets/test_turns.py"
+EVENTBRIDGE = "tests/unit/targets/test_eventbridge.py"
+NAMES = "tests/integration/test_names.py"
 FAST_PATH = "tests/unit/targets/test_fast_path.py"
 HOLDS = "tests/integration/test_holds.py"
 STOP = "tests/integration/test_stop.py"
@@ -352,11 +356,99 @@ MUTATIONS = [
     ),
     mutation(
         "events for a bus that is gone are sent",
-        "forwarder/targets/eventbridge.py",
-        "        return results.code != NOT_FOUND\n",
-        "        return True\n",
+        "forwarder/targets/questions.py",
+        "        return Answer.MISSING\n",
+        "        return Answer.EXISTS\n",
+        EVENTBRIDGE,
+        "deleted or missing",
+    ),
+    mutation(
+        "a bus that is not known yet is taken to exist",
+        "forwarder/targets/buses.py",
+        "        return not self._is_elsewhere(name)\n",
+        "        return name in self._missing\n",
+        BUSES,
+        "unknown_is_not_exists",
+    ),
+    mutation(
+        "nobody knows is taken for a yes",
+        "forwarder/targets/questions.py",
+        "if results.status is CallStatus.REFUSED else Answer.UNANSWERED\n",
+        "if results.status is CallStatus.REFUSED else Answer.EXISTS\n",
+        EVENTBRIDGE,
+        "nobody_knows",
+    ),
+    mutation(
+        "a configured bus counts against the share",
+        "forwarder/targets/buses.py",
+        "        if not self._is_closed(name) or name in self._configured or name in self._also_configured:\n",
+        "        if not self._is_closed(name):\n",
+        BUSES,
+        "share",
+    ),
+    mutation(
+        "an outage shrinks the queue to the share",
+        "forwarder/targets/buses.py",
+        "        return self.is_answering(now) and not (",
+        "        return not (",
+        BUSES,
+        "outage",
+    ),
+    mutation(
+        "a peer with many questions goes first",
+        "forwarder/targets/turns.py",
+        "                self._peers.move_to_end(peer)\n",
+        "",
+        TURNS,
+        "turns",
+    ),
+    mutation(
+        "a peer's questions have no rate",
+        "forwarder/targets/turns.py",
+        "                own.bucket.take(now)\n",
+        "",
+        TURNS,
+        "hundred",
+    ),
+    mutation(
+        "an endpoint that does not know the question is not sent to",
+        "forwarder/targets/questions.py",
+        "        return Answer.UNASKABLE\n",
+        "        return Answer.UNANSWERED\n",
+        EVENTBRIDGE,
+        "nobody_can_verify",
+    ),
+    mutation(
+        "verified names do not survive a restart",
+        "forwarder/targets/remembered.py",
+        "            return [name for (name,) in found]\n",
+        "            return []\n",
+        NAMES,
+        "survive",
+    ),
+    mutation(
+        "events beyond the share are accepted",
+        "forwarder/ingest/shares.py",
+        "    return await _refuse(route, drafts, limited, peer) if limited else drafts\n",
+        "    return drafts\n",
+        NAMES,
+        "beyond_the_share",
+    ),
+    mutation(
+        "every batch of a missing app monitor is tried",
+        "forwarder/worker.py",
+        "        for name in heard.closed:\n            self.queue.set_aside(name)\n",
+        "",
         HOLDS,
-        "bus",
+        "missing_app_monitors",
+    ),
+    mutation(
+        "a stop waits for what is set aside",
+        "forwarder/worker.py",
+        "        if self.queue.sendable:\n",
+        "        if len(self.queue):\n",
+        NAMES,
+        "hold_up_a_stop",
     ),
     mutation(
         "redirects are followed",

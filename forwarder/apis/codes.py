@@ -52,16 +52,9 @@ CALL_CODES: dict[str, CallStatus] = {
     for code in codes.split()
 }
 
-OF_A_PART = frozenset(
-    {
-        "AccessDenied",
-        "AccessDeniedException",
-        "NotFoundException",
-        "ResourceNotFoundException",
-        "configuration",
-        "endpoint",
-    }
-)
+ACCESS_DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
+NOT_FOUND = frozenset({"NotFoundException", "ResourceNotFoundException"})
+OF_A_PART = ACCESS_DENIED | NOT_FOUND | {"configuration", "endpoint"}
 """Of those that hold: what may be true of one bus, app monitor, project or endpoint alone."""
 
 ENDPOINT = "endpoint"

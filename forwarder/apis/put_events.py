@@ -49,6 +49,13 @@ MAX_TRACE_HEADER = 500
 MAX_ENDPOINT_ID = 50
 RESERVED_SOURCES = "aws."
 DEFAULT_BUS = "default"
+ENDPOINT_NAME = "endpoint:"
+"""What the name of an event begins with whose global endpoint cannot be called here, in place of its bus."""
+
+NO_GLOBAL_ENDPOINTS = (
+    "EndpointId names a global endpoint, whose calls need the package awscrt (SigV4A). It is not installed "
+    "where the forwarder runs. Install it there (pip install awscrt), or send without EndpointId."
+)
 
 INVALID_ARGUMENT = "InvalidArgument"
 MALFORMED_DETAIL = "MalformedDetail"
@@ -129,6 +136,11 @@ class _Answer(msgspec.Struct, gc=False):
     Entries: list[_Result]
 
 
+def is_bus(name: str) -> bool:
+    """Whether this has the form of an event bus's name or ARN."""
+    return len(name) <= MAX_BUS and _BUS(name) is not None
+
+
 def size(entry: Entry) -> int:
     """Bytes that AWS counts for an entry; its bus, its trace header and JSON's own signs are free."""
     counted = utf8_length(entry.Source or "") + utf8_length(entry.DetailType or "")
@@ -168,7 +180,8 @@ class PutEvents:
 
     ``region``: the target's; a bus that is named by an ARN of another is refused, since AWS would not send
     there either. "" takes any. ``cloudevents``: what of a CloudEvent becomes the Detail.
-    ``fill_trace_header``: an entry without a TraceHeader gets that of its request.
+    ``fill_trace_header``: an entry without a TraceHeader gets that of its request. ``global_endpoints``:
+    whether calls to them can be signed here.
     """
 
     kind: ClassVar[str] = "eventbridge"
@@ -179,6 +192,7 @@ class PutEvents:
     region: str = ""
     cloudevents: Literal["envelope", "data"] = "envelope"
     fill_trace_header: bool = False
+    global_endpoints: bool = True
 
     def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "") -> Draft | Refusal:
         """Take an entry of a call, or say why not. The entry's Time is set in place.
@@ -214,9 +228,11 @@ class PutEvents:
         """Take an entry that has all it must have, its Detail the text of a JSON object, or say why not."""
         return self._admit(entry, arrived_at, "")
 
-    @staticmethod
-    def name_of(body: bytes, key: bytes) -> str:
-        """The bus of an admitted event, "" for the default bus, which every account has."""
+    def name_of(self, body: bytes, key: bytes) -> str:
+        """The bus of an admitted event, "" for the default bus, which every account has; its global endpoint,
+        where that cannot be called."""
+        if key and not self.global_endpoints:
+            return sys.intern(ENDPOINT_NAME + key.decode())
         return _name(_bus.decode(body).EventBusName) if b'"EventBusName"' in body else ""
 
     @staticmethod
@@ -251,6 +267,8 @@ class PutEvents:
             return _invalid(
                 "EndpointId", f"it must have the form of an id, of 1 to {MAX_ENDPOINT_ID} characters"
             )
+        if key and not self.global_endpoints:
+            return Refusal(VALIDATION, NO_GLOBAL_ENDPOINTS, "global_endpoint")
         refusal = _wrong_form(entry) or self._wrong_region(entry.EventBusName)
         if refusal is not None:
             return refusal
@@ -291,7 +309,7 @@ def _wrong_form(entry: Entry) -> Refusal | None:
         return Refusal(NOT_AUTHORIZED_FOR_SOURCE, message)
     if detail_type and len(detail_type) > MAX_DETAIL_TYPE:
         return _invalid("DetailType", f"DetailType is longer than {MAX_DETAIL_TYPE} characters")
-    if bus is not None and (len(bus) > MAX_BUS or not _BUS(bus)):
+    if bus is not None and not is_bus(bus):
         return _invalid("EventBusName", f"it must be a bus's name or ARN of 1 to {MAX_BUS} characters")
     if trace is not None and not 0 < len(trace) <= MAX_TRACE_HEADER:
         return _invalid("TraceHeader", f"TraceHeader must have 1 to {MAX_TRACE_HEADER} characters")

@@ -56,7 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target")
-    parser.add_argument("--reason", choices=("rejected", "expired"))
+    parser.add_argument("--reason", choices=("rejected", "expired", "purged"))
     parser.add_argument("--code", help="AWS's error code")
     moment = "a time like 2026-11-21T08:00:00Z, or an age like 2h"
     parser.add_argument("--since", type=_moment, metavar="TIME", help=f"given up on since then: {moment}")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forwarder.cli import purging
 from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, add_storage, load, with_storage
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _DASH = "-"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("queue", help="read the disk queues of a directory; needs no daemon")
+    parser = commands.add_parser("queue", help="read or purge the queues of a directory; needs no daemon")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for name, function, sentence in (
         ("check", _check, "look for damage in the file and in every row"),
@@ -33,6 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         if function is _dump:
             action.add_argument("--target", help="only what waits for this one")
         action.set_defaults(command=_read, action=function)
+    purging.add(actions)
 
 
 def _read(arguments: Arguments) -> int:

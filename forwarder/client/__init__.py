@@ -1,7 +1,7 @@
 """Talks to a running daemon, for the command line only: sends, asks, and tells it what to do."""
 
 from forwarder.client.connecting import EXIT_OK, EXIT_REFUSED, EXIT_UNAVAILABLE, Unreachable
-from forwarder.client.control import Later, Refused, operate, purge, replay
+from forwarder.client.control import Later, Refused, count_queue, operate, purge, purge_queue, replay
 from forwarder.client.sending import CHUNK_EVENTS, Chunks, Sender, send
 from forwarder.client.status import render_status, status
 from forwarder.client.watching import watch
@@ -16,8 +16,10 @@ __all__ = [
     "Refused",
     "Sender",
     "Unreachable",
+    "count_queue",
     "operate",
     "purge",
+    "purge_queue",
     "render_status",
     "replay",
     "send",

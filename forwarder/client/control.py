@@ -136,6 +136,38 @@ async def replay(socket: Path, wanted: Wanted, rate: float | None) -> int:
     return EXIT_REFUSED if replaying.failed or replaying.skipped else EXIT_OK
 
 
+async def count_queue(socket: Path, target: str, chosen: Wanted) -> dict[str, int]:
+    """How many waiting events are chosen (``events``), the ``bytes`` they need as dead letters, and the
+    ``room`` there is. Unreachable when there is no daemon."""
+    total = {"events": 0, "bytes": 0, "room": 0}
+    order = dict(chosen)
+    async with Control(socket) as control:
+        while True:
+            step = await control.ask(f"/targets/{quote(target, safe='')}/queue/count", order)
+            total["events"] += step["events"]
+            total["bytes"] += step["bytes"]
+            total["room"] = step["room"]
+            if not step["more"]:
+                return total
+            order["after"] = step["after"]
+
+
+async def purge_queue(socket: Path, target: str, chosen: Wanted) -> int:
+    """Remove the waiting events that are chosen, but none that came after this began; how many that were."""
+    purged, began = 0, time.monotonic()
+    order = dict(chosen)
+    async with Control(socket) as control:
+        while True:
+            older_than = chosen.get("older_than", 0.0) + time.monotonic() - began
+            step = await control.ask(
+                f"/targets/{quote(target, safe='')}/queue/purge", {**order, "older_than": older_than}
+            )
+            purged += int(step["purged"])
+            if not step["more"]:
+                return purged
+            order["after"] = step["after"]
+
+
 class Replaying:
     """One replay: its pace, its counts, and the line on stderr."""
 

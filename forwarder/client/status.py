@@ -71,6 +71,7 @@ def notes_of(report: dict[str, Any]) -> list[str]:
             probe = target["next_probe_seconds"]
             when = f" (next try in {span(probe)})" if probe is not None else ""
             notes.append(one_line(f"{name}: {target['message']}{when}"))
+        notes += set_aside_of(name, target)
     storage = report["storage"]
     notes += [
         f"{name}: {events} events wait on disk for a target that is not configured"
@@ -79,6 +80,24 @@ def notes_of(report: dict[str, Any]) -> list[str]:
     if storage["trouble"]:
         notes.append(one_line(f"storage: {storage['trouble']}"))
     return notes
+
+
+def set_aside_of(name: str, target: dict[str, Any]) -> list[str]:
+    """What waits for its bus, app monitor, project or endpoint, the largest first."""
+    aside = target.get("set_aside") or {"names": 0}
+    if aside["names"] < 2:  # the target's message says it
+        return []
+    reasons = ", ".join(f"{count} {reason}" for reason, count in aside["reasons"].items())
+    lines = [f"{name}: {plural(aside['events'], 'event')} of {aside['names']} names set aside ({reasons})"]
+    for each in aside["largest"]:
+        lines.append(one_line(f"  {each['message']}: {plural(each['events'], 'event')}"))
+    if aside["names"] > len(aside["largest"]):
+        lines.append(f"  and {plural(aside['names'] - len(aside['largest']), 'more name')}")
+    return lines
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def tail_of(report: dict[str, Any]) -> str:

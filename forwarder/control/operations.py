@@ -11,19 +11,22 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import structlog
 
+from forwarder.control.purging import Purged, Purging, Wanting
 from forwarder.dead_letters import BatchOf, DeadLetters, Letter, Wanted, removal
 from forwarder.gate import Gate
 from forwarder.logs import limited
+from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Event, Limits, QueueFull, QueueView, memory_bytes
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
+from forwarder.queues.purging import Chosen, NameOf
 from forwarder.storage import StorageError
 
 OPERATOR = "operator"
@@ -42,13 +45,18 @@ class Stopping(Exception):
 
 
 class Controlled(msgspec.Struct, frozen=True):
-    """One target, as far as it can be told anything. ``batch_of``: see there."""
+    """One target, as far as it can be told anything. ``batch_of``: see there. ``name_of``: the bus, app
+    monitor or project of an event, from its body and its key. ``metrics`` counts what is purged. ``hurry``:
+    asks again about names that are not known to exist."""
 
     name: str
     queue: MemoryQueue | DiskQueue
     gate: Gate
     limits: Limits
     batch_of: BatchOf
+    name_of: NameOf = lambda body, key: ""
+    metrics: TargetMetrics | None = None
+    hurry: Callable[[], None] = lambda: None
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -100,9 +108,10 @@ class Controls:
         return _state(target)
 
     def flush(self, name: str) -> dict[str, Any]:
-        """What waits is due now, and a closed gate gives one call its try now."""
+        """What waits is due now, a closed gate gives one call its try, and names are asked about again."""
         target = self._find(name)
         target.queue.flush()
+        target.hurry()
         target.gate.retry_now()
         return _state(target)
 
@@ -118,6 +127,29 @@ class Controls:
         if purged:
             limited(self._log, "purged").info("dead letters deleted by an operator", letters=purged)
         return purged
+
+    async def count_queue(self, name: str, chosen: Chosen) -> Wanting:
+        """One step: how many waiting events are chosen, and what they would need as dead letters."""
+        async with self._changing:
+            return await self._purging(self._find(name)).count(chosen)
+
+    async def purge_queue(self, name: str, chosen: Chosen) -> Purged:
+        """One step: waiting events that are chosen become dead letters, or are deleted."""
+        target = self._find(name)
+        async with self._changing:
+            if self._stopping:
+                raise Stopping("the daemon is stopping")
+            purged = await self._purging(target).step(chosen)
+        if purged.purged:
+            what = "deleted" if chosen.delete else "moved to the dead letters"
+            limited(self._log, f"{name} queue purged").warning(
+                f"waiting events {what} by an operator", target=name, events=purged.purged
+            )
+        return purged
+
+    def _purging(self, target: Controlled) -> Purging:
+        metrics = target.metrics or TargetMetrics(target.name)
+        return Purging(target.name, target.queue, self._letters, metrics, self._clock)
 
     async def replay(self, name: str, wanted: Wanted) -> Replayed:
         """One step: put letters of the target back into its queue. QueueFull: it has no room now."""
@@ -156,7 +188,7 @@ class Controls:
         refused: list[str] = []
         after = 0
         for group in _together(letters, target.batch_of):
-            events = [_again(letter, now) for _, letter in group]
+            events = [_again(letter, now, target.name_of) for _, letter in group]
             problem = self._problem(target, events, view)
             if problem is None and not room.take(events):
                 break
@@ -223,9 +255,10 @@ def _together(letters: Sequence[tuple[int, Letter]], batch_of: BatchOf) -> Itera
     yield group
 
 
-def _again(letter: Letter, now: float) -> Event:
+def _again(letter: Letter, now: float, name_of: NameOf) -> Event:
     """The letter's event, as if it came now: what it waited and failed before does not end it again."""
-    return Event(letter.id, letter.body, letter.size, letter.key, now)
+    name = name_of(letter.body, letter.key)
+    return Event(letter.id, letter.body, letter.size, letter.key, now, name=name)
 
 
 def _state(target: Controlled) -> dict[str, Any]:

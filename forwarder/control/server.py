@@ -18,8 +18,9 @@ import structlog
 from aiohttp import web
 
 from forwarder.control.operations import Controls, Stopping, UnknownTarget
-from forwarder.dead_letters import LettersGone, Wanted
+from forwarder.dead_letters import LettersFull, LettersGone, Wanted
 from forwarder.model import QueueFull, QueueUnavailable
+from forwarder.queues.purging import Chosen
 from forwarder.sockets import unix_socket
 from forwarder.storage import StorageError
 
@@ -30,6 +31,7 @@ MAX_BODY_BYTES = 64 << 10
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _wanted = msgspec.json.Decoder(Wanted)
+_chosen = msgspec.json.Decoder(Chosen)
 
 _STATUS: dict[type[Exception], tuple[int, str]] = {
     UnknownTarget: (404, "UnknownTarget"),
@@ -37,6 +39,7 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
     QueueUnavailable: (503, "StorageUnavailable"),
     StorageError: (503, "StorageUnavailable"),
     LettersGone: (503, "TryAgain"),
+    LettersFull: (409, "DeadLettersFull"),
     Stopping: (503, "Stopping"),
 }
 
@@ -74,6 +77,8 @@ class ControlServer:
                 web.post("/targets/{target}/resume", self._does(self._controls.resume)),
                 web.post("/targets/{target}/flush", self._does(self._controls.flush)),
                 web.post("/targets/{target}/replay", self._replay),
+                web.post("/targets/{target}/queue/count", self._count_queue),
+                web.post("/targets/{target}/queue/purge", self._purge_queue),
                 web.post("/dead-letters/count", self._count),
                 web.post("/dead-letters/purge", self._purge),
             ]
@@ -94,6 +99,14 @@ class ControlServer:
         wanted = _wanted.decode(await request.read() or b"{}")
         return _json(await self._controls.replay(request.match_info["target"], wanted))
 
+    async def _count_queue(self, request: web.Request) -> web.Response:
+        chosen = _chosen.decode(await request.read() or b"{}")
+        return _json(await self._controls.count_queue(request.match_info["target"], chosen))
+
+    async def _purge_queue(self, request: web.Request) -> web.Response:
+        chosen = _chosen.decode(await request.read() or b"{}")
+        return _json(await self._controls.purge_queue(request.match_info["target"], chosen))
+
     async def _count(self, request: web.Request) -> web.Response:
         wanted = _wanted.decode(await request.read() or b"{}")
         return _json({"targets": await self._controls.count(wanted)})
@@ -108,7 +121,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     try:
         return await handler(request)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        fields = ", ".join(Wanted.__struct_fields__)
+        known = Chosen if "/queue/" in request.path else Wanted
+        fields = ", ".join(known.__struct_fields__)
         return _error(400, "BadRequest", f"{problem}; there is: {fields}")
     except tuple(_STATUS) as problem:
         return _error(*_STATUS[type(problem)], str(problem))

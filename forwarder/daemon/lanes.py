@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from forwarder.config import Config, queue_memory
+from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
 from forwarder.gate import Gate, GateOptions
 from forwarder.ingest.bindings import Route
@@ -18,6 +19,8 @@ from forwarder.queues.memory import MemoryQueue
 from forwarder.receipts import MAX_WAIT_SECONDS, Receipts
 from forwarder.storage import Storage, this_boot
 from forwarder.targets import TARGETS, AwsTarget
+from forwarder.targets.buses import BusNames
+from forwarder.targets.remembered import RememberedNames
 from forwarder.worker import Lane, Policy
 
 _BOUND = ("buses", "app_monitors", "projects")
@@ -35,13 +38,16 @@ class Rooms(msgspec.Struct, frozen=True):
 
 
 class Built(msgspec.Struct, frozen=True):
-    """One target's parts. ``queue`` is the lane's, and ``on_disk`` is it when it is a disk queue."""
+    """One target's parts. ``queue`` is the lane's, and ``on_disk`` is it when it is a disk queue.
+    ``remembered``: its names on the disk, where it has any."""
 
     lane: Lane
     target: AwsTarget
     route: Route[Any]
     queue: MemoryQueue | DiskQueue
     on_disk: DiskQueue | None
+    remembered: RememberedNames | None
+    set_aside: SetAside
 
 
 def build(rooms: Rooms, name: str) -> Built:
@@ -49,13 +55,22 @@ def build(rooms: Rooms, name: str) -> Built:
     options = rooms.config.targets[name]
     target = TARGETS[options.kind].build(name, options)
     metrics = rooms.metrics.for_target(name)
-    queue = _queue(rooms, name, options, target.limits, metrics)
+    queue = _queue(rooms, name, options, target, metrics)
     gate = Gate(name, _gate_options(options), rooms.clock)
     rooms.metrics.watch(name, queue.view, gate.view, lambda: target.transport)
     rooms.metrics.watch_credentials(name, target.credentials)
     policy = _policy(options, target.limits)
     lane = Lane(
-        name, target, queue, gate, policy, rooms.letters, metrics, rooms.clock, receipts=rooms.receipts
+        name,
+        target,
+        queue,
+        gate,
+        policy,
+        rooms.letters,
+        metrics,
+        rooms.clock,
+        receipts=rooms.receipts,
+        names=target.names,
     )
     route: Route[Any] = Route(
         name=name,
@@ -67,21 +82,41 @@ def build(rooms: Rooms, name: str) -> Built:
         names=_bound_names(options),
         default=_is_default(rooms.config.targets, name),
         patience=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
+        at_aws=target.names,
+        answered=target.answered,
     )
-    return Built(lane, target, route, queue, queue if isinstance(queue, DiskQueue) else None)
+    set_aside = SetAside(queue, target.names, rooms.clock)
+    rooms.metrics.watch_names(name, set_aside.counts, lambda: target.names.questions)
+    on_disk = queue if isinstance(queue, DiskQueue) else None
+    remembered = _remembered(rooms, name, options, target)
+    return Built(lane, target, route, queue, on_disk, remembered, set_aside)
+
+
+def _remembered(rooms: Rooms, name: str, options: Any, target: AwsTarget) -> RememberedNames | None:
+    """What the target knew of its names before, where it asks about them."""
+    names = target.names
+    if not isinstance(names, BusNames):
+        return None
+    place = f"{target.region} {options.endpoint_url or ''}"
+    return RememberedNames(name, place, names, rooms.storage, rooms.clock)
 
 
 def _queue(
-    rooms: Rooms, name: str, options: Any, limits: Limits, metrics: TargetMetrics
+    rooms: Rooms, name: str, options: Any, target: AwsTarget, metrics: TargetMetrics
 ) -> MemoryQueue | DiskQueue:
     max_events, max_bytes = options.queue_limits.max_events, options.queue_bytes
     if options.queue == "memory":
         return MemoryQueue(
-            limits, max_events=max_events, max_bytes=max_bytes, clock=rooms.clock, metrics=metrics
+            target.limits,
+            max_events=max_events,
+            max_bytes=max_bytes,
+            clock=rooms.clock,
+            metrics=metrics,
+            names=target.names,
         )
     return DiskQueue(
         name,
-        limits,
+        target.limits,
         rooms.storage,
         max_events=max_events,
         max_bytes=max_bytes,
@@ -90,6 +125,8 @@ def _queue(
         front_bytes=queue_memory(options),
         kind=options.kind,
         boot=this_boot(),
+        names=target.names,
+        name_of=target.api.name_of,
     )
 
 

@@ -40,7 +40,7 @@ from forwarder.queues import rows
 from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
 from forwarder.storage import Storage, StorageError
-from forwarder.worker import Lane, sweep, verify, work
+from forwarder.worker import Lane, hold_for_names, sweep, work
 
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
 
@@ -135,7 +135,16 @@ class Daemon:
 
     def _make_controls(self) -> Controls:
         targets = [
-            Controlled(name, each.queue, each.lane.gate, each.target.limits, each.target.api.batch_of)
+            Controlled(
+                name,
+                each.queue,
+                each.lane.gate,
+                each.target.limits,
+                each.target.api.batch_of,
+                each.target.api.name_of,
+                each.lane.metrics,
+                each.target.names.hurry,
+            )
             for name, each in self._built.items()
         ]
         return Controls(targets, self._letters, self._clock)
@@ -186,6 +195,7 @@ class Daemon:
         try:
             await self._storage.open()
             await self._letters.open()
+            await self._load_names()  # before the queues, whose first events ask for them
             await self._open_queues()
         except StorageError as problem:
             message = f"storage {self._config.storage.directory()}: {problem}"
@@ -201,6 +211,11 @@ class Daemon:
         say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True
         self._say_started()
+
+    async def _load_names(self) -> None:
+        for each in self._built.values():
+            if each.remembered is not None:
+                await each.remembered.load()
 
     async def _open_queues(self) -> None:
         for queue in self._on_disk.values():
@@ -218,8 +233,10 @@ class Daemon:
         for number in range(self._config.targets[lane.name].workers):
             self._spawn(work(lane), f"{lane.name} worker {number}")
         self._spawn(sweep(lane), f"{lane.name} sweep")
-        if lane.target.verify_every is not None:
-            self._spawn(verify(lane, lane.target.verify_every), f"{lane.name} verify")
+        target = self._built[lane.name].target
+        if (remembered := self._built[lane.name].remembered) is not None:
+            self._spawn(remembered.run(), f"{lane.name} remembered names")
+        self._spawn(target.watch(lane.queue, partial(hold_for_names, lane)), f"{lane.name} names")
 
     async def _listen(self) -> None:
         config, given = self._config, self._given.get
@@ -296,6 +313,8 @@ class Daemon:
         for lane in self._lanes.values():  # 2: every back-off ends, each batch gets its try
             lane.queue.drain()
             lane.gate.drain()
+            if lane.names is not None:
+                lane.names.hurry()
         await self._unless_hurried(
             asyncio.sleep(grace)
         )  # 3: programs that stop with us send their last events
@@ -343,6 +362,9 @@ class Daemon:
             await lane.target.close()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
+                for each in self._built.values():
+                    if each.remembered is not None:
+                        await each.remembered.save()
                 await self._storage.close()
         except TimeoutError:
             self._log.error("the storage does not answer and is left as it is")

@@ -3,6 +3,7 @@
 from forwarder.dead_letters.keeping import (
     ROW_OVERHEAD_BYTES,
     DeadLetters,
+    LettersFull,
     LettersGone,
     purge,
     removal,
@@ -15,6 +16,7 @@ __all__ = [
     "BatchOf",
     "DeadLetters",
     "Letter",
+    "LettersFull",
     "LettersGone",
     "Page",
     "Wanted",

@@ -33,7 +33,7 @@ from forwarder.dead_letters.reading import (
     page_of,
 )
 from forwarder.logs import limited
-from forwarder.model import Clock, Dead, Leaving, SystemClock
+from forwarder.model import Clock, Dead, Event, Leaving, SystemClock
 from forwarder.storage import Connection, Storage, StorageError, Work
 from forwarder.storage.salvage import insert, readable
 
@@ -65,9 +65,15 @@ _BEHIND = "WHERE position > ? ORDER BY position"
 
 Totals = dict[str, tuple[int, int]]
 
+Burial = Callable[[Connection, Sequence[Event]], None]
+
 
 class LettersGone(Exception):
     """Some of the letters to be removed are not there any more; none was removed."""
+
+
+class LettersFull(Exception):
+    """The dead letters have no room for more without dropping the oldest; none was kept."""
 
 
 class _Change(NamedTuple):
@@ -125,6 +131,37 @@ class DeadLetters:
             if problem.reason != "full":
                 raise
             await self._change(write, room=2 * sum(row[-1] for row in rows))
+
+    def burial(self, target: str, reason: str, code: str, message: str) -> Burial:
+        """What keeps events as dead letters in another's transaction, or raises LettersFull. ``expire`` is to
+        follow, which counts them."""
+        wall, now, max_bytes = self._clock.wall(), self._clock.monotonic(), self._max_bytes
+
+        def bury(connection: Connection, events: Sequence[Event]) -> None:
+            letters = [
+                _letter(target, Dead(event, reason, code, message), event.received_at + wall - now, wall)
+                for event in events
+            ]
+            connection.executemany(_INSERT, map(_row, letters))
+            if _kept(connection) > max_bytes:
+                raise LettersFull(f"the dead letters hold {max_bytes} bytes at most, and these are too many")
+
+        return bury
+
+    async def bury(self, burial: Burial, events: Sequence[Event], leaving: Leaving | None) -> None:
+        """Keep these as ``burial`` says, in the transaction in which they leave their queue."""
+
+        def write(connection: Connection) -> None:
+            if leaving is not None:
+                leaving(connection)
+            burial(connection, events)
+
+        await self._change(write)
+
+    @property
+    def room(self) -> int:
+        """Bytes that can be kept without dropping the oldest."""
+        return max(0, self._max_bytes - sum(size for _, size in self._totals.values()))
 
     async def expire(self) -> None:
         """Drop what is older than ``max_age``, and count again; ``open`` and ``keep`` do so too."""

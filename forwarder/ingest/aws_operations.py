@@ -12,7 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from forwarder.apis import put_events, wire
-from forwarder.apis.put_events import DEFAULT_MAX_REQUEST_BYTES, PutEvents, check_call, check_endpoint
+from forwarder.apis.put_events import (
+    DEFAULT_MAX_REQUEST_BYTES,
+    NO_GLOBAL_ENDPOINTS,
+    PutEvents,
+    check_call,
+    check_endpoint,
+)
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.apis.trace_header import from_headers
@@ -22,6 +28,7 @@ from forwarder.ingest.dialects import aws
 from forwarder.ingest.dialects.errors import INTERNAL, NOT_FOUND, THROTTLING, VALIDATION, BadRequest
 from forwarder.ingest.intake import count, put, within_limits
 from forwarder.ingest.operations import Call, Fates, PostOnly, Reply, Results
+from forwarder.ingest.shares import refuse_whole
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Refusal
@@ -52,9 +59,17 @@ class PutEventsOperation(PostOnly):
         self.patience = max((route.patience for route in buses.routes), default=0.0)
         self.traced = any(api.fill_trace_header for api in apis)
         self.max_bytes = max((api.max_request_bytes for api in apis), default=DEFAULT_MAX_REQUEST_BYTES)
+        self.global_endpoints = all(api.global_endpoints for api in apis)
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
         return _PutEventsCall(self, _region(headers), from_headers(headers) if self.traced else None)
+
+    def check(self, request: put_events.Request) -> Refusal | None:
+        """Why the call is refused as a whole, if it is."""
+        refusal = check_endpoint(request.EndpointId) or check_call(request.Entries, self.max_bytes)
+        if refusal is None and request.EndpointId and not self.global_endpoints:
+            return Refusal(VALIDATION, NO_GLOBAL_ENDPOINTS, "global_endpoint")
+        return refusal
 
 
 class _PutEventsCall:
@@ -69,7 +84,7 @@ class _PutEventsCall:
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         request = aws.decode(aws.PUT_EVENTS, body)
-        refusal = check_endpoint(request.EndpointId) or check_call(request.Entries, self._operation.max_bytes)
+        refusal = self._operation.check(request)
         if refusal is not None:
             raise aws.refused(refusal)
         drafts, groups = self._admit(request)
@@ -87,6 +102,7 @@ class _PutEventsCall:
                 results[i] = result
         if problems and all(isinstance(result, Refusal) for result in results):
             raise _worst(problems)
+        refuse_whole(results)
         return results
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
@@ -161,7 +177,10 @@ class _PutRumEventsCall:
             if isinstance(result, Refusal):
                 raise aws.refused(result, events=len(request.RumEvents))
         complete = not self._route.api.merge
-        return await put(self._route, results, self._clock, waiting, complete=complete, peer=lease.peer)
+        taken = await put(self._route, results, self._clock, waiting, complete=complete, peer=lease.peer)
+        count(self.metrics, taken)
+        refuse_whole(taken)
+        return taken
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         refusals = [result for result in _told(results, fates) if isinstance(result, Refusal)]
@@ -205,6 +224,7 @@ class _PutProjectEventsCall:
             raise aws.refused(drafts)
         results = await put(self._route, drafts, self._clock, waiting, peer=lease.peer)
         count(self.metrics, results)
+        refuse_whole(results)
         return results
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:

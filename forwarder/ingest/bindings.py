@@ -9,9 +9,9 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from forwarder.apis import wire
 from forwarder.apis.put_events import PutEvents
@@ -19,11 +19,18 @@ from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.ingest.dialects.errors import NOT_FOUND, VALIDATION
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Queue, Refusal
+from forwarder.model import Names, Queue, Refusal
 
 ANY_REGION = ""
 MAX_NAME = 200
 """Characters of a name that are said back: AWS counts none of a bus's, so it may be of any length."""
+
+
+class KnownNames(Names, Protocol):
+    """``why``: one word for ``reason``, ``missing`` among them; "" when the name is open."""
+
+    def why(self, name: str) -> str: ...
+
 
 A = TypeVar("A", PutEvents, PutRumEvents, PutProjectEvents)
 
@@ -32,7 +39,8 @@ A = TypeVar("A", PutEvents, PutRumEvents, PutProjectEvents)
 class Route(Generic[A]):
     """The way into one target. ``names``: the buses, app monitors or projects bound to it, names or ARNs.
 
-    ``patience``: seconds that an answer waits for AWS's word, where the request does not say.
+    ``patience``: seconds that an answer waits for AWS's word, where the request does not say. ``at_aws``:
+    what is known of names; ``answered`` waits, so many seconds at most, until one was asked about.
     """
 
     name: str
@@ -44,6 +52,8 @@ class Route(Generic[A]):
     names: tuple[str, ...] = ()
     default: bool = False
     patience: float = 0.0
+    at_aws: KnownNames | None = None
+    answered: Callable[[str, float], Awaitable[None]] | None = None
 
 
 class Bound(Generic[A]):

@@ -21,6 +21,7 @@ from forwarder.ingest.aws_operations import (
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.cloudevents_operation import CloudEvents, not_for
 from forwarder.ingest.cloudevents_operation import unknown_target as no_such_target
+from forwarder.ingest.describe_operation import DescribeEventBusOperation
 from forwarder.ingest.described import CLOUDEVENTS, EVENTS, TARGETS, Described
 from forwarder.ingest.dialects import aws, native, unknown
 from forwarder.ingest.dialects.errors import UNKNOWN_OPERATION
@@ -34,10 +35,15 @@ OPENAPI = "/v1/openapi.json"
 MONITORS = "/appmonitors/"
 PROJECTS = "/events/projects/"
 PUT_EVENTS = "AWSEvents.PutEvents"
+DESCRIBE_EVENT_BUS = "AWSEvents.DescribeEventBus"
 TARGET_HEADER = "X-Amz-Target"
 
 UNKNOWN_CALL = Refusing(
-    "put_events", aws.JSON_1_1, 400, UNKNOWN_OPERATION, f'X-Amz-Target is "NAME"; only {PUT_EVENTS} is known.'
+    "put_events",
+    aws.JSON_1_1,
+    400,
+    UNKNOWN_OPERATION,
+    f'X-Amz-Target is "NAME"; only {PUT_EVENTS} and {DESCRIBE_EVENT_BUS} are known.',
 )
 NATIVE_NOWHERE = Refusing(
     "other",
@@ -66,6 +72,7 @@ class Paths:
         self._no_cloudevents = _no_cloudevents(bindings)
         self._unknown_target = unknown_target([route.name for route in bindings.routes])
         self._put_events = PutEventsOperation(bindings.buses, clock, unbound)
+        self._describe_event_bus = DescribeEventBusOperation(bindings.buses, unbound)
         self._put_rum_events = PutRumEventsOperation(bindings.monitors, clock)
         self._put_project_events = PutProjectEventsOperation(bindings.projects, clock)
 
@@ -79,6 +86,8 @@ class Paths:
             target = request.headers.get(TARGET_HEADER)
             if target == PUT_EVENTS:
                 return self._put_events, ""
+            if target == DESCRIBE_EVENT_BUS:
+                return self._describe_event_bus, ""
             if target is not None or path == "/":
                 return UNKNOWN_CALL, target or ""
         return self._find_by_name(path, request)

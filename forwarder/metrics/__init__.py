@@ -108,6 +108,7 @@ class Metrics:
         self._views: dict[str, tuple[Callable[[], QueueView], Callable[[], GateView]]] = {}
         self._transports: dict[str, Callable[[], str]] = {}
         self._credentials: dict[str, Callable[[], CredentialsView]] = {}
+        self._names: dict[str, tuple[Callable[[], Mapping[str, int]], Callable[[], Mapping[str, int]]]] = {}
         self._letters: Callable[[], Mapping[str, tuple[int, int]]] = dict
         self._ticks: deque[_Tick] = deque(maxlen=RATE_WINDOW_TICKS + 1)
         self.unbound = TargetMetrics("", self._clock.wall)
@@ -141,6 +142,15 @@ class Metrics:
     def watch_credentials(self, target: str, view: Callable[[], CredentialsView]) -> None:
         """Ask this at every scrape for the target's credentials."""
         self._credentials[target] = view
+
+    def watch_names(
+        self,
+        target: str,
+        set_aside: Callable[[], Mapping[str, int]],
+        questions: Callable[[], Mapping[str, int]],
+    ) -> None:
+        """Ask these at every scrape for the events set aside by reason, and the questions by answer."""
+        self._names[target] = (set_aside, questions)
 
     def watch_dead_letters(self, view: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
         """Ask this at every scrape for target -> (events, bytes) of the dead letters kept."""
@@ -220,6 +230,11 @@ class Metrics:
                 yield from _transport_samples(name, self._transports[name]())
         for name, credentials in self._credentials.items():
             yield from _credentials_samples(name, credentials())
+        for name, (set_aside, questions) in self._names.items():
+            for reason, events in set_aside().items():
+                yield "set_aside_events", (name, reason), events
+            for answer, count in questions().items():
+                yield "name_questions_total", (name, answer), count
         for name, (events, bytes_) in self._letters().items():
             yield "dead_letters_events", (name,), events
             yield "dead_letters_bytes", (name,), bytes_

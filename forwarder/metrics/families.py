@@ -20,14 +20,16 @@ REJECT_REASONS = (
     "invalid",
     "too_large",
     "queue_full",
+    "set_aside_full",
     "storage",
+    "global_endpoint",
     "unauthenticated",
     "unknown_target",
     "draining",
 )
 RETRY_REASONS = ("entry", *(status.value for status in CallStatus if status is not CallStatus.OK))
-DEATH_REASONS = ("rejected", "expired")
-DROP_REASONS = ("shutdown", "damaged")
+DEATH_REASONS = ("rejected", "expired", "purged")
+DROP_REASONS = ("shutdown", "damaged", "purged")
 FLUSH_REASONS = tuple(flush.value for flush in Flush)
 DISK_OPERATIONS = ("open", "read", "write", "sync", "other")
 CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")
@@ -39,6 +41,8 @@ STATES = ("open", "throttled", "held")
 QUEUE_STATES = ("waiting", "in_flight")
 REFRESH_OUTCOMES = ("ok", "failed")
 BUDGET_KINDS = ("used", "limit")
+SET_ASIDE_REASONS = ("missing", "unknown", "uncallable", "released")
+QUESTION_ANSWERS = ("exists", "missing", "denied", "unaskable", "unanswered")
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -66,6 +70,20 @@ FAMILIES = tuple(
         ("events_replayed_total", "counter", _T, "Events put back from the dead letters.", False),
         ("queue_events", "gauge", (*_T, "state"), "Events in the queue, counted.", True),
         ("queue_bytes", "gauge", (*_T, "state"), "Bytes the queue's events hold, counted.", True),
+        (
+            "set_aside_events",
+            "gauge",
+            (*_T, "reason"),
+            "Events in the queue that wait for their event bus, app monitor, project or endpoint.",
+            True,
+        ),
+        (
+            "name_questions_total",
+            "counter",
+            (*_T, "answer"),
+            "Questions to AWS whether an event bus exists, by answer.",
+            False,
+        ),
         ("queue_capacity_events", "gauge", _T, "The queue's bound in events.", False),
         ("queue_capacity_bytes", "gauge", _T, "The queue's bound in bytes.", False),
         ("queue_oldest_event_age_seconds", "gauge", _T, "Age of the oldest event not yet settled.", True),
@@ -165,6 +183,8 @@ VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("credentials_refresh_total", "outcome"): REFRESH_OUTCOMES,
     ("queue_disk_errors_total", "op"): DISK_OPERATIONS,
     ("memory_budget_bytes", "kind"): BUDGET_KINDS,
+    ("set_aside_events", "reason"): SET_ASIDE_REASONS,
+    ("name_questions_total", "answer"): QUESTION_ANSWERS,
     ("http_unauthenticated_requests_total", "reason"): UNAUTHENTICATED_REASONS,
     ("tls_handshake_failures_total", "reason"): HANDSHAKE_FAILURES,
     ("secret_file_stale", "file"): SECRET_FILES,

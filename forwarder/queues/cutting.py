@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from forwarder.model import EVENT_OVERHEAD_BYTES, GROUP_OVERHEAD_BYTES, Event
+from forwarder.model import Event, memory_bytes
 
 ROW_EVENTS = 4096
 ROW_BYTES = 2 << 20
@@ -21,12 +21,22 @@ def cut(events: Sequence[Event], size: int, complete: bool) -> Iterator[tuple[Se
     if complete or (len(events) <= ROW_EVENTS and size <= ROW_BYTES):
         yield events, size
         return
-    start = held = 0
+    at = 0
+    while at < len(events):
+        some = events[at : at + ROW_EVENTS]
+        weight = memory_bytes(some)
+        if weight > ROW_BYTES:
+            some, weight = _first_of(some)
+        yield some, weight
+        at += len(some)
+
+
+def _first_of(events: Sequence[Event]) -> tuple[Sequence[Event], int]:
+    """As many as one row holds, but one at least."""
+    held = 0
     for index, event in enumerate(events):
-        key = len(event.key)
-        weight = len(event.body) + key + EVENT_OVERHEAD_BYTES + (GROUP_OVERHEAD_BYTES if key else 0)
-        if index > start and (index - start == ROW_EVENTS or held + weight > ROW_BYTES):
-            yield events[start:index], held
-            start, held = index, 0
+        weight = memory_bytes((event,))
+        if index and held + weight > ROW_BYTES:
+            return events[:index], held
         held += weight
-    yield events[start:], held
+    return events, held

@@ -86,14 +86,18 @@ class Forming:
         """Put events into the open groups of their keys."""
         self._count += self._join(self._open, events, now, now)
 
-    def add_complete(self, events: Sequence[Event], now: float) -> None:
+    def add_complete(self, events: Sequence[Event], now: float, *, part: bool = False) -> None:
         """Put events that are one batch already: due at once, never joined or split."""
-        self._due.append(Group(events[0].key, now, now, Flush.KEY, sealed=True).fill(events))
+        group = Group(events[0].key, now, now, Flush.KEY, sealed=True).fill(events)
+        group.part = part
+        self._due.append(group)
         self._count += len(events)
 
-    def put_back(self, events: Sequence[Event], *, part: bool = False) -> None:
+    def put_back(self, events: Sequence[Event], *, part: bool = False, sealed: bool = False) -> None:
         """Return the events of one tried batch to the front, due at once."""
-        self._due.appendleft(self._tried(events, DUE, part=part))
+        group = self._tried(events, DUE, part=part)
+        group.sealed |= sealed
+        self._due.appendleft(group)
         self._count += len(events)
 
     def delay(self, events: Sequence[Event], now: float) -> None:
@@ -141,19 +145,33 @@ class Forming:
         reason = Flush.DRAIN if self._draining and group.reason is Flush.TIME else group.reason
         return Batch(group.key, group.events, group.size, reason, group.part)
 
-    def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:
-        """Take out the events that are wanted, wherever they wait; of a sealed group all or none."""
+    def remove(self, is_wanted: Callable[[Event], bool], most: int | None = None) -> list[Event]:
+        """Take out the events that are wanted, wherever they wait; of a sealed group all or none. ``most``:
+        about so many."""
         taken: list[Event] = []
+        for events, _, _ in self.remove_groups(is_wanted, most):
+            taken += events
+        return taken
+
+    def remove_groups(
+        self, is_wanted: Callable[[Event], bool], most: int | None = None
+    ) -> list[tuple[list[Event], bool, bool]]:
+        """The same, group by group: the events, whether the group was sealed, and a part."""
+        taken: list[tuple[list[Event], bool, bool]] = []
+        count = 0
         for group in self._groups():
+            if most is not None and count >= most:
+                break
             wanted = [event for event in group.events if is_wanted(event)]
             if wanted and (not group.sealed or len(wanted) == len(group.events)):
-                taken += wanted
+                taken.append((wanted, group.sealed, group.part))
+                count += len(wanted)
                 rest = [event for event in group.events if not is_wanted(event)]
                 group.events, group.size, group.oldest_at = [], 0, NEVER
                 group.fill(rest)
         if taken:
             self._drop_empty()
-        self._count -= len(taken)
+        self._count -= count
         return taken
 
     def __iter__(self) -> Iterator[Event]:

@@ -5,22 +5,41 @@ Invariants:
 - Every settled event was taken before, exactly once; anything else is an error, not a count that drifts.
 - One timer per queue; one worker is woken per due batch, and passes the word on when it takes.
 - It knows no bounds and moves no metrics: the queue around it does.
+- Events of names that are not open are in the set-aside place and in no group; while every name is open they
+  cost one look-up.
+- Events of a name that closes leave the groups within ``SWEEP_SECONDS``; ``take`` never hands them out.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import attrgetter
 
-from forwarder.model import Batch, Clock, Event, Limits, memory_bytes
+from forwarder.model import Batch, Clock, Event, Flush, Limits, Names, memory_bytes
+from forwarder.queues.aside import AsidePlace, Clump, Moved, Parked
 from forwarder.queues.forming import Forming
+from forwarder.queues.releasing import Releasing
+
+SWEEP_SECONDS = 0.05
+"""A look through all groups for events of closed names comes no sooner after the one before."""
+
+SKIPPED_EVENTS = 5000
+"""One ``take`` passes over so many events of closed names, about."""
 
 
 class Front:
     """The events of one queue that can be taken now. ``len()`` counts those that wait and those in flight."""
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        names: Names | None = None,
+        moved: Moved | None = None,
+        fetch: Callable[[Parked], None] = lambda parked: None,
+    ) -> None:
         self._limits = limits
         self._clock = clock
         self._forming = Forming(limits)
@@ -29,17 +48,31 @@ class Front:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._closed = False
-        self.waiting_bytes = 0
+        self._names = names
+        self._closing: set[str] = set()  # names of which events may still be in groups
+        self._swept_at = float("-inf")
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.aside = AsidePlace(moved)
+        self.releasing = Releasing(self.aside, self._let_go, self._woken, fetch)
+        self.forming_bytes = 0
         self.taken_bytes = 0
 
     def add(self, events: Sequence[Event], size: int, *, complete: bool = False) -> None:
         """Put events behind all that waits; ``size`` is their ``memory_bytes``."""
         now = self._clock.monotonic()
+        if self._names is not None and (closed := self.closed_among(events)):
+            if not self._closing.isdisjoint(closed):
+                self._sweep()  # what is still in groups came before these
+            before = self.aside.bytes
+            events = self._set_apart(events, closed, sealed=complete)
+            size -= self.aside.bytes - before
+            if not events:
+                return
         if complete:
             self._forming.add_complete(events, now)
         else:
             self._forming.add(events, now)
-        self.waiting_bytes += size
+        self.forming_bytes += size
         self._wake(now)
 
     async def ripe(self) -> bool:
@@ -53,11 +86,65 @@ class Front:
 
     def take(self) -> Batch | None:
         now = self._clock.monotonic()
-        batch = self._forming.take(now)
+        batch = self._forming.take(now) if not self._closing else self._take_open(now)
         if batch is not None:
             self._hold(batch.events)
             self._wake(now)
         return batch
+
+    def release(self, name: str) -> None:
+        """Let the events of this name go; those in groups stay there."""
+        self._closing.discard(name)
+        self.releasing.begin(name)
+
+    def set_aside(self, name: str) -> None:
+        """Keep the events of this name apart, also those in groups."""
+        if name in self.releasing.going:  # what has left already is older than what is still aside
+            self.releasing.end(name)
+            self._sweep()
+            self._closing.add(name)
+            self._sweep(back=True)
+            return
+        self._closing.add(name)
+        loop = asyncio.get_running_loop()
+        if self._sweeper is None:
+            wait = self._swept_at + SWEEP_SECONDS - loop.time()
+            if wait <= 0:
+                self._sweep()
+            else:
+                self._sweeper = loop.call_later(wait, self._sweep)
+
+    def probe(self, name: str) -> bool:
+        """Let one batch of this name go, before all others; False when none is in memory."""
+        first = self.aside.first(name)
+        if not isinstance(first, Clump) or first.moving:
+            return False
+        if name in self._closing:
+            self._sweep()  # else the probe would be taken for what is still in the groups
+        clump = self.aside.pop_batch(name, self._limits.max_events, self._limits.max_bytes)
+        now = self._clock.monotonic()
+        self._forming.put_back(clump.events, part=clump.part, sealed=True)
+        self.forming_bytes += clump.size
+        self._wake(now)
+        return True
+
+    def closed_among(self, events: Sequence[Event]) -> set[str]:
+        """The names of these that are not open, or that have older events to go first.
+
+        Events of one put are of one peer, so its first is asked for; where some are closed, all are.
+        """
+        assert self._names is not None
+        names = set(map(_name_of, events))
+        names.discard("")
+        if not names:
+            return names
+        is_open, going, first = self._names.is_open, self.releasing.going, events[0].peer
+        closed = {name for name in names if not is_open(name, first) or name in going}
+        if closed:
+            for name, peer in set(map(_name_and_peer_of, events)):
+                if name in closed and peer != first:
+                    is_open(name, peer)
+        return closed
 
     def settle(
         self,
@@ -75,9 +162,23 @@ class Front:
         self._wake(now)
 
     def take_expired(self, received_before: float) -> list[Event]:
-        expired = self._forming.remove(lambda event: event.received_at < received_before)
-        self._hold(expired)
-        return expired
+        return self.take_wanted(lambda event: event.received_at < received_before)
+
+    def take_wanted(self, is_wanted: Callable[[Event], bool], most: int | None = None) -> list[Event]:
+        """Take the waiting events that are wanted, set aside or not; ``most``: about so many."""
+        wanted = self._forming.remove(is_wanted, most)
+        self._hold(wanted)
+        left = None if most is None else most - len(wanted)
+        if left is None or left > 0:
+            apart = self.aside.remove(is_wanted, left)
+            self._keep_hold_of(apart)
+            wanted += apart
+        return wanted
+
+    def waiting(self) -> Iterator[Event]:
+        """The events in memory that wait, set aside or not."""
+        yield from self._forming
+        yield from self.aside
 
     def drain(self) -> None:
         now = self._clock.monotonic()
@@ -92,22 +193,34 @@ class Front:
     def close(self) -> list[Event]:
         """End every wait and let go of everything; what was here."""
         self._closed = True
-        left = [*self._taken.values(), *self._forming]
+        left = [*self._taken.values(), *self._forming, *self.aside]
         self._forming = Forming(self._limits)
         self._taken = {}
-        self.waiting_bytes = self.taken_bytes = 0
-        if self._timer is not None:
-            self._timer.cancel()
+        self.aside.clear()
+        self.releasing.close()
+        self.forming_bytes = self.taken_bytes = 0
+        for timer in (self._timer, self._sweeper):
+            if timer is not None:
+                timer.cancel()
         while self._waiters:
             _resolve(self._waiters.popleft())
         return left
 
     def __len__(self) -> int:
+        return len(self._forming) + len(self._taken) + self.aside.events
+
+    @property
+    def sendable(self) -> int:
+        """Its events that are not set aside."""
         return len(self._forming) + len(self._taken)
 
     @property
     def waiting_events(self) -> int:
-        return len(self._forming)
+        return len(self._forming) + self.aside.events
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self.forming_bytes + self.aside.bytes
 
     @property
     def taken_events(self) -> int:
@@ -119,24 +232,26 @@ class Front:
 
     @property
     def ready_share(self) -> float:
-        """Which part of what waits is not delayed: 1 when nothing is."""
+        """Which part of what is in groups is not delayed: 1 when nothing is."""
         waiting = len(self._forming)
         return 1.0 - self._forming.delayed_count / waiting if waiting else 1.0
 
     def oldest_at(self) -> float | None:
         """When the oldest event here was received. Walks the groups."""
         ages = [event.received_at for event in self._taken.values()]
-        waiting = self._forming.oldest_at()
-        if waiting is not None:
-            ages.append(waiting)
+        ages += [at for at in (self._forming.oldest_at(), self.aside.oldest_at()) if at is not None]
         return min(ages, default=None)
 
     def _hold(self, events: Sequence[Event]) -> None:
+        self.forming_bytes -= self._keep_hold_of(events)
+
+    def _keep_hold_of(self, events: Sequence[Event]) -> int:
+        """These are taken now; the memory they hold."""
         size = memory_bytes(events)
-        self.waiting_bytes -= size
         self.taken_bytes += size
         for event in events:
             self._taken[id(event)] = event
+        return size
 
     def _release(self, events: Sequence[Event]) -> int:
         """Let taken events go; the memory they hold."""
@@ -154,8 +269,14 @@ class Front:
         part: bool,
         now: float,
     ) -> None:
-        for events in (retry, *parts, *aside):
-            self.waiting_bytes += self._release(events)
+        returned = sum(self._release(events) for events in (retry, *parts, *aside))
+        if self._names is not None:
+            before = self.aside.bytes
+            retry = self._kept_open(retry)
+            parts = self._all_kept_open(parts, part=True)
+            aside = self._all_kept_open(aside, part=part)
+            returned -= self.aside.bytes - before
+        self.forming_bytes += returned
         for events in aside:
             self._forming.step_aside(events, now, part=part)
         for events in reversed(parts):
@@ -164,6 +285,85 @@ class Front:
             self._forming.delay(later, now)
         if again := [event for event in retry if not event.not_before]:
             self._forming.put_back(again)
+
+    # --- set aside
+
+    def _set_apart(
+        self,
+        events: Sequence[Event],
+        closed: Collection[str],
+        *,
+        sealed: bool,
+        part: bool = False,
+        back: bool = False,
+    ) -> Sequence[Event]:
+        """Set the events of these names aside; the others. What is sealed, and of one name, stays whole."""
+        by_name: dict[str, list[Event]] = {}
+        others = []
+        for event in events:
+            if event.name in closed:
+                by_name.setdefault(event.name, []).append(event)
+            else:
+                others.append(event)
+        for name, some in by_name.items():
+            self.aside.add(name, some, sealed=sealed, part=part, back=back)
+        return others
+
+    def _kept_open(
+        self, events: Sequence[Event], *, sealed: bool = False, part: bool = False
+    ) -> Sequence[Event]:
+        """Of events that come back those whose name is open; the others are set aside, before all others."""
+        closed = self.closed_among(events) - self.releasing.going if events else set()
+        if not closed:
+            return events
+        sealed |= self._limits.whole
+        return self._set_apart(events, closed, sealed=sealed, part=part, back=True)
+
+    def _all_kept_open(self, batches: Sequence[Sequence[Event]], *, part: bool) -> Sequence[Sequence[Event]]:
+        return [
+            kept for batch in reversed(batches) if (kept := self._kept_open(batch, sealed=True, part=part))
+        ][::-1]
+
+    def _let_go(self, clump: Clump) -> None:
+        now = self._clock.monotonic()
+        if clump.sealed:
+            self._forming.add_complete(clump.events, now, part=clump.part)
+        else:
+            self._forming.add(clump.events, now)
+        self.forming_bytes += clump.size
+
+    def _woken(self) -> None:
+        self._wake(self._clock.monotonic())
+
+    def _take_open(self, now: float) -> Batch | None:
+        """Like ``Forming.take``, while events of closed names are in the groups; those are set aside."""
+        skipped = 0
+        while skipped < SKIPPED_EVENTS and (batch := self._forming.take(now)) is not None:
+            apart = [event for event in batch.events if event.name in self._closing]
+            if not apart:
+                return batch
+            self.forming_bytes -= memory_bytes(apart)
+            sealed = batch.part or self._limits.whole or batch.reason is Flush.KEY
+            batch.events = list(self._set_apart(batch.events, self._closing, sealed=sealed, part=batch.part))
+            batch.size = sum(event.size for event in batch.events)
+            if batch.events:
+                return batch
+            skipped += len(apart)
+        return None
+
+    def _sweep(self, *, back: bool = False) -> None:
+        """Set the events of closed names aside, out of every group; ``back``: before those that are."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        if not self._closing:
+            return
+        self._swept_at = asyncio.get_running_loop().time()
+        closing, self._closing = self._closing, set()
+        groups = self._forming.remove_groups(lambda event: event.name in closing)
+        for events, sealed, part in reversed(groups) if back else groups:
+            self.forming_bytes -= memory_bytes(events)
+            self._set_apart(events, closing, sealed=sealed, part=part, back=back)
 
     async def _wait_for_word(self, due_at: float | None, now: float) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -199,6 +399,10 @@ class Front:
     def _on_timer(self) -> None:
         self._timer = None
         self._wake(self._clock.monotonic())
+
+
+_name_of = attrgetter("name")
+_name_and_peer_of = attrgetter("name", "peer")
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -1,36 +1,68 @@
 """The memory queue: what waits is gone when the process is; a 2xx means "in this process's memory".
 
 Invariants:
-- ``put`` takes all of its events or none, in one step without an await.
+- ``put`` reserves the room for all of its events, or takes none. A large put is added in slices, one in a
+  turn of the event loop; what is still to be added counts against the bounds, and is refused by ``close``.
 - An event that was taken and not settled is still in the queue, inside the bound, and returned by ``close``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Batch, Clock, Event, Limits, QueueFull, QueueView, memory_bytes
+from forwarder.model import (
+    AsideView,
+    Batch,
+    Clock,
+    Event,
+    Limits,
+    Names,
+    QueueFull,
+    QueueView,
+    memory_bytes,
+)
 from forwarder.queues.bounds import Bounds
 from forwarder.queues.front import Front
+from forwarder.queues.shares import Shares
+
+SLICE_EVENTS = 4096
+"""Events that are added in one turn of the event loop, at most, unless they are one batch."""
 
 
 class MemoryQueue:
     """A queue of at most ``max_events`` events and ``max_bytes`` bytes of memory."""
 
     def __init__(
-        self, limits: Limits, *, max_events: int, max_bytes: int, clock: Clock, metrics: TargetMetrics
+        self,
+        limits: Limits,
+        *,
+        max_events: int,
+        max_bytes: int,
+        clock: Clock,
+        metrics: TargetMetrics,
+        names: Names | None = None,
     ) -> None:
         self._bounds = Bounds(max_events, max_bytes)
         self._metrics = metrics
-        self._front = Front(limits, clock)
+        self._shares = None if names is None else Shares(names, self._bounds, clock)
+        self._front = Front(limits, clock, names, None if self._shares is None else self._shares.move)
+        self._pending_events = self._pending_bytes = 0
         self._closed = False
 
     async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
         if not events:
             return
-        self._add(events, complete)
-        self._metrics.took(len(events), sum(event.size for event in events))
+        if complete or len(events) <= SLICE_EVENTS:
+            self._add(events, complete)
+            self._metrics.took(len(events), sum(event.size for event in events))
+            return
+        added: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        added.add_done_callback(_look)
+        self._add_sliced(self._reserved(events), added)
+        # Who is cancelled leaves the rest to be added: all or none.
+        await asyncio.shield(added)
 
     def take_back(self, events: Sequence[Event]) -> None:
         """Put events that were dead letters; plain, so that nothing comes between this and their removal."""
@@ -38,11 +70,41 @@ class MemoryQueue:
         self._metrics.replayed += len(events)
 
     def _add(self, events: Sequence[Event], complete: bool) -> None:
+        size = memory_bytes(events)
+        self._check(len(events), size)
+        self._front.add(events, size, complete=complete)
+
+    def _check(self, events: int, size: int) -> None:
         if self._closed:
             raise QueueFull("the queue is closed")
-        size = memory_bytes(events)
-        self._bounds.check(len(events), size, len(self), self.memory)
-        self._front.add(events, size, complete=complete)
+        held_bytes = self._front.memory + self._pending_bytes
+        self._bounds.check(events, size, len(self) + self._pending_events, held_bytes)
+
+    def _reserved(self, events: Sequence[Event]) -> list[tuple[Sequence[Event], int]]:
+        """The slices of a large put, each with its bytes, the last one first; there is room for all."""
+        slices = [events[at : at + SLICE_EVENTS] for at in range(0, len(events), SLICE_EVENTS)]
+        sized = [(some, memory_bytes(some)) for some in reversed(slices)]
+        size = sum(size for _, size in sized)
+        self._check(len(events), size)
+        self._pending_events += len(events)
+        self._pending_bytes += size
+        return sized
+
+    def _add_sliced(self, left: list[tuple[Sequence[Event], int]], added: asyncio.Future[None]) -> None:
+        """Add one slice now, and the others in the turns after this one."""
+        if self._closed:
+            if not added.done():
+                added.set_exception(QueueFull("the queue was closed before all of the events were added"))
+            return
+        events, size = left.pop()
+        self._pending_events -= len(events)
+        self._pending_bytes -= size
+        self._front.add(events, size)
+        self._metrics.took(len(events), sum(event.size for event in events))
+        if left:
+            asyncio.get_running_loop().call_soon(self._add_sliced, left, added)
+        elif not added.done():
+            added.set_result(None)
 
     async def ripe(self) -> bool:
         return await self._front.ripe()
@@ -73,6 +135,32 @@ class MemoryQueue:
     def flush(self) -> None:
         self._front.flush()
 
+    def release(self, name: str) -> None:
+        self._front.release(name)
+
+    def set_aside(self, name: str) -> None:
+        self._front.set_aside(name)
+
+    def probe(self, name: str) -> bool:
+        return self._front.probe(name)
+
+    def share_refusal(self, name: str, peer: str, events: int, size: int) -> str | None:
+        return None if self._shares is None else self._shares.refusal(name, peer, events, size)
+
+    def aside_view(self) -> Mapping[str, AsideView]:
+        return self._front.aside.view()
+
+    @property
+    def sendable(self) -> int:
+        return self._front.sendable + self._pending_events
+
+    def waiting(self) -> Iterator[Event]:
+        return self._front.waiting()
+
+    def take_wanted(self, is_wanted: Callable[[Event], bool], most: int) -> list[Event]:
+        """Take the waiting events that are wanted, set aside or not: about ``most`` in one step."""
+        return self._front.take_wanted(is_wanted, most)
+
     def close(self) -> list[Event]:
         self._closed = True
         return self._front.close()
@@ -82,7 +170,7 @@ class MemoryQueue:
 
     @property
     def memory(self) -> int:
-        return self._front.memory
+        return self._front.memory + self._pending_bytes
 
     def view(self) -> QueueView:
         front = self._front
@@ -95,3 +183,8 @@ class MemoryQueue:
             capacity_bytes=self._bounds.max_bytes,
             oldest_at=front.oldest_at(),
         )
+
+
+def _look(added: asyncio.Future[None]) -> None:
+    if not added.cancelled():
+        added.exception()  # whoever waits for it raises it

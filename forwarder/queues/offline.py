@@ -2,7 +2,7 @@
 
 Invariants:
 - Nothing is changed and no lock is taken, so a running daemon is not disturbed; what it does meanwhile shows
-  or does not.
+  or does not. ``purge`` changes, and is for who holds the storage's lock.
 - Only events that are not settled are told of; targets that left the configuration are there like others.
 - A row that is damaged is said, and costs no other.
 - What is left of a damaged file is read from a copy with what can be saved, as the daemon would save it.
@@ -11,16 +11,19 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from forwarder.apis.wire import Native
+from forwarder.model import Event
 from forwarder.queues import rows
+from forwarder.queues.purging import Bury, Chosen, NameOf, Page, purge_page
 from forwarder.queues.rows import Ages, Found
 from forwarder.queues.salvage import rescue
-from forwarder.storage import Connection, StorageError, open_read_only, salvaged
+from forwarder.storage import Connection, Storage, StorageError, open_read_only, salvaged
 
 PAGE_BYTES = 8 << 20
 PROBLEMS = 20
@@ -108,6 +111,67 @@ def dump(where: Path, as_native: AsNative, only: str | None = None) -> Iterator[
                 yield from _lines(name, found, as_native)
 
 
+class Offline(NamedTuple):
+    """What a purge without a daemon needs: how events are named by the kind of their target, how they are
+    kept (None: deleted), and the two clocks' moment."""
+
+    name_of: Callable[[str], NameOf]
+    bury: Bury | None
+    wall: float
+
+
+async def purge(
+    storage: Storage, target: str, chosen: Chosen, offline: Offline, *, dry: bool = False
+) -> tuple[int, int]:
+    """Remove what is chosen of a target's events, with the storage's lock in hand: how many that were, and
+    the bytes of their bodies and keys. UnknownTargetError when it never had a queue here."""
+    numbers = await storage.run(lambda connection: _numbers(connection, target))
+    wanted = cost = 0
+    ages = Ages(1 << 62, offline.wall, offline.wall)  # every moment is told by the wall clock
+    for number, kind in numbers:
+        first, end = rows.bounds_of(number)
+        after, ended = first, False
+        while not ended:
+            name_of = partial(_name_by, offline.name_of(kind))
+            page = await storage.run(
+                partial(_purge_page, number, after, end, ages, chosen, name_of, offline.bury, dry)
+            )
+            after, ended = page.after, page.ended
+            wanted += page.wanted
+            cost += page.cost
+    return wanted, cost
+
+
+def _purge_page(
+    number: int,
+    after: int,
+    end: int,
+    ages: Ages,
+    chosen: Chosen,
+    name_of: Callable[[int, Event], str],
+    bury: Bury | None,
+    dry: bool,
+    connection: Connection,
+) -> Page:
+    page = purge_page(connection, after, end, ages, chosen, name_of, bury, dry=dry)
+    if page.gone:
+        rows.forget_totals(connection, number)
+    return page
+
+
+def _name_by(name_of: NameOf, place: int, event: Event) -> str:
+    return name_of(event.body, event.key)
+
+
+def _numbers(connection: Connection, target: str) -> list[tuple[int, str]]:
+    rows.make_tables(connection)
+    found = connection.execute("SELECT number, name, kind FROM queue_targets ORDER BY number").fetchall()
+    numbers = [(number, kind) for number, name, kind in found if name == target]
+    if not numbers:
+        raise UnknownTargetError(", ".join(dict.fromkeys(name for _, name, _ in found)) or "none")
+    return numbers
+
+
 def _every_row(where: Path, only: str | None, behind: int) -> Iterator[tuple[str, Found]]:
     with open_read_only(where) as connection:
         targets = _targets(connection)
@@ -130,7 +194,7 @@ def _rows_of(connection: Connection, number: int, behind: int = -1) -> Iterator[
     after = max(first, behind)
     were_last = after >= end
     while not were_last:
-        found, were_last = rows.read(connection, after, end, PAGE_BYTES, _NO_AGES)
+        found, were_last = rows.read(connection, after, end, PAGE_BYTES, _NO_AGES, parked=True)
         yield from found
         after = found[-1].head.place if found else end
 

@@ -11,6 +11,9 @@ Invariants:
   marks hold whenever they are written.
 - Whatever a damaged row says, its numbers are within bounds, so they can be added up.
 - A target is known by its name and its kind: no kind is handed the events of another.
+- Rows of events that are set aside for a name (parked) have an entry beside them that says so, and which row
+  is meant by its checksum. An entry without its row is dropped, a row without its entry is like any other: a
+  version that knows no entries may have run in between.
 - Totals are there only after a clean close, and are taken when the queue is opened: old ones cannot be used.
 """
 
@@ -43,6 +46,8 @@ _TABLES = (
     # The rows behind this place were written since this boot of the machine, whose monotonic clock they know.
     """CREATE TABLE IF NOT EXISTS queue_boots (
         number INTEGER PRIMARY KEY, after INTEGER NOT NULL, boot TEXT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS queue_aside (
+        place INTEGER PRIMARY KEY, name TEXT NOT NULL, row INTEGER NOT NULL, crc INTEGER NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS queue_damaged (
         place INTEGER NOT NULL, events, bytes, received, since, complete, crc, payload, bitmap)""",
 )
@@ -67,7 +72,17 @@ _HEAD = f"""q.place, {_EVENTS}, {_BYTES}, coalesce(CAST(q.received AS REAL), 0.0
     coalesce(CAST(q.since AS REAL), 0.0), coalesce(CAST(q.complete AS INTEGER), 0)"""
 _ROW = f"{_HEAD}, CAST(q.crc AS INTEGER), CAST(q.payload AS BLOB)"
 _COUNT = f"SELECT {COUNT} {FROM} WHERE q.place BETWEEN ? AND ?"
-_READ = f"SELECT {_ROW}, {_MARK_OF} {FROM} WHERE q.place > ? AND q.place <= ? ORDER BY q.place"
+_IN_ORDER = "WHERE q.place > ? AND q.place <= ?"
+_NOT_PARKED = "NOT EXISTS (SELECT 1 FROM queue_aside a WHERE a.place = q.place)"
+_READ = f"SELECT {_ROW}, {_MARK_OF} {FROM} {_IN_ORDER} AND {_NOT_PARKED} ORDER BY q.place"
+_READ_ALL = f"SELECT {_ROW}, {_MARK_OF} {FROM} {_IN_ORDER} ORDER BY q.place"
+_READ_ONE = f"SELECT {_ROW}, {_MARK_OF} {FROM} WHERE q.place = ?"
+_LEFT = f"""max(0, {_EVENTS} - {_number("s.events", 1 << 20)}),
+    max(0, {_BYTES} - {_number("s.bytes", 1 << 32)})"""
+_PARKED = f"""SELECT a.place, CAST(a.name AS TEXT), CAST(a.row AS INTEGER), CAST(a.crc AS INTEGER),
+    CAST(q.crc AS INTEGER), {_LEFT}, {_HEAD}
+    FROM queue_aside a LEFT JOIN queue_rows q USING (place) LEFT JOIN queue_settled s USING (place)
+    WHERE a.place BETWEEN ? AND ? ORDER BY a.place"""
 _MARKED = f"SELECT {_BYTES}, length(q.payload), {_MARK_OF} {FROM} WHERE q.place = ?"
 _MARK = "INSERT OR REPLACE INTO queue_settled VALUES (?, ?, ?, ?, ?)"
 _SHORTEN = "UPDATE queue_rows SET crc = ?, payload = ? WHERE place = ?"
@@ -91,10 +106,11 @@ class Head(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The events of one row to be written."""
+    """The events of one row to be written. ``parked``: the name they are set aside for."""
 
     head: Head
     events: Sequence[Event]
+    parked: str = ""
 
 
 class Mark(NamedTuple):
@@ -118,8 +134,18 @@ class Found(NamedTuple):
     indexes: list[int]
 
 
+class ParkedRow(NamedTuple):
+    """A row that was found parked for a name, with how much of it is not settled."""
+
+    name: str
+    head: Head
+    events: int
+    bytes: int
+
+
 class Opened(NamedTuple):
-    """A target's rows as they were found: how much is not settled, the last place, the oldest.
+    """A target's rows as they were found: how much is not settled, the last place, the oldest, those that are
+    parked (``oldest`` is none of them).
 
     Those after ``own_after`` were written since the machine's last boot.
     """
@@ -130,6 +156,7 @@ class Opened(NamedTuple):
     last: int
     own_after: int
     oldest: Head | None
+    parked: list[ParkedRow]
 
 
 class Ages(NamedTuple):
@@ -174,14 +201,29 @@ def open_target(connection: Connection, name: str, kind: str, boot: str) -> Open
     own = "SELECT number FROM queue_targets WHERE (name, kind) = (?, ?)"
     (number,) = connection.execute(own, (name, kind)).fetchone()
     first, end = bounds_of(number)
-    among = "FROM queue_rows q WHERE place BETWEEN ? AND ? ORDER BY place"
-    oldest = connection.execute(f"SELECT {_HEAD} {among} LIMIT 1", (first, end)).fetchone()
-    last = connection.execute(f"SELECT place {among} DESC LIMIT 1", (first, end)).fetchone()
+    parked = _parked(connection, first, end)
+    among = "FROM queue_rows q WHERE place BETWEEN ? AND ?"
+    unparked = f"{among} AND {_NOT_PARKED} ORDER BY place LIMIT 1"
+    oldest = connection.execute(f"SELECT {_HEAD} {unparked}", (first, end)).fetchone()
+    last = connection.execute(f"SELECT place {among} ORDER BY place DESC LIMIT 1", (first, end)).fetchone()
     events, size = _totals(connection, number)
-    connection.execute("DELETE FROM queue_totals WHERE number = ?", (number,))
+    forget_totals(connection, number)
     last_place = last[0] if last else first
     own_after = _own_after(connection, number, last_place, boot)
-    return Opened(number, events, size, last_place, own_after, Head(*oldest) if oldest else None)
+    return Opened(number, events, size, last_place, own_after, Head(*oldest) if oldest else None, parked)
+
+
+def _parked(connection: Connection, first: int, end: int) -> list[ParkedRow]:
+    """The rows that are parked; entries that say nothing true are dropped."""
+    parked: list[ParkedRow] = []
+    stale: list[tuple[int]] = []
+    for place, name, row, crc, row_crc, events, size, *head in connection.execute(_PARKED, (first, end)):
+        if row == row_crc and crc == _aside_checksum(place, name, row) and events:
+            parked.append(ParkedRow(name, Head(*head), events, size))
+        else:
+            stale.append((place,))
+    connection.executemany("DELETE FROM queue_aside WHERE place = ?", stale)
+    return parked
 
 
 def _own_after(connection: Connection, number: int, last: int, boot: str) -> int:
@@ -196,10 +238,14 @@ def _own_after(connection: Connection, number: int, last: int, boot: str) -> int
 def insert(connection: Connection, parts: Sequence[Part]) -> None:
     if not has_room(connection, sum(part.head.bytes for part in parts)):
         raise StorageError("full", "the storage's share of the disk is full")
-    for head, events in parts:
+    for head, events, parked in parts:
         payload = _encoder.encode(list(map(_item_of, events)))
-        row = (*head, _checksum(head, payload), payload)
+        checksum = _checksum(head, payload)
+        row = (*head, checksum, payload)
         connection.execute("INSERT INTO queue_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        if parked:
+            entry = (head.place, parked, checksum, _aside_checksum(head.place, parked, checksum))
+            connection.execute("INSERT OR REPLACE INTO queue_aside VALUES (?, ?, ?, ?)", entry)
 
 
 def insertion(parts: Sequence[Part], removal: Work[Any] | None) -> Work[None]:
@@ -213,27 +259,48 @@ def insertion(parts: Sequence[Part], removal: Work[Any] | None) -> Work[None]:
     return work
 
 
-def read(connection: Connection, after: int, end: int, size: int, ages: Ages) -> tuple[list[Found], bool]:
-    """The rows behind ``after``: as many as have ``size`` bytes, but one at least. Were these the last?"""
+def read(
+    connection: Connection, after: int, end: int, size: int, ages: Ages, *, parked: bool = False
+) -> tuple[list[Found], bool]:
+    """The rows behind ``after``: as many as have ``size`` bytes, but one at least. Were these the last?
+    ``parked``: those that are parked too."""
     found: list[Found] = []
     with_room = size
-    rows = connection.execute(_READ, (after, end))
-    for *head, crc, payload, bitmap, settled_events, settled_bytes, settled_crc in rows:
-        row = Head(*head)
-        with_room -= row.bytes
+    rows = connection.execute(_READ_ALL if parked else _READ, (after, end))
+    for values in rows:
+        with_room -= values[2]
         if found and with_room < 0:
             return found, False
-        settled = Mark(row.place, bitmap or b"", settled_events, settled_bytes)
-        counted = max(0, row.events - settled_events), max(0, row.bytes - settled_bytes)
-        sound = _sound(settled, settled_crc)
-        found.append(_decode(row, crc, payload, counted, sound, ages.received_at(row)))
+        found.append(_found(values, ages))
     return found, True
+
+
+def read_one(connection: Connection, place: int, ages: Ages) -> Found | None:
+    """One row; None when it is not there."""
+    values = connection.execute(_READ_ONE, (place,)).fetchone()
+    return None if values is None else _found(values, ages)
+
+
+def _found(values: Sequence[Any], ages: Ages) -> Found:
+    *head, crc, payload, bitmap, settled_events, settled_bytes, settled_crc = values
+    row = Head(*head)
+    settled = Mark(row.place, bitmap or b"", settled_events, settled_bytes)
+    counted = max(0, row.events - settled_events), max(0, row.bytes - settled_bytes)
+    sound = _sound(settled, settled_crc)
+    return _decode(row, crc, payload, counted, sound, ages.received_at(row))
+
+
+def parked_places(connection: Connection, after: int, end: int) -> set[int]:
+    """The places of rows that are parked, or were and are not settled."""
+    found = "SELECT place FROM queue_aside WHERE place > ? AND place <= ?"
+    return {place for (place,) in connection.execute(found, (after, end))}
 
 
 def delete(connection: Connection, places: Collection[int]) -> None:
     every = [(place,) for place in places]
     connection.executemany("DELETE FROM queue_rows WHERE place = ?", every)
     connection.executemany("DELETE FROM queue_settled WHERE place = ?", every)
+    connection.executemany("DELETE FROM queue_aside WHERE place = ?", every)
 
 
 def mark(connection: Connection, marks: Collection[Mark]) -> None:
@@ -284,6 +351,11 @@ def set_aside(connection: Connection, places: Collection[int]) -> None:
 
 def write_totals(connection: Connection, number: int, events: int, size: int) -> None:
     connection.execute("INSERT OR REPLACE INTO queue_totals VALUES (?, ?, ?)", (number, events, size))
+
+
+def forget_totals(connection: Connection, number: int) -> None:
+    """The next start is to count: the rows are no longer what they were at the last close."""
+    connection.execute("DELETE FROM queue_totals WHERE number = ?", (number,))
 
 
 def stranded(connection: Connection, opened: Collection[tuple[str, str]]) -> dict[str, int]:
@@ -342,6 +414,10 @@ def _checksum(head: Head, payload: bytes) -> int:
 
 def _mark_checksum(mark: Mark) -> int:
     return zlib.crc32(mark.bitmap, zlib.crc32(repr((mark.place, mark.events, mark.bytes)).encode()))
+
+
+def _aside_checksum(place: int, name: object, row: object) -> int:
+    return zlib.crc32(repr((place, name, row)).encode("utf-8", "backslashreplace"))
 
 
 def _sound(mark: Mark, crc: int | None) -> Mark:

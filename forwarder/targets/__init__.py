@@ -16,10 +16,12 @@ from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.apis.wire import Native
 from forwarder.metrics import CredentialsView
-from forwarder.model import Results, Target
+from forwarder.model import Queue, Results, Target
+from forwarder.targets.asking import Hold
 from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions
 from forwarder.targets.evidently import Evidently, EvidentlyOptions
 from forwarder.targets.examining import Facts
+from forwarder.targets.names import TargetNames
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.rum import Rum, RumOptions
 
@@ -42,7 +44,18 @@ class AwsTarget(Target, Protocol):
     @property
     def transport(self) -> str: ...
 
+    @property
+    def names(self) -> TargetNames: ...
+
     def credentials(self) -> CredentialsView: ...
+
+    async def watch(self, queue: Queue, hold: Hold) -> None:
+        """Until cancelled: find out about names, and tell the queue which events may be sent."""
+        ...
+
+    async def answered(self, name: str, seconds: float) -> None:
+        """Wait until the name was asked about, at most so long."""
+        ...
 
     async def examine(self) -> Facts:
         """What can be found out without a call."""

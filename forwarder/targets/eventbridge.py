@@ -1,44 +1,34 @@
 """EventBridge: PutEvents on the buses of one region.
 
 Invariants:
-- EventBridge answers success for a bus that does not exist and drops the event, so with ``verify_buses`` no
-  event is sent to a bus that has not been seen to exist.
-- A missing bus holds the target if it is configured; else its own events wait until ``verify`` finds it.
+- EventBridge answers success for a bus that does not exist and drops the event, so with ``verify_buses`` the
+  queue keeps events apart until their bus is known to exist. ``send`` sends what it is given.
 - A bus that may not be described is taken to exist: verification never asks for more rights than sending.
 - Access denied for a whole bus is a policy to be mended, never the fault of the events.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from operator import attrgetter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-import structlog
 
 from forwarder.apis.codes import ENDPOINT
-from forwarder.apis.put_events import PutEvents
-from forwarder.apis.wire import region_of_arn
+from forwarder.apis.put_events import DEFAULT_BUS, PutEvents
 from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
-from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Results, same_for_all
+from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Queue, Results
+from forwarder.targets.asking import Asker, Hold
 from forwarder.targets.aws import CONFIGURATION, AwsClient
+from forwarder.targets.buses import BusNames
 from forwarder.targets.examining import Facts
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 
-DEFAULT_BUS = "default"
-MAX_KNOWN_BUSES = 100
-"""Buses watched beside the configured ones; more are sent to unwatched."""
-
 ACCESS_DENIED = "AccessDeniedException"
 THROTTLED = "ThrottlingException"
-UNVERIFIED = (
-    "buses are not verified, as events:DescribeEventBus is denied; "
-    "AWS would drop events for a bus that does not exist"
-)
-NOT_FOUND = "ResourceNotFoundException"
 
 
 class EventBridgeBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,20 +72,6 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
         positive(self, "verify_interval")
 
 
-class _Bus(msgspec.Struct, gc=False):
-    """The only member of an entry that sending looks at."""
-
-    EventBusName: str = DEFAULT_BUS
-
-
-_bus = msgspec.json.Decoder(_Bus)
-
-
-def _bus_of(body: bytes) -> str:
-    """The bus of an entry; most name none, and need not be read for it."""
-    return _bus.decode(body).EventBusName if b'"EventBusName"' in body else DEFAULT_BUS
-
-
 class EventBridge:
     """The target."""
 
@@ -104,7 +80,6 @@ class EventBridge:
     def __init__(self, name: str, options: EventBridgeOptions) -> None:
         batch = options.batch
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
-        self.verify_every = float(options.verify_interval) if options.verify_buses else None
         default_bus = options.buses[0] if len(options.buses) == 1 else ""
         self._client = AwsClient("events", options, options.workers, name)
         self.api = PutEvents(
@@ -113,13 +88,19 @@ class EventBridge:
             self._client.region,
             options.cloudevents,
             options.fill_trace_header,
+            global_endpoints=find_spec("awscrt") is not None,
         )
         self._configured = frozenset(options.buses)
-        self._existing = {DEFAULT_BUS}
-        self._absent: set[str] = set()  # found missing, not configured; asked for again by verify alone
-        self._asking = asyncio.Lock()
-        self._denied: set[str] = set()
-        self._log = structlog.get_logger("target").bind(target=name)
+        self.names = BusNames(
+            self._configured,
+            default=options.takes_others(options.buses),
+            verify=options.verify_buses,
+            every=float(options.verify_interval),
+            probe=float(options.hold.probe),
+            cap=float(options.hold.probe_cap),
+            region=self._client.region,
+        )
+        self.asker = Asker(name, self.names, self._describe)
 
     @property
     def region(self) -> str:
@@ -130,30 +111,18 @@ class EventBridge:
         return self._client.transport
 
     async def send(self, batch: Batch) -> Results:
-        buses = [_bus_of(event.body) for event in batch.events]
-        missing = await self._missing(buses)
-        there = [i for i, bus in enumerate(buses) if bus not in missing]
-        if not there:
-            return self._all_missing(missing, len(buses))
-        params, body = self._request(batch, there)
-        results = await self._client.call("PutEvents", params, len(there), self.api.read_results, body)
+        params, body = self._request(batch)
+        count = len(batch.events)
+        results = await self._client.call("PutEvents", params, count, self.api.read_results, body)
         if batch.key and results.code == CONFIGURATION:
             results = msgspec.structs.replace(results, code=ENDPOINT)
-        results = weigh(results, [buses[i] for i in there])
-        return self._with_missing(results, there, len(buses), missing) if missing else results
+        return weigh(results, [event.name for event in batch.events])
 
-    async def verify(self) -> str | None:
-        """Ask for every bus again. A missing one holds the target if configured, else only its own events."""
-        known = sorted(self._existing | self._configured | self._absent)
-        missing = {bus for bus in known if not await self._exists(bus)}
-        for bus in self._absent - missing:
-            self._log.info("the event bus is there now", bus=bus)
-        self._existing -= missing
-        self._absent &= missing
-        return self._sentence(missing & self._configured) if missing & self._configured else None
+    async def watch(self, queue: Queue, hold: Hold) -> None:
+        await self.asker.run(queue, hold)
 
-    def note(self) -> str:
-        return f"some events wait: {self._sentence(self._absent)}" if self._absent else ""
+    async def answered(self, name: str, seconds: float) -> None:
+        await self.asker.answered(name, seconds)
 
     def credentials(self) -> CredentialsView:
         return self._client.credentials.view()
@@ -162,73 +131,31 @@ class EventBridge:
         return await self._client.examine("PutEvents")
 
     async def ask(self) -> Mapping[str, Results]:
-        return {bus: await self._describe(bus) for bus in sorted(self._configured or {DEFAULT_BUS})}
+        return {bus: (await self._describe(bus))[0] for bus in sorted(self._configured or {DEFAULT_BUS})}
 
     async def close(self) -> None:
         await self._client.close()
 
     @staticmethod
-    def _request(batch: Batch, there: Sequence[int]) -> tuple[dict[str, str], bytes]:
+    def _request(batch: Batch) -> tuple[dict[str, str], bytes]:
         """What decides where the call goes, and its body. An EndpointId is in both."""
-        entries = b",".join([batch.events[i].body for i in there])
+        entries = b",".join([event.body for event in batch.events])
         if not batch.key:
             return {}, b'{"Entries":[%b]}' % entries
         params = {"EndpointId": batch.key.decode()}
         return params, b'{"EndpointId":"%b","Entries":[%b]}' % (batch.key, entries)
 
-    async def _missing(self, buses: Sequence[str]) -> set[str]:
-        """Which of these do not exist; asks AWS for those that no event was sent to yet."""
-        if self.verify_every is None or self._existing.issuperset(buses):
-            return set()
-        async with self._asking:  # the other workers wait for one answer instead of asking as well
-            unknown = sorted({bus for bus in buses if bus not in self._existing and self._watches(bus)})
-            missing = {bus for bus in unknown if bus in self._absent or not await self._exists(bus)}
-            self._existing.update(bus for bus in unknown if bus not in missing)
-            if len(self._absent) < MAX_KNOWN_BUSES:  # else their many tries would have us throttled
-                for bus in missing - self._configured - self._absent:
-                    self._log.warning("events wait: their event bus does not exist", bus=bus)
-                self._absent |= missing - self._configured
-        return missing
+    async def _describe(self, bus: str) -> tuple[Results, str]:
+        """The answer, and the ARN in it."""
+        arn = ""
 
-    def _watches(self, bus: str) -> bool:
-        return bus in self._configured or len(self._existing) <= MAX_KNOWN_BUSES
+        def read(answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
+            nonlocal arn
+            arn = str(answer.get("Arn") or "")
+            return [] if arn or "Name" in answer else None  # else it is not about a bus
 
-    async def _exists(self, bus: str) -> bool:
-        """False when AWS says that there is no such bus; what cannot be found out stays as it was known."""
-        elsewhere = bool(self.region) and bus.startswith("arn:") and region_of_arn(bus) != self.region
-        if bus == DEFAULT_BUS or elsewhere or bus in self._denied:
-            return True
-        results = await self._describe(bus)
-        if results.code == ACCESS_DENIED:
-            if not self._denied:
-                self._log.warning(UNVERIFIED, bus=bus)
-            self._denied.add(bus)
-        if results.status is not CallStatus.OK and bus in self._absent:
-            return results.code == ACCESS_DENIED
-        return results.code != NOT_FOUND
-
-    async def _describe(self, bus: str) -> Results:
-        return await self._client.call("DescribeEventBus", {"Name": bus}, 0, lambda answer, count: [])
-
-    def _all_missing(self, missing: Collection[str], count: int) -> Results:
-        """A batch of which nothing can be sent. Only what the configuration names may stop the others."""
-        if self._configured.intersection(missing):
-            return same_for_all(CallStatus.HELD, count, NOT_FOUND, self._sentence(missing))
-        outcomes = [Outcome(Kind.RETRY, NOT_FOUND, self._sentence(missing))] * count
-        return Results(CallStatus.OK, outcomes, called=False)
-
-    def _sentence(self, missing: Collection[str]) -> str:
-        place = self.region or "the configured endpoint"
-        what = "event buses" if len(missing) > 1 else "event bus"
-        verb = "do" if len(missing) > 1 else "does"
-        return f"{what} {', '.join(sorted(missing))} {verb} not exist in {place}"
-
-    def _with_missing(self, results: Results, there: list[int], count: int, missing: set[str]) -> Results:
-        """Results for all events of a batch, of which only those at ``there`` were sent."""
-        outcomes = [Outcome(Kind.RETRY, NOT_FOUND, self._sentence(missing))] * count
-        for place, outcome in zip(there, results.outcomes, strict=True):
-            outcomes[place] = outcome
-        return msgspec.structs.replace(results, outcomes=outcomes)
+        results = await self._client.call("DescribeEventBus", {"Name": bus}, 0, read)
+        return results, arn
 
 
 _code_of = attrgetter("code")

@@ -14,9 +14,11 @@ import msgspec
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
-from forwarder.model import Batch, Limits, Results
+from forwarder.model import Batch, Limits, Queue, Results
+from forwarder.targets.asking import Hold, Prober
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.examining import Facts
+from forwarder.targets.names import CalledNames
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 
 ENDED = (
@@ -71,13 +73,20 @@ class Evidently:
     """The target."""
 
     kind = "evidently"
-    verify_every: float | None = None
 
     def __init__(self, name: str, options: EvidentlyOptions) -> None:
         batch = options.batch
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
         self.api = PutProjectEvents(projects=tuple(options.projects), max_event_bytes=int(batch.max_bytes))
         self._client = AwsClient("evidently", options, options.workers, name)
+        self._name = name
+        self.names = CalledNames(
+            "project",
+            options.projects,
+            default=options.takes_others(options.projects),
+            probe=float(options.hold.probe),
+            cap=float(options.hold.probe_cap),
+        )
 
     @property
     def region(self) -> str:
@@ -93,11 +102,11 @@ class Evidently:
         count = len(batch.events)
         return await self._client.call("PutProjectEvents", params, count, self.api.read_results, body)
 
-    async def verify(self) -> str | None:
-        return None
+    async def watch(self, queue: Queue, hold: Hold) -> None:
+        await Prober(self._name, self.names).run(queue)
 
-    def note(self) -> str:
-        return ""
+    async def answered(self, name: str, seconds: float) -> None:
+        """Nobody asks."""
 
     def credentials(self) -> CredentialsView:
         return self._client.credentials.view()

@@ -8,6 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -170,6 +171,10 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
         """The bound of the queue in bytes."""
         given = self.queue_limits.max_bytes
         return int(QUEUE_BYTES[self.queue] if given is None else given)
+
+    def takes_others(self, bound: Sequence[str]) -> bool:
+        """Whether the target takes names that are not in ``bound``, as far as its own options tell."""
+        return not bound if self.default is None else self.default
 
     @property
     def kind(self) -> str:

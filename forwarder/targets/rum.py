@@ -15,9 +15,11 @@ import msgspec
 from forwarder.apis.put_rum_events import PutRumEvents, batch_id, is_uuid, read_envelope
 from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
-from forwarder.model import Batch, Limits, Results
+from forwarder.model import Batch, Limits, Queue, Results
+from forwarder.targets.asking import Hold, Prober
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.examining import Facts
+from forwarder.targets.names import CalledNames
 from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
 
 UNASKED = (
@@ -73,13 +75,20 @@ class Rum:
     """The target."""
 
     kind = "rum"
-    verify_every: float | None = None
 
     def __init__(self, name: str, options: RumOptions) -> None:
         batch = options.batch
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait, whole=True)
         self.api = PutRumEvents(tuple(options.app_monitors), options.merge)
         self._client = AwsClient("rum", options, options.workers, name)
+        self._name = name
+        self.names = CalledNames(
+            "app monitor",
+            options.app_monitors,
+            default=options.takes_others(options.app_monitors),
+            probe=float(options.hold.probe),
+            cap=float(options.hold.probe_cap),
+        )
 
     @property
     def region(self) -> str:
@@ -102,11 +111,11 @@ class Rum:
         count = len(batch.events)
         return await self._client.call("PutRumEvents", params, count, self.api.read_results, body)
 
-    async def verify(self) -> str | None:
-        return None
+    async def watch(self, queue: Queue, hold: Hold) -> None:
+        await Prober(self._name, self.names).run(queue)
 
-    def note(self) -> str:
-        return ""
+    async def answered(self, name: str, seconds: float) -> None:
+        """Nobody asks."""
 
     def credentials(self) -> CredentialsView:
         return self._client.credentials.view()

@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Protocol
 
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Limits, Queue
+from forwarder.model import Clock, Limits, Names, Queue
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
 
 LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.02)
+
+
+def name_in(body: bytes, key: bytes) -> str:
+    """The name in a test's body: what is before its first colon."""
+    return body.partition(b":")[0].decode() if b":" in body else ""
 
 
 class HandClock:
@@ -53,6 +58,7 @@ class Kind(Protocol):
         max_events: int = 100,
         max_bytes: int = 10**9,
         clock: Clock | None = None,
+        names: Names | None = None,
     ) -> Queue: ...
 
     async def left(self, queue: Queue) -> list[str]:
@@ -67,6 +73,7 @@ class Memory:
         max_events: int = 100,
         max_bytes: int = 10**9,
         clock: Clock | None = None,
+        names: Names | None = None,
     ) -> Queue:
         return MemoryQueue(
             limits,
@@ -74,6 +81,7 @@ class Memory:
             max_bytes=max_bytes,
             clock=clock or LoopClock(),
             metrics=TargetMetrics("t"),
+            names=names,
         )
 
     async def left(self, queue: Queue) -> list[str]:
@@ -96,14 +104,21 @@ class Disk:
         max_events: int = 100,
         max_bytes: int = 10**9,
         clock: Clock | None = None,
+        names: Names | None = None,
     ) -> Queue:
         name = f"t{len(self._names)}"
-        queue = await self._open(name, limits, max_events, max_bytes, clock or LoopClock())
+        queue = await self._open(name, limits, max_events, max_bytes, clock or LoopClock(), names)
         self._names[id(queue)] = name
         return queue
 
     async def _open(
-        self, name: str, limits: Limits, max_events: int, max_bytes: int, clock: Clock
+        self,
+        name: str,
+        limits: Limits,
+        max_events: int,
+        max_bytes: int,
+        clock: Clock,
+        names: Names | None = None,
     ) -> DiskQueue:
         if self._storage is None:
             self._storage = Storage(self._directory, linger=0.0, ballast=Ballast(self._directory, 0))
@@ -117,6 +132,8 @@ class Disk:
             clock=clock,
             metrics=TargetMetrics(name),
             front_bytes=self._front_bytes,
+            names=names,
+            name_of=name_in,
         )
         await queue.open()
         return queue

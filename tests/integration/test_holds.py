@@ -10,11 +10,12 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.events import KINDS, MONITOR, TARGETS, event, events, markers
-from tests.integration.harness import World, daemon_in, full_ledger, until
+from tests.integration.harness import World, daemon_in, daemon_of, full_ledger, until
 from tests.integration.processes import daemon_beside
 from tests.unit.targets.fake_aws import forget_credentials, set_credentials
 
@@ -106,34 +107,49 @@ async def test_an_app_monitor_that_is_missing_costs_the_other_nothing(place: Wor
         assert await place.arrived("rum") == dict.fromkeys([*first, *stuck, *good], 1)
 
 
-async def test_a_call_for_a_global_endpoint_that_cannot_be_signed_costs_the_others_nothing(
-    place: World,
+async def test_events_on_the_disk_for_a_global_endpoint_that_cannot_be_called_are_set_aside(
+    place: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with daemon_in(place, shutdown={"drain_timeout": "300ms"}):
-        await place.send("eventbridge", events("eventbridge", first := markers(1)))
-        await place.all_arrive("eventbridge", first)
-        call = {"EndpointId": "abcde.veo", "Entries": [{"Source": "a", "DetailType": "b", "Detail": "{}"}]}
-        headers = {"X-Amz-Target": "AWSEvents.PutEvents", "Content-Type": "application/x-amz-json-1.1"}
-        async with place.http.post(place.ingest, json=call, headers=headers) as answer:
-            assert (await answer.json(content_type=None))["FailedEntryCount"] == 0
+    """They were accepted where awscrt was installed, and are found where it is not."""
+    options = {"queue": "disk"}
+    with monkeypatch.context() as with_crt:
+        with_crt.setattr("forwarder.targets.eventbridge.find_spec", lambda name: name)
+        async with daemon_of(place, orders=options, shutdown={"drain_timeout": "300ms"}) as daemon:
+            call = {
+                "EndpointId": "abcde.veo",
+                "Entries": [{"Source": "a", "DetailType": "b", "Detail": "{}"}],
+            }
+            headers = {"X-Amz-Target": "AWSEvents.PutEvents", "Content-Type": "application/x-amz-json-1.1"}
+            async with place.http.post(place.ingest, json=call, headers=headers) as answer:
+                assert (await answer.json(content_type=None))["FailedEntryCount"] == 0
+            await daemon.stop()
+    async with daemon_in(place, orders=options):
         await place.send("eventbridge", events("eventbridge", good := markers(30)))
         await place.all_arrive("eventbridge", good)
+        status = await place.status("eventbridge")
+        assert status["set_aside"]["reasons"] == {"uncallable": 1}
+        assert "awscrt" in status["message"]
+        assert status["state"] == "open"
 
 
-async def test_such_a_call_costs_the_others_nothing_when_it_is_the_first_of_its_target(place: World) -> None:
-    patient = {"hold": {"probe": "60s", "probe_cap": "60s"}}
+async def test_missing_app_monitors_cost_few_calls_however_many_batches_wait_for_them(place: World) -> None:
+    names = [f"00000000-0000-4000-8000-{i:012d}" for i in range(20)]
+    options: dict[str, Any] = {"default": True, "hold": {"probe": "60s", "probe_cap": "60s"}, "workers": 2}
+    async with daemon_in(place, web=options, shutdown={"drain_timeout": "300ms"}):
+        await place.order(*({"fault": "not_found", "api": "rum", "name": name} for name in names))
+        for name in names:
+            for session in markers(10):
+                await place.send("rum", [event("rum", session, AppMonitorId=name, Alias=session)])
+        await place.send("rum", events("rum", good := markers(5), AppMonitorId=MONITOR))
+        await place.all_arrive("rum", good)
 
-    async def tried() -> bool:
-        return bool((await place.status("eventbridge"))["retried"] == 1)
+        async def known() -> bool:
+            aside = (await place.status("rum"))["set_aside"]
+            return bool(aside["reasons"] == {"missing": 200})
 
-    async with daemon_in(place, shutdown={"drain_timeout": "300ms"}, orders=patient):
-        call = {"EndpointId": "abcde.veo", "Entries": [{"Source": "a", "DetailType": "b", "Detail": "{}"}]}
-        headers = {"X-Amz-Target": "AWSEvents.PutEvents", "Content-Type": "application/x-amz-json-1.1"}
-        async with place.http.post(place.ingest, json=call, headers=headers) as answer:
-            assert (await answer.json(content_type=None))["FailedEntryCount"] == 0
-        await until(tried, "the call was tried")
-        await place.send("eventbridge", events("eventbridge", good := markers(5)))
-        await place.all_arrive("eventbridge", good)
+        await until(known, "every event of a missing app monitor is set aside")
+        assert await place.injected("rum", "not_found") <= 60
+        assert (await place.status("rum"))["state"] == "open"
 
 
 async def test_a_bus_that_was_deleted_and_made_again_gets_everything(place: World) -> None:

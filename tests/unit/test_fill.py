@@ -52,7 +52,6 @@ class Service:
     """A target: so many calls a second, each no quicker than the latency. Notes every call's size."""
 
     limits = LIMITS
-    verify_every: float | None = None
 
     def __init__(self, capacity: float, latency: float) -> None:
         self._capacity = capacity
@@ -68,12 +67,6 @@ class Service:
         self._free_at = max(now, self._free_at) + 1 / self._capacity
         await asyncio.sleep(max(self._latency, self._free_at - now))
         return Results(CallStatus.OK, [Outcome(Kind.DELIVERED)] * len(batch.events))
-
-    async def verify(self) -> str | None:
-        return None
-
-    def note(self) -> str:
-        return ""
 
     async def close(self) -> None: ...
 

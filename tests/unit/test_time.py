@@ -53,7 +53,6 @@ class Aws:
     clock: TurnedClock
     throttles_until: float
     limits: Limits = LIMITS
-    verify_every: float | None = None
     calls: list[float] = field(default_factory=list)
     taken: Counter[str] = field(default_factory=Counter)
     counted: set[int] = field(default_factory=set)
@@ -69,12 +68,6 @@ class Aws:
             )
         self.taken.update(event.id for event in batch.events)
         return Results(CallStatus.OK, [Outcome(Kind.DELIVERED)] * len(batch.events))
-
-    async def verify(self) -> str | None:
-        return None
-
-    def note(self) -> str:
-        return ""
 
     async def close(self) -> None: ...
 

@@ -26,7 +26,12 @@ from forwarder.metrics import SenderMetrics
 from forwarder.model import Clock
 
 REALM = 'realm="event-forwarder"'
-SERVICES = {"put_events": "events", "put_rum_events": "rum", "put_project_events": "evidently"}
+SERVICES = {
+    "put_events": "events",
+    "describe_event_bus": "events",
+    "put_rum_events": "rum",
+    "put_project_events": "evidently",
+}
 """By an operation's label: what its requests must be signed for. Any service will do for the others."""
 
 

@@ -15,7 +15,14 @@ from typing import Any
 import msgspec
 
 from forwarder.ingest.budget import RAW_BYTES, Lease
-from forwarder.ingest.dialects.errors import SERIALIZATION, TOO_LARGE, VALIDATION, BadRequest, Dialect
+from forwarder.ingest.dialects.errors import (
+    SERIALIZATION,
+    THROTTLING,
+    TOO_LARGE,
+    VALIDATION,
+    BadRequest,
+    Dialect,
+)
 from forwarder.model import Refusal
 from forwarder.receipts import DELIVERED, Receipt
 
@@ -92,13 +99,16 @@ def name_lines(body: bytes, results: list[str | Refusal]) -> None:
 
 
 def none_taken(refusals: Sequence[Refusal]) -> BadRequest:
-    """The error for a body whose every event was refused, and counted: 413 when none could fit, else 400."""
+    """The error for a body whose every event was refused, and counted: 413 when none could fit, 429 when none
+    can be accepted for now, else 400."""
     first = refusals[0]
     message = first.message
     if len(refusals) > 1:
         message = f"None of the {len(refusals)} events was taken. The first: {message}"
     if all(refusal.reason == "too_large" for refusal in refusals):
         return BadRequest(413, TOO_LARGE, message, refusals=refusals, events=0)
+    if any(refusal.code == THROTTLING for refusal in refusals):
+        return BadRequest(429, THROTTLING, message, refusals=refusals, events=0)
     return BadRequest(400, first.code, message, refusals=refusals, events=0)
 
 

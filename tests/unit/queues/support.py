@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Event, Limits, SystemClock, new_ids
+from forwarder.model import Clock, Event, Limits, Names, SystemClock, new_ids
 from forwarder.queues import rows
 from forwarder.queues.disk import DiskQueue
 from forwarder.storage import Storage
@@ -28,6 +28,18 @@ MANY = 10**9
 def events(count: int, size: int = 10, key: bytes = b"k", received_at: float = 1000.0) -> list[Event]:
     body = b"x" * size
     return [Event(id, body, size, key, received_at) for id in new_ids(count, time.time())]
+
+
+def named(count: int, name: str, size: int = 10, peer: str = "p", received_at: float = 1000.0) -> list[Event]:
+    """Events for this bus, whose bodies say so."""
+    body = f"{name}:".encode() + b"x" * size
+    return [
+        Event(id, body, size, b"", received_at, name=name, peer=peer) for id in new_ids(count, time.time())
+    ]
+
+
+def name_in(body: bytes, key: bytes) -> str:
+    return body.partition(b":")[0].decode() if b":" in body else ""
 
 
 def ids(some: list[Event]) -> list[str]:
@@ -43,6 +55,7 @@ def queue_in(
     clock: Clock | None = None,
     metrics: TargetMetrics | None = None,
     boot: str = "",
+    names: Names | None = None,
 ) -> DiskQueue:
     return DiskQueue(
         name,
@@ -54,6 +67,8 @@ def queue_in(
         metrics=metrics or TargetMetrics(name),
         front_bytes=front_bytes,
         boot=boot,
+        names=names,
+        name_of=name_in,
     )
 
 

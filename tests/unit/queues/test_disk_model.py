@@ -13,6 +13,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, Event, SystemClock
 from forwarder.queues.disk import DiskQueue
+from forwarder.queues.purging import Chosen
 from forwarder.storage import Connection, Storage
 from forwarder.storage.ballast import Ballast
-from tests.unit.queues.support import events, ids, queue_in, take_all
+from tests.unit.queues.names import FakeNames
+from tests.unit.queues.support import events, ids, named, queue_in, take_all
+
+NAMES = st.sampled_from(["one", "two", "three"])
 
 
 class DiskQueueLife(RuleBasedStateMachine):
@@ -38,13 +43,16 @@ class DiskQueueLife(RuleBasedStateMachine):
         self.settled: set[str] = set()  # since the last start
         self.unsure: set[str] = set()  # settled, but maybe not on the disk
         self.flying: list[Batch] = []
+        self._names = FakeNames()
         self._runner.run(self._start())
 
     async def _start(self) -> int:
         self._storage = Storage(self._directory, linger=0.0, ballast=Ballast(self._directory, 0))
         await self._storage.open()
         self._metrics = TargetMetrics("orders")
-        self.queue: DiskQueue = queue_in(self._storage, front_bytes=3000, metrics=self._metrics)
+        self.queue: DiskQueue = queue_in(
+            self._storage, front_bytes=3000, metrics=self._metrics, names=self._names
+        )
         await self.queue.open()
         return self._metrics.recovered
 
@@ -57,6 +65,50 @@ class DiskQueueLife(RuleBasedStateMachine):
         some = events(count, size=size, key=key, received_at=SystemClock.monotonic())
         self._runner.run(self._put(some, complete))
         self.ours |= set(ids(some))
+
+    @rule(count=st.integers(1, 9), name=NAMES, peer=st.sampled_from("pq"), size=st.integers(1, 60))
+    def put_named(self, count: int, name: str, peer: str, size: int) -> None:
+        some = named(count, name, size, peer, SystemClock.monotonic())
+        self._runner.run(self._put(some, False))
+        self.ours |= set(ids(some))
+
+    @rule(name=NAMES, told=st.booleans())
+    def close_name(self, name: str, told: bool) -> None:
+        self._names.closed.add(name)
+        if told:
+            self._runner.run(self._tell(self.queue.set_aside, name))
+
+    @rule(name=NAMES)
+    def open_name(self, name: str) -> None:
+        self._names.closed.discard(name)
+        self._runner.run(self._tell(self.queue.release, name))
+
+    @rule(name=NAMES)
+    def probe(self, name: str) -> None:
+        self._runner.run(self._tell(self.queue.probe, name))
+
+    async def _tell(self, tell: Callable[[str], object], name: str) -> None:
+        tell(name)
+
+    @rule(name=NAMES, older_than=st.sampled_from([0.0, 3600.0]))
+    def purge(self, name: str, older_than: float) -> None:
+        flying = {event.id for batch in self.flying for event in batch.events}
+        gone = self._runner.run(self._purge(Chosen(name=name, older_than=older_than)))
+        assert not gone & flying
+        assert gone <= self.ours
+        assert gone == set() or older_than == 0.0
+        self.ours -= gone
+        self.settled |= gone
+
+    async def _purge(self, chosen: Chosen) -> set[str]:
+        gone: list[Event] = []
+        while some := self.queue.take_wanted(chosen.picks(SystemClock.monotonic()), 5):
+            assert {event.name for event in some} == {chosen.name}
+            self.queue.settle(gone=some)
+            gone += some
+        page = await self.queue.purge_rows(chosen, lambda connection, some: gone.extend(some))
+        assert page.ended
+        return set(ids(gone))
 
     async def _put(self, some: list[Event], complete: bool) -> None:
         await self.queue.put(some, complete=complete)
@@ -137,11 +189,15 @@ class DiskQueueLife(RuleBasedStateMachine):
         ledger = self._metrics
         gone = len(self.settled)
         assert ledger.received + ledger.recovered == gone + len(self.queue)
+        assert self.queue.sendable <= len(self.queue)
+        apart = sum(each.events for each in self.queue.aside_view().values())
+        assert apart == len(self.queue) - self.queue.sendable
         view = self.queue.view()
         assert view.events == len(self.queue)
         assert view.in_flight_events == sum(len(batch.events) for batch in self.flying)
 
     def teardown(self) -> None:
+        self._names.closed.clear()
         self.restart()
         found = ids(self._runner.run(take_all(self.queue)))
         assert len(found) == len(set(found))

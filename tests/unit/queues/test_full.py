@@ -19,16 +19,9 @@ from tests.unit.queues.support import LIMITS, events, queue_in, stored
 
 class Delivers:
     limits = LIMITS
-    verify_every: float | None = None
 
     async def send(self, batch: Batch) -> Results:
         return Results(CallStatus.OK, [Outcome(Kind.DELIVERED)] * len(batch.events))
-
-    async def verify(self) -> str | None:
-        return None
-
-    def note(self) -> str:
-        return ""
 
     async def close(self) -> None: ...
 

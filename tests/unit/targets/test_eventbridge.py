@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results
+from forwarder.config import Duration
+from forwarder.gate import Gate, GateOptions
+from forwarder.metrics import TargetMetrics
+from forwarder.model import (
+    Batch,
+    CallStatus,
+    Dead,
+    Event,
+    Flush,
+    Kind,
+    Leaving,
+    Outcome,
+    Results,
+    SystemClock,
+)
+from forwarder.queues.memory import MemoryQueue
 from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions, weigh
+from forwarder.targets.options import Hold
+from forwarder.targets.questions import Answer as BusAnswer
+from forwarder.targets.questions import answer_of
+from forwarder.worker import Lane, Policy, work
 from tests.unit.targets.fake_aws import Answer, Call, FakeAws, aws_environment, fake_aws
 
 __all__ = ["aws_environment"]
@@ -48,16 +68,59 @@ class Buses:
         return web.json_response({"__type": code, "message": message}, status=400)
 
 
+def event(i: int, bus: str | None, key: bytes = b"") -> Event:
+    entry: dict[str, Any] = {"Source": "s", "DetailType": "t", "Detail": json.dumps({"n": i})}
+    if bus is not None:
+        entry["EventBusName"] = bus
+    body = json.dumps(entry).encode()
+    name = "" if bus in (None, "default") else str(bus)
+    return Event(f"event-{i}", body, len(body), key, SystemClock.monotonic(), name=name)
+
+
 def batch(*buses: str | None, key: bytes = b"") -> Batch:
     """One event for each bus; None is an entry that names none."""
-    events = []
-    for i, bus in enumerate(buses):
-        entry: dict[str, Any] = {"Source": "s", "DetailType": "t", "Detail": json.dumps({"n": i})}
-        if bus is not None:
-            entry["EventBusName"] = bus
-        body = json.dumps(entry).encode()
-        events.append(Event(f"event-{i}", body, len(body), key, 0.0))
-    return Batch(key, events, 1, Flush.COUNT)
+    return Batch(key, [event(i, bus, key) for i, bus in enumerate(buses)], 1, Flush.COUNT)
+
+
+class NoLetters:
+    async def keep(self, target: str, dead: Sequence[Dead], leaving: Leaving | None) -> None:
+        raise AssertionError(dead)
+
+
+@dataclass
+class Running:
+    """A target with its queue, a worker and its questions."""
+
+    target: EventBridge
+    queue: MemoryQueue
+    aws: FakeAws
+    held: list[str | None]
+
+    async def put(self, *buses: str | None) -> None:
+        await self.queue.put([event(i, bus) for i, bus in enumerate(buses)])
+
+    async def delivered(self, count: int) -> list[str]:
+        """Wait for so many events at AWS; their buses, in order."""
+        await until(lambda: len(self.buses) >= count)
+        return self.buses
+
+    @property
+    def buses(self) -> list[str]:
+        entries = [entry for call in self.aws.of("PutEvents") for entry in call.json["Entries"]]
+        return [entry.get("EventBusName", "default") for entry in entries]
+
+    @property
+    def asked(self) -> list[str]:
+        return [call.json["Name"] for call in self.aws.of("DescribeEventBus")]
+
+    async def answered(self, count: int) -> None:
+        await until(lambda: sum(self.target.names.questions.values()) >= count)
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not seen():
+            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -72,132 +135,168 @@ async def eventbridge(answer: Answer, **options: Any) -> AsyncIterator[tuple[Eve
             await target.close()
 
 
+@asynccontextmanager
+async def running(answer: Answer, **options: Any) -> AsyncIterator[Running]:
+    options = {"verify_interval": Duration(0.05), "hold": Hold(probe=Duration(0.05)), **options}
+    async with eventbridge(answer, **options) as (target, aws):
+        clock, metrics = SystemClock(), TargetMetrics("orders")
+        bounds = {"max_events": 1000, "max_bytes": 1 << 20}
+        queue = MemoryQueue(target.limits, **bounds, clock=clock, metrics=metrics, names=target.names)
+        gate = Gate("orders", GateOptions(probe=0.05), clock)
+        policy = Policy(max_age=60.0)
+        lane = Lane("orders", target, queue, gate, policy, NoLetters(), metrics, clock, names=target.names)
+        here = Running(target, queue, aws, [])
+        tasks = [
+            asyncio.create_task(work(lane)),
+            asyncio.create_task(target.watch(queue, here.held.append)),
+        ]
+        try:
+            yield here
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            queue.close()
+
+
 def kinds(results: Results) -> list[Kind]:
     return [outcome.kind for outcome in results.outcomes]
 
 
-@pytest.mark.parametrize(
-    ("options", "status"), [({}, CallStatus.OK), ({"buses": ["orders"]}, CallStatus.HELD)]
-)
-async def test_no_event_is_sent_to_a_missing_bus_and_only_a_configured_one_holds_the_target(
-    options: dict[str, Any], status: CallStatus
-) -> None:
-    async with eventbridge(Buses().answer, **options) as (target, aws):
-        results = await target.send(batch("orders", "orders"))
-    assert results.status is status
-    assert results.outcomes[0].message == "event bus orders does not exist in eu-west-1"
-    assert kinds(results) == [Kind.RETRY] * 2
-    assert aws.of("PutEvents") == []
+async def test_no_event_is_sent_to_a_missing_bus_and_its_neighbours_pass() -> None:
+    async with running(Buses("b").answer) as here:
+        await here.put("a", "b", None, "a", "b")
+        assert sorted(await here.delivered(3)) == ["b", "b", "default"]
+        await here.answered(3)
+        assert {name: view.events for name, view in here.queue.aside_view().items()} == {"a": 2}
+        assert here.target.names.reason("a") == "event bus a does not exist in eu-west-1"
+        assert sorted(here.buses) == ["b", "b", "default"]
 
 
-async def test_events_of_a_missing_bus_wait_and_their_neighbours_pass() -> None:
-    async with eventbridge(Buses("b").answer) as (target, aws):
-        results = await target.send(batch("a", "b", None, "a", "b"))
-    assert results.status is CallStatus.OK
-    assert kinds(results) == [Kind.RETRY, Kind.DELIVERED, Kind.DELIVERED, Kind.RETRY, Kind.DELIVERED]
-    assert [outcome.aws_id for outcome in results.outcomes] == ["", "id-0", "id-1", "", "id-2"]
-    (put,) = aws.of("PutEvents")
-    assert [json.loads(entry["Detail"])["n"] for entry in put.json["Entries"]] == [1, 2, 4]
-
-
-async def test_a_bus_that_comes_to_exist_gets_its_events() -> None:
+async def test_one_configured_bus_that_is_missing_holds_its_target_until_it_exists() -> None:
     buses = Buses()
-    async with eventbridge(buses.answer) as (target, _):
-        assert kinds(await target.send(batch("orders"))) == [Kind.RETRY]
+    async with running(buses.answer, buses=["orders"]) as here:
+        await here.put("orders", "orders")
+        await until(lambda: "event bus orders does not exist in eu-west-1" in here.held)
+        assert here.buses == []
         buses.names.add("orders")
-        await target.verify()
-        assert kinds(await target.send(batch("orders"))) == [Kind.DELIVERED]
+        assert await here.delivered(2) == ["orders", "orders"]
+        assert here.held[-1] is None
 
 
-async def test_a_missing_bus_is_not_asked_for_by_every_try_of_its_events() -> None:
-    async with eventbridge(Buses().answer) as (target, aws):
-        for _ in range(5):
-            assert kinds(await target.send(batch("orders"))) == [Kind.RETRY]
-        await target.verify()
-    assert len(aws.of("DescribeEventBus")) == 2
-    assert aws.of("PutEvents") == []
+async def test_a_bus_that_comes_to_exist_gets_its_events_in_their_order() -> None:
+    buses = Buses()
+    async with running(buses.answer) as here:
+        await here.put(*["orders"] * 25)
+        await here.answered(2)
+        assert here.buses == []
+        buses.names.add("orders")
+        await here.delivered(25)
+        entries = [entry for call in here.aws.of("PutEvents") for entry in call.json["Entries"]]
+        assert [json.loads(entry["Detail"])["n"] for entry in entries] == list(range(25))
+
+
+async def test_a_bus_that_was_deleted_is_not_sent_to_after_the_next_question() -> None:
+    buses = Buses("orders")
+    async with running(buses.answer) as here:
+        await here.put("orders")
+        await here.delivered(1)
+        buses.names.clear()
+        await until(lambda: here.target.names.why("orders") == "missing")
+        await here.put("orders", None)
+        await here.delivered(2)
+        buses.names.add("orders")
+        assert sorted(await here.delivered(3)) == ["default", "orders", "orders"]
 
 
 async def test_a_bus_is_asked_for_once_and_the_default_bus_never() -> None:
-    async with eventbridge(Buses("orders").answer) as (target, aws):
+    async with running(Buses("orders").answer, verify_interval=Duration(60.0)) as here:
         for _ in range(3):
-            await target.send(batch("orders", "default", None))
-        await asyncio.gather(*(target.send(batch("orders")) for _ in range(4)))
-    assert [call.json["Name"] for call in aws.of("DescribeEventBus")] == ["orders"]
+            await here.put("orders", "default", None)
+        await here.delivered(9)
+        assert here.asked == ["orders"]
 
 
-async def test_workers_that_meet_a_new_bus_together_ask_once() -> None:
-    async with eventbridge(Buses("orders").answer) as (target, aws):
-        await asyncio.gather(*(target.send(batch("orders")) for _ in range(4)))
-    assert len(aws.of("DescribeEventBus")) == 1
-    assert len(aws.of("PutEvents")) == 4
-
-
-async def test_verify_names_configured_buses_that_are_missing_until_they_exist() -> None:
-    buses = Buses("a")
-    async with eventbridge(buses.answer, buses=["a", "b", "c"]) as (target, _):
-        assert await target.verify() == "event buses b, c do not exist in eu-west-1"
-        buses.names.add("b")
-        assert await target.verify() == "event bus c does not exist in eu-west-1"
-        buses.names.add("c")
-        assert await target.verify() is None
-
-
-async def test_a_bus_that_was_deleted_is_not_sent_to_after_the_next_verification() -> None:
-    buses = Buses("orders")
-    async with eventbridge(buses.answer) as (target, aws):
-        assert (await target.send(batch("orders"))).status is CallStatus.OK
-        buses.names.clear()
-        assert await target.verify() is None
-        assert kinds(await target.send(batch("orders"))) == [Kind.RETRY]
-        assert kinds(await target.send(batch("other", None))) == [Kind.RETRY, Kind.DELIVERED]
-        buses.names.add("orders")
-        await target.verify()
-        assert kinds(await target.send(batch("orders"))) == [Kind.DELIVERED]
-    assert len(aws.of("PutEvents")) == 3
-
-
-@pytest.mark.parametrize("trouble", ["AccessDeniedException", "ThrottlingException", "InternalException"])
-async def test_what_cannot_be_verified_is_sent(trouble: str) -> None:
-    async with eventbridge(Buses(trouble=trouble).answer, buses=["orders"]) as (target, _):
-        assert await target.verify() is None
-        assert (await target.send(batch("orders", "others"))).status is CallStatus.OK
-
-
-async def test_a_denied_verification_warns_once_and_is_not_tried_again_for_that_bus() -> None:
-    buses = Buses(trouble="AccessDeniedException")
+@pytest.mark.parametrize("trouble", ["AccessDeniedException", "UnknownOperationException"])
+async def test_what_nobody_can_verify_is_sent_and_said_once(trouble: str) -> None:
     with capture_logs() as logs:
-        async with eventbridge(buses.answer, buses=["a", "b"]) as (target, aws):
-            for _ in range(3):
-                await target.verify()
-                await target.send(batch("a", "b"))
-    assert [(line["log_level"], line["bus"]) for line in logs] == [("warning", "a")]
-    assert [call.json["Name"] for call in aws.of("DescribeEventBus")] == ["a", "b"]
+        async with running(Buses(trouble=trouble).answer) as here:
+            await here.put("orders", "others")
+            assert sorted(await here.delivered(2)) == ["orders", "others"]
+            assert "not verified" in here.target.names.note()
+    assert [line["log_level"] for line in logs if "not verified" in line["event"]] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>hello</html>", b"[]", b"{}", b'{"Entries":[]}', b"null", b'"ok"', b"\xff"]
+)
+async def test_an_answer_that_is_not_about_a_bus_does_not_say_that_it_exists(body: bytes) -> None:
+    def answer(call: Call) -> web.Response:
+        return web.Response(body=body)
+
+    async with eventbridge(answer) as (target, _):
+        (results,) = (await target.ask()).values()
+    assert answer_of(results) is not BusAnswer.EXISTS
+
+
+@pytest.mark.parametrize("trouble", ["ThrottlingException", "InternalException", "ExpiredTokenException"])
+async def test_where_nobody_knows_events_wait_and_verified_names_go_on(trouble: str) -> None:
+    buses = Buses("old", "new")
+    async with running(buses.answer) as here:
+        await here.put("old")
+        await here.delivered(1)
+        buses.trouble = trouble
+        await here.put("new", "nobus", "old", None)
+        assert sorted((await here.delivered(3))[1:]) == ["default", "old"]
+        await until(lambda: "cannot ask" in here.target.names.note())
+        assert here.target.names.why("new") == "unknown"
+        assert not here.target.names.has_share("new")
+        buses.trouble = ""
+        assert (await here.delivered(4))[3] == "new"
+        await until(lambda: here.target.names.why("nobus") == "missing")
 
 
 async def test_buses_of_other_regions_are_left_to_sending() -> None:
-    async with eventbridge(Buses(HERE).answer, buses=[HERE, ELSEWHERE]) as (target, aws):
-        assert await target.verify() is None
-        assert (await target.send(batch(HERE, ELSEWHERE))).status is CallStatus.OK
-    assert {call.json["Name"] for call in aws.of("DescribeEventBus")} == {HERE}
+    async with running(Buses(HERE).answer) as here:
+        await here.put(HERE, ELSEWHERE)
+        assert sorted(await here.delivered(2)) == sorted([HERE, ELSEWHERE])
+        assert set(here.asked) == {HERE}
 
 
 async def test_without_verify_buses_nobody_is_asked() -> None:
-    async with eventbridge(Buses().answer, verify_buses=False) as (target, aws):
-        assert target.verify_every is None
-        assert (await target.send(batch("orders"))).status is CallStatus.OK
-    assert len(aws.calls) == 1
+    async with running(Buses().answer, verify_buses=False) as here:
+        await here.put("orders")
+        await here.delivered(1)
+    assert here.asked == []
 
 
-async def test_the_number_of_watched_buses_is_bounded() -> None:
-    names = [f"bus-{i}" for i in range(150)]
-    async with eventbridge(Buses(*names).answer) as (target, aws):
-        for i in range(0, 150, 10):
-            assert (await target.send(batch(*names[i : i + 10]))).status is CallStatus.OK
-        asked = len(aws.of("DescribeEventBus"))
-        assert asked < 120
-        await target.verify()
-    assert len(aws.of("DescribeEventBus")) == 2 * asked
+async def test_sending_asks_no_questions() -> None:
+    async with eventbridge(Buses().answer) as (target, aws):
+        assert (await target.send(batch("orders", None))).status is CallStatus.OK
+    assert [call.operation for call in aws.calls] == ["PutEvents"]
+
+
+async def test_a_denied_bus_waits_and_is_probed_while_the_others_are_sent_to() -> None:
+    denied = {"secret"}
+
+    def answer(call: Call) -> web.Response:
+        if call.operation != "PutEvents":
+            return Buses("secret", "open").answer(call)
+        entries = call.json["Entries"]
+        failed = [entry["EventBusName"] in denied for entry in entries]
+        results = [{"ErrorCode": DENIED, "ErrorMessage": "no"} if no else {"EventId": "x"} for no in failed]
+        return web.json_response({"FailedEntryCount": sum(failed), "Entries": results})
+
+    async with running(answer) as here:
+        await here.put(*["open", "secret"] * 3)
+        await until(lambda: here.target.names.why("secret") == "uncallable")
+        await here.put(*["secret"] * 20)
+        calls = len(here.aws.of("PutEvents"))
+        await here.put("open")
+        await until(lambda: len(here.aws.of("PutEvents")) > calls)
+        denied.clear()
+        await until(lambda: not len(here.queue))
+        assert here.target.names.why("secret") == ""
 
 
 async def test_a_global_endpoint_is_asked_of_the_sdk() -> None:
@@ -208,6 +307,12 @@ async def test_a_global_endpoint_is_asked_of_the_sdk() -> None:
     assert "crt" in results.message
     assert results.code == "endpoint", "of this call alone: the others need no such part"
     assert aws.calls == []
+
+
+async def test_an_event_on_the_disk_for_a_global_endpoint_is_named_by_it() -> None:
+    async with eventbridge(Buses().answer) as (target, _):
+        assert target.api.name_of(b'{"EventBusName":"orders"}', b"abcde.veo") == "endpoint:abcde.veo"
+        assert target.api.name_of(b'{"EventBusName":"orders"}', b"") == "orders"
 
 
 def entry_results(codes: Sequence[str]) -> Results:

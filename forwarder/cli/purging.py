@@ -1,0 +1,179 @@
+"""``forwarder queue purge``: waiting events into the dead letters, or deleted; with or without a daemon."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forwarder.cli.common import (
+    EXIT_NOT_FOUND,
+    EXIT_OK,
+    EXIT_STORAGE,
+    EXIT_USAGE,
+    Arguments,
+    add_storage,
+    storage,
+    with_storage,
+)
+
+if TYPE_CHECKING:
+    from forwarder.queues.purging import Chosen, NameOf
+
+ROOM = (
+    "{events} events need {bytes} bytes in the dead letters, which have room for {room}. Export and purge "
+    "dead letters, raise storage.dead_letters.max_bytes, choose fewer events, or delete these with --delete "
+    "--yes"
+)
+
+
+def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser("purge", help="move waiting events into the dead letters, or delete them")
+    parser.add_argument("--target", required=True, help="the target whose events these are")
+    parser.add_argument("--name", help="only events for this bus, app monitor or project")
+    parser.add_argument(
+        "--bus", dest="name", type=_bus, metavar="NAME", help="the same as --name, for an event bus"
+    )
+    for option in ("--app-monitor", "--project"):
+        parser.add_argument(option, dest="name", metavar="NAME", help="the same as --name")
+    parser.add_argument(
+        "--older-than",
+        type=_seconds,
+        metavar="AGE",
+        help="only events older than that, like 90s or 1h",
+    )
+    parser.add_argument("--delete", action="store_true", help="delete the events instead of keeping them")
+    parser.add_argument("--yes", action="store_true", help="with --delete: do it, instead of only counting")
+    add_storage(parser)
+    parser.set_defaults(command=_purge)
+
+
+def _bus(text: str) -> str:
+    return "" if text == "default" else text
+
+
+def _seconds(text: str) -> float:
+    from forwarder.config import Duration
+
+    try:
+        return float(Duration.parse(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _purge(arguments: Arguments) -> int:
+    if arguments.yes and not arguments.delete:
+        print("--yes is for --delete; without --delete nothing is lost", file=sys.stderr)
+        return EXIT_USAGE
+    return with_storage(arguments, _purge_in)
+
+
+def _purge_in(directory: Path, arguments: Arguments) -> int:
+    import asyncio
+
+    from forwarder import client
+    from forwarder.queues.offline import UnknownTargetError
+
+    try:
+        try:
+            return asyncio.run(_running(arguments))
+        except client.Unreachable:  # no daemon runs: its lock says so, or refuses
+            return asyncio.run(_stopped(directory, arguments))
+    except UnknownTargetError as error:
+        print(f"{arguments.target}: no such target on this disk; there is: {error}", file=sys.stderr)
+        return EXIT_NOT_FOUND
+    except client.Refused as problem:
+        print(problem, file=sys.stderr)
+        return EXIT_NOT_FOUND
+    except client.Later as problem:
+        print(problem, file=sys.stderr)
+        return EXIT_STORAGE
+
+
+async def _running(arguments: Arguments) -> int:
+    """Through the control socket; Unreachable when there is none."""
+    from forwarder import client
+
+    where = storage(arguments)
+    assert where is not None  # it named the directory
+    socket, chosen = where.control_socket(), _chosen(arguments)
+    count = await client.count_queue(socket, arguments.target, chosen)
+    code = _may(arguments, **count)
+    if code is not None:
+        return code
+    return _done(arguments, await client.purge_queue(socket, arguments.target, chosen))
+
+
+async def _stopped(directory: Path, arguments: Arguments) -> int:
+    """In the storage's file, with its lock."""
+    from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, LettersFull
+    from forwarder.dead_letters import counts as letters_of
+    from forwarder.queues.offline import Offline, purge
+    from forwarder.storage import Storage
+
+    letters_of(directory)  # a directory without a storage gets none by this
+    where = storage(arguments)
+    assert where is not None  # it named the directory
+    file = Storage(directory)
+    await file.open()
+    try:
+        letters = DeadLetters(
+            file, max_bytes=where.dead_letters_bytes, max_age=float(where.dead_letters.max_age)
+        )
+        await letters.open()
+        message = "purged from the queue by an operator"
+        wall = time.time()
+        bury = None if arguments.delete else letters.burial(arguments.target, "purged", "operator", message)
+        chosen, offline = _as_chosen(arguments), Offline(_name_of, bury, wall)
+        events, size = await purge(file, arguments.target, chosen, offline, dry=True)
+        needed = size + events * (ROW_OVERHEAD_BYTES + len(message))
+        code = _may(arguments, events, needed, letters.room)
+        if code is not None:
+            return code
+        purged, _ = await purge(file, arguments.target, chosen, offline)
+    except LettersFull as problem:
+        print(problem, file=sys.stderr)
+        return EXIT_NOT_FOUND
+    finally:
+        await file.close()
+    return _done(arguments, purged)
+
+
+def _may(arguments: Arguments, events: int, bytes: int, room: int) -> int | None:
+    """The exit code when nothing is to be done, said why."""
+    if arguments.delete and not arguments.yes:
+        print(f"{_events(events)} would be deleted; say --yes to delete them")
+        return EXIT_OK
+    if not arguments.delete and bytes > room:
+        print(ROOM.format(events=events, bytes=bytes, room=room), file=sys.stderr)
+        return EXIT_NOT_FOUND
+    return None
+
+
+def _done(arguments: Arguments, purged: int) -> int:
+    print(f"{_events(purged)} {'deleted' if arguments.delete else 'moved to the dead letters'}")
+    return EXIT_OK
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count} events"
+
+
+def _chosen(arguments: Arguments) -> dict[str, Any]:
+    given = {"name": arguments.name, "older_than": arguments.older_than}
+    return {name: value for name, value in given.items() if value is not None} | {"delete": arguments.delete}
+
+
+def _as_chosen(arguments: Arguments) -> Chosen:
+    from forwarder.queues.purging import Chosen
+
+    return Chosen(**_chosen(arguments))
+
+
+def _name_of(kind: str) -> NameOf:
+    """How the events of a kind are named; of a kind that is not known none has a name."""
+    from forwarder.targets import TARGETS
+
+    return TARGETS[kind].api().name_of if kind in TARGETS else lambda body, key: ""

@@ -1,0 +1,110 @@
+"""The set-aside share: how much of a queue may wait for names that are not known to exist.
+
+Invariants:
+- At most a tenth of the queue, in events and in bytes; a quarter more for peers that hold less than their
+  part of it. Nothing that is in the queue already is ever taken out for this.
+- A peer that is alone may use the whole share.
+- Which names count may change at any time. This is looked at again at most once a second, and only when
+  everything that is set aside would be more than the share.
+"""
+
+from __future__ import annotations
+
+from forwarder.model import Clock, Names
+from forwarder.queues.bounds import Bounds
+
+SHARE = 10
+"""One part in so many of the queue."""
+
+HARD = 1.25
+"""Of the share, for all peers together."""
+
+LOOK_AGAIN_SECONDS = 1.0
+FEW_NAMES = 100
+"""So many are looked at each time."""
+
+Amount = tuple[int, int]
+NOTHING: Amount = (0, 0)
+
+
+class Shares:
+    """Counts events and bytes by name and peer; ``move`` is told of every change."""
+
+    def __init__(self, names: Names, bounds: Bounds, clock: Clock) -> None:
+        self._names = names
+        self._share = max(1, bounds.max_events // SHARE), max(1, bounds.max_bytes // SHARE)
+        self._clock = clock
+        self._of: dict[str, dict[str, Amount]] = {}
+        self._all: Amount = NOTHING
+        self._limited: dict[str, Amount] = {}  # by peer, of the names in ``_counted``
+        self._counted: set[str] = set()
+        self._looked_at = float("-inf")
+
+    def move(self, name: str, peer: str, events: int, size: int) -> None:
+        """So many more are set aside for this name, or are on their way (negative: fewer)."""
+        self._all = _sum(self._all, events, size)
+        peers = self._of.get(name)
+        if peers is None:
+            peers = self._of[name] = {}
+            if self._names.has_share(name):
+                self._counted.add(name)
+        _move(peers, peer, events, size)
+        if name in self._counted:
+            _move(self._limited, peer, events, size)
+        if not peers:
+            del self._of[name]
+            self._counted.discard(name)
+
+    def refusal(self, name: str, peer: str, events: int, size: int) -> str | None:
+        """Why so many more are not accepted now; None when they are."""
+        if not self._names.has_share(name) or self._fits(self._all, events, size):
+            return None
+        self._look_again()
+        used = sum(e for e, _ in self._limited.values()), sum(b for _, b in self._limited.values())
+        if self._fits(used, events, size):
+            return None
+        if self._is_below_its_part(peer) and self._fits(used, events, size, HARD):
+            return None
+        why = self._names.reason(name) or f"{name} is not known to exist"
+        return (
+            f"{why}; events that wait for such names may be a tenth of the queue ({self._share[0]} events, "
+            f"{self._share[1]} bytes), and {used[0]} events of {used[1]} bytes wait. Fix the name, bind it "
+            "in the configuration, or remove what waits with 'forwarder queue purge'"
+        )
+
+    def _fits(self, used: Amount, events: int, size: int, times: float = 1.0) -> bool:
+        most_events, most_bytes = self._share
+        return used[0] + events <= times * most_events and used[1] + size <= times * most_bytes
+
+    def _is_below_its_part(self, peer: str) -> bool:
+        """Of the share, divided by the peers that hold some; a peer that is alone has all of it anyway."""
+        held = self._limited.get(peer, NOTHING)
+        peers = len(self._limited) + (peer not in self._limited)
+        return peers > 1 and held[0] < self._share[0] / peers and held[1] < self._share[1] / peers
+
+    def _look_again(self) -> None:
+        """Which names count now: an outage may have ended, an answer may have come."""
+        now = self._clock.monotonic()
+        if len(self._of) > FEW_NAMES and now < self._looked_at + LOOK_AGAIN_SECONDS:
+            return
+        self._looked_at = now
+        for name, peers in self._of.items():
+            counts, counted = self._names.has_share(name), name in self._counted
+            if counts is counted:
+                continue
+            sign = 1 if counts else -1
+            for peer, (events, size) in peers.items():
+                _move(self._limited, peer, sign * events, sign * size)
+            (self._counted.add if counts else self._counted.discard)(name)
+
+
+def _sum(amount: Amount, events: int, size: int) -> Amount:
+    return amount[0] + events, amount[1] + size
+
+
+def _move(amounts: dict[str, Amount], peer: str, events: int, size: int) -> None:
+    amount = _sum(amounts.get(peer, NOTHING), events, size)
+    if amount == NOTHING:
+        amounts.pop(peer, None)
+    else:
+        amounts[peer] = amount

@@ -1,0 +1,183 @@
+"""Asks about a target's names, and tells its queue: tasks of their own, beside the workers.
+
+Invariants:
+- One question of a target is under way at a time, on a connection that the workers do not use.
+- What an answer changes is told to the queue in the same step. No answer closes the gate: only the events'
+  own calls do, and ``hold``, where the one bus of a target does not exist.
+- Names that wait in the queue and that nothing would ask about (there was no place, or they were forgotten)
+  are found again, a bounded number at a time.
+- A change of state is logged; names that senders chose are cut, made one line, and logged rarely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from forwarder.logs import limited
+from forwarder.model import Queue, Results
+from forwarder.targets.buses import UNASKABLE, UNVERIFIED, BusNames
+from forwarder.targets.names import CalledNames, TargetNames, shown
+from forwarder.targets.questions import Answer, Learned, Question, answer_of
+from forwarder.targets.turns import FOREVER
+
+Hold = Callable[[str | None], None]
+"""Holds the whole target for this reason; None: no longer."""
+
+LOOK_SECONDS = 5.0
+FOUND_AT_ONCE = 1_000
+SLICE = 500
+MAX_WAITERS = 100
+
+
+class Alarm:
+    """Sleeps for some seconds, or until ``ring``."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(None if seconds == FOREVER else seconds):
+                await self._rung.wait()
+        except TimeoutError:
+            pass
+        self._rung.clear()
+
+
+class Asker:
+    """Asks whether event buses exist. ``describe`` asks about one."""
+
+    def __init__(
+        self, target: str, names: BusNames, describe: Callable[[str], Awaitable[tuple[Results, str]]]
+    ) -> None:
+        self._target = target
+        self._names = names
+        self._describe = describe
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._waiting = 0
+        self._said: set[str] = set()
+        self._log = structlog.get_logger("target").bind(target=target)
+
+    async def run(self, queue: Queue, hold: Hold) -> None:
+        """Until cancelled."""
+        alarm = Alarm()
+        self._names.wanted = alarm.ring
+        looks_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            if loop.time() >= looks_at:
+                await find_waiting(queue, self._names)
+                looks_at = loop.time() + LOOK_SECONDS
+            _probe(queue, self._names)
+            question = self._names.next_question()
+            if question is None:
+                await alarm.sleep(min(self._names.wait(), max(0.0, looks_at - loop.time())))
+                continue
+            results, arn = await self._describe(question.name)
+            # no await from here until the queue knows
+            learned = self._learn(question, results, arn)
+            for name in learned.opened:
+                queue.release(name)
+            for name in learned.closed:
+                queue.set_aside(name)
+            hold(self._names.held())
+            if learned.all:
+                await self._release_all(queue)
+
+    async def answered(self, name: str, seconds: float) -> None:
+        """Wait for an answer about this name, at most so long."""
+        if self._waiting >= MAX_WAITERS:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(name, []).append(waiter)
+        self._waiting += 1
+        try:
+            await asyncio.wait([waiter], timeout=seconds)
+        finally:
+            self._waiting -= 1
+            waiters = self._waiters.get(name)
+            if waiters is not None and waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._waiters[name]
+
+    def _learn(self, question: Question, results: Results, arn: str) -> Learned:
+        answer, name = answer_of(results), question.name
+        why = self._names.why(name)
+        sentence = f"{results.code}: {results.message}" if results.message else results.code
+        learned = self._names.learn(question, answer, sentence, results.delay or 0.0, arn)
+        self._say(answer, name, why, sentence)
+        if answer is not Answer.UNANSWERED:
+            for waiter in self._waiters.pop(name, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
+        return learned
+
+    def _say(self, answer: Answer, name: str, why: str, sentence: str) -> None:
+        log, bus = limited(self._log, f"{self._target} bus {answer}"), shown(name)
+        if answer is Answer.MISSING and why != "missing":
+            log.warning("events set aside: their event bus does not exist", bus=bus)
+        elif answer is Answer.EXISTS and why == "missing":
+            log.info("event bus exists now", bus=bus)
+        elif answer is Answer.UNANSWERED:
+            log.warning("cannot ask whether event buses exist", error=sentence)
+        elif answer in (Answer.DENIED, Answer.UNASKABLE) and answer not in self._said:
+            self._said.add(answer)
+            self._log.warning(UNVERIFIED if answer is Answer.DENIED else UNASKABLE, bus=bus, error=sentence)
+
+    async def _release_all(self, queue: Queue) -> None:
+        for number, name in enumerate(list(queue.aside_view())):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            if not self._names.why(name):
+                queue.release(name)
+
+
+class Prober:
+    """Lets events of unknown and of barred app monitors or projects go, in their turns."""
+
+    def __init__(self, target: str, names: CalledNames) -> None:
+        self._names = names
+
+    async def run(self, queue: Queue) -> None:
+        """Until cancelled."""
+        alarm = Alarm()
+        self._names.wanted = alarm.ring
+        looks_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            if loop.time() >= looks_at:
+                await find_waiting(queue, self._names)
+                looks_at = loop.time() + LOOK_SECONDS
+            _probe(queue, self._names)
+            while (name := self._names.next_turn()) is not None:
+                queue.release(name)
+            await alarm.sleep(min(self._names.wait(), max(0.0, looks_at - loop.time())))
+
+
+def _probe(queue: Queue, names: BusNames | CalledNames) -> None:
+    while (name := names.next_probe()) is not None:
+        if queue.probe(name):
+            return
+        names.barred.missed(name)
+
+
+async def find_waiting(queue: Queue, names: TargetNames) -> None:
+    """Have names asked about that wait in the queue, and that nothing asks about."""
+    found = 0
+    for number, name in enumerate(list(queue.aside_view())):
+        if number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+        if names.is_waiting(name):
+            continue
+        found += 1
+        if names.is_open(name, ""):
+            queue.release(name)
+        if found >= FOUND_AT_ONCE:
+            return

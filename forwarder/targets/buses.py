@@ -1,0 +1,360 @@
+"""Which event buses exist: what AWS answered, what is still to be asked, and in which turn. Pure.
+
+Invariants:
+- Unknown is not "exists": no event is sent to a bus before the answer, unless nobody can answer.
+- "Nobody knows" (throttled, unavailable, no credentials) changes nothing that is known; asking backs off.
+- An endpoint that does not know the question, and a bus that may not be described, are sent to.
+- Three kinds of questions take turns, each at a rate of its own: names known to exist and configured ones,
+  again; unknown names, peer by peer; missing names, again, peer by peer.
+- Everything remembered is bounded; a name that is forgotten is unknown again.
+- A configured bus never counts against the share, and no name does while no question can be answered.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable
+
+from forwarder.apis.put_events import DEFAULT_BUS, ENDPOINT_NAME, NO_GLOBAL_ENDPOINTS
+from forwarder.apis.wire import region_of_arn
+from forwarder.model import Batch, Chance, Results, full_jitter
+from forwarder.targets.barred import MISSING, UNCALLABLE, Barred, Heard
+from forwarder.targets.names import BURST, MAX_KNOWN, MAX_WAITING, PER_SECOND, UNKNOWN, shown
+from forwarder.targets.questions import NOTHING, Answer, Learned, Question
+from forwarder.targets.turns import FOREVER, Agenda, Bucket, Turns
+
+MAX_BUS_NAME = 256
+"""CreateEventBus, Name: no longer name can exist, so it need not be asked about."""
+
+AGAIN_PER_SECOND, AGAIN_BURST = 5.0, 100.0
+MISSING_PER_SECOND, MISSING_BURST = 1.0, 20.0
+DENIED_AGAIN_SECONDS = 3600.0
+SLOW_ANSWER_SECONDS = 5.0
+"""A question that waits longer than this is not being answered."""
+
+BACKOFF_BASE, BACKOFF_CAP = 0.2, 30.0
+GIVE_UP_FAILURES = 3
+"""After so many failures a stop waits for no further answer."""
+
+
+class BusNames:
+    """The buses of one target, by the names that events use. ``place``: where they are, for sentences.
+
+    ``every``: seconds after which a bus that exists is asked about again, ``probe`` of one that is missing;
+    ``verify`` is False where nobody is asked at all.
+    """
+
+    def __init__(
+        self,
+        configured: Collection[str],
+        *,
+        default: bool,
+        verify: bool,
+        every: float,
+        probe: float,
+        cap: float,
+        region: str = "",
+        now: Callable[[], float] = time.monotonic,
+        chance: Chance = random.random,
+    ) -> None:
+        self._configured = frozenset(configured) - {DEFAULT_BUS}
+        self._also_configured: set[str] = set()  # ARNs of configured names
+        self._default = default
+        self._verify = verify
+        self._every = every
+        self._missing_again = min(every, probe)
+        self._region = region
+        self._now = now
+        self._chance = chance
+        self.alone = len(self._configured) == 1 and not default
+        self.barred = Barred(self._configured, alone=self.alone, probe=probe, cap=cap)
+        self._existing: OrderedDict[str, None] = OrderedDict()
+        self._denied: OrderedDict[str, None] = OrderedDict()
+        self._missing: dict[str, None] = {}  # in ``_missing_turns`` too, but for configured ones
+        self._unknown_turns = Turns(MAX_WAITING, BURST, PER_SECOND)
+        self._missing_turns = Turns(MAX_KNOWN, FOREVER, 1.0)
+        self._missing_bucket = Bucket(MISSING_BURST, MISSING_PER_SECOND)
+        self._agenda = Agenda(AGAIN_BURST, AGAIN_PER_SECOND)
+        self._kinds: list[Callable[[float], Question | None]] = [
+            self._next_again,
+            self._next_unknown,
+            self._next_missing,
+        ]
+        self._answered = False
+        self._failures = 0
+        self._trouble = ""
+        self._resumes_at = 0.0
+        self._asked_at: float | None = None
+        self._unaskable = ""
+        self._unsaved: dict[str, bool] = {}
+        self.wanted: Callable[[], None] = lambda: None
+        self.questions = dict.fromkeys((answer.value for answer in Answer), 0)
+        if verify:
+            for name in sorted(self._configured):
+                self._agenda.add(name, 0.0)
+
+    # --- what others ask
+
+    def is_open(self, name: str, peer: str) -> bool:
+        if not name or (name in self._existing and name not in self.barred):
+            return True
+        if not self._is_closed(name):
+            return True
+        if self._is_unknown(name) and name not in self._configured:
+            self._unknown_turns.add(name, peer, self._now())
+            self.wanted()
+        return False
+
+    def has_share(self, name: str) -> bool:
+        if not self._is_closed(name) or name in self._configured or name in self._also_configured:
+            return False
+        if not self._is_unknown(name):
+            return True
+        now = self._now()
+        return self.is_answering(now) and not (self._default and self._unknown_turns.is_near(name, now))
+
+    def reason(self, name: str) -> str:
+        why, bus = self.why(name), shown(name)
+        if not why:
+            return ""
+        if name.startswith(ENDPOINT_NAME):
+            return (
+                f"global endpoint {bus.removeprefix(ENDPOINT_NAME)} cannot be called: {NO_GLOBAL_ENDPOINTS}"
+            )
+        if name in self.barred:
+            bar = self.barred.get(name)
+            return f"event bus {bus}: {bar.message if bar is not None else ''}"
+        if why == MISSING:
+            return f"event bus {bus} does not exist in {self._region or 'the configured endpoint'}"
+        if self._failures:
+            return f"cannot ask whether event bus {bus} exists: {self._trouble}"
+        return f"event bus {bus} was not asked about yet"
+
+    def why(self, name: str) -> str:
+        if not self._is_closed(name):
+            return ""
+        if name.startswith(ENDPOINT_NAME):
+            return UNCALLABLE
+        bar = self.barred.get(name)
+        if bar is not None:
+            return bar.why
+        return UNKNOWN if self._is_unknown(name) else MISSING
+
+    def is_waiting(self, name: str) -> bool:
+        return not self._is_unknown(name) or name in self._configured or name in self._unknown_turns
+
+    def note(self) -> str:
+        """Questions that cannot be answered; AWS's own words, bounded."""
+        notes = []
+        if self._unaskable:
+            notes.append(f"{UNASKABLE}: {self._unaskable}")
+        if self._denied:
+            notes.append(UNVERIFIED)
+        if self._failures:
+            notes.append(f"cannot ask whether event buses exist: {self._trouble}")
+        return "; ".join(notes)
+
+    def held(self) -> str | None:
+        """Why the whole target waits: the one bus it is for does not exist."""
+        missing = self._configured.intersection(self._missing)
+        return self.reason(next(iter(missing))) if self.alone and missing and not self._unaskable else None
+
+    def hurry(self) -> None:
+        now = self._now()
+        self.barred.hurry(now)
+        self._missing_turns.hurry()
+        self._missing_bucket.fill()
+        self._resumes_at = 0.0
+        for name in [*self._denied, *self._configured.intersection(self._missing)]:
+            self._agenda.add(name, now)
+        self.wanted()
+
+    def heard(self, batch: Batch, results: Results) -> Heard:
+        heard = self.barred.heard(batch, results, self._now())
+        if heard.closed:
+            self.wanted()
+        return heard
+
+    @property
+    def pending(self) -> bool:
+        now = self._now()
+        if self._failures >= GIVE_UP_FAILURES:
+            return False
+        if self._asked_at is not None:
+            return now - self._asked_at < SLOW_ANSWER_SECONDS
+        return self._unknown_turns.wait(now) <= 0 or any(map(self._is_unknown, self._configured))
+
+    def is_answering(self, now: float) -> bool:
+        """Whether questions are being answered. So they are not until the first answer has come."""
+        slow = self._asked_at is not None and now - self._asked_at > SLOW_ANSWER_SECONDS
+        return self._answered and not self._failures and not slow
+
+    # --- what the asker does
+
+    def next_question(self) -> Question | None:
+        """The question to ask now. It is under way from here on, until ``learn``."""
+        now = self._now()
+        if now < self._resumes_at:
+            return None
+        for kind in list(self._kinds):
+            question = kind(now)
+            if question is not None:
+                self._kinds.remove(kind)
+                self._kinds.append(kind)
+                self._asked_at = now
+                return question
+        return None
+
+    def next_probe(self) -> str | None:
+        return self.barred.next(self._now())
+
+    def wait(self) -> float:
+        """Seconds until there is something to do; FOREVER when there is nothing."""
+        now = self._now()
+        waits = [self._unknown_turns.wait(now), self._agenda.wait(now)]
+        if len(self._missing_turns):
+            waits.append(max(self._missing_turns.wait(now), self._missing_bucket.wait(now)))
+        return min(max(0.0, self._resumes_at - now, min(waits)), self.barred.wait(now))
+
+    def learn(
+        self, question: Question, answer: Answer, sentence: str = "", delay: float = 0.0, arn: str = ""
+    ) -> Learned:
+        """What a question was answered. ``delay``: seconds that AWS asked us to wait, if it did; ``arn``: of
+        the bus that exists, which is as good as configured where its name is."""
+        now, name = self._now(), question.name
+        self._asked_at = None
+        self.questions[answer] += 1
+        if answer is Answer.UNANSWERED:
+            return self._unanswered(question, sentence, delay, now)
+        self._answered, self._failures, self._trouble, self._resumes_at = True, 0, "", 0.0
+        if answer is Answer.UNASKABLE:
+            new, self._unaskable = not self._unaskable, sentence
+            self._unknown_turns.clear()
+            self._agenda.add(name, now + self._every)
+            return Learned(all=True) if new else NOTHING
+        self._unaskable = ""
+        was_closed = self._is_closed(name)
+        self._forget(name)
+        if answer is Answer.MISSING:
+            self._set_missing(name, question, now)
+            return NOTHING if was_closed else Learned(closed=(name,))
+        if answer is Answer.EXISTS:
+            self._set_existing(name, now + self._every)
+            self._unsaved[name] = True
+            if arn and name in self._configured:
+                self._also_configured.add(arn)
+        else:
+            self._keep(self._denied, name)
+            self._agenda.add(name, now + max(self._every, DENIED_AGAIN_SECONDS))
+        return Learned(opened=(name,)) if was_closed and name not in self.barred else NOTHING
+
+    def remember(self, names: Iterable[str]) -> None:
+        """Names that an earlier process knew to exist: open, and asked about again in the background."""
+        if self._verify:
+            for name in names:
+                self._set_existing(name, 0.0)
+
+    def unsaved(self) -> dict[str, bool]:
+        """Names that turned out to exist (True), or that no longer do, since this was last called."""
+        unsaved, self._unsaved = self._unsaved, {}
+        return unsaved
+
+    # --- inside
+
+    def _is_closed(self, name: str) -> bool:
+        if not name:
+            return False
+        if name in self.barred or name.startswith(ENDPOINT_NAME):
+            return True
+        if not self._verify or self._unaskable or name in self._existing or name in self._denied:
+            return False
+        return not self._is_elsewhere(name)
+
+    def _is_unknown(self, name: str) -> bool:
+        """Whether the answer is still to come."""
+        if name in self._missing or name in self._existing or name in self._denied or name in self.barred:
+            return False
+        return len(name.rpartition("/")[2]) <= MAX_BUS_NAME and not name.startswith(ENDPOINT_NAME)
+
+    def _is_elsewhere(self, name: str) -> bool:
+        """A bus of another region, about which this endpoint knows nothing."""
+        return bool(self._region) and name.startswith("arn:") and region_of_arn(name) != self._region
+
+    def _next_again(self, now: float) -> Question | None:
+        name = self._agenda.next(now)
+        return None if name is None else Question(name, "again")
+
+    def _next_unknown(self, now: float) -> Question | None:
+        turn = self._unknown_turns.next(now)
+        return None if turn is None else Question(turn.name, "unknown", turn)
+
+    def _next_missing(self, now: float) -> Question | None:
+        if self._missing_bucket.wait(now) > 0:
+            return None
+        turn = self._missing_turns.next(now)
+        if turn is None:
+            return None
+        self._missing_bucket.take(now)
+        return Question(turn.name, "missing", turn)
+
+    def _unanswered(self, question: Question, sentence: str, delay: float, now: float) -> Learned:
+        """Nobody knows: the question is asked again, behind the others of its kind, after a pause."""
+        self._failures += 1
+        self._trouble = sentence
+        pause = full_jitter(self._failures, BACKOFF_BASE, BACKOFF_CAP, self._chance)
+        self._resumes_at = now + max(pause, min(delay, BACKOFF_CAP) * (1 + self._chance() / 10))
+        name, turn = question.name, question.turn
+        if turn is None:
+            self._agenda.add(name, now)
+        elif question.kind == "unknown":
+            self._unknown_turns.refund(turn)
+            self._unknown_turns.add(name, turn.peer, now)
+        else:
+            self._missing_turns.add(name, turn.peer, now, now)
+        return NOTHING
+
+    def _forget(self, name: str) -> None:
+        """Before the name gets its new answer."""
+        self._unknown_turns.discard(name)
+        self._missing_turns.discard(name)
+        self._missing.pop(name, None)
+        self._denied.pop(name, None)
+        self._existing.pop(name, None)
+        self._agenda.discard(name)
+
+    def _set_missing(self, name: str, question: Question, now: float) -> None:
+        self._unsaved[name] = False
+        self._missing[name] = None
+        due = now + self._missing_again
+        if name in self._configured:
+            self._agenda.add(name, due)
+            return
+        if len(self._missing_turns) >= MAX_KNOWN and (oldest := self._missing_turns.oldest()) is not None:
+            self._missing_turns.discard(oldest)
+            del self._missing[oldest]
+        self._missing_turns.add(name, question.turn.peer if question.turn else "", now, due)
+
+    def _set_existing(self, name: str, due: float) -> None:
+        self._keep(self._existing, name)
+        self._agenda.add(name, due)
+
+    def _keep(self, known: OrderedDict[str, None], name: str) -> None:
+        known[name] = None
+        if len(known) <= MAX_KNOWN:
+            return
+        oldest = next(each for each in known if each not in self._configured)
+        del known[oldest]
+        self._agenda.discard(oldest)
+        self._unsaved[oldest] = False
+
+
+UNVERIFIED = (
+    "some event buses are not verified, as events:DescribeEventBus is denied; "
+    "AWS would drop events for a bus that does not exist"
+)
+UNASKABLE = (
+    "event buses are not verified, as the endpoint does not know DescribeEventBus; "
+    "events for a bus that does not exist may be lost"
+)
