@@ -3,18 +3,24 @@
 Invariants:
 - An event is ours when its queue's ``put`` returned; ids, answers and counts follow from that.
 - A queue takes all that was admitted for it, or nothing.
+- Pauses for many events come before the put: what a queue took is told to the caller at once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.dialects.errors import VALIDATION, BadRequest, full, unavailable
+from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Event, QueueFull, QueueUnavailable, Refusal, new_ids
+
+MANY = 1000
+"""Events that are made in one go."""
 
 
 async def put(
@@ -25,22 +31,32 @@ async def put(
     *,
     complete: bool = False,
     peer: str = "",
+    work: Work | None = None,
 ) -> list[str | Refusal]:
     """Put what was admitted into the route's queue: one id, or refusal, per draft.
 
-    ``waiting`` watches them from before the put; ``peer`` sent them. BadRequest: the queue is full, or cannot
-    store them.
+    ``waiting`` watches them from before the put; ``peer`` sent them; ``work``: of the request, which pauses
+    when they are many. BadRequest: the queue is full, or cannot store them.
     """
     drafts = within_limits(route, drafts)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
     if not admitted:
         return [draft for draft in drafts if isinstance(draft, Refusal)]
+    many = None if len(admitted) <= MANY else work or Work()
+    if many is not None:
+        await many.pause()
     ids = new_ids(len(admitted), clock.wall())
     now = clock.monotonic()
-    events = [
-        Event(id, draft.body, draft.size, draft.key, now, name=draft.name, peer=peer)
-        for id, draft in zip(ids, admitted, strict=True)
-    ]
+    events: list[Event] = []
+    for start in range(0, len(ids), MANY):
+        if many is not None:
+            await many.rest()
+        events += [
+            Event(id, draft.body, draft.size, draft.key, now, name=draft.name, peer=peer)
+            for id, draft in zip(ids[start : start + MANY], admitted[start : start + MANY], strict=True)
+        ]
+    if many is not None:
+        await many.pause()
     if waiting is not None:
         waiting.watch(route, ids)
     try:
@@ -78,6 +94,6 @@ def _limit(draft: Draft | Refusal, most: int) -> Draft | Refusal:
 
 
 def count(metrics: TargetMetrics, results: Sequence[str | Refusal]) -> None:
-    for result in results:
-        if isinstance(result, Refusal):
-            metrics.refused(result.reason)
+    reasons = Counter([result.reason for result in results if isinstance(result, Refusal)])
+    for reason, events in reasons.items():
+        metrics.refused(reason, events)
