@@ -188,6 +188,7 @@ class _PutRumEventsCall:
             events: Sequence[RumEvent | msgspec.Raw] = request.RumEvents
             drafts = await self._admit(request, events, work)
         else:
+            await work.through(aws.check_signs(body))
             raw = aws.decode(aws.RAW_PUT_RUM_EVENTS, body)
             await work.rest()
             events = await self._apart(raw.RumEvents, lease, work)
@@ -287,6 +288,7 @@ class _PutProjectEventsCall:
     async def _admit(self, body: bytes, lease: Lease) -> list[Draft | Refusal] | Refusal:
         """The events of a large call, decoded and admitted one by one."""
         work, api, most = Work(), self._route.api, put_project_events.MAX_EVENTS
+        await work.through(aws.check_signs(body))
         raw = aws.decode(aws.RAW_PUT_PROJECT_EVENTS, body).events
         await work.rest()
         events = await work.through(aws.apart(raw, most, "events", lease))
@@ -315,6 +317,7 @@ class _PutProjectEventsCall:
 
 async def _read_put_events(body: bytes, lease: Lease, work: Work) -> put_events.Request:
     """A large call, its entries decoded one by one. BadRequest where AWS would refuse it."""
+    await work.through(aws.check_signs(body))
     raw = aws.decode(aws.RAW_PUT_EVENTS, body)
     await work.rest()
     parts = await work.through(aws.apart(raw.Entries, put_events.MAX_ENTRIES, "Entries", lease))

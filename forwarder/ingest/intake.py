@@ -42,21 +42,14 @@ async def put(
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
     if not admitted:
         return [draft for draft in drafts if isinstance(draft, Refusal)]
-    many = None if len(admitted) <= MANY else work or Work()
-    if many is not None:
-        await many.pause()
-    ids = new_ids(len(admitted), clock.wall())
-    now = clock.monotonic()
-    events: list[Event] = []
-    for start in range(0, len(ids), MANY):
-        if many is not None:
-            await many.rest()
-        events += [
-            Event(id, draft.body, draft.size, draft.key, now, name=draft.name, peer=peer)
-            for id, draft in zip(ids[start : start + MANY], admitted[start : start + MANY], strict=True)
-        ]
-    if many is not None:
-        await many.pause()
+    if len(admitted) > MANY:
+        work = work or Work()
+        await work.pause()  # making ids is a slice
+        ids = new_ids(len(admitted), clock.wall())
+        events = await _make_many(ids, admitted, clock.monotonic(), peer, work)
+    else:
+        ids = new_ids(len(admitted), clock.wall())
+        events = _make(ids, admitted, clock.monotonic(), peer)
     if waiting is not None:
         waiting.watch(route, ids)
     try:
@@ -69,6 +62,24 @@ async def put(
         return list(ids)
     remaining = iter(ids)
     return [draft if isinstance(draft, Refusal) else next(remaining) for draft in drafts]
+
+
+def _make(ids: Sequence[str], drafts: Sequence[Draft], now: float, peer: str) -> list[Event]:
+    return [
+        Event(id, draft.body, draft.size, draft.key, now, name=draft.name, peer=peer)
+        for id, draft in zip(ids, drafts, strict=True)
+    ]
+
+
+async def _make_many(
+    ids: Sequence[str], drafts: Sequence[Draft], now: float, peer: str, work: Work
+) -> list[Event]:
+    events: list[Event] = []
+    for start in range(0, len(ids), MANY):
+        await work.rest()
+        events += _make(ids[start : start + MANY], drafts[start : start + MANY], now, peer)
+    await work.pause()  # the queue's part begins with a slice of its own
+    return events
 
 
 def _not_taken(target: str, problem: QueueFull | QueueUnavailable, events: int) -> BadRequest:

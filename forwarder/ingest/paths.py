@@ -61,7 +61,7 @@ class Paths:
             for route in bindings.routes
         }
         self._exact[OPENAPI] = Described(bindings.routes, settings)
-        identities, most = Identities(clock), settings.max_events
+        identities = Identities(clock)
         for route in bindings.buses.routes:
             self._exact[f"{CLOUDEVENTS}{route.name}"] = CloudEvents(
                 route, clock, identities, settings.max_events

@@ -15,10 +15,10 @@ from typing import TypeVar
 import msgspec
 
 from forwarder.apis import put_events, put_project_events, put_rum_events, wire
-from forwarder.apis.scan import elements
+from forwarder.apis.scan import count_signs, elements
 from forwarder.ingest.budget import RAW_BYTES, Lease
-from forwarder.ingest.dialects.bounds import MAX_SENTENCES, capped
-from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest, Dialect
+from forwarder.ingest.dialects.bounds import MAX_SENTENCES, MAX_SIGNS, capped
+from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest, Dialect, too_large
 from forwarder.model import Refusal
 
 T = TypeVar("T")
@@ -70,6 +70,14 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, place: s
         raise BadRequest(400, SERIALIZATION, capped(f"The body is not valid JSON: {problem}.")) from None
     except RecursionError:
         raise BadRequest(400, SERIALIZATION, "The body is nested too deeply.") from None
+
+
+def check_signs(body: bytes) -> Generator[None, None, None]:
+    """BadRequest when a large body is so full of brackets and commas that it is no call of these APIs."""
+    count = yield from count_signs(body, MAX_SIGNS)
+    if count > MAX_SIGNS:
+        raise too_large(f"The body has more than {MAX_SIGNS} brackets and commas outside of strings.")
+    yield
 
 
 def apart(

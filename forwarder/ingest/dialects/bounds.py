@@ -23,6 +23,12 @@ MAX_MESSAGE = 300
 MAX_SENTENCES = 100
 """Refused events of a request that get a sentence each; the others share them, by ranges of indexes."""
 
+SEGMENT = 256 * 1024
+"""Bytes of an array that are taken apart in one go."""
+MAX_SIGNS = 2 << 20
+"""Brackets and commas outside of strings in a call of AWS's wire, where all that nests is in strings: an
+event has a handful of them. Ours; what has more is no call, and would take long to read."""
+
 _ESCAPED = 6
 _FRAME = 64 * 1024
 
@@ -34,6 +40,11 @@ def longest_event(max_event_bytes: int) -> int:
     do not count.
     """
     return _ESCAPED * max_event_bytes + _FRAME
+
+
+def most_signs(max_event_bytes: int) -> int:
+    """Brackets and commas outside of strings that such an event can have: none of them can be escaped."""
+    return max_event_bytes + _FRAME
 
 
 def too_many_events(most: int) -> BadRequest:

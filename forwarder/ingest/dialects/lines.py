@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 import msgspec
 
-from forwarder.apis.scan import signs
+from forwarder.apis.scan import count_signs, signs
 
 BLOCK = 32 * 1024
 SPACE = b" \t\r\n"
@@ -22,21 +22,25 @@ _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Part = msgspec.Raw | bytes
 
 
-def parts(body: bytes, most: int) -> Iterator[Sequence[Part] | None]:
+def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | None]:
     """The values of each block, or its lines where values cannot be told apart: at most ``most`` and one more
-    in a block. None where nothing is to be had yet."""
+    in a block. None where nothing is to be had yet. With more brackets and commas than ``most_signs`` a block
+    is not decoded."""
     start = 0
     while start < len(body):
         end = _line_end(body, start + BLOCK)
         block = body[start:end]
         yield None
         if block.strip(SPACE):
-            found: Sequence[Part] | None = _decoded(block)
-            if found is None:
+            signs_ = yield from count_signs(block, most_signs)
+            dear = signs_ > most_signs
+            found: Sequence[Part] | None = None if dear else _decoded(block)
+            if found is None and not dear:
                 ended = yield from _end_of_value(body, start, end)
                 if ended != end:
                     end, block = ended, body[start:ended]
-                    found = _decoded(block)
+                    signs_ = yield from count_signs(block, most_signs)
+                    found = None if signs_ > most_signs else _decoded(block)
                     yield None
             if found is None:
                 found = yield from _split(block, most)

@@ -16,8 +16,9 @@ from typing import Any
 
 import msgspec
 
-from forwarder.apis.scan import elements
+from forwarder.apis.scan import count_signs
 from forwarder.ingest.budget import RAW_BYTES, Lease
+from forwarder.ingest.dialects import arrays
 from forwarder.ingest.dialects import lines as lines_
 from forwarder.ingest.dialects import results as answers
 from forwarder.ingest.dialects.bounds import (
@@ -26,10 +27,12 @@ from forwarder.ingest.dialects.bounds import (
     MAX_SENTENCES,
     capped,
     longest_event,
+    most_signs,
     too_long,
     too_many_events,
 )
 from forwarder.ingest.dialects.errors import SERIALIZATION, TOO_LARGE, VALIDATION, BadRequest, Dialect
+from forwarder.ingest.dialects.lines import SPACE
 from forwarder.ingest.dialects.results import answer_bytes as answer_bytes
 from forwarder.ingest.dialects.results import render as render
 from forwarder.ingest.dialects.results import render_fates as render_fates
@@ -38,7 +41,6 @@ from forwarder.model import Refusal
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _MANY_VALUES = "trailing characters"
-_SPACE = b" \t\r\n"
 
 Item = Any
 """An event as the API's ``native_type`` has it."""
@@ -54,7 +56,7 @@ class Codec:
     ``max_events``: of a request. ``max_event_bytes``: of one event, by the API's formula.
     """
 
-    __slots__ = ("_judge", "_longest", "_many", "_max_event_bytes", "_max_events", "_one")
+    __slots__ = ("_judge", "_longest", "_many", "_max_event_bytes", "_max_events", "_most_signs", "_one")
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Codec:
         self._max_events = max_events
         self._max_event_bytes = max_event_bytes
         self._longest = longest_event(max_event_bytes)
+        self._most_signs = most_signs(max_event_bytes)
         self._judge = judge
 
     def parse(self, body: bytes, lease: Lease, *, lines: bool) -> list[Item | Refusal]:
@@ -94,36 +97,31 @@ class Codec:
         return self._step_array(body, lease) if _is_array(body) else self._step_one(body, lease)
 
     def _step_array(self, body: bytes, lease: Lease) -> Steps:
-        count = yield from elements(body, self._max_events)
-        if count > self._max_events:
-            raise too_many_events(self._max_events)
-        lease.check_room(count * RAW_BYTES)
-        yield None
-        try:
-            raws = _RAWS.decode(body)
-        except _BROKEN as problem:
-            raise _not_json(problem) from None
-        if not raws:
+        seen = False
+        for part in arrays.parts(body, lease, self._max_events, self._max_event_bytes):
+            if part is None:
+                yield None
+            else:
+                seen = True
+                yield from self._step(part)
+        if not seen:
             raise _no_events()
-        lease.take_for_events(len(raws))
-        yield None
-        raws.reverse()
-        while raws:  # each is let go of as soon as it is decoded
-            yield from self._step(raws.pop())
 
     def _step_one(self, body: bytes, lease: Lease) -> Steps:
-        body = body.strip(_SPACE)
+        body = body.strip(SPACE)
         if not body:
             raise _no_events()
         lease.take_for_events(1)
         if len(body) <= self._longest:
-            _check_json(body)
+            signs = yield from count_signs(body, self._most_signs)
+            if signs <= self._most_signs:
+                _check_json(body)
             yield None
         yield from self._step(msgspec.Raw(body))
 
     def _step_lines(self, body: bytes, lease: Lease) -> Steps:
         seen = 0
-        for parts in lines_.parts(body, self._max_events):
+        for parts in lines_.parts(body, self._max_events, self._most_signs):
             yield None
             if parts is None:
                 continue
@@ -136,19 +134,29 @@ class Codec:
         if not seen:
             raise _no_events()
 
-    def _step(self, raw: msgspec.Raw | bytes) -> Steps:
-        size = memoryview(raw).nbytes
+    def _step(self, part: msgspec.Raw | bytes | arrays.TooLong) -> Steps:
+        size = part.size if isinstance(part, arrays.TooLong) else memoryview(part).nbytes
         if size > LONG_EVENT:
-            if size > self._longest:
-                yield Refusal(VALIDATION, too_long(size, self._max_event_bytes), "too_large")
+            refusal = yield from self._judge_long(part, size)
+            if refusal is not None:
+                yield refusal
                 return
-            if self._judge is not None:
-                refusal = yield from self._judge(msgspec.Raw(raw))
-                if refusal is not None:
-                    yield refusal
-                    return
             yield None
-        yield self._decode(raw)
+        assert not isinstance(part, arrays.TooLong)
+        yield self._decode(part)
+
+    def _judge_long(
+        self, part: msgspec.Raw | bytes | arrays.TooLong, size: int
+    ) -> Generator[None, None, Refusal | None]:
+        """Why an event is refused before it is decoded."""
+        if isinstance(part, arrays.TooLong) or size > self._longest:
+            return self._too_long(size)
+        if (yield from count_signs(part, self._most_signs)) > self._most_signs:
+            return self._too_long(size)
+        return None if self._judge is None else (yield from self._judge(msgspec.Raw(part)))
+
+    def _too_long(self, size: int) -> Refusal:
+        return Refusal(VALIDATION, too_long(size, self._max_event_bytes), "too_large")
 
     def _parse_whole(self, body: bytes, lines: bool) -> list[Item | Refusal]:
         if lines:

@@ -35,6 +35,8 @@ def answer_bytes(events: int, refused: int = 0, *, waits: bool = False) -> int:
 
     ``waits``: for AWS's word, which may be a sentence about any of them.
     """
+    if not refused and not waits:
+        return _HEAD_BYTES + events * _ROW_BYTES
     sentences = 2 * min(events if waits else refused, MAX_SENTENCES)
     return _HEAD_BYTES + events * (_WAITED_ROW_BYTES if waits else _ROW_BYTES) + sentences * _SENTENCE_BYTES
 

@@ -20,18 +20,21 @@ from typing import TypeVar
 
 import msgspec
 
-from forwarder.apis.scan import elements
-from forwarder.ingest.budget import RAW_BYTES, Lease
+from forwarder.apis.scan import count_signs, elements
+from forwarder.ingest.budget import Lease
+from forwarder.ingest.dialects import arrays
 from forwarder.ingest.dialects.bounds import (
     MAX_ATTRIBUTES,
     MAX_EVENTS,
+    SMALL_BODY,
     capped,
     longest_event,
+    most_signs,
     too_long,
     too_many_events,
 )
 from forwarder.ingest.dialects.cloudevents.attributes import Attributes, Unfit, check, decoded, unescaped
-from forwarder.ingest.dialects.errors import MEDIA_TYPE, SERIALIZATION, BadRequest
+from forwarder.ingest.dialects.errors import MEDIA_TYPE, SERIALIZATION, VALIDATION, BadRequest
 from forwarder.model import Refusal
 
 STRUCTURED, BATCHED = "application/cloudevents", "application/cloudevents-batch"
@@ -122,22 +125,31 @@ def steps(headers: Mapping[str, str], body: bytes, lease: Lease, bounds: Bounds)
 
 
 def _batched(body: bytes, lease: Lease, bounds: Bounds) -> Steps:
-    count = yield from elements(body, bounds.max_events)
-    if count > bounds.max_events:
-        raise too_many_events(bounds.max_events)
-    lease.check_room(count * RAW_BYTES)
-    yield None
-    raws = _decode(_array, body, "a JSON array of events")
-    lease.take_for_events(len(raws))
-    yield None
-    raws.reverse()
-    while raws:  # each is let go of as soon as it is read
-        yield from _refusable(_structured(raws.pop(), bounds))
+    if body.lstrip(_SPACE)[:1] != b"[":
+        _decode(_array, body[:SMALL_BODY], "a JSON array of events")
+        raise BadRequest(400, SERIALIZATION, "The body is not a JSON array of events.")
+    if len(body) <= SMALL_BODY:
+        raws = _decode(_array, body, "a JSON array of events")
+        if len(raws) > bounds.max_events:
+            raise too_many_events(bounds.max_events)
+        lease.take_for_events(len(raws))
+        for raw in raws:
+            yield from _refusable(_structured(raw, bounds))
+        return
+    for part in arrays.parts(body, lease, bounds.max_events, bounds.max_event_bytes):
+        if part is None:
+            yield None
+        elif isinstance(part, arrays.TooLong):
+            yield Refusal(VALIDATION, too_long(part.size, bounds.max_event_bytes), "too_large")
+        else:
+            yield from _refusable(_structured(part, bounds))
 
 
 def _single(body: bytes, bounds: Bounds) -> Steps:
     if len(body) <= longest_event(bounds.max_event_bytes):
-        _decode(_any, body, "JSON")
+        most = most_signs(bounds.max_event_bytes)
+        if (yield from count_signs(body, most)) <= most:
+            _decode(_any, body, "JSON")
         yield None
     yield from _refusable(_structured(body, bounds))
 
@@ -156,6 +168,9 @@ def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]
     if size > longest_event(bounds.max_event_bytes):
         raise Unfit(too_long(size, bounds.max_event_bytes), "too_large")
     if size > _FEW_MEMBERS:
+        most = most_signs(bounds.max_event_bytes)
+        if (yield from count_signs(raw, most)) > most:
+            raise Unfit(too_long(size, bounds.max_event_bytes), "too_large")
         count = yield from elements(bytes(raw), _MAX_MEMBERS)
         if count > _MAX_MEMBERS:
             raise Unfit(f"An event has at most {MAX_ATTRIBUTES} attributes.")
