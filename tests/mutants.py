@@ -66,6 +66,8 @@ TORTURE = "tests/torture/short.py"
 NOTIFYING = "tests/unit/daemon/test_notifying.py"
 MANAGER = "tests/integration/test_service_manager.py"
 FUZZ = "tests/fuzz/test_fuzz.py"
+LARGE = "tests/unit/ingest/test_large_bodies.py"
+RESULTS = "tests/unit/ingest/test_results.py"
 HOSTILE = "tests/integration/test_hostile.py"
 
 
@@ -381,8 +383,8 @@ MUTATIONS = [
     mutation(
         "a configured bus counts against the share",
         "forwarder/targets/buses.py",
-        "        if not self._is_closed(name) or name in self._configured or name in self._also_configured:\n",
-        "        if not self._is_closed(name):\n",
+        " or name in self._configured or name in self._also_configured:",
+        ":",
         BUSES,
         "share",
     ),
@@ -1011,7 +1013,7 @@ MUTATIONS = [
     mutation(
         "any text is a JSON object",
         "forwarder/apis/wire.py",
-        '        if "\\\\u" not in text:\n            return False\n',
+        '        return "\\\\u" in text and _is_json_with_half_pairs(text)\n',
         "        return True\n",
         FUZZ,
     ),
@@ -1021,6 +1023,63 @@ MUTATIONS = [
         "        return [self._decode(raw) for raw in raws]\n",
         "        return [self._decode(raw) for raw in raws[:3]]\n",
         FUZZ,
+    ),
+    Mutation(
+        "an array has as many events as it likes",
+        "forwarder/ingest/dialects/arrays.py",
+        (
+            ("    if count > max_events:\n", "    if False:\n"),
+            ("        if seen > max_events:\n", "        if False:\n"),
+        ),
+        LARGE,
+        "more_events and (array or batch)",
+    ),
+    mutation(
+        "a body has as many lines as it likes",
+        "forwarder/ingest/dialects/native.py",
+        "            if seen > self._max_events:\n",
+        "            if False:\n",
+        LARGE,
+        "more_events and lines",
+    ),
+    mutation(
+        "an event is read however long it is",
+        "forwarder/ingest/dialects/arrays.py",
+        "        if segment.single and (size > longest or segment.signs > most):\n",
+        "        if False:\n",
+        LARGE,
+        "unread",
+    ),
+    mutation(
+        "a text is decoded to be judged",
+        "forwarder/apis/wire.py",
+        "_raw = msgspec.json.Decoder(msgspec.Raw)\n",
+        "_raw = msgspec.json.Decoder()\n",
+        LARGE,
+        "without_an_object",
+    ),
+    mutation(
+        "every refused event has a sentence",
+        "forwarder/ingest/dialects/results.py",
+        "        elif sentences < MAX_SENTENCES:\n",
+        "        elif True:\n",
+        RESULTS,
+    ),
+    mutation(
+        "a sentence is of any length",
+        "forwarder/ingest/dialects/bounds.py",
+        "    return message if len(message) <= MAX_MESSAGE else",
+        "    return message if True else",
+        RESULTS,
+        "capped",
+    ),
+    mutation(
+        "an entry has as many resources as it likes",
+        "forwarder/apis/put_events.py",
+        "        if len(entry.Resources) > MAX_RESOURCES:\n",
+        "        if False:\n",
+        LARGE,
+        "resources",
     ),
     mutation(
         "another error than the dialect's own",

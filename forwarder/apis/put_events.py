@@ -6,19 +6,21 @@ Invariants:
 - What is admitted, AWS takes: its limits and forms are checked here, with its words where they are known,
   those included that AWS would break silently (it drops a DetailType that is too long and says success).
 - An admitted event carries a Time, so that a delayed one keeps its moment; unless there is no room for it.
+- An entry's size and the number of its resources are judged before anything looks inside its Detail.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from forwarder.apis import codes
+from forwarder.apis.scan import elements
 from forwarder.apis.wire import (
     Native,
     Number,
@@ -44,6 +46,10 @@ TIME_BYTES = 14
 MAX_DETAIL_TYPE = 128
 """PutEventsRequestEntry, DetailType: "with a maximum of 128 characters allowed"."""
 MAX_RESOURCE = 2048
+MAX_RESOURCES = 1000
+"""Ours: AWS documents no count. Each is the ARN of something that one event is about. 1,000 of 100 characters
+are a tenth of all that an entry may have, so no sender needs more; 200,000 of one character would be the
+dearest way to fill an entry."""
 MAX_BUS = 1600
 MAX_TRACE_HEADER = 500
 MAX_ENDPOINT_ID = 50
@@ -118,6 +124,15 @@ class _Bus(msgspec.Struct, gc=False):
 _bus = msgspec.json.Decoder(_Bus)
 
 
+class _Lists(msgspec.Struct, gc=False):
+    """The only list of an entry, before anything is made of it."""
+
+    Resources: msgspec.Raw = _ABSENT
+
+
+_lists = msgspec.json.Decoder(_Lists)
+
+
 def _name(bus: str | None) -> str:
     """One object for equal names, as thousands of events may hold it."""
     return "" if bus is None or bus == DEFAULT_BUS else sys.intern(bus)
@@ -150,13 +165,23 @@ def size(entry: Entry) -> int:
     return counted if entry.Time is None else counted + TIME_BYTES
 
 
+def too_many_resources(event: bytes | msgspec.Raw) -> Generator[None, None, Refusal | None]:
+    """Why an entry is refused before it is decoded: one with a long list of resources, in steps."""
+    try:
+        listed = bytes(_lists.decode(event).Resources)
+    except (ValueError, RecursionError):
+        return None  # whoever decodes it says so
+    count = yield from elements(listed, MAX_RESOURCES)
+    return _resources_refusal() if count > MAX_RESOURCES else None
+
+
 def check_call(entries: Sequence[Entry], max_bytes: int = DEFAULT_MAX_REQUEST_BYTES) -> Refusal | None:
     """Why AWS would refuse the call as a whole, if it would. ``max_bytes`` is the most it takes."""
     count = len(entries)
     if count < 1:
         return _count_refusal(count, "greater than or equal to 1")
     if count > MAX_ENTRIES:
-        return _count_refusal(count, f"less than or equal to {MAX_ENTRIES}")
+        return too_many_entries(count)
     if sum(map(size, entries)) > max_bytes:
         return Refusal(VALIDATION, OVER_THE_LIMIT, "too_large")
     return None
@@ -201,13 +226,13 @@ class PutEvents:
         """
         if not entry.Source or not entry.DetailType or not entry.Detail:
             return _missing(entry)
-        if not is_json_object(entry.Detail):
+        if len(entry.Detail) <= self.max_request_bytes and not is_json_object(entry.Detail):
             return Refusal(MALFORMED_DETAIL, "Detail is malformed.")
         return self._admit(entry, arrived_at, endpoint_id)
 
     def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
         """Take an event of our own API, or say why not."""
-        detail = object_text(event.Detail)
+        detail = object_text(event.Detail, self.max_request_bytes)
         bus = event.EventBusName if event.EventBusName is not None else self.default_bus or None
         entry = Entry(
             Time=event.Time,
@@ -227,6 +252,11 @@ class PutEvents:
     def admit_formed(self, entry: Entry, arrived_at: float) -> Draft | Refusal:
         """Take an entry that has all it must have, its Detail the text of a JSON object, or say why not."""
         return self._admit(entry, arrived_at, "")
+
+    @staticmethod
+    def judge(event: bytes | msgspec.Raw) -> Generator[None, None, Refusal | None]:
+        """What can be said against a long native event before it is decoded, in steps."""
+        return too_many_resources(event)
 
     def name_of(self, body: bytes, key: bytes) -> str:
         """The bus of an admitted event, "" for the default bus, which every account has; its global endpoint,
@@ -313,8 +343,11 @@ def _wrong_form(entry: Entry) -> Refusal | None:
         return _invalid("EventBusName", f"it must be a bus's name or ARN of 1 to {MAX_BUS} characters")
     if trace is not None and not 0 < len(trace) <= MAX_TRACE_HEADER:
         return _invalid("TraceHeader", f"TraceHeader must have 1 to {MAX_TRACE_HEADER} characters")
-    if entry.Resources and max(map(len, entry.Resources)) > MAX_RESOURCE:
-        return _invalid("Resources", f"a resource is longer than {MAX_RESOURCE} characters")
+    if entry.Resources:
+        if len(entry.Resources) > MAX_RESOURCES:
+            return _resources_refusal()
+        if max(map(len, entry.Resources)) > MAX_RESOURCE:
+            return _invalid("Resources", f"a resource is longer than {MAX_RESOURCE} characters")
     return None if entry.Time is None else _fix_time(entry, entry.Time)
 
 
@@ -336,7 +369,15 @@ def _invalid(field: str, why: str) -> Refusal:
     return Refusal(INVALID_ARGUMENT, f"Parameter {field} is not valid. Reason: {why}.")
 
 
-def _count_refusal(count: int, constraint: str) -> Refusal:
+def _resources_refusal() -> Refusal:
+    return _invalid("Resources", f"an entry has at most {MAX_RESOURCES} resources")
+
+
+def too_many_entries(count: int | str) -> Refusal:
+    return _count_refusal(count, f"less than or equal to {MAX_ENTRIES}")
+
+
+def _count_refusal(count: int | str, constraint: str) -> Refusal:
     """AWS's sentence, but for the value: AWS says every entry back."""
     value = "[]" if count == 0 else f"[{count} x PutEventsRequestEntry(...)]"
     return Refusal(

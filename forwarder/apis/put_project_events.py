@@ -6,6 +6,7 @@ service on 2025-10-16; its API lives on in emulators and replacements.
 Invariants:
 - A call carries the events of one project, so the project is the events' key.
 - Events are judged one by one, as AWS does: a bad one costs no other.
+- An event's size is judged before anything looks inside its data.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from forwarder.apis.wire import (
     read_entries,
     serialise,
     time_number,
+    utf8_length,
 )
 from forwarder.model import Draft, Outcome, Refusal
 
@@ -94,14 +96,18 @@ def size(body: bytes) -> int:
     return len(body) + 1
 
 
+def too_many_events(count: int | str) -> Refusal:
+    return Refusal(
+        VALIDATION,
+        f"1 validation error detected: Value '[{count} x Event(...)]' at 'events' failed to "
+        f"satisfy constraint: Member must have length less than or equal to {MAX_EVENTS}",
+    )
+
+
 def check_call(project: str, events: Sequence[Event]) -> Refusal | None:
     """Why AWS would refuse the call as a whole, if it would."""
     if len(events) > MAX_EVENTS:
-        return Refusal(
-            VALIDATION,
-            f"1 validation error detected: Value '[{len(events)} x Event(...)]' at 'events' failed to "
-            f"satisfy constraint: Member must have length less than or equal to {MAX_EVENTS}",
-        )
+        return too_many_events(len(events))
     return _wrong_project(project)
 
 
@@ -135,7 +141,7 @@ class PutProjectEvents:
         refusal = _wrong_project(project)
         if refusal is not None:
             return refusal
-        data = object_text(event.data)
+        data = object_text(event.data, self.max_event_bytes)
         if data is None and bytes(event.data).strip() not in (b"", b"null"):
             return Refusal(VALIDATION, "data must be a JSON object, or the text of one.")
         timestamp = event.timestamp if event.timestamp is not None else round(arrived_at, 3)
@@ -168,14 +174,19 @@ class PutProjectEvents:
         return render_results(results)
 
     def _admit(self, event: Event, key: bytes) -> Draft | Refusal:
+        if event.data is not None and len(event.data) > self.max_event_bytes:
+            return self._too_large(utf8_length(event.data))
         refusal = _wrong_event(event)
         if refusal is not None:
             return refusal
         body = serialise(event)
         if size(body) > self.max_event_bytes:
-            message = f"The event counts {size(body)} bytes, more than the limit of {self.max_event_bytes}."
-            return Refusal(VALIDATION, message, "too_large")
+            return self._too_large(size(body))
         return Draft(body, size(body), key, sys.intern(key.decode()))
+
+    def _too_large(self, counted: int) -> Refusal:
+        message = f"The event counts {counted} bytes, more than the limit of {self.max_event_bytes}."
+        return Refusal(VALIDATION, message, "too_large")
 
 
 def render_results(results: Sequence[str | Refusal]) -> bytes:

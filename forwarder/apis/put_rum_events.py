@@ -7,6 +7,7 @@ Invariants:
   from the key alone the target can rebuild the call.
 - RUM takes all of a call or nothing, so one bad event refuses the whole call, on the wire.
 - A client's BatchId is part of the key: its batch stays one batch. Native events without one may be joined.
+- The length of each text of an event is judged before anything looks inside it.
 - With ``merge`` no BatchId is part of a key: whatever has equal envelopes but for it may be joined.
 """
 
@@ -30,6 +31,7 @@ from forwarder.apis.wire import (
     raw_members,
     serialise,
     time_number,
+    utf8_length,
 )
 from forwarder.model import Draft, Kind, Outcome, Refusal
 
@@ -37,6 +39,9 @@ MAX_TYPE = 256
 """CloudWatch user guide, "Send custom events": a type has 1 to 256 characters."""
 MAX_ALIAS = 255
 """PutRumEvents, Alias: minimum length of 1, maximum length of 255."""
+
+DEFAULT_MAX_EVENT_BYTES = 1 << 20
+"""Ours: AWS publishes no limit, and the SDKs' models have none."""
 
 VALIDATION = "ValidationException"
 
@@ -70,15 +75,20 @@ class RumEvent(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
     metadata: str | None = None
 
 
-class Request(msgspec.Struct, kw_only=True):
-    """A PutRumEvents call, but for the app monitor's id, which is in its path."""
+class Envelope(msgspec.Struct, kw_only=True):
+    """What a PutRumEvents call says beside its events."""
 
-    RumEvents: list[RumEvent]
     BatchId: str | None = None
     AppMonitorDetails: AppMonitorDetails | None = None
     UserDetails: UserDetails | None = None
     Alias: str | None = None
     SessionMetadata: str | None = None
+
+
+class Request(Envelope, kw_only=True):
+    """A PutRumEvents call, but for the app monitor's id, which is in its path."""
+
+    RumEvents: list[RumEvent]
 
 
 class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
@@ -140,6 +150,7 @@ class PutRumEvents:
     """The API as one target uses it. A single app monitor is the default of native events.
 
     ``merge``: the batches of one session may be joined, so a BatchId is checked and then forgotten.
+    ``max_event_bytes``: of one event, and of a call's SessionMetadata.
     """
 
     kind: ClassVar[str] = "rum"
@@ -147,11 +158,25 @@ class PutRumEvents:
 
     app_monitors: tuple[str, ...] = ()
     merge: bool = False
+    max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES
 
     def admit_batch(
         self, app_monitor: str, request: Request, arrived_at: float
     ) -> list[Draft | Refusal] | Refusal:
         """Take all events of a call, or say why not: RUM refuses calls as a whole."""
+        key = self.call_key(app_monitor, request)
+        if isinstance(key, Refusal):
+            return key
+        drafts: list[Draft | Refusal] = []
+        for i, event in enumerate(request.RumEvents):
+            draft = self.admit_one(event, key, app_monitor, i)
+            if isinstance(draft, Refusal):
+                return draft
+            drafts.append(draft)
+        return drafts
+
+    def call_key(self, app_monitor: str, request: Envelope) -> bytes | Refusal:
+        """What the events of a call have for a key, or why RUM would refuse the call whatever they are."""
         if request.BatchId is None:
             return _required("BatchId")
         if request.AppMonitorDetails is None:
@@ -166,29 +191,24 @@ class PutRumEvents:
             Alias=request.Alias,
             SessionMetadata=request.SessionMetadata,
         )
-        key = _wrong_envelope(envelope, "Id") or self._key(envelope)
+        key = self._wrong_envelope(envelope, "Id") or self._key(envelope)
         if isinstance(key, Refusal):
             return key
-        if self.merge:  # else a key with its BatchId comes once
-            key = interned(key)
-        monitor = sys.intern(app_monitor)
-        drafts: list[Draft | Refusal] = []
-        for i, event in enumerate(request.RumEvents):
-            draft = _admit(event, key, monitor, f"RumEvents[{i}].")
-            if isinstance(draft, Refusal):
-                return draft
-            drafts.append(draft)
-        return drafts
+        return interned(key) if self.merge else key  # else a key with its BatchId comes once
+
+    def admit_one(self, event: RumEvent, key: bytes, app_monitor: str, index: int) -> Draft | Refusal:
+        """Take the event that a call has at this index, or say why not."""
+        return self._admit(event, key, sys.intern(app_monitor), f"RumEvents[{index}].")
 
     def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
         """Take an event of our own API, or say why not. ``arrived_at``: wall clock."""
         key = self._native_key(event)
         if isinstance(key, Refusal):
             return key
-        details = _native_text(event.details, "details")
+        details = self._native_text(event.details, "details")
         if isinstance(details, Refusal):
             return details
-        metadata = _native_text(event.metadata, "metadata")
+        metadata = self._native_text(event.metadata, "metadata")
         if isinstance(metadata, Refusal):
             return metadata
         rum_event = RumEvent(
@@ -198,7 +218,7 @@ class PutRumEvents:
             details=details,
             metadata=metadata,
         )
-        return _admit(rum_event, key, sys.intern(read_monitor(key)), "")
+        return self._admit(rum_event, key, sys.intern(read_monitor(key)), "")
 
     @staticmethod
     def name_of(body: bytes, key: bytes) -> str:
@@ -232,7 +252,7 @@ class PutRumEvents:
             if len(self.app_monitors) != 1:
                 return _required("AppMonitorId", f" as the target has {len(self.app_monitors)} app monitors")
             monitor = self.app_monitors[0]
-        metadata = _native_text(event.SessionMetadata, "SessionMetadata")
+        metadata = self._native_text(event.SessionMetadata, "SessionMetadata")
         if isinstance(metadata, Refusal):
             return metadata
         envelope = _Envelope(
@@ -243,30 +263,66 @@ class PutRumEvents:
             Alias=event.Alias,
             SessionMetadata=metadata,
         )
-        return _wrong_envelope(envelope, "AppMonitorId") or interned(self._key(envelope))
+        return self._wrong_envelope(envelope, "AppMonitorId") or interned(self._key(envelope))
 
     def _key(self, envelope: _Envelope) -> bytes:
         if self.merge:
             envelope.BatchId = None
         return serialise(envelope)
 
+    def _admit(self, event: RumEvent, key: bytes, monitor: str, where: str) -> Draft | Refusal:
+        """``where`` names the event before the field, where there are several. The timestamp is set here."""
+        details, metadata, most = event.details, event.metadata, self.max_event_bytes
+        if details is not None and len(details) > most:
+            return self._too_large(f"{where}details", details)
+        if metadata is not None and len(metadata) > most:
+            return self._too_large(f"{where}metadata", metadata)
+        if event.id is None or not is_uuid(event.id):
+            return _uuid_refusal(f"{where}id", event.id)
+        if event.type is None or not 0 < len(event.type) <= MAX_TYPE:
+            return Refusal(VALIDATION, f"{where}type must have 1 to {MAX_TYPE} characters.")
+        if details is None or not is_json_object(details):
+            return _text_refusal(f"{where}details", details)
+        if metadata is not None and not is_json_object(metadata):
+            return _text_refusal(f"{where}metadata", metadata)
+        timestamp = _timestamp(event.timestamp, f"{where}timestamp")
+        if isinstance(timestamp, Refusal):
+            return timestamp
+        event.timestamp = timestamp
+        body = serialise(event)
+        return Draft(body, size(body), key, monitor)
 
-def _admit(event: RumEvent, key: bytes, monitor: str, where: str) -> Draft | Refusal:
-    """``where`` names the event before the field, where there are several. Its timestamp is set in place."""
-    if event.id is None or not is_uuid(event.id):
-        return _uuid_refusal(f"{where}id", event.id)
-    if event.type is None or not 0 < len(event.type) <= MAX_TYPE:
-        return Refusal(VALIDATION, f"{where}type must have 1 to {MAX_TYPE} characters.")
-    if event.details is None or not is_json_object(event.details):
-        return _text_refusal(f"{where}details", event.details)
-    if event.metadata is not None and not is_json_object(event.metadata):
-        return _text_refusal(f"{where}metadata", event.metadata)
-    timestamp = _timestamp(event.timestamp, f"{where}timestamp")
-    if isinstance(timestamp, Refusal):
-        return timestamp
-    event.timestamp = timestamp
-    body = serialise(event)
-    return Draft(body, size(body), key, monitor)
+    def _wrong_envelope(self, envelope: _Envelope, monitor_field: str) -> Refusal | None:
+        user = envelope.UserDetails
+        ids = {
+            monitor_field: envelope.Id,
+            "BatchId": envelope.BatchId,
+            "UserDetails.userId": user.userId,
+            "UserDetails.sessionId": user.sessionId,
+        }
+        for field, value in ids.items():
+            if value is not None and not is_uuid(value):
+                return _uuid_refusal(field, value)
+        if envelope.Alias is not None and not 0 < len(envelope.Alias) <= MAX_ALIAS:
+            return Refusal(VALIDATION, f"Alias must have 1 to {MAX_ALIAS} characters.")
+        metadata = envelope.SessionMetadata
+        if metadata is None:
+            return None
+        if len(metadata) > self.max_event_bytes:
+            return self._too_large("SessionMetadata", metadata)
+        return None if is_json_object(metadata) else _text_refusal("SessionMetadata", metadata)
+
+    def _native_text(self, raw: msgspec.Raw, field: str) -> str | Refusal | None:
+        if bytes(raw).strip() in (b"", b"null"):
+            return None
+        return object_text(raw, self.max_event_bytes) or Refusal(
+            VALIDATION, f"{field} must be a JSON object, or the text of one."
+        )
+
+    def _too_large(self, field: str, text: str) -> Refusal:
+        counted = utf8_length(text)
+        message = f"{field} has {counted} bytes, more than the limit of {self.max_event_bytes} for an event."
+        return Refusal(VALIDATION, message, "too_large")
 
 
 def _timestamp(value: int | float | str | None, field: str) -> Number | Refusal:
@@ -276,30 +332,6 @@ def _timestamp(value: int | float | str | None, field: str) -> Number | Refusal:
         return time_number(value)
     except ValueError as problem:
         return Refusal(VALIDATION, f"{field} is {problem}.")
-
-
-def _wrong_envelope(envelope: _Envelope, monitor_field: str) -> Refusal | None:
-    user = envelope.UserDetails
-    ids = {
-        monitor_field: envelope.Id,
-        "BatchId": envelope.BatchId,
-        "UserDetails.userId": user.userId,
-        "UserDetails.sessionId": user.sessionId,
-    }
-    for field, value in ids.items():
-        if value is not None and not is_uuid(value):
-            return _uuid_refusal(field, value)
-    if envelope.Alias is not None and not 0 < len(envelope.Alias) <= MAX_ALIAS:
-        return Refusal(VALIDATION, f"Alias must have 1 to {MAX_ALIAS} characters.")
-    if envelope.SessionMetadata is not None and not is_json_object(envelope.SessionMetadata):
-        return _text_refusal("SessionMetadata", envelope.SessionMetadata)
-    return None
-
-
-def _native_text(raw: msgspec.Raw, field: str) -> str | Refusal | None:
-    if bytes(raw).strip() in (b"", b"null"):
-        return None
-    return object_text(raw) or Refusal(VALIDATION, f"{field} must be a JSON object, or the text of one.")
 
 
 def _text_refusal(field: str, value: str | None) -> Refusal:

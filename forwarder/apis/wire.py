@@ -6,6 +6,7 @@ Invariants:
   sends the answer, in the header ``ERROR_HEADER``.
 - ``is_json_object`` is exact: what it passes is JSON, what it stops is not, or is too deep for EventBridge
   (or for the interpreter's stack, which on Python 3.11 ends a little short of the same 1,000 levels).
+- A text is judged without making an object of anything in it, and only up to the length that is asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from itertools import accumulate
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -24,6 +24,7 @@ import msgspec
 from forwarder.apis.codes import WRONG_SHAPE
 from forwarder.apis.codes import call_status as call_status  # the one table, found where the wire is read
 from forwarder.apis.codes import known_code as known_code
+from forwarder.apis.scan import is_deeper
 from forwarder.model import Kind, Outcome
 
 ERROR_HEADER = "x-amzn-ErrorType"
@@ -39,15 +40,21 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 # These meet anything: no way through them may go over the same text again.
 _SCOPE = re.compile(r"Credential=[^/,=\s]+/\d{8}/([^/,\s]+)/[^/,\s]+/aws4_request", re.ASCII)
 _CREDENTIAL = re.compile(r"(?:^|&)X-Amz-Credential=([^&]*)")
-_STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_NO_BRACKETS = re.compile(r"[^][{}]+")
-_SURROGATES = re.compile(r"(\\\\)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_HALVES = [(f"\\u{d}{half}", f"\\u0{half}") for d in "dD" for half in "89abcdefABCDEF"]
+"""Beginnings of escaped surrogates, and escapes of the same length that stand for a character."""
+_SPACE = " \t\r\n"
 _KEYS_REMEMBERED = 10_000
 _LONGEST_KEY = 1024
 _DELIVERED = Kind.DELIVERED
+_DEEP_TEXT = 1 << 20
+"""Characters up to which a text may use all of MAX_DEPTH: EventBridge's limit of an entry. In a longer one
+(only other APIs have them) the interpreter's stack decides."""
+_STACK_DECIDES = sys.version_info < (3, 12)  # later it counts C's calls apart, and takes thousands
+ANY_LENGTH = sys.maxsize
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
+_raw = msgspec.json.Decoder(msgspec.Raw)
 _text = msgspec.json.Decoder(str)
 _encode_into = msgspec.json.Encoder().encode_into
 _keys: dict[bytes, bytes] = {}
@@ -224,29 +231,32 @@ def interned(key: bytes) -> bytes:
 
 def is_json_object(text: str) -> bool:
     """Whether the text is valid JSON, an object, and at most MAX_DEPTH levels deep."""
+    if text[:1] != "{" and text.lstrip(_SPACE)[:1] != "{":
+        return False
     try:
-        _decode_object(text)
+        _check_json(text)
     except RecursionError:
         return False
     except ValueError:
-        if "\\u" not in text:
-            return False
-        return _is_object_with_half_pairs(text)
-    return not _is_too_deep(text)
+        return "\\u" in text and _is_json_with_half_pairs(text)
+    return True
 
 
-def object_text(raw: msgspec.Raw) -> str | None:
+def object_text(raw: msgspec.Raw, longest: int = ANY_LENGTH) -> str | None:
     """The text of a JSON object that came as an object or as a string; None when it is neither.
 
-    ``raw`` must come from a decoder, which has seen to it that it is JSON, but not that it is UTF-8.
+    ``raw`` must come from a decoder, which has seen to it that it is JSON, but not that it is UTF-8. What is
+    longer than ``longest`` characters is returned unjudged: its length is reason enough to refuse it.
     """
     try:
         text = str(raw, "utf-8").strip()  # a copy: the Raw itself would keep the whole body alive
         if text.startswith('"'):
             text = _text.decode(text)
-            return text if is_json_object(text) else None
+            return text if len(text) > longest or is_json_object(text) else None
     except (ValueError, RecursionError):
         return None
+    if len(text) > longest:
+        return text
     return text if text.startswith("{") and not _is_too_deep(text) else None
 
 
@@ -265,35 +275,43 @@ def raw_members(data: bytes) -> dict[str, msgspec.Raw] | None:
         return None
 
 
-def _decode_object(text: str) -> None:
-    """Raise ValueError when the text is no JSON object, RecursionError when it is deeper than MAX_DEPTH.
+def _check_json(text: str) -> None:
+    """Raise ValueError when the text is no JSON, RecursionError when it is deeper than MAX_DEPTH.
 
     Python 3.11 counts msgspec's levels among its own, and leaves fewer of them than EventBridge takes.
     """
     try:
-        _object.decode(text)
+        _raw.decode(text)
     except RecursionError:
-        if _is_too_deep(text):
+        if len(text) > _DEEP_TEXT or _is_too_deep(text):
             raise
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(limit + MAX_DEPTH)
         try:
-            _object.decode(text)
+            _raw.decode(text)
         finally:
             sys.setrecursionlimit(limit)
+    else:
+        if _is_too_deep(text):
+            raise RecursionError
 
 
-def _is_object_with_half_pairs(text: str) -> bool:
+def _is_json_with_half_pairs(text: str) -> bool:
     """JavaScript cuts strings inside surrogate pairs and escapes the halves: JSON, but not to msgspec."""
+    text = text.replace("\\\\", "__")
+    for half, whole in _HALVES:
+        text = text.replace(half, whole)
     try:
-        _decode_object(_SURROGATES.sub(lambda found: found[1] or "?", text))
+        _check_json(text)
     except (ValueError, RecursionError):
         return False
-    return not _is_too_deep(text)
+    return True
 
 
 def _is_too_deep(text: str) -> bool:
-    if len(text) < 2 * MAX_DEPTH or text.count("{") + text.count("[") <= MAX_DEPTH:
+    """Of a text that was decoded, or is not too long for a look at every bracket."""
+    if len(text) < 2 * MAX_DEPTH:
         return False
-    brackets = _NO_BRACKETS.sub("", _STRINGS.sub("", text))
-    return max(accumulate(1 if bracket in "{[" else -1 for bracket in brackets)) > MAX_DEPTH
+    if len(text) > _DEEP_TEXT and _STACK_DECIDES and sys.getrecursionlimit() <= MAX_DEPTH:
+        return False
+    return is_deeper(text.encode(), MAX_DEPTH)

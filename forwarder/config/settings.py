@@ -99,6 +99,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``listen``: where programs send their events; a unix socket has mode 0660.
     ``reuse_port``: other daemons may listen on the same port, and the kernel spreads connections over them.
     ``max_body``: of one request, before and after gunzip.
+    ``max_events``: of one request; more are refused with 413 before any is looked at.
     ``max_header_bytes``: all headers of a request.
     ``read_timeout``: how long the headers may take, and again the body.
     ``keep_alive``: how long a connection may be idle; longer than in the load balancers in front.
@@ -109,6 +110,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     listen: Listen = Listen("127.0.0.1:2780")
     reuse_port: bool = False
     max_body: Bytes = Bytes(8 << 20)
+    max_events: Count = 65_536
     max_header_bytes: Bytes = Bytes(16 << 10)
     read_timeout: Duration = Duration(30.0)
     keep_alive: Duration = Duration(75.0)

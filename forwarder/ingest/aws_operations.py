@@ -4,6 +4,8 @@ Invariants:
 - A full target refuses its own entries of a PutEvents call and no other's; only when nothing was taken is
   the call refused as a whole.
 - A RUM call is taken whole or not at all, and leaves as the one batch it came as, unless its target merges.
+- A large call is read in slices: its entries are counted, then each is judged by its length before anything
+  in it is.
 - An answer about events that are ours has a status that no SDK tries again: 200, or for RUM 400.
 """
 
@@ -11,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from forwarder.apis import put_events, wire
+import msgspec
+
+from forwarder.apis import put_events, put_project_events, wire
 from forwarder.apis.put_events import (
     DEFAULT_MAX_REQUEST_BYTES,
     NO_GLOBAL_ENDPOINTS,
@@ -20,15 +24,24 @@ from forwarder.apis.put_events import (
     check_endpoint,
 )
 from forwarder.apis.put_project_events import PutProjectEvents
-from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.apis.put_rum_events import Envelope, PutRumEvents, RumEvent
 from forwarder.apis.trace_header import from_headers
 from forwarder.ingest.bindings import A, Bound, Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
+from forwarder.ingest.dialects.bounds import (
+    LONG_EVENT,
+    MAX_EVENTS,
+    SMALL_BODY,
+    longest_event,
+    too_long,
+    too_many_events,
+)
 from forwarder.ingest.dialects.errors import INTERNAL, NOT_FOUND, THROTTLING, VALIDATION, BadRequest
 from forwarder.ingest.intake import count, put, within_limits
 from forwarder.ingest.operations import Call, Fates, PostOnly, Reply, Results
 from forwarder.ingest.shares import refuse_whole
+from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Refusal
@@ -83,11 +96,16 @@ class _PutEventsCall:
         self._trace = trace
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        request = aws.decode(aws.PUT_EVENTS, body)
+        work = Work()
+        if len(body) <= SMALL_BODY:
+            request = aws.decode(aws.PUT_EVENTS, body)
+        else:
+            request = await _read_put_events(body, lease, work)
         refusal = self._operation.check(request)
         if refusal is not None:
             raise aws.refused(refusal)
-        drafts, groups = self._admit(request)
+        lease.take_for_answer(aws.answer_bytes(len(request.Entries)))
+        drafts, groups = await self._admit(request, work)
         results: list[str | Refusal] = [draft if isinstance(draft, Refusal) else "" for draft in drafts]
         problems = []
         for route, places in groups.items():  # a full target refuses its own entries and no other's
@@ -108,8 +126,8 @@ class _PutEventsCall:
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         return Reply(200, self._operation.render(_told(results, fates)))
 
-    def _admit(
-        self, request: put_events.Request
+    async def _admit(
+        self, request: put_events.Request, work: Work
     ) -> tuple[list[Draft | Refusal], dict[Route[PutEvents], list[int]]]:
         """Every entry admitted or refused, and which entries go to which target."""
         wall, endpoint = self._operation.clock.wall(), request.EndpointId or ""
@@ -123,6 +141,7 @@ class _PutEventsCall:
             else:
                 if self._trace is not None and entry.TraceHeader is None and route.api.fill_trace_header:
                     entry.TraceHeader = self._trace
+                await work.rest()
                 drafts.append(route.api.admit(entry, wall, endpoint))
                 groups.setdefault(route, []).append(i)
         return drafts, groups
@@ -144,43 +163,95 @@ class PutRumEventsOperation(PostOnly):
     known = True
     names_batch = True  # BatchId, the same on every try of a client (aws-rum-web, DataPlaneClient)
 
-    def __init__(self, monitors: Bound[PutRumEvents], clock: Clock, presigned_for: str | None = None) -> None:
+    def __init__(
+        self,
+        monitors: Bound[PutRumEvents],
+        clock: Clock,
+        presigned_for: str | None = None,
+        max_events: int = MAX_EVENTS,
+    ) -> None:
         self._monitors = monitors
         self._clock = clock
         self._presigned_for = presigned_for
+        self._max_events = max_events
 
     def presigned(self, region: str) -> PutRumEventsOperation:
         """The operation for a request whose query was signed for this region, as a beacon's is."""
-        return PutRumEventsOperation(self._monitors, self._clock, region)
+        return PutRumEventsOperation(self._monitors, self._clock, region, self._max_events)
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
         region = self._presigned_for or _region(headers)
-        return _PutRumEventsCall(name, _bound(self._monitors.find(name, region)), self._clock)
+        route = _bound(self._monitors.find(name, region))
+        return _PutRumEventsCall(name, route, self._clock, self._max_events)
 
 
 class _PutRumEventsCall:
-    __slots__ = ("_clock", "_monitor", "_route", "metrics", "patience")
+    __slots__ = ("_clock", "_max_events", "_monitor", "_route", "metrics", "patience")
 
-    def __init__(self, monitor: str, route: Route[PutRumEvents], clock: Clock) -> None:
+    def __init__(self, monitor: str, route: Route[PutRumEvents], clock: Clock, max_events: int) -> None:
         self.metrics = route.metrics
         self.patience = route.patience
         self._monitor = monitor
+        self._max_events = max_events
         self._route = route
         self._clock = clock
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        request = aws.decode(aws.PUT_RUM_EVENTS, body)
-        lease.take_for_events(len(request.RumEvents))
-        drafts = self._route.api.admit_batch(self._monitor, request, self._clock.wall())
-        results = [drafts] if isinstance(drafts, Refusal) else within_limits(self._route, drafts)
-        for result in results:
-            if isinstance(result, Refusal):
-                raise aws.refused(result, events=len(request.RumEvents))
+        work = Work()
+        if len(body) <= SMALL_BODY:
+            request = aws.decode(aws.PUT_RUM_EVENTS, body)
+            lease.take_for_events(len(request.RumEvents))
+            events: Sequence[RumEvent | msgspec.Raw] = request.RumEvents
+            drafts = await self._admit(request, events, work)
+        else:
+            await work.through(aws.check_signs(body))
+            raw = aws.decode(aws.RAW_PUT_RUM_EVENTS, body)
+            await work.rest()
+            events = await self._apart(raw.RumEvents, lease, work)
+            drafts = await self._admit(raw, events, work)
+        lease.take_for_answer(aws.answer_bytes(0))
         complete = not self._route.api.merge
-        taken = await put(self._route, results, self._clock, waiting, complete=complete, peer=lease.peer)
+        taken = await put(
+            self._route, drafts, self._clock, waiting, complete=complete, peer=lease.peer, work=work
+        )
         count(self.metrics, taken)
         refuse_whole(taken)
         return taken
+
+    async def _apart(self, raw: msgspec.Raw, lease: Lease, work: Work) -> list[msgspec.Raw]:
+        events = await work.through(aws.apart(raw, self._max_events, "RumEvents", lease))
+        if events is None:
+            raise too_many_events(self._max_events)
+        lease.take_for_events(len(events))
+        events.reverse()
+        return events
+
+    async def _admit(
+        self, request: Envelope, events: Sequence[RumEvent | msgspec.Raw], work: Work
+    ) -> list[Draft | Refusal]:
+        """Every event admitted; BadRequest when one is not, as RUM takes all or nothing."""
+        api, name, most = self._route.api, self._monitor, self._route.max_event_bytes
+        longest = longest_event(most)
+        key = api.call_key(name, request)
+        if isinstance(key, Refusal):
+            raise aws.refused(key, events=max(1, len(events)))
+        drafts: list[Draft | Refusal] = []
+        for i, event in enumerate(events):
+            await work.rest()
+            if not isinstance(event, RumEvent):
+                size = memoryview(event).nbytes
+                if size > longest:
+                    problem = Refusal(VALIDATION, f"RumEvents[{i}]: {too_long(size, most)}", "too_large")
+                    raise aws.refused(problem, events=len(events))
+                event = aws.decode(aws.RUM_EVENT, event, f"$.RumEvents[{i}]")
+                await work.rest()
+            draft = api.admit_one(event, key, name, i)
+            if isinstance(draft, Draft):
+                [draft] = within_limits(self._route, [draft])
+            if isinstance(draft, Refusal):
+                raise aws.refused(draft, events=len(events))
+            drafts.append(draft)
+        return drafts
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         refusals = [result for result in _told(results, fates) if isinstance(result, Refusal)]
@@ -218,10 +289,14 @@ class _PutProjectEventsCall:
         self._clock = clock
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        request = aws.decode(aws.PUT_PROJECT_EVENTS, body)
-        drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
+        if len(body) <= SMALL_BODY:
+            request = aws.decode(aws.PUT_PROJECT_EVENTS, body)
+            drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
+        else:
+            drafts = await self._admit(body, lease)
         if isinstance(drafts, Refusal):
             raise aws.refused(drafts)
+        lease.take_for_answer(aws.answer_bytes(len(drafts)))
         results = await put(self._route, drafts, self._clock, waiting, peer=lease.peer)
         count(self.metrics, results)
         refuse_whole(results)
@@ -229,6 +304,57 @@ class _PutProjectEventsCall:
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         return Reply(200, self._route.api.render_results(_told(results, fates)))
+
+    async def _admit(self, body: bytes, lease: Lease) -> list[Draft | Refusal] | Refusal:
+        """The events of a large call, decoded and admitted one by one."""
+        work, api, most = Work(), self._route.api, put_project_events.MAX_EVENTS
+        await work.through(aws.check_signs(body))
+        raw = aws.decode(aws.RAW_PUT_PROJECT_EVENTS, body).events
+        await work.rest()
+        events = await work.through(aws.apart(raw, most, "events", lease))
+        if events is None:
+            return put_project_events.too_many_events(f"more than {most}")
+        drafts: list[Draft | Refusal] = []
+        longest = longest_event(self._route.max_event_bytes)
+        for i in range(len(events)):
+            event = events.pop()
+            size = memoryview(event).nbytes
+            if size > longest:
+                message = too_long(size, self._route.max_event_bytes)
+                drafts.append(Refusal(VALIDATION, message, "too_large"))
+                continue
+            request = put_project_events.Request(
+                events=[aws.decode(aws.PROJECT_EVENT, event, f"$.events[{i}]")]
+            )
+            await work.rest()
+            drafts_or_refusal = api.admit_call(self._project, request, self._clock.wall())
+            if isinstance(drafts_or_refusal, Refusal):
+                return drafts_or_refusal
+            drafts += drafts_or_refusal
+            await work.rest()
+        return drafts
+
+
+async def _read_put_events(body: bytes, lease: Lease, work: Work) -> put_events.Request:
+    """A large call, its entries decoded one by one. BadRequest where AWS would refuse it."""
+    await work.through(aws.check_signs(body))
+    raw = aws.decode(aws.RAW_PUT_EVENTS, body)
+    await work.rest()
+    parts = await work.through(aws.apart(raw.Entries, put_events.MAX_ENTRIES, "Entries", lease))
+    if parts is None:
+        raise aws.refused(put_events.too_many_entries(f"more than {put_events.MAX_ENTRIES}"))
+    entries: list[put_events.Entry] = []
+    for i in range(len(parts)):
+        part = parts.pop()
+        await work.rest()
+        if memoryview(part).nbytes > LONG_EVENT:
+            refusal = await work.through(put_events.too_many_resources(part))
+            if refusal is not None:
+                raise aws.refused(refusal)
+            await work.rest()
+        entries.append(aws.decode(aws.ENTRY, part, f"$.Entries[{i}]"))
+    await work.rest()
+    return put_events.Request(Entries=entries, EndpointId=raw.EndpointId)
 
 
 def _told(results: Results, fates: Fates | None) -> Results:

@@ -9,15 +9,15 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable, Mapping
 
 from aiohttp import HttpVersion10, web
 
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects.errors import MALFORMED, MEDIA_TYPE, TIMEOUT, BadRequest, too_large
+from forwarder.ingest.slices import Work
+from forwarder.ingest.unpacking import gunzip
 
-GUNZIP_STEP = 256 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ACCEPT_ENCODING = {"Accept-Encoding": "gzip"}
 _GZIP = frozenset({"gzip", "x-gzip"})
@@ -39,34 +39,7 @@ async def read_body(
     body = await _read(request, lease, max_body, deadline)
     if check is not None:
         check(body)
-    return gunzip(body, lease, max_body) if packed else body
-
-
-def gunzip(packed: bytes, lease: Lease, max_size: int) -> bytes:
-    """Unpack one or more gzip members, step by step, at most ``max_size`` bytes."""
-    parts: list[bytes] = []
-    size = 0
-    while packed:
-        stream = zlib.decompressobj(wbits=31)
-        while not stream.eof:
-            lease.take(GUNZIP_STEP)
-            part = _unpack(stream, packed)
-            size += len(part)
-            if size > max_size:
-                raise too_large(f"The body is larger than {max_size} bytes after gunzip.")
-            parts.append(part)
-            packed = stream.unconsumed_tail
-            if not part and not packed and not stream.eof:
-                raise BadRequest(400, MALFORMED, "The gzip body is cut short.")
-        packed = stream.unused_data
-    return b"".join(parts)
-
-
-def _unpack(stream: zlib._Decompress, packed: bytes) -> bytes:
-    try:
-        return stream.decompress(packed, GUNZIP_STEP)
-    except zlib.error as problem:
-        raise BadRequest(400, MALFORMED, f"The body is not gzip: {problem}.") from None
+    return await Work().through(gunzip(body, lease, max_body)) if packed else body
 
 
 def is_gzipped(headers: Mapping[str, str]) -> bool:

@@ -44,14 +44,18 @@ class Budget:
 
 
 class Lease:
-    """What one request of ``peer`` has of the budget; given back when the ``with`` block ends."""
+    """What one request of ``peer`` has of the budget; given back when the ``with`` block ends.
 
-    __slots__ = ("_budget", "held", "peer")
+    ``answer``: how much of it is for the answer.
+    """
+
+    __slots__ = ("_budget", "answer", "held", "peer")
 
     def __init__(self, budget: Budget, peer: str = "") -> None:
         self._budget = budget
         self.peer = peer
         self.held = 0
+        self.answer = 0
 
     def take(self, size: int) -> None:
         """Reserve ``size`` bytes more, or refuse the request: for now, or for ever."""
@@ -78,6 +82,11 @@ class Lease:
     def take_for_events(self, count: int) -> None:
         """Reserve what so many events hold from when they are parsed until they are a queue's."""
         self.take(count * PARSED_EVENT_BYTES)
+
+    def take_for_answer(self, size: int) -> None:
+        """Reserve the most that the answer can need, before anything is accepted."""
+        self.take(size)
+        self.answer += size
 
     def keep(self, size: int) -> None:
         """Give back all but this much."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.trace_header import from_headers
@@ -20,10 +20,12 @@ from forwarder.ingest.bindings import Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.described.document import ORIGIN_PATTERN
 from forwarder.ingest.dialects import cloudevents, native
+from forwarder.ingest.dialects.bounds import MAX_EVENTS
 from forwarder.ingest.dialects.errors import NOT_FOUND, VALIDATION, BadRequest
 from forwarder.ingest.identities import Identities, Pending
 from forwarder.ingest.intake import count, put
 from forwarder.ingest.operations import (
+    FEW,
     SLICE,
     Call,
     Fates,
@@ -31,9 +33,11 @@ from forwarder.ingest.operations import (
     Refusing,
     Reply,
     Results,
+    answer_bytes,
     native_reply,
     no_method,
 )
+from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import PREFER, Waiting, preferred_wait
 from forwarder.model import Clock, Draft, Refusal
 from forwarder.receipts import DELIVERED, Receipt
@@ -55,7 +59,14 @@ class CloudEvents:
     names_batch = False
     holds_lines = staticmethod(cloudevents.check_media)
 
-    def __init__(self, route: Route[PutEvents], clock: Clock, identities: Identities) -> None:
+    def __init__(
+        self,
+        route: Route[PutEvents],
+        clock: Clock,
+        identities: Identities,
+        max_events: int = MAX_EVENTS,
+    ) -> None:
+        self.bounds = cloudevents.Bounds(max_events, route.max_event_bytes)
         self.route = route
         self.clock = clock
         self.identities = identities
@@ -86,14 +97,20 @@ class _CloudEventsCall:
         self._headers = headers
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        events = cloudevents.parse(self._headers, body, lease)
-        drafts, keys = await self._admit(events)
-        results = await self._put_once(drafts, keys, waiting, lease.peer)
+        work = Work()
+        events = cloudevents.steps(self._headers, body, lease, self._operation.bounds)
+        drafts, keys = await self._admit(events, work)
+        lease.take_for_answer(answer_bytes(drafts, waiting))
+        results = await self._put_once(drafts, keys, waiting, lease.peer, work)
+        if len(results) > SLICE:
+            await work.pause()
         refusals = [result for result in results if isinstance(result, Refusal)]
         if refusals:
             count(self.metrics, refusals)
             if len(refusals) == len(results):
                 raise native.none_taken(refusals)
+        if len(results) > SLICE:
+            await work.pause()  # to render them is a slice
         return results
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
@@ -108,16 +125,18 @@ class _CloudEventsCall:
         return said is not None and (preferred_wait(self._headers) > 0 or _wants_body(said) is not None)
 
     async def _admit(
-        self, events: Sequence[cloudevents.CloudEvent | Refusal]
+        self, events: Iterator[cloudevents.CloudEvent | Refusal | None], work: Work
     ) -> tuple[list[Draft | Refusal], list[bytes]]:
         """Every event admitted or refused, and by what it is known again."""
         wall, name, api = self._operation.clock.wall(), self._route.name, self._route.api
         trace = from_headers(self._headers) if api.fill_trace_header else None
         drafts: list[Draft | Refusal] = []
         keys: list[bytes] = []
-        for number, event in enumerate(events):
-            if number and number % SLICE == 0:
-                await asyncio.sleep(0)  # a huge body must not hold up everybody else
+        for event in events:
+            if work.is_over:
+                await work.pause()  # a huge body must not hold up everybody else
+            if event is None:
+                continue
             if isinstance(event, Refusal):
                 drafts.append(event)
                 keys.append(b"")
@@ -127,15 +146,23 @@ class _CloudEventsCall:
         return drafts, keys
 
     async def _put_once(
-        self, drafts: Sequence[Draft | Refusal], keys: Sequence[bytes], waiting: Waiting | None, peer: str
+        self,
+        drafts: Sequence[Draft | Refusal],
+        keys: Sequence[bytes],
+        waiting: Waiting | None,
+        peer: str,
+        work: Work,
     ) -> Results:
         """Put each event that is new; a result per event. BadRequest when the queue took none."""
         results: list[str | Refusal | None] = [d if isinstance(d, Refusal) else None for d in drafts]
         taken = False
         while places := [i for i, result in enumerate(results) if result is None]:
-            mine, theirs = self._claim(places, keys, results)
+            mine: list[int] = []
+            theirs: list[tuple[int, Pending]] = []
             try:
-                put_ = await self._put([drafts[i] for i in mine], [keys[i] for i in mine], waiting, peer)
+                put_ = await self._claim_and_put(
+                    places, drafts, keys, results, mine, theirs, waiting, peer, work
+                )
             except BadRequest as problem:
                 if not taken:
                     problem.events = sum(not isinstance(result, str) for result in results)
@@ -150,33 +177,52 @@ class _CloudEventsCall:
                 )  # None when that one was not taken: then it is ours to put
         return [result for result in results if result is not None]
 
-    def _claim(
-        self, places: Sequence[int], keys: Sequence[bytes], results: list[str | Refusal | None]
-    ) -> tuple[list[int], list[tuple[int, Pending]]]:
-        """Which events are ours to put, and which somebody is putting; the ids of known ones are set."""
-        mine, theirs = [], []
-        for i in places:
-            claimed = self._operation.identities.claim(keys[i])
-            if claimed is None:
-                mine.append(i)
-            elif isinstance(claimed, str):
-                results[i] = claimed
-            else:
-                theirs.append((i, claimed))
-        return mine, theirs
-
-    async def _put(
-        self, drafts: Sequence[Draft | Refusal], keys: Sequence[bytes], waiting: Waiting | None, peer: str
+    async def _claim_and_put(
+        self,
+        places: Sequence[int],
+        drafts: Sequence[Draft | Refusal],
+        keys: Sequence[bytes],
+        results: list[str | Refusal | None],
+        mine: list[int],
+        theirs: list[tuple[int, Pending]],
+        waiting: Waiting | None,
+        peer: str,
+        work: Work,
     ) -> list[str | Refusal]:
-        """Put what was claimed; whatever becomes of it is settled before anything else happens."""
-        ids: list[str | None] = [None] * len(keys)
+        """Claim events, and put those that are new, in the order of ``mine``.
+
+        Whatever becomes of what was claimed is settled before anything else happens; the ids of known events
+        are set; ``theirs`` are those that another request is putting.
+        """
+        ids: list[str | None] | None = None
         try:
+            for number, i in enumerate(places):
+                if number % FEW == 0:
+                    await work.rest()
+                self._claim(i, keys[i], results, mine, theirs)
             clock = self._operation.clock
-            results = await put(self._route, drafts, clock, waiting, peer=peer) if drafts else []
-            ids = [result if isinstance(result, str) else None for result in results]
-            return results
+            some = [drafts[i] for i in mine]
+            put_ = await put(self._route, some, clock, waiting, peer=peer, work=work) if some else []
+            ids = [result if isinstance(result, str) else None for result in put_]
+            return put_
         finally:
-            self._operation.identities.settle(keys, ids)
+            self._operation.identities.settle([keys[i] for i in mine], ids or [None] * len(mine))
+
+    def _claim(
+        self,
+        i: int,
+        key: bytes,
+        results: list[str | Refusal | None],
+        mine: list[int],
+        theirs: list[tuple[int, Pending]],
+    ) -> None:
+        claimed = self._operation.identities.claim(key)
+        if claimed is None:
+            mine.append(i)
+        elif isinstance(claimed, str):
+            results[i] = claimed
+        else:
+            theirs.append((i, claimed))
 
 
 def not_for(kind: str, targets: Sequence[str]) -> Operation:
@@ -193,7 +239,9 @@ def unknown_target(targets: Sequence[str]) -> Operation:
 
 def _admit(api: PutEvents, event: cloudevents.CloudEvent, wall: float, trace: str | None) -> Draft | Refusal:
     try:
-        entry = cloudevents.entry_of(event, api.cloudevents, api.default_bus, api.fill_trace_header, trace)
+        entry = cloudevents.entry_of(
+            event, api.cloudevents, api.default_bus, api.fill_trace_header, trace, api.max_request_bytes
+        )
     except cloudevents.Unfit as problem:
         return problem.refusal
     return api.admit_formed(entry, wall)

@@ -3,19 +3,25 @@
 Invariants:
 - An event is ours when its queue's ``put`` returned; ids, answers and counts follow from that.
 - A queue takes all that was admitted for it, or nothing.
+- Pauses for many events come before the put: what a queue took is told to the caller at once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.dialects.errors import VALIDATION, BadRequest, full, unavailable
 from forwarder.ingest.shares import within_share
+from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Event, QueueFull, QueueUnavailable, Refusal, new_ids
+
+MANY = 1000
+"""Events that are made in one go."""
 
 
 async def put(
@@ -26,22 +32,25 @@ async def put(
     *,
     complete: bool = False,
     peer: str = "",
+    work: Work | None = None,
 ) -> list[str | Refusal]:
     """Put what was admitted into the route's queue: one id, or refusal, per draft.
 
-    ``waiting`` watches them from before the put; ``peer`` sent them. BadRequest: the queue is full, or cannot
-    store them.
+    ``waiting`` watches them from before the put; ``peer`` sent them; ``work``: of the request, which pauses
+    when they are many. BadRequest: the queue is full, or cannot store them.
     """
     drafts = await within_share(route, within_limits(route, drafts), peer)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
     if not admitted:
         return [draft for draft in drafts if isinstance(draft, Refusal)]
-    ids = new_ids(len(admitted), clock.wall())
-    now = clock.monotonic()
-    events = [
-        Event(id, draft.body, draft.size, draft.key, now, name=draft.name, peer=peer)
-        for id, draft in zip(ids, admitted, strict=True)
-    ]
+    if len(admitted) > MANY:
+        work = work or Work()
+        await work.pause()  # making ids is a slice
+        ids = new_ids(len(admitted), clock.wall())
+        events = await _make_many(ids, admitted, clock.monotonic(), peer, work)
+    else:
+        ids = new_ids(len(admitted), clock.wall())
+        events = _make(ids, admitted, clock.monotonic(), peer)
     if waiting is not None:
         waiting.watch(route, ids)
     try:
@@ -54,6 +63,24 @@ async def put(
         return list(ids)
     remaining = iter(ids)
     return [draft if isinstance(draft, Refusal) else next(remaining) for draft in drafts]
+
+
+def _make(ids: Sequence[str], drafts: Sequence[Draft], now: float, peer: str) -> list[Event]:
+    return [
+        Event(id, draft.body, draft.size, draft.key, now, name=draft.name, peer=peer)
+        for id, draft in zip(ids, drafts, strict=True)
+    ]
+
+
+async def _make_many(
+    ids: Sequence[str], drafts: Sequence[Draft], now: float, peer: str, work: Work
+) -> list[Event]:
+    events: list[Event] = []
+    for start in range(0, len(ids), MANY):
+        await work.rest()
+        events += _make(ids[start : start + MANY], drafts[start : start + MANY], now, peer)
+    await work.pause()  # the queue's part begins with a slice of its own
+    return events
 
 
 def _not_taken(target: str, problem: QueueFull | QueueUnavailable, events: int) -> BadRequest:
@@ -79,6 +106,6 @@ def _limit(draft: Draft | Refusal, most: int) -> Draft | Refusal:
 
 
 def count(metrics: TargetMetrics, results: Sequence[str | Refusal]) -> None:
-    for result in results:
-        if isinstance(result, Refusal):
-            metrics.refused(result.reason)
+    reasons = Counter([result.reason for result in results if isinstance(result, Refusal)])
+    for reason, events in reasons.items():
+        metrics.refused(reason, events)

@@ -11,7 +11,6 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,16 +20,20 @@ from forwarder.apis.trace_header import from_headers
 from forwarder.ingest.bindings import MAX_NAME, Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import native
+from forwarder.ingest.dialects.bounds import MAX_EVENTS, SMALL_BODY
 from forwarder.ingest.dialects.errors import METHOD, NO_HEADERS, NOT_FOUND, BadRequest, Dialect
 from forwarder.ingest.intake import count, put
 from forwarder.ingest.media import holds_lines
+from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Refusal
 from forwarder.receipts import Receipt
 
 SLICE = 1000
-"""Events that are admitted in one go."""
+"""More results than this are rendered in a slice of their own."""
+FEW = 200
+"""Events of a small body that are admitted in one go."""
 
 Results = list[str | Refusal]
 """Our id of each event that was taken, else why it was not."""
@@ -104,13 +107,23 @@ class NativeEvents(PostOnly):
     names_batch = False
 
     def __init__(
-        self, route: Route[Any], clock: Clock, codec: native.Codec | None = None, trace: str | None = None
+        self,
+        route: Route[Any],
+        clock: Clock,
+        codec: native.Codec | None = None,
+        trace: str | None = None,
+        max_events: int = MAX_EVENTS,
     ) -> None:
         self.metrics = route.metrics
         self.patience = route.patience
         self._route = route
         self._clock = clock
-        self._codec = codec or native.Codec(route.api.native_type)
+        self._codec = codec or native.Codec(
+            route.api.native_type,
+            max_events=max_events,
+            max_event_bytes=route.max_event_bytes,
+            judge=getattr(route.api, "judge", None),
+        )
         self._traced: bool = getattr(route.api, "fill_trace_header", False)
         self._trace = trace
 
@@ -119,31 +132,64 @@ class NativeEvents(PostOnly):
         return self if trace is None else NativeEvents(self._route, self._clock, self._codec, trace)
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        items = self._codec.parse(body, lease, lines=lines)
-        if self._trace is not None:
-            _fill_trace_header(items, self._trace)
-        drafts = await self._admit(items)
-        results = await put(self._route, drafts, self._clock, waiting, peer=lease.peer)
+        if len(body) <= SMALL_BODY:
+            work = None
+            drafts = await self._admit(self._codec.parse(body, lease, lines=lines))
+        else:
+            work = Work()
+            drafts = await self._admit_steps(self._codec.steps(body, lease, lines=lines), work)
+        lease.take_for_answer(answer_bytes(drafts, waiting))
+        results = await put(self._route, drafts, self._clock, waiting, peer=lease.peer, work=work)
+        del drafts
         refusals = [result for result in results if type(result) is Refusal]
         if refusals:
-            count(self.metrics, refusals)
-            if lines:
-                native.name_lines(body, results)
-            if len(refusals) == len(results):
-                raise native.none_taken([result for result in results if isinstance(result, Refusal)])
+            await self._refuse(refusals, results, body if lines else None)
+        if len(results) > SLICE:
+            await Work().pause()  # to render them is a slice
         return results
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         return native_reply(results, fates)
 
+    async def _refuse(self, refusals: Sequence[Refusal], results: Results, lines: bytes | None) -> None:
+        """Count them and name their lines; BadRequest when nothing else is left."""
+        count(self.metrics, refusals)
+        work = Work()
+        if lines is not None:
+            await work.through(native.name_lines(lines, results))
+        if len(refusals) == len(results):
+            await work.rest()
+            raise native.none_taken([result for result in results if isinstance(result, Refusal)])
+
     async def _admit(self, items: list[native.Item | Refusal]) -> list[Draft | Refusal]:
+        if self._trace is not None:
+            _fill_trace_header(items, self._trace)
         admit, wall = self._route.api.admit_native, self._clock.wall()
+        if len(items) <= FEW:
+            return [item if type(item) is Refusal else admit(item, wall) for item in items]
         drafts: list[Draft | Refusal] = []
-        for start in range(0, len(items), SLICE):
-            if start:
-                await asyncio.sleep(0)  # a huge body must not hold up everybody else
-            some = items[start : start + SLICE]
+        work = Work()
+        for start in range(0, len(items), FEW):
+            await work.rest()  # a huge body must not hold up everybody else
+            some = items[start : start + FEW]
             drafts += [item if type(item) is Refusal else admit(item, wall) for item in some]
+            items[start : start + FEW] = [None] * len(some)  # what is not needed is let go of on the way
+        return drafts
+
+    async def _admit_steps(self, steps: native.Steps, work: Work) -> list[Draft | Refusal]:
+        admit, wall, trace = self._route.api.admit_native, self._clock.wall(), self._trace
+        drafts: list[Draft | Refusal] = []
+        for item in steps:
+            if type(item) is Refusal:
+                drafts.append(item)
+            elif item is not None:
+                if trace is not None:
+                    _fill_trace_header([item], trace)
+                if work.is_over:
+                    await work.pause()
+                drafts.append(admit(item, wall))
+            if work.is_over:
+                await work.pause()
         return drafts
 
 
@@ -151,6 +197,14 @@ def _fill_trace_header(items: list[native.Item | Refusal], trace: str) -> None:
     for item in items:
         if not isinstance(item, Refusal) and item.TraceHeader is None:
             item.TraceHeader = trace
+
+
+def answer_bytes(drafts: Sequence[Draft | Refusal], waiting: Waiting | None) -> int:
+    """Bytes that the native answer to these needs at most."""
+    if waiting is None and Refusal not in map(type, drafts):  # nearly always
+        return native.answer_bytes(len(drafts))
+    refused = sum([type(draft) is Refusal for draft in drafts])
+    return native.answer_bytes(len(drafts), refused, waits=waiting is not None)
 
 
 def native_reply(results: Results, fates: Fates | None) -> Reply:

@@ -63,17 +63,20 @@ class Paths:
         self, bindings: Bindings, clock: Clock, unbound: TargetMetrics, settings: IngestConfig
     ) -> None:
         self._exact: dict[str, Operation] = {
-            f"{TARGETS}{route.name}{EVENTS}": NativeEvents(route, clock) for route in bindings.routes
+            f"{TARGETS}{route.name}{EVENTS}": NativeEvents(route, clock, max_events=settings.max_events)
+            for route in bindings.routes
         }
         self._exact[OPENAPI] = Described(bindings.routes, settings)
         identities = Identities(clock)
         for route in bindings.buses.routes:
-            self._exact[f"{CLOUDEVENTS}{route.name}"] = CloudEvents(route, clock, identities)
+            self._exact[f"{CLOUDEVENTS}{route.name}"] = CloudEvents(
+                route, clock, identities, settings.max_events
+            )
         self._no_cloudevents = _no_cloudevents(bindings)
         self._unknown_target = unknown_target([route.name for route in bindings.routes])
         self._put_events = PutEventsOperation(bindings.buses, clock, unbound)
         self._describe_event_bus = DescribeEventBusOperation(bindings.buses, unbound)
-        self._put_rum_events = PutRumEventsOperation(bindings.monitors, clock)
+        self._put_rum_events = PutRumEventsOperation(bindings.monitors, clock, max_events=settings.max_events)
         self._put_project_events = PutProjectEventsOperation(bindings.projects, clock)
 
     def find(self, request: web.BaseRequest) -> tuple[Operation, str]:

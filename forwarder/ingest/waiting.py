@@ -2,7 +2,7 @@
 
 Invariants:
 - A wait begins when its events are ours; from there on no answer makes a sender send them again.
-- While it waits a request holds no body: of its lease only what its ids and fates need.
+- While it waits a request holds no body: of its lease only what its ids, fates and answer need.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Waiting:
         """By event id, what is known when the wait ends; None when there was nothing to wait for."""
         if not self._wait.events:
             return None
-        self._lease.keep(self._wait.events * WATCHED_EVENT_BYTES)
+        self._lease.keep(self._wait.events * WATCHED_EVENT_BYTES + self._lease.answer)
         with connection.waits(self._wait.end):
             return await self._wait.fates(0.0 if connection.is_lost else self._seconds)
 

@@ -79,7 +79,9 @@ class Rum:
     def __init__(self, name: str, options: RumOptions) -> None:
         batch = options.batch
         self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait, whole=True)
-        self.api = PutRumEvents(tuple(options.app_monitors), options.merge)
+        self.api = PutRumEvents(
+            tuple(options.app_monitors), options.merge, max_event_bytes=int(batch.max_bytes)
+        )
         self._client = AwsClient("rum", options, options.workers, name)
         self._name = name
         self.names = CalledNames(

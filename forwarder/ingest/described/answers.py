@@ -28,15 +28,19 @@ def _object(required: tuple[str, ...], **properties: Schema) -> Schema:
 
 
 REFUSED = _object(("code", "message"), code=_CODE, message=_TEXT)
+REFUSED_BRIEFLY = {
+    "description": "Refused; the reason is in the top-level refused, which names this index.",
+    **_object(("code",), code=_CODE),
+}
 TAKEN = _object(("id",), id=_ID)
 FATE = {
     "description": "What became of an event by the end of the wait.",
     "oneOf": [
-        _object(("status", "code", "message"), status={"const": "refused"}, code=_CODE, message=_TEXT),
+        _object(("status", "code"), status={"const": "refused"}, code=_CODE, message=_TEXT),
         _object(("id", "status"), id=_ID, status={"const": "queued"}),
         _object(("id", "status"), id=_ID, status={"const": "delivered"}, event_id=_TEXT),
         _object(
-            ("id", "status", "code", "message"),
+            ("id", "status", "code"),
             id=_ID,
             status={"enum": ["rejected", "expired"]},
             code=_TEXT,
@@ -51,25 +55,46 @@ def _results(*forms: str) -> Schema:
     return {"type": "array", "items": items, "description": "One for each event, in order."}
 
 
+_RANGES: Schema = {
+    "description": "Of refused events whose result has no sentence: beyond 100 they share them.",
+    "type": "array",
+    "items": _object(
+        ("code", "message", "ranges"),
+        code=_CODE,
+        message=_TEXT,
+        ranges={
+            "description": "The first and the last index of each run of such events.",
+            "type": "array",
+            "items": {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2},
+        },
+    ),
+}
 SCHEMAS: dict[str, Schema] = {
     "Taken": TAKEN,
     "Refused": REFUSED,
+    "RefusedBriefly": REFUSED_BRIEFLY,
     "Fate": FATE,
     "Results": _object(
         ("accepted", "rejected", "results"),
         accepted=_COUNT,
         rejected=_COUNT,
-        results={"anyOf": [_results("Taken", "Refused"), _results("Fate")]},
+        results={"anyOf": [_results("Taken", "Refused", "RefusedBriefly"), _results("Fate")]},
+        refused=_RANGES,
     ),
     "Fates": _object(
-        ("accepted", "rejected", "results"), accepted=_COUNT, rejected=_COUNT, results=_results("Fate")
+        ("accepted", "rejected", "results"),
+        accepted=_COUNT,
+        rejected=_COUNT,
+        results=_results("Fate"),
+        refused=_RANGES,
     ),
     "Error": _object(
         ("error",),
         error=REFUSED,
         accepted={"const": 0},
         rejected={"type": "integer", "minimum": 1},
-        results=_results("Refused"),
+        results=_results("Refused", "RefusedBriefly"),
+        refused=_RANGES,
         __type={**_CODE, "description": "Only where nothing told the dialect, as for headers too large."},
         message=_TEXT,
     ),

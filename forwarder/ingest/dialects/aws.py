@@ -2,18 +2,23 @@
 
 Invariants:
 - A call that cannot be read is refused whole, as AWS does; what is wrong with one entry is the API's to say.
+- The entries of a large call are counted before they are taken apart, and decoded one by one, in steps.
 - Every error carries its code in the body (``__type``) and, by the server, in the header: SDKs of one kind
   read only the first, others only the second.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TypeVar
 
 import msgspec
 
 from forwarder.apis import put_events, put_project_events, put_rum_events, wire
-from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest, Dialect
+from forwarder.apis.scan import count_signs, elements
+from forwarder.ingest.budget import RAW_BYTES, Lease
+from forwarder.ingest.dialects.bounds import MAX_SENTENCES, MAX_SIGNS, capped
+from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest, Dialect, too_large
 from forwarder.model import Refusal
 
 T = TypeVar("T")
@@ -22,17 +27,83 @@ PUT_EVENTS = msgspec.json.Decoder(put_events.Request)
 PUT_RUM_EVENTS = msgspec.json.Decoder(put_rum_events.Request)
 PUT_PROJECT_EVENTS = msgspec.json.Decoder(put_project_events.Request)
 
+ENTRY = msgspec.json.Decoder(put_events.Entry)
+RUM_EVENT = msgspec.json.Decoder(put_rum_events.RumEvent)
+PROJECT_EVENT = msgspec.json.Decoder(put_project_events.Event)
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """A call's typed body, or the BadRequest that AWS would answer with."""
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_NO_LIST = msgspec.Raw(b"[]")
+_ROW_BYTES = 2000
+"""Of an answer: an entry with a sentence of 300 characters, each of which may be escaped."""
+
+
+class RawPutEvents(msgspec.Struct, kw_only=True):
+    """A call whose entries are still JSON."""
+
+    Entries: msgspec.Raw = _NO_LIST
+    EndpointId: str | None = None
+
+
+class RawPutRumEvents(put_rum_events.Envelope, kw_only=True):
+    RumEvents: msgspec.Raw
+
+
+class RawPutProjectEvents(msgspec.Struct, kw_only=True):
+    events: msgspec.Raw
+
+
+RAW_PUT_EVENTS = msgspec.json.Decoder(RawPutEvents)
+RAW_PUT_RUM_EVENTS = msgspec.json.Decoder(RawPutRumEvents)
+RAW_PUT_PROJECT_EVENTS = msgspec.json.Decoder(RawPutProjectEvents)
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, place: str = "") -> T:
+    """A call's typed body, or the BadRequest that AWS would answer with. ``place``: of a part in its body."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as problem:
-        raise BadRequest(400, SERIALIZATION, f"Not a request of this API: {problem}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise BadRequest(400, SERIALIZATION, f"The body is not valid JSON: {problem}.") from None
+        said = _placed(str(problem), place) if place else str(problem)
+        raise BadRequest(400, SERIALIZATION, capped(f"Not a request of this API: {said}.")) from None
+    except UnicodeDecodeError:
+        raise BadRequest(400, SERIALIZATION, "The body is not valid JSON: it is not UTF-8.") from None
+    except msgspec.DecodeError as problem:
+        raise BadRequest(400, SERIALIZATION, capped(f"The body is not valid JSON: {problem}.")) from None
     except RecursionError:
         raise BadRequest(400, SERIALIZATION, "The body is nested too deeply.") from None
+
+
+def check_signs(body: bytes) -> Generator[None, None, None]:
+    """BadRequest when a large body is so full of brackets and commas that it is no call of these APIs."""
+    count = yield from count_signs(body, MAX_SIGNS)
+    if count > MAX_SIGNS:
+        raise too_large(f"The body has more than {MAX_SIGNS} brackets and commas outside of strings.")
+    yield
+
+
+def apart(
+    raw: msgspec.Raw, most: int, name: str, lease: Lease
+) -> Generator[None, None, list[msgspec.Raw] | None]:
+    """The elements of a call's list, the first one last; None when there are more than ``most``."""
+    data = bytes(raw)
+    count = yield from elements(data, most)
+    if count > most:
+        return None
+    lease.check_room(count * RAW_BYTES)
+    yield
+    found = decode(_RAWS, data, f"$.{name}")
+    found.reverse()
+    return found
+
+
+def answer_bytes(entries: int) -> int:
+    """Bytes that the answer needs at most: each of the few entries of a call may have a sentence."""
+    return 512 + min(entries, MAX_SENTENCES) * _ROW_BYTES
+
+
+def _placed(message: str, place: str) -> str:
+    """msgspec's sentence with the path from the whole body."""
+    before, path, after = message.partition("`$")
+    return f"{before}`{place}{after}" if path else f"{message} - at `{place}`"
 
 
 def refused(refusal: Refusal, status: int = 400, events: int = 1) -> BadRequest:

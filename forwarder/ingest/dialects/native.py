@@ -1,20 +1,36 @@
 """The native dialect: one event, a JSON array of them, or one per line, in the target's own field names.
 
 Invariants:
-- The whole body is decoded at once; only when that fails is it taken apart event by event, so that one bad
+- A small body is decoded at once; only when that fails is it taken apart event by event, so that one bad
   event never costs its neighbours and good bodies never pay for it.
+- A larger body is counted before it is taken apart, and an event's length is judged before it is decoded. All
+  of that goes in steps: whoever asks for the events may pause between two of them.
 - One result per event, in the order they came; a refusal of a line names the line.
 - What taking a body apart needs is leased before: a body of nothing but bad events is refused whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from forwarder.apis.scan import count_signs
 from forwarder.ingest.budget import RAW_BYTES, Lease
+from forwarder.ingest.dialects import arrays
+from forwarder.ingest.dialects import lines as lines_
+from forwarder.ingest.dialects import results as answers
+from forwarder.ingest.dialects.bounds import (
+    LONG_EVENT,
+    MAX_EVENTS,
+    MAX_SENTENCES,
+    capped,
+    longest_event,
+    most_signs,
+    too_long,
+    too_many_events,
+)
 from forwarder.ingest.dialects.errors import (
     SERIALIZATION,
     THROTTLING,
@@ -23,30 +39,50 @@ from forwarder.ingest.dialects.errors import (
     BadRequest,
     Dialect,
 )
+from forwarder.ingest.dialects.lines import SPACE
+from forwarder.ingest.dialects.results import answer_bytes as answer_bytes
+from forwarder.ingest.dialects.results import render as render
+from forwarder.ingest.dialects.results import render_fates as render_fates
 from forwarder.model import Refusal
-from forwarder.receipts import DELIVERED, Receipt
 
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _MANY_VALUES = "trailing characters"
-_MAX_MESSAGE = 300
-"""Characters of what is said about a bad event: it may quote a name of any length."""
 
 Item = Any
 """An event as the API's ``native_type`` has it."""
+Steps = Iterator[Item | Refusal | None]
+"""Events, and None where nothing is to be had yet but a pause may be made."""
+Judge = Callable[[msgspec.Raw], Generator[None, None, Refusal | None]]
+"""Why a long event is refused before it is decoded."""
 
 
 class Codec:
-    """Decoders for one API's native events."""
+    """Decoders for one API's native events.
 
-    __slots__ = ("_many", "_one")
+    ``max_events``: of a request. ``max_event_bytes``: of one event, by the API's formula.
+    """
 
-    def __init__(self, native_type: type) -> None:
+    __slots__ = ("_judge", "_longest", "_many", "_max_event_bytes", "_max_events", "_most_signs", "_one")
+
+    def __init__(
+        self,
+        native_type: type,
+        *,
+        max_events: int = MAX_EVENTS,
+        max_event_bytes: int = 1 << 20,
+        judge: Judge | None = None,
+    ) -> None:
         self._one: msgspec.json.Decoder[Item] = msgspec.json.Decoder(native_type)
         self._many: msgspec.json.Decoder[list[Item]] = msgspec.json.Decoder(list[native_type])  # type: ignore[valid-type]
+        self._max_events = max_events
+        self._max_event_bytes = max_event_bytes
+        self._longest = longest_event(max_event_bytes)
+        self._most_signs = most_signs(max_event_bytes)
+        self._judge = judge
 
     def parse(self, body: bytes, lease: Lease, *, lines: bool) -> list[Item | Refusal]:
-        """The events of a body, each decoded or refused. A BadRequest when there is none to be found.
+        """The events of a small body, each decoded or refused. A BadRequest when there is none to be found.
 
         What they hold until they are a queue's is leased.
         """
@@ -56,8 +92,78 @@ class Codec:
         except _BROKEN:
             items = self._parse_lines(body, lease) if lines else self._parse_apart(body, lease)
         if not items:
-            raise BadRequest(400, VALIDATION, "The body holds no events.")
+            raise _no_events()
+        if len(items) > self._max_events:
+            raise too_many_events(self._max_events)
         return items
+
+    def steps(self, body: bytes, lease: Lease, *, lines: bool) -> Steps:
+        """The events of a body of any size, as ``parse`` has them, one after the other."""
+        if lines:
+            return self._step_lines(body, lease)
+        return self._step_array(body, lease) if _is_array(body) else self._step_one(body, lease)
+
+    def _step_array(self, body: bytes, lease: Lease) -> Steps:
+        seen = False
+        for part in arrays.parts(body, lease, self._max_events, self._max_event_bytes):
+            if part is None:
+                yield None
+            else:
+                seen = True
+                yield from self._step(part)
+        if not seen:
+            raise _no_events()
+
+    def _step_one(self, body: bytes, lease: Lease) -> Steps:
+        body = body.strip(SPACE)
+        if not body:
+            raise _no_events()
+        lease.take_for_events(1)
+        if len(body) <= self._longest:
+            signs = yield from count_signs(body, self._most_signs)
+            if signs <= self._most_signs:
+                _check_json(body)
+            yield None
+        yield from self._step(msgspec.Raw(body))
+
+    def _step_lines(self, body: bytes, lease: Lease) -> Steps:
+        seen = 0
+        for parts in lines_.parts(body, self._max_events, self._most_signs):
+            yield None
+            if parts is None:
+                continue
+            seen += len(parts)
+            if seen > self._max_events:
+                raise too_many_events(self._max_events)
+            lease.take_for_events(len(parts))
+            for part in parts:
+                yield from self._step(part)
+        if not seen:
+            raise _no_events()
+
+    def _step(self, part: msgspec.Raw | bytes | arrays.TooLong) -> Steps:
+        size = part.size if isinstance(part, arrays.TooLong) else memoryview(part).nbytes
+        if size > LONG_EVENT:
+            refusal = yield from self._judge_long(part, size)
+            if refusal is not None:
+                yield refusal
+                return
+            yield None
+        assert not isinstance(part, arrays.TooLong)
+        yield self._decode(part)
+
+    def _judge_long(
+        self, part: msgspec.Raw | bytes | arrays.TooLong, size: int
+    ) -> Generator[None, None, Refusal | None]:
+        """Why an event is refused before it is decoded."""
+        if isinstance(part, arrays.TooLong) or size > self._longest:
+            return self._too_long(size)
+        if (yield from count_signs(part, self._most_signs)) > self._most_signs:
+            return self._too_long(size)
+        return None if self._judge is None else (yield from self._judge(msgspec.Raw(part)))
+
+    def _too_long(self, size: int) -> Refusal:
+        return Refusal(VALIDATION, too_long(size, self._max_event_bytes), "too_large")
 
     def _parse_whole(self, body: bytes, lines: bool) -> list[Item | Refusal]:
         if lines:
@@ -66,7 +172,7 @@ class Codec:
 
     def _parse_lines(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
         lease.take_for_events(body.count(b"\n") + 1)
-        return [self._decode(line) for _, line in _lines(body)]
+        return [self._decode(line) for line in _lines(body)]
 
     def _parse_apart(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
         lease.check_room(body.count(b",") * RAW_BYTES)
@@ -83,18 +189,21 @@ class Codec:
         try:
             return self._one.decode(raw)
         except msgspec.ValidationError as problem:
-            return Refusal(VALIDATION, f"{str(problem)[:_MAX_MESSAGE]}.")
+            return Refusal(VALIDATION, capped(f"{problem}."))
         except _BROKEN as problem:
             return Refusal(SERIALIZATION, f"{_sentence(problem)}.")
 
 
-def name_lines(body: bytes, results: list[str | Refusal]) -> None:
-    """Put the number of its line into each refusal."""
-    lines = _lines(body)
-    if len(lines) != len(results):
-        return  # some line held several events, so the numbers would mislead
-    for i, (number, _) in enumerate(lines):
-        if isinstance(refusal := results[i], Refusal):
+def name_lines(body: bytes, results: list[str | Refusal]) -> Generator[None, None, None]:
+    """Put the number of its line into each refusal that gets a sentence, in steps.
+
+    Where some line held several events the numbers would mislead, and are left out.
+    """
+    places = [i for i, result in enumerate(results) if isinstance(result, Refusal)][:MAX_SENTENCES]
+    numbers = yield from lines_.numbers(body, places, len(results))
+    for i, number in (numbers or {}).items():
+        refusal = results[i]
+        if isinstance(refusal, Refusal):
             results[i] = Refusal(refusal.code, f"Line {number}: {refusal.message}", refusal.reason)
 
 
@@ -102,7 +211,7 @@ def none_taken(refusals: Sequence[Refusal]) -> BadRequest:
     """The error for a body whose every event was refused, and counted: 413 when none could fit, 429 when none
     can be accepted for now, else 400."""
     first = refusals[0]
-    message = first.message
+    message = capped(first.message)
     if len(refusals) > 1:
         message = f"None of the {len(refusals)} events was taken. The first: {message}"
     if all(refusal.reason == "too_large" for refusal in refusals):
@@ -112,69 +221,20 @@ def none_taken(refusals: Sequence[Refusal]) -> BadRequest:
     return BadRequest(400, first.code, message, refusals=refusals, events=0)
 
 
-def render(results: Sequence[str | Refusal]) -> bytes:
-    """The answer for a body of which at least one event was taken."""
-    rejected = sum([isinstance(result, Refusal) for result in results])
-    return b'{"accepted":%d,"rejected":%d,"results":[%b]}' % (
-        len(results) - rejected,
-        rejected,
-        _rows(results),
-    )
-
-
-def render_fates(results: Sequence[str | Refusal], fates: Mapping[str, Receipt]) -> bytes:
-    """The answer for a body whose sender waited: each event with its status, and AWS's id or word."""
-    rows = [_fate(result, fates) for result in results]
-    rejected = sum("code" in row for row in rows)
-    return msgspec.json.encode({"accepted": len(rows) - rejected, "rejected": rejected, "results": rows})
-
-
-def _fate(result: str | Refusal, fates: Mapping[str, Receipt]) -> dict[str, str]:
-    if isinstance(result, Refusal):
-        return {"status": "refused", "code": result.code, "message": result.message}
-    receipt = fates.get(result)
-    if receipt is None:
-        return {"id": result, "status": "queued"}
-    if receipt.fate == DELIVERED:
-        said = {"event_id": receipt.aws_id} if receipt.aws_id else {}
-    else:
-        said = {"code": receipt.code, "message": receipt.message}
-    return {"id": result, "status": receipt.fate, **said}
-
-
-def _rows(results: Sequence[str | Refusal]) -> bytes:
-    if not results:
-        return b""  # only a batch of CloudEvents may be empty
-    try:
-        return b'{"id":"%b"}' % '"},{"id":"'.join(results).encode()  # type: ignore[arg-type] # nearly always
-    except TypeError:
-        return b",".join([_row(result) for result in results])
-
-
-def _row(result: str | Refusal) -> bytes:
-    if isinstance(result, str):
-        return b'{"id":"%b"}' % result.encode()
-    return msgspec.json.encode({"code": result.code, "message": result.message})
-
-
 def _error(problem: BadRequest) -> bytes:
     error = msgspec.json.encode({"code": problem.code, "message": problem.message})
     if not problem.refusals:
         return b'{"error":%b}' % error
-    return b'{"error":%b,"accepted":0,"rejected":%d,"results":[%b]}' % (
-        error,
-        len(problem.refusals),
-        _rows(problem.refusals),
-    )
+    return answers.render_refused(error, problem.refusals)
 
 
 def _is_array(body: bytes) -> bool:
     return body[:1] == b"[" or (body[:1] in b" \t\r\n" and body.lstrip()[:1] == b"[")
 
 
-def _lines(body: bytes) -> list[tuple[int, bytes]]:
-    """The lines that hold something, with their numbers from 1."""
-    return [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+def _lines(body: bytes) -> list[bytes]:
+    """The lines that hold something."""
+    return [line for line in body.split(b"\n") if line.strip()]
 
 
 def _check_json(body: bytes) -> None:
@@ -183,6 +243,10 @@ def _check_json(body: bytes) -> None:
         msgspec.json.decode(body, type=msgspec.Raw)
     except _BROKEN as problem:
         raise _not_json(problem) from None
+
+
+def _no_events() -> BadRequest:
+    return BadRequest(400, VALIDATION, "The body holds no events.")
 
 
 def _not_json(problem: Exception) -> BadRequest:

@@ -473,7 +473,8 @@ def parsed(
     headers: Mapping[str, str], body: bytes, room: int = 1 << 20
 ) -> list[cloudevents.CloudEvent | Refusal]:
     with Lease(Budget(room)) as lease:
-        return list(cloudevents.parse(headers, body, lease))
+        events = cloudevents.steps(headers, body, lease, cloudevents.Bounds())
+        return [event for event in events if event is not None]
 
 
 @pytest.mark.parametrize("body", [b"[" + b"7," * 2000 + b"7]", b"[" + b"7," * 1_000_000 + b"7]"])

@@ -105,10 +105,10 @@ def test_a_name_of_any_length_is_not_said_back_whole() -> None:
 
 def test_lines_are_named_only_when_their_numbers_are_right() -> None:
     results: list[str | Refusal] = ["id", Refusal("A", "wrong.")]
-    native.name_lines(b'{"name":"a"}\r\n\r\n{"name":"b"}\r\n', results)
+    list(native.name_lines(b'{"name":"a"}\r\n\r\n{"name":"b"}\r\n', results))
     assert results[1] == Refusal("A", "Line 3: wrong.")
     two_in_one: list[str | Refusal] = ["id", Refusal("A", "wrong.")]
-    native.name_lines(b'{"name":"a"}{"name":"b"}', two_in_one)
+    list(native.name_lines(b'{"name":"a"}{"name":"b"}', two_in_one))
     assert two_in_one[1] == Refusal("A", "wrong.")
 
 

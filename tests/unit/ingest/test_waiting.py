@@ -9,6 +9,7 @@ import pytest
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.budget import PARSED_EVENT_BYTES
+from forwarder.ingest.dialects.native import answer_bytes
 from forwarder.ingest.waiting import preferred_wait
 from tests.unit.ingest.support import ENTRY, EVENT, NATIVE, PUT_EVENTS, Routes, request, serving, until
 
@@ -54,7 +55,7 @@ async def test_while_it_waits_a_request_holds_no_bytes_for_its_body() -> None:
 
 async def test_a_wait_that_memory_is_too_small_for_is_refused_before_anything_is_taken() -> None:
     body = json.dumps([EVENT] * 100).encode()
-    async with serving(budget=len(body) + 100 * PARSED_EVENT_BYTES + 1000) as ingest:
+    async with serving(budget=len(body) + 100 * PARSED_EVENT_BYTES + answer_bytes(100) + 1000) as ingest:
         answer = await ingest.post(NATIVE, body, {"Prefer": "wait=1"})
         assert answer.status == 413
         assert ingest.count() == 0

@@ -2,6 +2,6 @@
 
 from forwarder.ingest.dialects.cloudevents.attributes import Unfit
 from forwarder.ingest.dialects.cloudevents.mapping import entry_of, identity
-from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, check_media, is_batch, parse
+from forwarder.ingest.dialects.cloudevents.modes import Bounds, CloudEvent, check_media, is_batch, steps
 
-__all__ = ["CloudEvent", "Unfit", "check_media", "entry_of", "identity", "is_batch", "parse"]
+__all__ = ["Bounds", "CloudEvent", "Unfit", "check_media", "entry_of", "identity", "is_batch", "steps"]

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from forwarder.apis.put_events import MAX_DETAIL_TYPE, Entry
+from forwarder.apis.put_events import MAX_DETAIL_TYPE, MAX_RESOURCES, Entry
 from forwarder.apis.trace_header import TRACEPARENT, from_traceparent
 from forwarder.apis.wire import object_text
 from forwarder.ingest.dialects.cloudevents.attributes import Attributes, Unfit, moment
@@ -26,8 +26,13 @@ BUS, RESOURCES = "eventbusname", "resources"
 _IDENTITY_BYTES = 16
 
 
-def entry_of(event: CloudEvent, form: Form, default_bus: str, traced: bool, trace: str | None) -> Entry:
-    """The entry; Unfit when EventBridge could not have it. ``trace``: for an event without one of its own."""
+def entry_of(
+    event: CloudEvent, form: Form, default_bus: str, traced: bool, trace: str | None, longest: int
+) -> Entry:
+    """The entry; Unfit when EventBridge could not have it. ``trace``: for an event without one of its own.
+
+    A Detail of more than ``longest`` characters is not looked at: whoever admits the entry refuses it.
+    """
     attributes = event.attributes
     type_ = str(attributes["type"])
     if len(type_) > MAX_DETAIL_TYPE:
@@ -37,7 +42,7 @@ def entry_of(event: CloudEvent, form: Form, default_bus: str, traced: bool, trac
         Source=str(attributes["source"]),
         Resources=_resources(attributes),
         DetailType=type_,
-        Detail=_detail(event, form),
+        Detail=_detail(event, form, longest),
         EventBusName=_bus(attributes) or default_bus or None,
         TraceHeader=(_own_trace(attributes) or trace) if traced else None,
     )
@@ -52,11 +57,11 @@ def identity(target: str, event: CloudEvent) -> bytes:
     return digest.digest()
 
 
-def _detail(event: CloudEvent, form: Form) -> str:
+def _detail(event: CloudEvent, form: Form, longest: int) -> str:
     raw = msgspec.Raw(event.envelope()) if form == "envelope" else event.data
     if raw is None or not starts_with(raw, b"{"):
         raise Unfit("data must be a JSON object: of this target's events only the data is sent.")
-    detail = object_text(raw)
+    detail = object_text(raw, longest)
     if detail is None:
         raise Unfit("data is not UTF-8, or nested too deeply.")
     return detail
@@ -75,7 +80,10 @@ def _resources(attributes: Attributes) -> list[str] | None:
     """What ``resources`` lists; else the subject, if it is an ARN."""
     listed = attributes.get(RESOURCES)
     if listed is not None:
-        return [each for each in map(str.strip, str(listed).split(",")) if each] or None
+        listed = str(listed)
+        if listed.count(",") >= MAX_RESOURCES:
+            raise Unfit(f"{RESOURCES} has more than {MAX_RESOURCES} commas; an entry has fewer resources.")
+        return [each for each in map(str.strip, listed.split(",")) if each] or None
     subject = str(attributes.get("subject", ""))
     return [subject] if subject.startswith("arn:") and subject.count(":") >= 5 else None
 

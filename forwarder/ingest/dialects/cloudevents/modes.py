@@ -5,6 +5,8 @@ Page: CloudEvents HTTP binding 1.0.2, "HTTP Message Mapping"; JSON format 1.0.2,
 Invariants:
 - The mode is told by the Content-Type alone, the batch's prefix tried first; a format other than JSON is 415.
 - In a batch each event is judged by itself; only a body that is no JSON array is refused as a whole.
+- The events of a batch are counted, and the length and the attributes of each, before anything is made of
+  them; all of that goes in steps.
 - Data that is JSON stays byte for byte as it came; a JSON string in ``data`` is never parsed again.
 """
 
@@ -13,14 +15,26 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
 
-from forwarder.ingest.budget import RAW_BYTES, Lease
+from forwarder.apis.scan import count_signs, elements
+from forwarder.ingest.budget import Lease
+from forwarder.ingest.dialects import arrays
+from forwarder.ingest.dialects.bounds import (
+    MAX_ATTRIBUTES,
+    MAX_EVENTS,
+    SMALL_BODY,
+    capped,
+    longest_event,
+    most_signs,
+    too_long,
+    too_many_events,
+)
 from forwarder.ingest.dialects.cloudevents.attributes import Attributes, Unfit, check, decoded, unescaped
-from forwarder.ingest.dialects.errors import MEDIA_TYPE, SERIALIZATION, BadRequest
+from forwarder.ingest.dialects.errors import MEDIA_TYPE, SERIALIZATION, VALIDATION, BadRequest
 from forwarder.model import Refusal
 
 STRUCTURED, BATCHED = "application/cloudevents", "application/cloudevents-batch"
@@ -37,6 +51,9 @@ _text = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NULL = b"null"
+_SPACE = b" \t\r\n"
+_MAX_MEMBERS = MAX_ATTRIBUTES + 2  # data and data_base64
+_FEW_MEMBERS = 5 * _MAX_MEMBERS  # bytes: "": and a value, and a comma, are five
 _charset = re.compile(r';\s*charset\s*=\s*"?([^\s;"]+)', re.IGNORECASE).search
 _UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 _TEXT_ENDINGS = ("/xml", "+xml", "/yaml", "+yaml", "/x-www-form-urlencoded", "/javascript")
@@ -59,7 +76,15 @@ class CloudEvent(msgspec.Struct, gc=False):
         return _encode(members)
 
 
-Parsed = list[CloudEvent | Refusal]
+class Bounds(msgspec.Struct, frozen=True):
+    """``max_events``: of a request. ``max_event_bytes``: of one event, by the API's formula."""
+
+    max_events: int = MAX_EVENTS
+    max_event_bytes: int = 1 << 20
+
+
+Steps = Iterator[CloudEvent | Refusal | None]
+"""Events, and None where a pause may be made."""
 
 
 def starts_with(value: msgspec.Raw, sign: bytes) -> bool:
@@ -85,44 +110,89 @@ def check_media(headers: Mapping[str, str]) -> bool:
     return False
 
 
-def parse(headers: Mapping[str, str], body: bytes, lease: Lease) -> Parsed:
+def steps(headers: Mapping[str, str], body: bytes, lease: Lease, bounds: Bounds) -> Steps:
     """The events of a request, each read or refused; BadRequest when the body is no JSON where it must be.
 
     What they hold until they are a queue's is leased, before a batch is taken apart.
     """
     media = _media(headers)
     if media.startswith(BATCHED):
-        lease.check_room(body.count(b",") * RAW_BYTES)
-        raws = _decode(_array, body, "a JSON array of events")
-        lease.take_for_events(len(raws))
-        return [_refusable(_structured, raw) for raw in raws]
+        return _batched(body, lease, bounds)
     lease.take_for_events(1)
     if media.startswith(STRUCTURED):
-        _decode(_any, body, "JSON")
-        return [_refusable(_structured, body)]
-    return [_refusable(_binary, headers, body)]
+        return _single(body, bounds)
+    return _refusable(_binary(headers, body, bounds))
 
 
-def _refusable(read: Callable[..., CloudEvent], *source: object) -> CloudEvent | Refusal:
+def _batched(body: bytes, lease: Lease, bounds: Bounds) -> Steps:
+    if body.lstrip(_SPACE)[:1] != b"[":
+        _decode(_array, body[:SMALL_BODY], "a JSON array of events")
+        raise BadRequest(400, SERIALIZATION, "The body is not a JSON array of events.")
+    if len(body) <= SMALL_BODY:
+        raws = _decode(_array, body, "a JSON array of events")
+        if len(raws) > bounds.max_events:
+            raise too_many_events(bounds.max_events)
+        lease.take_for_events(len(raws))
+        for raw in raws:
+            yield from _refusable(_structured(raw, bounds))
+        return
+    for part in arrays.parts(body, lease, bounds.max_events, bounds.max_event_bytes):
+        if part is None:
+            yield None
+        elif isinstance(part, arrays.TooLong):
+            yield Refusal(VALIDATION, too_long(part.size, bounds.max_event_bytes), "too_large")
+        else:
+            yield from _refusable(_structured(part, bounds))
+
+
+def _single(body: bytes, bounds: Bounds) -> Steps:
+    if len(body) <= longest_event(bounds.max_event_bytes):
+        most = most_signs(bounds.max_event_bytes)
+        if (yield from count_signs(body, most)) <= most:
+            _decode(_any, body, "JSON")
+        yield None
+    yield from _refusable(_structured(body, bounds))
+
+
+def _refusable(read: Generator[None, None, CloudEvent]) -> Steps:
     try:
-        return read(*source)
+        event = yield from read
     except Unfit as problem:
-        return problem.refusal
+        yield problem.refusal
+    else:
+        yield event
 
 
-def _structured(raw: bytes) -> CloudEvent:
+def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]:
+    size = memoryview(raw).nbytes
+    if size > longest_event(bounds.max_event_bytes):
+        raise Unfit(too_long(size, bounds.max_event_bytes), "too_large")
+    if size > _FEW_MEMBERS:
+        most = most_signs(bounds.max_event_bytes)
+        if (yield from count_signs(raw, most)) > most:
+            raise Unfit(too_long(size, bounds.max_event_bytes), "too_large")
+        count = yield from elements(bytes(raw), _MAX_MEMBERS)
+        if count > _MAX_MEMBERS:
+            raise Unfit(f"An event has at most {MAX_ATTRIBUTES} attributes.")
+        yield
     try:
         members = _members.decode(raw)
     except _BROKEN:
         raise Unfit("An event must be a JSON object.") from None
+    if size > _FEW_MEMBERS:
+        yield
     data, packed = members.pop("data", None), members.pop("data_base64", None)
+    if len(members) > MAX_ATTRIBUTES:
+        raise Unfit(f"An event has at most {MAX_ATTRIBUTES} attributes.")
     attributes: Attributes = {}
     for name, member in members.items():
         value = decoded(name, member)
         if value is not None:
             attributes[name] = value
-    check(attributes)
-    base64 = _base64(packed) if packed is not None and bytes(packed) != _NULL else None
+        if size > _FEW_MEMBERS:
+            yield
+    yield from check(attributes)
+    base64 = _base64(packed, bounds) if packed is not None and bytes(packed) != _NULL else None
     if base64 is None:
         return CloudEvent(attributes, _fitting(attributes, data))
     if data is not None and bytes(data) != _NULL:
@@ -140,30 +210,34 @@ def _fitting(attributes: Attributes, data: msgspec.Raw | None) -> msgspec.Raw | 
     raise Unfit(f"data must be a string where datacontenttype is {str(media)[:100]}, or use data_base64.")
 
 
-def _base64(raw: msgspec.Raw) -> str:
+def _base64(raw: msgspec.Raw, bounds: Bounds) -> str:
     try:
         text = _text.decode(raw)
+        if len(text) > bounds.max_event_bytes:
+            raise Unfit(too_long(len(text), bounds.max_event_bytes), "too_large")
         binascii.a2b_base64(text, strict_mode=True)
     except (msgspec.DecodeError, ValueError):
         raise Unfit("data_base64 must be a string in Base64.") from None
     return text
 
 
-def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent:
+def _binary(headers: Mapping[str, str], body: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]:
+    if len(body) > bounds.max_event_bytes and len(body.strip(_SPACE)) > bounds.max_event_bytes:
+        raise Unfit(too_long(len(body), bounds.max_event_bytes), "too_large")
     attributes: Attributes = {}
     for header, value in headers.items():
         name = header.lower()
         if name.startswith(HEADER):
             name = name.removeprefix(HEADER)
             if name in attributes:
-                raise Unfit(f"ce-{name} came twice.")
+                raise Unfit(f"ce-{name[:100]} came twice.")
             if name == "datacontenttype":
                 raise Unfit("datacontenttype is told by the header Content-Type, not by ce-datacontenttype.")
             attributes[name] = unescaped(name, value)
     media = headers.get("Content-Type")
     if media:
         attributes["datacontenttype"] = media
-    check(attributes)
+    yield from check(attributes)
     return _with_data(attributes, media or "", body)
 
 
@@ -211,4 +285,4 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
         return decoder.decode(body)
     except _BROKEN as problem:
         said = "JSON is nested too deeply" if isinstance(problem, RecursionError) else problem
-        raise BadRequest(400, SERIALIZATION, f"The body is not {what}: {said}.") from None
+        raise BadRequest(400, SERIALIZATION, capped(f"The body is not {what}: {said}.")) from None

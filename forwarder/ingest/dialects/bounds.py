@@ -1,0 +1,59 @@
+"""How much a request may have of anything that is counted, and how long an event may be before it is read.
+
+Invariants:
+- What is beyond a bound is refused before an object is made of it, with a sentence that names the bound.
+- No honest sender meets a bound that is not a setting.
+"""
+
+from __future__ import annotations
+
+from forwarder.ingest.dialects.errors import BadRequest, too_large
+
+SMALL_BODY = 128 * 1024
+"""A body up to this size is read at once: the dearest takes a few milliseconds."""
+LONG_EVENT = 16 * 1024
+"""An event beyond this size is looked over before it is decoded."""
+MAX_EVENTS = 65_536
+"""Of a request, unless ``ingest.max_events`` says otherwise."""
+MAX_ATTRIBUTES = 256
+"""Of a CloudEvent. Its specification has 8; senders add a handful, and HTTP's headers have room for some
+hundred."""
+MAX_MESSAGE = 300
+"""Characters of what is said about one event: it may quote a name or a value of any length."""
+MAX_SENTENCES = 100
+"""Refused events of a request that get a sentence each; the others share them, by ranges of indexes."""
+
+SEGMENT = 256 * 1024
+"""Bytes of an array that are taken apart in one go."""
+MAX_SIGNS = 2 << 20
+"""Brackets and commas outside of strings in a call of AWS's wire, where all that nests is in strings: an
+event has a handful of them. Ours; what has more is no call, and would take long to read."""
+
+_ESCAPED = 6
+_FRAME = 64 * 1024
+
+
+def longest_event(max_event_bytes: int) -> int:
+    """Bytes of JSON that an event within ``max_event_bytes`` can have.
+
+    Each of its characters may come as an escape of six bytes, and it has names, a bus and a trace header that
+    do not count.
+    """
+    return _ESCAPED * max_event_bytes + _FRAME
+
+
+def most_signs(max_event_bytes: int) -> int:
+    """Brackets and commas outside of strings that such an event can have: none of them can be escaped."""
+    return max_event_bytes + _FRAME
+
+
+def too_many_events(most: int) -> BadRequest:
+    return too_large(f"The request has more than {most} events (ingest.max_events); send them in several.")
+
+
+def too_long(size: int, max_event_bytes: int) -> str:
+    return f"The event has {size} bytes of JSON; a call of its target takes {max_event_bytes}."
+
+
+def capped(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."

@@ -1,0 +1,107 @@
+"""Bodies of one event per line, in blocks of whole lines.
+
+Invariants:
+- No list has more lines than a block has bytes, whatever the body is.
+- A value may go on over several lines, and a line may hold several: whoever pretty-prints is understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+
+import msgspec
+
+from forwarder.apis.scan import count_signs, signs
+
+BLOCK = 32 * 1024
+SPACE = b" \t\r\n"
+
+_values = msgspec.json.Decoder(msgspec.Raw).decode_lines
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+Part = msgspec.Raw | bytes
+
+
+def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | None]:
+    """The values of each block, or its lines where values cannot be told apart: at most ``most`` and one more
+    in a block. None where nothing is to be had yet. With more brackets and commas than ``most_signs`` a block
+    is not decoded."""
+    start = 0
+    while start < len(body):
+        end = _line_end(body, start + BLOCK)
+        block = body[start:end]
+        yield None
+        if block.strip(SPACE):
+            signs_ = yield from count_signs(block, most_signs)
+            dear = signs_ > most_signs
+            found: Sequence[Part] | None = None if dear else _decoded(block)
+            if found is None and not dear:
+                ended = yield from _end_of_value(body, start, end)
+                if ended != end:
+                    end, block = ended, body[start:ended]
+                    signs_ = yield from count_signs(block, most_signs)
+                    found = None if signs_ > most_signs else _decoded(block)
+                    yield None
+            if found is None:
+                found = yield from _split(block, most)
+            yield found
+        start = end
+
+
+def numbers(body: bytes, places: Sequence[int], count: int) -> Generator[None, None, dict[int, int] | None]:
+    """The numbers, from 1, of the lines that hold something and are at these places among such lines.
+
+    None when there are not ``count`` of them: then values and lines are not the same.
+    """
+    found: dict[int, int] = dict.fromkeys(places, 0)
+    number = seen = start = 0
+    while start < len(body):
+        yield
+        end = _line_end(body, start + BLOCK)
+        block, start = body[start:end], end
+        if not block.strip(SPACE):
+            number += block.count(b"\n")
+            continue
+        for line in block.removesuffix(b"\n").split(b"\n"):
+            number += 1
+            if line.strip():
+                if seen in found:
+                    found[seen] = number
+                seen += 1
+        if seen > count:
+            return None
+    return found if seen == count else None
+
+
+def _line_end(body: bytes, start: int) -> int:
+    return body.find(b"\n", start) + 1 or len(body)
+
+
+def _decoded(block: bytes) -> list[msgspec.Raw] | None:
+    try:
+        return _values(block)
+    except _BROKEN:
+        return None
+
+
+def _end_of_value(body: bytes, start: int, end: int) -> Generator[None, None, int]:
+    """Where the value ends that is open at the end of a block; the body's end if it never does."""
+    depth = 0
+    while True:
+        for found in signs(body[start:end]):
+            depth += found.count(b"[") - found.count(b"]")
+            yield
+        if depth <= 0 or end >= len(body):
+            return end
+        start, end = end, _line_end(body, end)
+
+
+def _split(block: bytes, most: int) -> Generator[None, None, list[bytes]]:
+    lines: list[bytes] = []
+    start = 0
+    while start < len(block) and len(lines) <= most:
+        yield
+        end = _line_end(block, start + BLOCK)
+        lines += [line for line in block[start:end].split(b"\n") if line.strip()]
+        start = end
+    return lines

@@ -1,0 +1,160 @@
+"""The native answer: a result per event, and for how long a sender hears a sentence about each.
+
+Invariants:
+- One result per event, in the order they came; each says by itself whether the event was accepted, and its
+  code if it was not.
+- The first ``MAX_SENTENCES`` refused events have a sentence each. For the others ``refused`` has it, with the
+  indexes of the events it is about: every index is in exactly one of both.
+- ``answer_bytes`` is more than any answer to so many events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from forwarder.ingest.dialects.bounds import MAX_SENTENCES, capped
+from forwarder.model import Refusal
+from forwarder.receipts import DELIVERED, Receipt
+
+_ROW_BYTES, _WAITED_ROW_BYTES = 80, 260
+"""An accepted event's row, or a refused one's with its code and range; where the sender waits, with its
+status and AWS's id or code."""
+_SENTENCE_BYTES = 2000
+"""A sentence of 300 characters, each of which may be escaped, with what is around it."""
+_HEAD_BYTES = 512
+
+_encode = msgspec.json.Encoder().encode
+Results = Sequence[str | Refusal]
+Row = dict[str, str]
+
+
+def answer_bytes(events: int, refused: int = 0, *, waits: bool = False) -> int:
+    """Bytes that the answer to so many events needs at most, when so many of them are refused before the put.
+
+    ``waits``: for AWS's word, which may be a sentence about any of them.
+    """
+    if not refused and not waits:
+        return _HEAD_BYTES + events * _ROW_BYTES
+    sentences = 2 * min(events if waits else refused, MAX_SENTENCES)
+    return _HEAD_BYTES + events * (_WAITED_ROW_BYTES if waits else _ROW_BYTES) + sentences * _SENTENCE_BYTES
+
+
+def render(results: Results) -> bytes:
+    """The answer for a body of which at least one event was taken."""
+    rejected = sum([isinstance(result, Refusal) for result in results])
+    return b'{"accepted":%d,"rejected":%d,"results":[%b]%b}' % (
+        len(results) - rejected,
+        rejected,
+        _rows(results, rejected),
+        _rest(results) if rejected > MAX_SENTENCES else b"",
+    )
+
+
+def render_refused(error: bytes, refusals: Sequence[Refusal]) -> bytes:
+    """The answer for a body of which no event was taken, though each was looked at."""
+    return b'{"error":%b,"accepted":0,"rejected":%d,"results":[%b]%b}' % (
+        error,
+        len(refusals),
+        _rows(refusals, len(refusals)),
+        _rest(refusals) if len(refusals) > MAX_SENTENCES else b"",
+    )
+
+
+def render_fates(results: Results, fates: Mapping[str, Receipt]) -> bytes:
+    """The answer for a body whose sender waited: each event with its status, and AWS's id or word."""
+    rows: list[bytes] = []
+    said: list[tuple[int, str, str]] = []
+    rejected = 0
+    for i, result in enumerate(results):
+        receipt = None if isinstance(result, Refusal) else fates.get(result)
+        if isinstance(result, str) and (receipt is None or receipt.fate == DELIVERED):
+            rows.append(_going(result, receipt))
+            continue
+        rejected += 1
+        row, message = _gone(result, receipt)
+        if rejected <= MAX_SENTENCES:
+            row["message"] = capped(message)
+        else:
+            said.append((i, row["code"], message))
+        rows.append(_encode(row))
+    return b'{"accepted":%d,"rejected":%d,"results":[%b]%b}' % (
+        len(rows) - rejected,
+        rejected,
+        b",".join(rows),
+        _grouped(said) if said else b"",
+    )
+
+
+def _going(id: str, receipt: Receipt | None) -> bytes:
+    if receipt is None:
+        return b'{"id":"%b","status":"queued"}' % id.encode()
+    if not receipt.aws_id:
+        return b'{"id":"%b","status":"delivered"}' % id.encode()
+    return b'{"id":"%b","status":"delivered","event_id":%b}' % (id.encode(), _encode(receipt.aws_id[:100]))
+
+
+def _gone(result: str | Refusal, receipt: Receipt | None) -> tuple[Row, str]:
+    if isinstance(result, Refusal):
+        return {"status": "refused", "code": result.code}, result.message
+    assert receipt is not None
+    return {"id": result, "status": receipt.fate, "code": receipt.code[:100]}, receipt.message
+
+
+def _rows(results: Results, rejected: int) -> bytes:
+    if not results:
+        return b""  # only a batch of CloudEvents may be empty
+    if not rejected:
+        return b'{"id":"%b"}' % '"},{"id":"'.join(results).encode()  # type: ignore[arg-type] # ids, all of them
+    rows, sentences, codes = [], 0, _Codes()
+    for result in results:
+        if isinstance(result, str):
+            rows.append(b'{"id":"%b"}' % result.encode())
+        elif sentences < MAX_SENTENCES:
+            sentences += 1
+            rows.append(_encode({"code": result.code, "message": capped(result.message)}))
+        else:
+            rows.append(codes[result.code])
+    return b",".join(rows)
+
+
+class _Codes(dict[str, bytes]):
+    """The row of an event whose sentence is elsewhere, by its code."""
+
+    def __missing__(self, code: str) -> bytes:
+        row = self[code] = b'{"code":%b}' % _encode(code)
+        return row
+
+
+def _rest(results: Results) -> bytes:
+    """What is said of the refused events that have no sentence in their own row."""
+    refused = ((i, result) for i, result in enumerate(results) if isinstance(result, Refusal))
+    for _ in range(MAX_SENTENCES):
+        next(refused)
+    return _grouped((i, refusal.code, refusal.message) for i, refusal in refused)
+
+
+def _grouped(said: Iterable[tuple[int, str, str]]) -> bytes:
+    """Ranges of indexes by code and sentence; beyond so many sentences by the code alone."""
+    groups: dict[tuple[str, str], list[list[int]]] = {}
+    shared: dict[str, tuple[str, str]] = {}
+    last, last_code, last_message, range_ = -2, "", "", [0, 0]
+    for i, code, message in said:
+        if i == last + 1 and message == last_message and code == last_code:
+            last = range_[1] = i
+            continue
+        ranges = groups.get((code, message))
+        if ranges is None:
+            if len(groups) < MAX_SENTENCES:
+                ranges = groups[code, message] = []
+            else:
+                key = shared.setdefault(code, (code, f"For different reasons, the first: {message}"))
+                ranges = groups.setdefault(key, [])
+        last, last_code, last_message, range_ = i, code, message, [i, i]
+        ranges.append(range_)
+    rows = [
+        {"code": code, "message": capped(message), "ranges": ranges}
+        for (code, message), ranges in groups.items()
+    ]
+    return b',"refused":%b' % _encode(rows)
