@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.apis.put_events import PutEvents
-from forwarder.ingest.connections import MAX_TURNED_AWAY
+from forwarder.ingest.turned_away import MAX_TURNED_AWAY
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (
