@@ -69,7 +69,7 @@ class Host(Protocol):
 
     def turned_away(self) -> TurnedAway: ...
 
-    def came(self, size: int) -> None:
+    def came(self, size: int, peer: str) -> None:
         """So many bytes came in one go."""
 
     def lease_ahead(self, peer: str) -> Lease:
@@ -178,7 +178,9 @@ class Connection(web.RequestHandler):
                 return
             self._wire = wire
             self._made_at = self._loop.time()
-            wire.set_write_buffer_limits(high=0)  # so that an answer is written when its coroutine ends
+            wire.set_write_buffer_limits(
+                high=1, low=0
+            )  # so that an answer is written when its coroutine ends
             super().connection_made(transport)
         except OSError:  # it was reset meanwhile
             wire.abort()
@@ -202,7 +204,7 @@ class Connection(web.RequestHandler):
         if self._cut or self._close:
             return  # read and forgotten, so that our last word is not lost to a reset
         if len(data) > LARGE_READ:
-            self._host.came(len(data))
+            self._host.came(len(data), self.peer)
         self._spoke = True
         if self.handling or self._messages or not self._payload.is_eof():
             super().data_received(data)
@@ -225,18 +227,26 @@ class Connection(web.RequestHandler):
         """Lease what was pipelined, and read no more until its turn comes."""
         if self._ahead is None:
             self._ahead = self._host.lease_ahead(self.peer)
+            self._ahead.revocable(self._drop_ahead)
         try:
             self._ahead.take(size)
-        except BadRequest as problem:  # closed after the answers that are on their way
-            self._host.malformed(problem.status)
-            for _, payload in self._messages:
-                payload._buffer.clear()
-            self._messages.clear()
+        except BadRequest:
+            self._drop_ahead()
             self._end_ahead()
-            self.close()
             return
         if not self._buffer_paused:
             self._pause_reading_for_buffer()
+
+    def _drop_ahead(self) -> None:
+        """Forget what was pipelined, and close after the answer to the request whose turn it is."""
+        first = 0 if self.handling or self._request_in_progress else 1
+        while len(self._messages) > first:
+            _, payload = self._messages.pop()
+            payload._buffer.clear()
+            self._host.malformed(429)
+        self._head_bytes = 0
+        self.ended = True
+        self.close()
 
     def _end_ahead(self) -> None:
         if self._ahead is not None:
@@ -264,11 +274,16 @@ class Connection(web.RequestHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            if self.lease is not None and (self.is_lost or not self._unwritten()):
+            if self.lease is not None and not self._unwritten():
                 self.end_lease()
 
     def _unwritten(self) -> int:
-        return 0 if self._wire is None else self._wire.get_write_buffer_size()
+        if self._wire is None or self.is_lost:
+            return 0
+        try:
+            return self._wire.get_write_buffer_size()
+        except AttributeError:  # asyncio's, over TLS, once it is closed
+            return 0
 
     def end_lease(self) -> None:
         if self.lease is not None:

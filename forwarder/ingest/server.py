@@ -42,7 +42,7 @@ from forwarder.ingest.paths import Paths
 from forwarder.ingest.peers import Peers, peer_of_sender
 from forwarder.ingest.repeats import Repeats
 from forwarder.ingest.seats import Holder, Seats
-from forwarder.ingest.turned_away import Newcomer, TurnedAway
+from forwarder.ingest.turned_away import MAX_TURNED_AWAY, Newcomer, TurnedAway
 from forwarder.listening import Listener, listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
@@ -93,6 +93,7 @@ class IngestServer:
         self._listener: Listener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._turned_away: set[TurnedAway] = set()
+        self._most_turned_away = MAX_TURNED_AWAY
         self._inflow = Inflow(lambda: [cast(Connection, each) for each in self._server.connections])
         self._in_flight = 0
         self._draining = False
@@ -158,6 +159,7 @@ class IngestServer:
         """Leave descriptors for admin, storage and AWS, whatever is sent here."""
         wanted, files = self._settings.max_connections, descriptors.limit()
         self._seats.limit = descriptors.for_connections(wanted, files)
+        self._most_turned_away = min(MAX_TURNED_AWAY, (files - self._seats.limit) // 3)
         if self._seats.limit < wanted:
             self._log.warning(
                 "open files limit is too low for ingest.max_connections",
@@ -198,10 +200,10 @@ class IngestServer:
 
     def turned_away(self) -> TurnedAway:
         self._http.refused_connections += 1
-        return TurnedAway(self._turned_away, retry_headers(self._chance))
+        return TurnedAway(self._turned_away, retry_headers(self._chance), self._most_turned_away)
 
-    def came(self, size: int) -> None:
-        self._inflow.came(size)
+    def came(self, size: int, peer: str) -> None:
+        self._inflow.came(size, peer)
 
     def lease_ahead(self, peer: str) -> Lease:
         return Lease(self._budget, peer)

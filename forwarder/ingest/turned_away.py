@@ -71,17 +71,20 @@ class Newcomer(asyncio.Protocol):
 class TurnedAway(asyncio.Protocol):
     """A connection beyond the bound: told so when it speaks, then closed."""
 
-    __slots__ = ("_answer", "_others", "_timer", "_told", "_transport")
+    __slots__ = ("_answer", "_most", "_others", "_timer", "_told", "_transport")
 
-    def __init__(self, others: set[TurnedAway], retry: Mapping[str, str]) -> None:
+    def __init__(
+        self, others: set[TurnedAway], retry: Mapping[str, str], most: int = MAX_TURNED_AWAY
+    ) -> None:
         self._answer = raw_answer(TOO_MANY, retry)
         self._others = others
+        self._most = most
         self._told = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._others.add(self)
-        if len(self._others) > MAX_TURNED_AWAY:
+        if len(self._others) > self._most:
             self._transport.abort()
         self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 
