@@ -16,7 +16,6 @@ from aiohttp import web_protocol
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest import connections
-from forwarder.ingest.budget import PARSED_EVENT_BYTES
 from forwarder.ingest.seats import RETRY_SECONDS
 from forwarder.ingest.turned_away import MAX_TURNED_AWAY
 from forwarder.model import Event, QueueUnavailable, SystemClock
@@ -272,33 +271,31 @@ def reset(transport: object) -> None:
 MANY = b"[" + b",".join([json.dumps(EVENT).encode()] * 20_000) + b"]"
 
 
-async def deaf(ingest: Ingest, data: bytes, source: str | None = None) -> socket.socket:
-    """A connection that sends this and reads nothing."""
-    host, _, port = ingest.server.address.rpartition(":")
-    one = socket.socket()
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    one.bind((source or "127.0.0.1", 0))
+async def deaf(ingest: Ingest, data: bytes) -> socket.socket:
+    """A connection that sends this and reads nothing; on a unix socket, where the system buffers little."""
+    one = socket.socket(socket.AF_UNIX)
     one.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(one, (host, int(port)))
+    await asyncio.get_running_loop().sock_connect(one, ingest.server.address.removeprefix("unix:"))
     await asyncio.get_running_loop().sock_sendall(one, data)
     return one
 
 
-async def test_an_answer_is_in_the_budget_until_it_is_written() -> None:
-    async with serving() as ingest:
+async def test_an_answer_is_in_the_budget_until_it_is_written(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s") as ingest:
         one = await deaf(ingest, request(NATIVE, MANY))
         await until(lambda: ingest.count() == 20_000 and ingest.server.in_flight == 0)
         await asyncio.sleep(0.1)
         assert ingest.budget.used > 500_000
         read = 0
-        while read < 1_000_000:
-            read += len(await asyncio.get_running_loop().sock_recv(one, 100_000))
-        await until(lambda: ingest.budget.used == 0)
+        async with asyncio.timeout(10):
+            while ingest.budget.used:
+                read += len(await asyncio.get_running_loop().sock_recv(one, 100_000))
+        assert read > 500_000
         one.close()
 
 
-async def test_who_reads_nothing_of_its_answer_is_cut_off() -> None:
-    async with serving(read_timeout=0.3) as ingest:
+async def test_who_reads_nothing_of_its_answer_is_cut_off(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s", read_timeout=0.3) as ingest:
         one = await deaf(ingest, request(NATIVE, MANY))
         await until(lambda: ingest.server.in_flight == 1)
         await until(lambda: ingest.server.connections == 0)
@@ -307,47 +304,27 @@ async def test_who_reads_nothing_of_its_answer_is_cut_off() -> None:
         one.close()
 
 
-async def test_who_reads_its_answer_slowly_has_all_of_it() -> None:
-    async with serving(read_timeout=0.4) as ingest:
+async def test_who_reads_its_answer_slowly_has_all_of_it(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s", read_timeout=0.4) as ingest:
         one = await deaf(ingest, request(NATIVE, MANY))
         whole = b""
-        while len(whole) < 1_000_000:
-            await asyncio.sleep(0.05)
-            whole += await asyncio.get_running_loop().sock_recv(one, 100_000)
+        async with asyncio.timeout(10):
+            while not whole.endswith(b"}"):
+                await asyncio.sleep(0.05)
+                whole += await asyncio.get_running_loop().sock_recv(one, 100_000)
         assert whole.startswith(b"HTTP/1.1 202")
         assert ingest.metrics.http.unread_answers == 0
         one.close()
 
 
-async def test_a_pipelining_sender_that_reads_nothing_is_not_answered_on_and_on() -> None:
-    async with serving() as ingest:
+async def test_a_pipelining_sender_that_reads_nothing_is_not_answered_on_and_on(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s") as ingest:
         before = ingest.metrics.for_target("orders")
         one = await deaf(ingest, request(NATIVE, MANY) + request(NATIVE, EVENT) * 30)
         await until(lambda: before.received == 20_000)
         await asyncio.sleep(0.3)
         assert before.received == 20_000, "none of the others is begun before the first answer is written"
         one.close()
-        await until(lambda: ingest.server.connections == 0)
-
-
-async def test_an_answer_that_nobody_reads_gives_its_memory_to_another_peer() -> None:
-    budget = 20_000 * PARSED_EVENT_BYTES + 2 * len(MANY)
-    async with serving(budget=budget) as ingest:
-        some = []
-        for _ in range(40):
-            some.append(await deaf(ingest, request(NATIVE, MANY), "127.0.0.2"))
-            await asyncio.sleep(0.02)
-            if ingest.budget.used > budget - len(MANY):
-                break
-
-        async def accepted() -> bool:
-            return (await ingest.post(NATIVE, MANY, source="127.0.0.3")).status == 202
-
-        async with asyncio.timeout(20):
-            while not await accepted():
-                await asyncio.sleep(0.1)
-        for one in some:
-            one.close()
         await until(lambda: ingest.server.connections == 0)
 
 
