@@ -69,6 +69,11 @@ FUZZ = "tests/fuzz/test_fuzz.py"
 LARGE = "tests/unit/ingest/test_large_bodies.py"
 RESULTS = "tests/unit/ingest/test_results.py"
 HOSTILE = "tests/integration/test_hostile.py"
+BUDGET = "tests/unit/ingest/test_budget.py"
+BODIES = "tests/unit/ingest/test_bodies.py"
+CONNECTIONS = "tests/unit/ingest/test_connections.py"
+PEERS = "tests/unit/ingest/test_peers.py"
+SEATS = "tests/unit/ingest/test_seats.py"
 
 
 @dataclass(frozen=True)
@@ -1087,6 +1092,94 @@ MUTATIONS = [
         "    except RecursionError:\n",
         "    except MemoryError:\n",
         FUZZ,
+    ),
+    mutation(
+        "a promised body is reserved at its head",
+        "forwarder/ingest/bodies.py",
+        "        _say_continue(request)\n        arrival",
+        "        _say_continue(request)\n        lease.take(length or 0)\n        arrival",
+        BODIES,
+        "promise",
+    ),
+    mutation(
+        "a body on its way keeps its memory whoever waits",
+        "forwarder/ingest/bodies.py",
+        "        lease.revocable(partial(self._end, taken_back()))\n",
+        "",
+        BODIES,
+        "gives_its_memory",
+    ),
+    mutation(
+        "no body is too slow",
+        "forwarder/ingest/bodies.py",
+        "        if self._size < (seconds - RATE_GRACE) * MIN_RATE:\n",
+        "        if False:\n",
+        BODIES,
+        "least_rate",
+    ),
+    mutation(
+        "unproven requests keep all they have",
+        "forwarder/ingest/budget.py",
+        "        excess = self.unproven - self.unproven_share if proven else 0\n",
+        "        excess = 0\n",
+        BUDGET,
+        "unproven",
+    ),
+    mutation(
+        "no bytes are spare for a peer that holds nothing",
+        "forwarder/ingest/budget.py",
+        "        return mine + size <= ORDINARY_BYTES and ",
+        "        return False and ",
+        BUDGET,
+        "spare",
+    ),
+    mutation(
+        "a lease ends with its handler",
+        "forwarder/ingest/server.py",
+        "            lease.keep(len(reply.body))  # until it is written\n",
+        "            lease.keep(0)\n",
+        CONNECTIONS,
+        "in_the_budget_until",
+    ),
+    mutation(
+        "who reads nothing is not cut off",
+        "forwarder/ingest/connections.py",
+        "        elif now - self._unread_since >= timeout:\n",
+        "        elif False:\n",
+        CONNECTIONS,
+        "cut_off and reads_nothing",
+    ),
+    mutation(
+        "no idle connection is closed for a new one",
+        "forwarder/ingest/seats.py",
+        "        now = self._now()\n",
+        "        return False\n",
+        SEATS,
+        "longest_idle",
+    ),
+    mutation(
+        "a peer loses connections to one that holds more",
+        "forwarder/ingest/seats.py",
+        "            if len(self._by_peer[other]) < mine:\n                return None\n",
+        "",
+        SEATS,
+        "loses_nothing",
+    ),
+    mutation(
+        "a failed handshake keeps its place",
+        "forwarder/ingest/handshakes.py",
+        "        self._all.discard(handshake)\n        self._seats.give_back(handshake, handshake.peer)\n",
+        "        self._all.discard(handshake)\n",
+        TLS,
+        "gives_its_place_back",
+    ),
+    mutation(
+        "anybody's X-Forwarded-For is believed",
+        "forwarder/ingest/server.py",
+        "        if self._peers.is_proxy(connection.sender):\n",
+        "        if True:\n",
+        PEERS,
+        "nobody_else",
     ),
 ]
 

@@ -6,7 +6,8 @@ Invariants:
 - ``live`` says that the event loop turns, ``ready`` that the daemon listens and does not stop; neither knows
   of AWS, so no trouble there takes a pod out of service.
 - A scrape reads every number in one step of the loop, so the ledger balances in each.
-- At most MAX_CONNECTIONS are open; one more ends the oldest.
+- At most MAX_CONNECTIONS are open; one more closes the oldest that is idle, else the oldest. So whoever only
+  holds connections keeps no probe out.
 - Every answer to a request, but the metrics and the page, is JSON, errors too.
 - What is no HTTP request writes no line: its sender would fill the log, and with words of its own.
 - The page runs its own script and no other, asks this listener and nobody else, and holds no data itself.
@@ -48,6 +49,11 @@ def _is_of_ours(record: logging.LogRecord) -> bool:
 
 _http_log = logging.getLogger("forwarder.admin")
 _http_log.addFilter(_is_of_ours)
+
+
+def _is_in_use(connection: web.RequestHandler) -> bool:
+    return connection._request_in_progress
+
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -93,12 +99,14 @@ class AdminServer:
         self._listener = await listen(where, self._connect, given)
 
     def _connect(self) -> asyncio.Protocol:
-        """One connection more; of too many the oldest goes, so who only holds on keeps nobody out."""
+        """One connection more; of too many an idle one goes."""
         assert self._runner is not None
         assert self._runner.server is not None
         there = self._runner.server.connections
-        for oldest in there[: max(0, len(there) - MAX_CONNECTIONS + 1)]:
-            oldest.force_close()
+        if (beyond := len(there) - MAX_CONNECTIONS + 1) > 0:
+            by_age = sorted(there, key=_is_in_use)  # stable: they are in the order in which they came
+            for other in by_age[:beyond]:
+                other.force_close()
         return self._runner.server()
 
     @property

@@ -5,7 +5,7 @@ Invariants:
 - No kind of target is known here; ``load`` is told the types of their options.
 """
 
-from forwarder.config.checks import ConfigError, exposed, problems, queue_memory
+from forwarder.config.checks import BODIES_AT_ONCE, ConfigError, exposed, problems, queue_memory
 from forwarder.config.masking import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.reading import Kinds, admin_listen, load, parse
 from forwarder.config.schema import json_schema
@@ -24,6 +24,7 @@ from forwarder.config.settings import (
 from forwarder.config.units import Bytes, Duration, Listen
 
 __all__ = [
+    "BODIES_AT_ONCE",
     "HIDDEN",
     "AdminConfig",
     "AuthConfig",

@@ -6,6 +6,8 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -103,7 +105,9 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``max_header_bytes``: all headers of a request.
     ``read_timeout``: how long the headers may take, and again the body.
     ``keep_alive``: how long a connection may be idle; longer than in the load balancers in front.
-    ``max_connections``: more are told 503.
+    ``max_connections``: when all are in use an idle one is closed for a new one; 503 when none is idle.
+    ``trusted_proxies``: addresses and networks whose `X-Forwarded-For` says who sends; `unix` for a proxy
+    that connects over our unix socket.
     ``memory_budget``: full memory queues, 16MiB of each disk queue, and at least four bodies must fit.
     """
 
@@ -115,10 +119,16 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     read_timeout: Duration = Duration(30.0)
     keep_alive: Duration = Duration(75.0)
     max_connections: Count = 1024
+    trusted_proxies: list[str] = msgspec.field(default_factory=list)
     memory_budget: Bytes = Bytes(256 << 20)
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
     auth: AuthConfig = msgspec.field(default_factory=AuthConfig)
     tls: TlsConfig | None = None
+
+    def __post_init__(self) -> None:
+        for proxy in self.trusted_proxies:
+            if problem := _wrong_proxy(proxy):
+                raise ValueError(f"trusted_proxies: {problem}")
 
     @property
     def is_guarded(self) -> bool:
@@ -129,6 +139,21 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     def is_for_all(self) -> bool:
         """Whether a listener that other machines reach is meant to be."""
         return self.is_guarded or self.auth.allow_unauthenticated
+
+
+def _wrong_proxy(proxy: str) -> str:
+    if proxy == "unix":
+        return ""
+    forms = "an address like 10.0.0.7, a network like 10.0.0.0/8 or fd00::/8, or unix"
+    try:
+        ipaddress.ip_network(proxy)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            return (
+                f"must be {forms}, got {proxy!r}. Did you mean {str(ipaddress.ip_network(proxy, False))!r}?"
+            )
+        return f"must be {forms}, got {proxy!r}"
+    return ""
 
 
 class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):

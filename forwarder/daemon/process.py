@@ -21,7 +21,7 @@ import structlog
 
 from forwarder import __version__
 from forwarder.admin.server import AdminServer
-from forwarder.config import Config, queue_memory, shown
+from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
 from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
 from forwarder.daemon.inheriting import say_inherited
@@ -48,6 +48,8 @@ FINISH_REQUESTS_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
 DRAIN_LOOK_SECONDS = 0.02
+SPARE_BYTES = 4 << 20
+"""For events of peers that hold next to nothing while another holds all it can."""
 
 
 class StartError(Exception):
@@ -93,7 +95,7 @@ class Daemon:
         self._built = {name: build(rooms, name) for name in config.targets}
         self._lanes = {name: each.lane for name, each in self._built.items()}
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
-        self._budget = Budget(self._bytes_for_bodies())
+        self._budget = self._make_budget()
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
         bindings = Bindings([each.route for each in self._built.values()])
         self._senders = Senders(config.ingest, self._clock, self._metrics.senders)
@@ -156,6 +158,12 @@ class Daemon:
         """What the memory budget leaves for requests when every queue is full."""
         queues = sum(map(queue_memory, self._config.targets.values()))
         return int(self._config.ingest.memory_budget) - queues
+
+    def _make_budget(self) -> Budget:
+        """What the memory budget leaves for requests; where there is room, a little of it is kept spare."""
+        whole, bodies = self._bytes_for_bodies(), BODIES_AT_ONCE * self._config.ingest.max_body
+        limit = max(bodies, whole - SPARE_BYTES)
+        return Budget(limit, unproven_share=max(limit // 4, bodies), spare=SPARE_BYTES)
 
     def _memory_used(self) -> int:
         return self._budget.used + sum(lane.queue.memory for lane in self._lanes.values())

@@ -10,7 +10,7 @@ from contextlib import closing
 import structlog
 import uvloop
 
-from forwarder import logs
+from forwarder import descriptors, logs
 from forwarder.config import Config, ConfigError, load
 from forwarder.daemon.inheriting import LISTENERS
 from forwarder.daemon.notifying import ServiceManager
@@ -28,6 +28,7 @@ def main(config_path: str) -> int:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     logs.configure(config.log.level, config.log.format)
+    descriptors.raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config, config_path))
 

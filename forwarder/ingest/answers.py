@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Any, cast
 from uuid import uuid4
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
 from forwarder.ingest.dialects.errors import NO_HEADERS, BadRequest, Dialect
@@ -30,6 +32,11 @@ _Headers = CIMultiDict[str]
 _prebuilt: dict[str, _Headers] = {}
 
 
+PIECE = 64 * 1024
+"""Over TLS a large answer is written in pieces of this size, each when the one before is gone: what the layer
+below has buffered cannot be seen there."""
+
+
 def respond(dialect: Dialect, status: int, body: bytes, more: Mapping[str, str] = NO_HEADERS) -> web.Response:
     """An answer with the dialect's headers; they are shared, since aiohttp copies them."""
     content_type = dialect.content_type if body else ""
@@ -39,7 +46,8 @@ def respond(dialect: Dialect, status: int, body: bytes, more: Mapping[str, str] 
         if not body:
             del headers["Content-Type"]
         _prebuilt[content_type] = headers
-    response = web.Response(body=body, status=status, headers=headers)
+    kind = web.Response if len(body) <= PIECE else _Large
+    response = kind(body=body, status=status, headers=headers)
     if dialect.aws:
         response.headers[REQUEST_ID] = str(uuid4())
     if more:
@@ -61,7 +69,36 @@ class Ready(web.StreamResponse):
         return self._payload_writer
 
     async def write_eof(self, data: bytes = b"") -> None:
-        await super().write_eof(self._answer)
+        writer = self._payload_writer
+        if len(self._answer) > PIECE and writer is not None and _is_secured(writer):
+            await _write_in_pieces(writer, self._answer)
+            await super().write_eof()
+        else:
+            await super().write_eof(self._answer)
+
+
+class _Large(web.Response):
+    """An answer that is written in pieces where its way is TLS."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        writer, body = self._payload_writer, self._body
+        if isinstance(body, bytes) and writer is not None and _is_secured(writer):
+            await _write_in_pieces(writer, body)
+            self._body = None
+        await super().write_eof(data)
+
+
+def _is_secured(writer: AbstractStreamWriter) -> bool:
+    transport = cast(StreamWriter, writer).transport
+    return transport is not None and transport.get_extra_info("sslcontext") is not None
+
+
+async def _write_in_pieces(writer: AbstractStreamWriter, answer: bytes) -> None:
+    whole, connection = memoryview(answer), cast(Any, writer).protocol
+    for start in range(0, len(answer), PIECE):
+        await writer.write(whole[start : start + PIECE])
+        await writer.drain()
+        connection.pieces += 1
 
 
 def is_plain(request: web.BaseRequest) -> bool:

@@ -1,7 +1,9 @@
 """Request bodies: read, and gunzipped, within bounds.
 
 Invariants:
-- Every byte is reserved before it is read or unpacked: by ``Content-Length``, else chunk by chunk.
+- What has come is reserved, and nothing that is only promised: ``Content-Length`` is a check, no reservation.
+- While a body is arriving its memory can be taken back for a peer that holds less; its sender gets 429.
+- A body has ``deadline`` seconds, and may not fall below ``MIN_RATE`` meanwhile.
 - ``max_body`` bounds the body before and after gunzip; a bomb costs at most one step beyond it.
 - What ends early, comes too slowly or does not unpack is a BadRequest, never an empty or a short body.
 """
@@ -10,18 +12,103 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from aiohttp import HttpVersion10, web
 
-from forwarder.ingest.budget import Lease
+from forwarder.ingest.budget import Lease, taken_back
 from forwarder.ingest.dialects.errors import MALFORMED, MEDIA_TYPE, TIMEOUT, BadRequest, too_large
 from forwarder.ingest.slices import Work
 from forwarder.ingest.unpacking import gunzip
 
+MIN_RATE = 1024.0
+RATE_GRACE = 10.0
+"""Bytes a second that a body must bring on average, after so many seconds: five lost packets in a row, sent
+again by TCP with its doubling pauses, take 6 s."""
+CHUNK_BYTES = 64
+"""What a piece of a body holds beside its bytes: a body in pieces of one byte is not small."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ACCEPT_ENCODING = {"Accept-Encoding": "gzip"}
+TOO_SLOW = "too_slow"
 _GZIP = frozenset({"gzip", "x-gzip"})
 _PLAIN = frozenset({"", "identity"})
+
+
+class Arrivals:
+    """The bodies that are arriving now; ``sweep`` them about once a second."""
+
+    __slots__ = ("_all",)
+
+    def __init__(self) -> None:
+        self._all: set[_Arrival] = set()
+
+    def sweep(self, now: float) -> None:
+        for arrival in list(self._all):
+            arrival.cut_when_slow(now)
+
+    def add(self, arrival: _Arrival) -> None:
+        self._all.add(arrival)
+
+    def discard(self, arrival: _Arrival) -> None:
+        self._all.discard(arrival)
+
+
+class _Arrival:
+    """One body, while it is arriving."""
+
+    __slots__ = ("_began", "_chunks", "_ended", "_lease", "_max_body", "_problem", "_size", "_timeout")
+
+    def __init__(self, lease: Lease, max_body: int, deadline: float) -> None:
+        self._lease = lease
+        self._max_body = max_body
+        self._began = asyncio.get_running_loop().time()
+        self._timeout = asyncio.timeout_at(self._began + deadline)
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        message = f"The body did not arrive within {deadline:g} seconds (ingest.read_timeout)."
+        self._problem = BadRequest(408, TIMEOUT, message, close=True)
+
+    async def read(self, request: web.BaseRequest) -> bytes:
+        lease = self._lease
+        lease.revocable(partial(self._end, taken_back()))
+        before = lease.held
+        try:
+            async with self._timeout:
+                while chunk := await request.content.readany():
+                    if self._ended:
+                        break
+                    self._size += len(chunk)
+                    _check_size(self._size, self._max_body)
+                    lease.take(len(chunk) + CHUNK_BYTES)
+                    self._chunks.append(chunk)
+        except TimeoutError:
+            raise self._problem from None
+        except (OSError, RuntimeError, web.RequestPayloadError):
+            raise BadRequest(400, MALFORMED, "The body ended early.", close=True) from None
+        finally:
+            lease.revocable(None)
+        if self._ended:  # a piece came in the same turn of the loop
+            raise self._problem
+        lease.keep(before + self._size)
+        return b"".join(self._chunks)
+
+    def cut_when_slow(self, now: float) -> None:
+        seconds = now - self._began
+        if self._size < (seconds - RATE_GRACE) * MIN_RATE:
+            message = (
+                f"The body brought {self._size} bytes in {seconds:.0f} seconds; it must bring {MIN_RATE:.0f} "
+                f"bytes a second after the first {RATE_GRACE:.0f} seconds. Send it when all of it is there."
+            )
+            self._end(BadRequest(408, TIMEOUT, message, close=True, reason=TOO_SLOW))
+
+    def _end(self, problem: BadRequest) -> None:
+        """Free what came, and refuse the request as soon as its task runs."""
+        if not self._ended:
+            self._ended, self._problem = True, problem
+            self._chunks.clear()
+            if not self._timeout.expired():
+                self._timeout.reschedule(0.0)
 
 
 async def read_body(
@@ -29,6 +116,7 @@ async def read_body(
     lease: Lease,
     max_body: int,
     deadline: float,
+    arrivals: Arrivals,
     packed: bool = False,
     check: Callable[[bytes], None] | None = None,
 ) -> bytes:
@@ -36,7 +124,7 @@ async def read_body(
 
     ``check`` is shown the body as it came, and may raise BadRequest.
     """
-    body = await _read(request, lease, max_body, deadline)
+    body = await _read(request, lease, max_body, deadline, arrivals)
     if check is not None:
         check(body)
     return await Work().through(gunzip(body, lease, max_body)) if packed else body
@@ -56,42 +144,26 @@ def is_gzipped(headers: Mapping[str, str]) -> bool:
     raise BadRequest(415, MEDIA_TYPE, message, headers=ACCEPT_ENCODING)
 
 
-async def _read(request: web.BaseRequest, lease: Lease, max_body: int, deadline: float) -> bytes:
+async def _read(
+    request: web.BaseRequest, lease: Lease, max_body: int, deadline: float, arrivals: Arrivals
+) -> bytes:
     length = request.content_length
-    if length is not None:
-        if length > max_body:
-            raise too_large(f"The body has {length} bytes; at most {max_body} are taken.")
-        lease.take(length)
+    if length is not None and length > max_body:
+        raise too_large(f"The body has {length} bytes; at most {max_body} are taken.")
     content = request.content
     if not content.is_eof():
         _say_continue(request)
-        return await _read_slowly(request, length, lease, max_body, deadline)
+        arrival = _Arrival(lease, max_body, deadline)
+        arrivals.add(arrival)
+        try:
+            return await arrival.read(request)
+        finally:
+            arrivals.discard(arrival)
     body = content.read_nowait()  # it all came together with the headers
     if length is None:
         _check_size(len(body), max_body)
-        lease.take(len(body))
+    lease.take(len(body))
     return body
-
-
-async def _read_slowly(
-    request: web.BaseRequest, length: int | None, lease: Lease, max_body: int, deadline: float
-) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(deadline):
-            while chunk := await request.content.readany():
-                size += len(chunk)
-                _check_size(size, max_body)
-                if length is None:
-                    lease.take(len(chunk))
-                chunks.append(chunk)
-    except TimeoutError:
-        message = f"The body did not arrive within {deadline:g} seconds."
-        raise BadRequest(408, TIMEOUT, message, close=True) from None
-    except (OSError, RuntimeError, web.RequestPayloadError):
-        raise BadRequest(400, MALFORMED, "The body ended early.", close=True) from None
-    return b"".join(chunks)
 
 
 def _check_size(size: int, max_body: int) -> None:

@@ -5,7 +5,11 @@ an idle connection, and bounds one header but not all of them; here each of thes
 answer in JSON.
 
 Invariants:
-- At most ``max_connections`` are served; one more is told 503 and closed.
+- At most ``max_connections`` are served. When all are in use, an idle one is closed for the new one
+  (``Seats``); only when none may go is the new one told 503 and closed.
+- An answer's lease lasts until the socket has taken all of it; who reads nothing of it for ``read_timeout``
+  is cut off. No further request of a connection is begun before that.
+- What comes ahead of its turn (pipelined while a request is handled) is in the budget, and reading pauses.
 - A head that is not complete ``read_timeout`` after its first byte is told 408 and closed; one that is
   larger than ``max_header_bytes`` is told 431 and closed.
 - Whoever cannot be told in a dialect, since nothing says which, is told in the shapes of all, and counted.
@@ -14,56 +18,37 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from email.utils import formatdate
-from http import HTTPStatus
-from typing import cast
-from uuid import uuid4
+from typing import Protocol, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from forwarder.ingest.answers import SERVER, refuse
+from forwarder.ingest.answers import refuse
+from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import unknown
 from forwarder.ingest.dialects.errors import (
     HEADERS_TOO_LARGE,
     INTERNAL,
     MALFORMED,
-    NO_HEADERS,
     TIMEOUT,
-    UNAVAILABLE,
     BadRequest,
 )
-
-LINGER = 1.0
-"""Seconds for a peer to read why it is turned away, before the connection is cut."""
+from forwarder.ingest.peers import peer_of_address, peer_of_certificate, sender_of
+from forwarder.ingest.seats import Holder
+from forwarder.ingest.turned_away import LINGER, TOO_MANY, TurnedAway, become, raw_answer
 
 BODY_LINGER = 3.0
 """Seconds that the rest of a refused body is read and forgotten, so that its sender reads our answer."""
 
-MAX_TURNED_AWAY = 128
-"""Connections beyond the bound that are told so at one time; any more are cut without a word."""
+SILENT_SECONDS = 5.0
+"""For so long a connection may say nothing before it goes when others of its own peer wait."""
 
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
-
-
-def raw_answer(problem: BadRequest, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
-    """A whole HTTP answer, for connections that have no request to answer."""
-    body = unknown.DIALECT.error(problem)
-    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    status = HTTPStatus(problem.status)
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-        f"Server: {SERVER}\r\nDate: {formatdate(usegmt=True)}\r\n"
-        f"x-amzn-ErrorType: {problem.code}\r\nx-amzn-RequestId: {uuid4()}\r\n{more}"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
+LARGE_READ = 16 * 1024
+"""Bytes that come in one go from which on they are counted against what one turn of the loop may bring."""
 
 
 def headers_too_large(limit: int) -> BadRequest:
@@ -71,37 +56,58 @@ def headers_too_large(limit: int) -> BadRequest:
     return BadRequest(431, HEADERS_TOO_LARGE, message, close=True)
 
 
-def sender_of(transport: asyncio.BaseTransport) -> str:
-    """The peer's address without its port; on a unix socket its user, where the system tells."""
-    peer = transport.get_extra_info("peername")
-    if isinstance(peer, tuple):
-        return str(peer[0])
-    ask = getattr(socket, "SO_PEERCRED", None)
-    if ask is None:
-        return "unix"
-    credentials = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, ask, _CREDENTIALS.size)
-    return f"unix user {_CREDENTIALS.unpack(credentials)[1]}"
-
-
 TOO_SLOW = BadRequest(408, TIMEOUT, "The request's headers did not arrive in time.")
+
+
+class Host(Protocol):
+    """What a connection needs of the server."""
+
+    def seat(self, connection: Connection) -> bool:
+        """A place for it; False when it must be turned away."""
+
+    def lost(self, connection: Connection) -> None: ...
+
+    def turned_away(self) -> TurnedAway: ...
+
+    def came(self, size: int, peer: str) -> None:
+        """So many bytes came in one go."""
+
+    def lease_ahead(self, peer: str) -> Lease:
+        """For what a peer sends ahead of its turn."""
+
+    def malformed(self, status: int) -> None: ...
+
+    def unread(self) -> None:
+        """An answer was given up that its peer did not read."""
 
 
 class Connection(web.RequestHandler):
     """aiohttp's connection, with bounds on the head of a request and errors in JSON."""
 
     __slots__ = (
+        "_ahead",
         "_cut",
         "_head_bytes",
         "_head_since",
-        "_on_lost",
-        "_on_refused",
+        "_held_back",
+        "_host",
+        "_made_at",
         "_payload",
+        "_spoke",
+        "_unread",
+        "_unread_since",
         "_wait_end",
+        "_wire",
+        "before",
         "ended",
         "handling",
         "head_too_large",
         "is_lost",
+        "lease",
         "max_head",
+        "peer",
+        "pieces",
+        "proven_peer",
         "sender",
     )
 
@@ -112,8 +118,8 @@ class Connection(web.RequestHandler):
         *,
         max_head: int,
         keep_alive: float,
-        on_lost: Callable[[], None],
-        on_refused: Callable[[int], None],
+        host: Host,
+        before: Holder | None = None,
     ) -> None:
         super().__init__(
             server,
@@ -126,8 +132,8 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]
         )
         self.max_head = max_head
-        self._on_lost = on_lost
-        self._on_refused = on_refused
+        self.before = before  # what had this connection's place until now: its TLS handshake
+        self._host = host
         self._head_bytes = 0
         self._head_since = 0.0
         self._payload: StreamReader = EMPTY_PAYLOAD
@@ -137,7 +143,18 @@ class Connection(web.RequestHandler):
         self.head_too_large = False
         self.is_lost = False
         self.sender = ""
+        self.peer = ""
+        self.proven_peer = ""  # of a client certificate
+        self.lease: Lease | None = None  # of the request that is being handled, until its answer is written
+        self.pieces = 0  # of answers that were written in pieces
         self._wait_end: Callable[[], None] | None = None
+        self._wire: asyncio.Transport | None = None
+        self._made_at = 0.0
+        self._spoke = False
+        self._held_back = False
+        self._ahead: Lease | None = None
+        self._unread = (0, 0)
+        self._unread_since = 0.0
 
     @contextmanager
     def waits(self, end: Callable[[], None]) -> Iterator[None]:
@@ -151,28 +168,176 @@ class Connection(web.RequestHandler):
             self._wait_end = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.sender = sender_of(transport)
-        super().connection_made(transport)
+        wire = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        try:
+            self.sender = sender_of(transport)
+            self.peer = peer_of_address(self.sender)
+            self.proven_peer = peer_of_certificate(transport.get_extra_info("peercert"))
+            if not self._host.seat(self):
+                become(wire, self._host.turned_away())
+                return
+            self._wire = wire
+            self._made_at = self._loop.time()
+            wire.set_write_buffer_limits(
+                high=1, low=0
+            )  # so that an answer is written when its coroutine ends
+            super().connection_made(transport)
+        except OSError:  # it was reset meanwhile
+            wire.abort()
+            self._host.lost(self)
+        except BaseException:
+            wire.abort()
+            self._host.lost(self)
+            raise
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.is_lost = True
         if self._wait_end is not None:
             self._wait_end()
-        self._on_lost()
+        self._host.lost(self)
         super().connection_lost(exc)
+        self._end_ahead()
+        if not self._request_in_progress:
+            self.end_lease()
 
     def data_received(self, data: bytes) -> None:
         if self._cut or self._close:
             return  # read and forgotten, so that our last word is not lost to a reset
-        if self.handling or not self._payload.is_eof():
+        if len(data) > LARGE_READ:
+            self._host.came(len(data), self.peer)
+        self._spoke = True
+        if self.handling or self._messages or not self._payload.is_eof():
             super().data_received(data)
+            begun = self.handling or self._request_in_progress
+            if self._messages and (begun or len(self._messages) > 1):
+                self._came_ahead(len(data))
             return
         if not self._head_bytes:
             self._head_since = self._loop.time()
         self._head_bytes += len(data)
         super().data_received(data)
+        if len(self._messages) > 1:
+            self._came_ahead(len(data))
         if self._head_bytes > self.max_head:
             self._loop.call_soon(self._check_head)  # after the request was begun, if this completed one
+
+    # --- what comes ahead of its turn
+
+    def _came_ahead(self, size: int) -> None:
+        """Lease what was pipelined, and read no more until its turn comes."""
+        if self._ahead is None:
+            self._ahead = self._host.lease_ahead(self.peer)
+            self._ahead.revocable(self._drop_ahead)
+        try:
+            self._ahead.take(size)
+        except BadRequest:
+            self._drop_ahead()
+            self._end_ahead()
+            return
+        if not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _drop_ahead(self) -> None:
+        """Forget what was pipelined, and close after the answer to the request whose turn it is."""
+        first = 0 if self.handling or self._request_in_progress else 1
+        while len(self._messages) > first:
+            _, payload = self._messages.pop()
+            payload._buffer.clear()
+            self._host.malformed(429)
+        self._head_bytes = 0
+        self.ended = True
+        self.close()
+
+    def _end_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.end()
+            self._ahead = None
+
+    def hold_back(self) -> None:
+        """Read nothing for some turns of the loop: too much came in one."""
+        if not self._reading_paused and not self._buffer_paused:
+            self._held_back = True
+            self._pause_transport_reading()
+
+    def go_on(self) -> None:
+        if self._held_back:
+            self._held_back = False
+            if not self._reading_paused and not self._buffer_paused:
+                self._resume_transport_reading()
+
+    # --- its answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """aiohttp writes the answer here. When it returns the socket has taken all of it, or never will."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            if self.lease is not None and not self._unwritten():
+                self.end_lease()
+
+    def _unwritten(self) -> int:
+        if self._wire is None or self.is_lost:
+            return 0
+        try:
+            return self._wire.get_write_buffer_size()
+        except AttributeError:  # asyncio's, over TLS, once it is closed
+            return 0
+
+    def end_lease(self) -> None:
+        if self.lease is not None:
+            self.lease.end()
+            self.lease = None
+
+    def cut_when_unread(self, now: float, timeout: float) -> None:
+        """Cut off a peer that took nothing of an answer for so long. Ask about once a second."""
+        unwritten = self._unwritten()
+        if not unwritten:
+            self._unread = 0, 0
+            return
+        if (unwritten, self.pieces) != self._unread:
+            self._unread, self._unread_since = (unwritten, self.pieces), now
+            if self.lease is not None:
+                self.lease.revocable(None)
+        elif now - self._unread_since >= timeout:
+            self._cut_off()
+        elif self.lease is not None:
+            self.lease.revocable(self._cut_off)
+
+    def _cut_off(self) -> None:
+        if self._wire is not None:
+            self._host.unread()
+            self._wire.abort()
+
+    # --- its place
+
+    def may_leave(self, now: float, fair: bool) -> tuple[int, float] | None:
+        """Whether it may be closed for another (see ``Seats``)."""
+        if self.is_lost:
+            return None
+        if not self._spoke:
+            return (0, self._made_at) if fair or now - self._made_at >= SILENT_SECONDS else None
+        if not self.busy and not self._messages and self._waiter is not None and not self._waiter.done():
+            return 0, self._next_keepalive_close_time
+        if not fair:
+            return None
+        if self._head_bytes or not self._payload.is_eof():
+            return 1, self._head_since
+        return (2, self._head_since) if self._wait_end is not None else None
+
+    def leave(self) -> None:
+        """Close for another's sake: at once, or after an answer that is given now instead of later."""
+        if self._wait_end is not None:
+            self.ended = True
+            self._wait_end()
+        elif self._wire is not None:
+            if self._head_bytes:  # it gets no time to read this: descriptors may be short
+                self._host.malformed(TOO_MANY.status)
+                self._wire.write(raw_answer(TOO_MANY))
+            self.force_close()
+            if not self._head_bytes:
+                self._wire.abort()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Asked for after every body: nearly always there was no pause, and nothing to parse again."""
@@ -192,6 +357,10 @@ class Connection(web.RequestHandler):
         """A head is complete; it was small if all that came for it was, and came for it alone."""
         self.handling = True
         self._payload = payload
+        if self._ahead is not None and not self._messages:
+            self._end_ahead()  # from here on it is the request's
+            if self._buffer_paused:
+                self._resume_reading_if_drained()
         if not 0 < self._head_bytes <= self.max_head:
             size = sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
             self.head_too_large = size > self.max_head
@@ -214,14 +383,15 @@ class Connection(web.RequestHandler):
 
     def cut_when_slow(self, before: float) -> None:
         """Turn away a peer whose head began before that moment and is still not complete."""
-        if self._head_bytes and self._head_since < before and not self.handling and not self._cut:
+        waits = self.handling or self._messages or self._cut
+        if self._head_bytes and self._head_since < before and not waits:
             self.turn_away(TOO_SLOW)
 
     def turn_away(self, problem: BadRequest) -> None:
         """Say this, then close, giving the peer a moment to read it."""
         self._cut = True
         self._head_bytes = 0
-        self._on_refused(problem.status)
+        self._host.malformed(problem.status)
         if self.transport is not None:
             self.transport.write(raw_answer(problem))
             self._loop.call_later(LINGER, self.force_close)
@@ -244,7 +414,7 @@ class Connection(web.RequestHandler):
         else:
             problem = BadRequest(status, INTERNAL, "The request could not be handled.")
         problem.close = True
-        self._on_refused(problem.status)
+        self._host.malformed(problem.status)
         return refuse(unknown.DIALECT, problem)
 
     def _check_end(self) -> None:
@@ -254,36 +424,3 @@ class Connection(web.RequestHandler):
     def _check_head(self) -> None:
         if self._head_bytes > self.max_head and not self._cut:
             self.turn_away(headers_too_large(self.max_head))
-
-
-class TurnedAway(asyncio.Protocol):
-    """A connection beyond the bound: told so when it speaks, then closed."""
-
-    __slots__ = ("_answer", "_others", "_timer", "_told", "_transport")
-
-    def __init__(self, others: set[TurnedAway], retry: Mapping[str, str]) -> None:
-        problem = BadRequest(503, UNAVAILABLE, "Too many connections; try again in a moment.")
-        self._answer = raw_answer(problem, retry)
-        self._others = others
-        self._told = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
-        self._others.add(self)
-        if len(self._others) > MAX_TURNED_AWAY:
-            self._transport.abort()
-        self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        if not self._told:
-            self._told = True
-            self._transport.write(self._answer)
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-
-    def cut(self) -> None:
-        self._transport.abort()
-
-    def connection_lost(self, problem: Exception | None) -> None:
-        self._others.discard(self)
-        self._timer.cancel()

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 
 from aiohttp import web
 
 from forwarder.config import IngestConfig
 from forwarder.ingest.auth.guard import Admission
-from forwarder.ingest.bodies import is_gzipped, read_body
+from forwarder.ingest.bodies import Arrivals, is_gzipped, read_body
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
 from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known
+from forwarder.ingest.peers import peer_of_sender
 from forwarder.ingest.repeats import Attempt, Repeats, values_of
 from forwarder.ingest.waiting import Waiting, preferred_wait
 from forwarder.metrics import HttpMetrics
@@ -37,6 +39,7 @@ class Exchange:
         self._repeats = repeats
         self._receipts = receipts
         self._metrics = metrics
+        self.arrivals = Arrivals()
 
     async def reply(
         self,
@@ -51,9 +54,15 @@ class Exchange:
         headers, settings = request.headers, self._settings
         lines, packed = operation.holds_lines(headers), is_gzipped(headers)
         body = await read_body(
-            request, lease, settings.max_body, settings.read_timeout, packed, admission.check_body
+            request,
+            lease,
+            settings.max_body,
+            settings.read_timeout,
+            self.arrivals,
+            packed,
+            partial(_check, admission, lease) if admission.check_body is not None else None,
         )
-        scope = (connection.sender, admission.sender, operation.label, call.metrics.name, name)
+        scope = (connection.sender, lease.peer, operation.label, call.metrics.name, name)
         values = values_of(headers, names_batch=operation.names_batch)
         attempt, repeated = self._repeats.claim(scope, values, body) if values else (None, False)
         if attempt is not None and repeated:
@@ -83,6 +92,13 @@ class Exchange:
         if preferred or call.patience:
             return Waiting(self._receipts, lease, preferred, call.patience)
         return None
+
+
+def _check(admission: Admission, lease: Lease, body: bytes) -> None:
+    """Whether the body is what was signed; from then on the request is its sender's."""
+    assert admission.check_body is not None
+    admission.check_body(body)
+    lease.prove(peer_of_sender(admission.sender))
 
 
 async def _answer(call: Call, results: Results, waiting: Waiting | None, connection: Connection) -> Reply:

@@ -36,7 +36,7 @@ HEADERS = ("amz-sdk-invocation-id", "Idempotency-Key")
 BATCH_ID = "BatchId"
 
 Scope = tuple[str, ...]
-"""Who asks for what: address, sender, operation, target, name."""
+"""Who asks for what: address, peer, operation, target, name."""
 Key = tuple[Scope, str, str]
 Waits = Callable[[Callable[[], None]], AbstractContextManager[None]]
 """Within its ``with`` block the argument is called when the peer is gone."""

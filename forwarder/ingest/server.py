@@ -3,6 +3,7 @@
 Invariants:
 - Every request that parses as HTTP gets an answer in JSON, in its dialect's shape, whatever happens.
 - A body is read only after its operation is open, and inside its lease of the budget.
+- A request's lease ends when its answer is written; the answer's bytes stay in it until then.
 - A sender that goes away cancels nothing: what its handler began, it ends.
 - While draining every answer closes its connection; a request that is being read may still end.
 """
@@ -13,6 +14,7 @@ import asyncio
 import random
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from time import perf_counter
 from typing import cast
@@ -22,21 +24,27 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
+from forwarder import descriptors
 from forwarder.config import IngestConfig
 from forwarder.ingest.answers import is_plain, ready, refuse, respond, retry_headers
 from forwarder.ingest.auth.guard import ANYONE, Admission, Guard
 from forwarder.ingest.aws_operations import PutRumEventsOperation
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
-from forwarder.ingest.connections import Connection, TurnedAway, headers_too_large
+from forwarder.ingest.connections import Connection, headers_too_large
 from forwarder.ingest.cors import Cors
 from forwarder.ingest.dialects.errors import INTERNAL, BadRequest
 from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.handshakes import Handshakes
+from forwarder.ingest.inflow import Inflow
 from forwarder.ingest.operations import Call, Operation
 from forwarder.ingest.paths import Paths
+from forwarder.ingest.peers import Peers, peer_of_sender
 from forwarder.ingest.repeats import Repeats
+from forwarder.ingest.seats import Holder, Seats
+from forwarder.ingest.turned_away import MAX_TURNED_AWAY, Newcomer, TurnedAway
 from forwarder.listening import Listener, listen
+from forwarder.logs import limited
 from forwarder.metrics import Metrics
 from forwarder.model import Chance, Clock
 from forwarder.receipts import Receipts
@@ -74,8 +82,10 @@ class IngestServer:
         self._exchange = Exchange(settings, Repeats(clock), receipts or Receipts(), metrics.http)
         self._guard = guard
         self._unbound = metrics.unbound
+        self._peers = Peers(settings.trusted_proxies)
+        self._seats = Seats(settings.max_connections, time.monotonic)
         self._handshakes = tls and Handshakes(
-            tls, settings.read_timeout, metrics.senders, self._new_connection, self._disconnected
+            tls, settings.read_timeout, metrics.senders, self._new_connection, self._seats, self.turned_away
         )
         self._paths = Paths(bindings, clock, metrics.unbound, settings)
         self._cors = Cors(settings.cors) if settings.cors.origins else None
@@ -83,7 +93,8 @@ class IngestServer:
         self._listener: Listener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._turned_away: set[TurnedAway] = set()
-        self._open = 0
+        self._most_turned_away = MAX_TURNED_AWAY
+        self._inflow = Inflow(lambda: [cast(Connection, each) for each in self._server.connections])
         self._in_flight = 0
         self._draining = False
 
@@ -94,7 +105,7 @@ class IngestServer:
 
     @property
     def connections(self) -> int:
-        return self._open
+        return self._seats.taken
 
     async def start(self, given: socket.socket | None = None) -> None:
         """Listen, on the given socket if there is one; raises OSError when the address cannot be had.
@@ -104,6 +115,7 @@ class IngestServer:
         self._loop = asyncio.get_running_loop()
         self._server = web.Server(self._handle, request_factory=self._begin)
         settings = self._settings
+        self._limit_connections()
         self._listener = await listen(settings.listen, self._connect, given, reuse_port=settings.reuse_port)
         self.address = self._listener.address
         self._sweep()
@@ -143,30 +155,79 @@ class IngestServer:
             cast(Connection, connection).busy for connection in self._server.connections
         )
 
-    def _connect(self) -> asyncio.Protocol:
-        if self._open >= self._settings.max_connections:
-            self._http.refused_connections += 1
-            return TurnedAway(self._turned_away, retry_headers(self._chance))
-        self._open += 1
-        return self._new_connection() if self._handshakes is None else self._handshakes.begin()
+    def _limit_connections(self) -> None:
+        """Leave descriptors for admin, storage and AWS, whatever is sent here."""
+        wanted, files = self._settings.max_connections, descriptors.limit()
+        self._seats.limit = descriptors.for_connections(wanted, files)
+        self._most_turned_away = min(MAX_TURNED_AWAY, (files - self._seats.limit) // 3)
+        if self._seats.limit < wanted:
+            self._log.warning(
+                "open files limit is too low for ingest.max_connections",
+                limit=files,
+                max_connections=wanted,
+                used=self._seats.limit,
+            )
 
-    def _new_connection(self) -> Connection:
+    def _connect(self) -> asyncio.Protocol:
+        if self._handshakes is not None:
+            return self._handshakes.begin()
+        if self._seats.taken >= self._seats.limit:
+            return Newcomer(self._choose)
+        return self._new_connection()
+
+    def _choose(self, peer: str) -> asyncio.Protocol:
+        return self._new_connection() if self._seats.make_room(peer) else self.turned_away()
+
+    def _new_connection(self, before: Holder | None = None) -> Connection:
         return Connection(
             self._server,
             self._loop,
             max_head=self._settings.max_header_bytes,
             keep_alive=self._settings.keep_alive,
-            on_lost=self._disconnected,
-            on_refused=self._http.malformed,
+            host=self,
+            before=before,
         )
 
-    def _disconnected(self) -> None:
-        self._open -= 1
+    # --- what connections need
+
+    def seat(self, connection: Connection) -> bool:
+        if connection.before is not None:  # it is the same connection
+            self._seats.give_back(connection.before, connection.peer)
+        return self._seats.take(connection, connection.peer)
+
+    def lost(self, connection: Connection) -> None:
+        self._seats.give_back(connection, connection.peer)
+
+    def turned_away(self) -> TurnedAway:
+        self._http.refused_connections += 1
+        return TurnedAway(self._turned_away, retry_headers(self._chance), self._most_turned_away)
+
+    def came(self, size: int, peer: str) -> None:
+        self._inflow.came(size, peer)
+
+    def lease_ahead(self, peer: str) -> Lease:
+        return Lease(self._budget, peer)
+
+    def malformed(self, status: int) -> None:
+        self._http.malformed(status)
+
+    def unread(self) -> None:
+        self._http.unread_answers += 1
+
+    # ---
 
     def _sweep(self) -> None:
-        before = self._loop.time() - self._settings.read_timeout
-        for connection in self._server.connections:
-            cast(Connection, connection).cut_when_slow(before)
+        now, timeout = self._loop.time(), self._settings.read_timeout
+        for each in self._server.connections:
+            connection = cast(Connection, each)
+            connection.cut_when_slow(now - timeout)
+            connection.cut_when_unread(now, timeout)
+        self._exchange.arrivals.sweep(now)
+        self._http.displaced_connections = self._seats.displaced
+        if descriptors.are_used_up():
+            self._http.descriptors_used_up += 1
+            log = limited(self._log, "open files")
+            log.error("open files limit reached", limit=descriptors.limit(), connections=self._seats.taken)
         pause = min(SWEEP_SECONDS, self._settings.read_timeout * MAX_SWEEP_SHARE)
         self._sweeper = self._loop.call_later(pause, self._sweep)
 
@@ -220,10 +281,11 @@ class IngestServer:
                 reply = operation.other(request.method, request.headers)
                 return respond(dialect, reply.status, reply.body, reply.headers)
             call = _open_call(request, connection, operation, name)
-            with Lease(self._budget, admission.sender or connection.sender) as lease:
-                reply = await self._exchange.reply(
-                    request, connection, operation, name, call, lease, admission
-                )
+            lease = connection.lease = Lease(
+                self._budget, self._peer(request, connection, admission), proven=admission.proven
+            )
+            reply = await self._exchange.reply(request, connection, operation, name, call, lease, admission)
+            lease.keep(len(reply.body))  # until it is written
             goes_on = is_plain(request) and not self._draining and not connection.ended
             if goes_on and not reply.headers and cors is None:
                 return ready(dialect, reply.status, reply.body)
@@ -233,10 +295,20 @@ class IngestServer:
                 call.metrics.refused(problem.reason, problem.events)
             if "Expect" in request.headers and not request.content.is_eof():
                 problem.close = True  # nobody can tell whether the body still comes
-            return refuse(dialect, problem, self._chance)
+            return _with_lease(connection, refuse(dialect, problem, self._chance))
         except Exception:
             self._log.exception("a request failed", operation=operation.label)
-            return refuse(dialect, _failure())
+            return _with_lease(connection, refuse(dialect, _failure()))
+        except BaseException:  # cancelled: there is no answer
+            connection.end_lease()
+            raise
+
+    def _peer(self, request: web.BaseRequest, connection: Connection, admission: Admission) -> str:
+        if admission.sender and admission.proven:
+            return peer_of_sender(admission.sender)
+        if self._peers.is_proxy(connection.sender):
+            return self._peers.behind(request.headers, connection.peer)
+        return connection.proven_peer or connection.peer
 
     def _admit(self, request: web.BaseRequest, connection: Connection, operation: Operation) -> Admission:
         assert self._guard is not None
@@ -251,6 +323,13 @@ def _open_call(request: web.BaseRequest, connection: Connection, operation: Oper
     if connection.head_too_large:
         raise headers_too_large(connection.max_head)
     return operation.open(name, request.headers)
+
+
+def _with_lease(connection: Connection, response: web.Response) -> web.Response:
+    """Of what the request held only its answer is left."""
+    if connection.lease is not None:
+        connection.lease.keep(len(cast(bytes, response.body)))
+    return response
 
 
 def _failure() -> BadRequest:

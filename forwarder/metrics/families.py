@@ -26,6 +26,8 @@ REJECT_REASONS = (
     "unauthenticated",
     "unknown_target",
     "draining",
+    "memory",
+    "too_slow",
 )
 RETRY_REASONS = ("entry", *(status.value for status in CallStatus if status is not CallStatus.OK))
 DEATH_REASONS = ("rejected", "expired", "purged")
@@ -160,6 +162,27 @@ FAMILIES = tuple(
             (),
             "Connections beyond ingest.max_connections.",
             False,
+        ),
+        (
+            "http_connections_displaced_total",
+            "counter",
+            (),
+            "Idle connections closed since all were in use and a new one came.",
+            False,
+        ),
+        (
+            "http_unread_answers_total",
+            "counter",
+            (),
+            "Connections cut off since their peer did not read its answer.",
+            False,
+        ),
+        (
+            "open_files_exhausted_total",
+            "counter",
+            (),
+            "Seconds in which no file or connection could be opened.",
+            True,
         ),
         ("events_awaited", "gauge", (), "Events with a request that waits for AWS's word.", False),
         ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),

@@ -235,10 +235,22 @@ class HttpMetrics:
     ``waits`` answers how many events have a request that waits for AWS's word.
     """
 
-    __slots__ = ("durations", "refused_connections", "repeats", "requests", "waits")
+    __slots__ = (
+        "descriptors_used_up",
+        "displaced_connections",
+        "durations",
+        "refused_connections",
+        "repeats",
+        "requests",
+        "unread_answers",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.refused_connections = 0
+        self.displaced_connections = 0
+        self.unread_answers = 0
+        self.descriptors_used_up = 0
         self.repeats: dict[str, int] = {}
         self.waits: Callable[[], int] = lambda: 0
         self.requests: dict[tuple[str, int], int] = {}
@@ -263,6 +275,9 @@ class HttpMetrics:
         for (route, status), n in self.requests.items():
             yield "http_requests_total", (route, str(status)), n
         yield "http_connections_refused_total", (), self.refused_connections
+        yield "http_connections_displaced_total", (), self.displaced_connections
+        yield "http_unread_answers_total", (), self.unread_answers
+        yield "open_files_exhausted_total", (), self.descriptors_used_up
         for route, n in self.repeats.items():
             yield "http_repeated_requests_total", (route,), n
         yield "events_awaited", (), self.waits()

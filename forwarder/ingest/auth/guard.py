@@ -36,10 +36,14 @@ SERVICES = {
 
 
 class Admission(NamedTuple):
-    """Who sends. ``check_body``: what is still to be asked of the body, as it came."""
+    """Who sends. ``check_body``: what is still to be asked of the body, as it came.
+
+    ``proven``: what is asked of the body is only whether it is the one that the sender signed.
+    """
 
     sender: str = ""
     check_body: Callable[[bytes], None] | None = None
+    proven: bool = True
 
     def check_nothing(self) -> None:
         """Of a request whose body is not read: that it has none is what must have been signed."""
@@ -113,7 +117,7 @@ class Guard:
                 raise self._refuse(problem, dialect, peer) from None
             self._metrics.request(key.sender)
 
-        return Admission(key.sender, check_body)
+        return Admission(key.sender, check_body, proven=bool(claim.content_hash))
 
     def _refuse(self, problem: NotProven, dialect: Dialect, peer: str) -> BadRequest:
         self._metrics.refused[problem.reason] += 1

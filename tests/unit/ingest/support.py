@@ -53,11 +53,13 @@ class Peer:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, address: str) -> Peer:
+    async def connect(cls, address: str, source: str | None = None) -> Peer:
+        """``source``: the address to come from; on loopback any of 127.0.0.0/8."""
         if address.startswith("unix:"):
             return cls(*await asyncio.open_unix_connection(address.removeprefix("unix:")))
         host, _, port = address.rpartition(":")
-        return cls(*await asyncio.open_connection(host, int(port)))
+        own = None if source is None else (source, 0)
+        return cls(*await asyncio.open_connection(host, int(port), local_addr=own))
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -129,8 +131,8 @@ class Ingest:
         self.metrics = metrics
         self.queues = {route.name: route.queue for route in bindings.routes}
 
-    async def peer(self) -> Peer:
-        return await Peer.connect(self.server.address)
+    async def peer(self, source: str | None = None) -> Peer:
+        return await Peer.connect(self.server.address, source)
 
     async def post(
         self,
@@ -138,8 +140,9 @@ class Ingest:
         body: bytes | Any = b"",
         headers: Mapping[str, str] | None = None,
         method: str = "POST",
+        source: str | None = None,
     ) -> Answer:
-        peer = await self.peer()
+        peer = await self.peer(source)
         try:
             await peer.send(request(path, body, headers, method))
             return await peer.answer(to=method)
@@ -215,6 +218,8 @@ async def serving(
     read_timeout: float = 30.0,
     keep_alive: float = 75.0,
     max_connections: int = 1024,
+    trusted_proxies: Sequence[str] = (),
+    spare: int = 0,
     origins: Sequence[str] = (),
     auth: AuthConfig | None = None,
     tls: TlsConfig | None = None,
@@ -228,6 +233,7 @@ async def serving(
         read_timeout=Duration(read_timeout),
         keep_alive=Duration(keep_alive),
         max_connections=max_connections,
+        trusted_proxies=list(trusted_proxies),
         cors=CorsConfig(origins=list(origins)),
         auth=auth or AuthConfig(),
         tls=tls,
@@ -235,7 +241,7 @@ async def serving(
     clock = clock or SystemClock()
     senders = Senders(settings, clock, routes.metrics.senders)
     await senders.open(None)
-    bindings, lent, receipts = Bindings(routes.routes), Budget(budget), Receipts()
+    bindings, lent, receipts = Bindings(routes.routes), Budget(budget, spare=spare), Receipts()
     server = IngestServer(
         settings,
         bindings,

@@ -9,6 +9,8 @@ import tracemalloc
 
 import pytest
 
+from forwarder.ingest import bodies
+from forwarder.ingest.bodies import CHUNK_BYTES
 from forwarder.ingest.budget import PARSED_EVENT_BYTES
 from tests.unit.ingest.support import (
     EVENT,
@@ -143,8 +145,8 @@ async def test_a_slow_body_is_408_and_closed(path: str, headers: dict[str, str])
 async def test_without_memory_for_the_body_it_is_429_for_now(path: str, headers: dict[str, str]) -> None:
     async with serving(budget=1000) as ingest:
         first = await ingest.peer()
-        await first.send(request(path, b" ", {**headers, "Content-Length": "900"}))
-        await until(lambda: ingest.budget.used == 900)
+        await first.send(request(path, b" " * 800, {**headers, "Content-Length": "900"}))
+        await until(lambda: ingest.budget.used > 800)
         answer = await ingest.post(path, b" " * 200, headers)
         assert (answer.status, code(answer)) == (429, "ThrottlingException")
         assert (answer.headers["retry-after"], answer.headers["x-amz-retry-after"]) == ("2", "2000")
@@ -175,7 +177,91 @@ async def test_a_sender_that_leaves_in_the_middle_gives_the_memory_back() -> Non
     async with serving() as ingest:
         peer = await ingest.peer()
         await peer.send(request(NATIVE, b"{", {"Content-Length": "1000"}))
-        await until(lambda: ingest.budget.used == 1000)
+        await until(lambda: ingest.budget.used == 1 + CHUNK_BYTES)
         await peer.close()
         await until(lambda: ingest.budget.used == 0)
         assert ingest.count() == 0
+
+
+# --- lent for what has come
+
+
+async def test_heads_that_promise_bodies_cost_nobody_anything() -> None:
+    async with serving(budget=2 * MIB, max_body=MIB) as ingest:
+        peers = [await ingest.peer() for _ in range(8)]
+        for peer in peers:
+            await peer.send(request(NATIVE, b"", {"Content-Length": str(MIB)}))
+        await until(lambda: ingest.server.in_flight == 8)
+        assert ingest.budget.used == 0
+        assert (await ingest.post(NATIVE, EVENT)).status == 202
+        for peer in peers:
+            await peer.close()
+
+
+async def test_a_body_below_the_least_rate_is_408_and_says_what_the_rate_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bodies, "RATE_GRACE", 0.05)
+    monkeypatch.setattr(bodies, "MIN_RATE", 10_000.0)
+    async with serving(read_timeout=4.0) as ingest:  # a sweep each second
+        peer = await ingest.peer()
+        await peer.send(request(NATIVE, b"{" * 50, {"Content-Length": "100"}))
+        answer = await peer.answer()
+        assert (answer.status, code(answer)) == (408, "RequestTimeoutException")
+        assert "10000 bytes a second" in answer.body.decode()
+        assert ingest.rejected() == {"too_slow": 1}
+        assert ingest.budget.used == 0
+        await peer.close()
+
+
+async def test_a_body_as_slow_as_is_allowed_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "RATE_GRACE", 0.0)
+    monkeypatch.setattr(bodies, "MIN_RATE", 1.0)
+    body = json.dumps(EVENT).encode()
+    async with serving() as ingest:
+        peer = await ingest.peer()
+        await peer.send(request(NATIVE, body[:20], {"Content-Length": str(len(body))}))
+        await asyncio.sleep(1.2)
+        await peer.send(body[20:])
+        assert (await peer.answer()).status == 202
+        await peer.close()
+
+
+async def test_a_body_on_its_way_gives_its_memory_to_a_peer_that_holds_less() -> None:
+    async with serving(budget=1_000_000) as ingest:
+        greedy = await ingest.peer("127.0.0.2")
+        await greedy.send(request(NATIVE, b" " * 900_000, {"Content-Length": "950000"}))
+        await until(lambda: ingest.budget.used > 900_000)
+        other = await ingest.post(NATIVE, b" " * 300_000 + json.dumps(EVENT).encode(), source="127.0.0.3")
+        assert other.status == 202
+        answer = await greedy.answer()
+        assert (answer.status, code(answer)) == (429, "ThrottlingException")
+        assert "ingest.memory_budget" in answer.body.decode()
+        assert ingest.rejected() == {"memory": 1}
+        await greedy.close()
+
+
+async def test_one_peer_alone_has_the_whole_budget_for_its_bodies() -> None:
+    event = json.dumps(EVENT).encode()
+    async with serving(budget=1_000_000) as ingest:
+        peers = [await ingest.peer() for _ in range(3)]
+        for peer in peers:
+            length = str(320_000 + len(event))
+            await peer.send(request(NATIVE, b" " * 320_000, {"Content-Length": length}))
+        await until(lambda: ingest.budget.used > 960_000)
+        for peer in peers:
+            await peer.send(event)
+            assert (await peer.answer()).status == 202
+            await peer.close()
+
+
+async def test_a_body_in_very_small_pieces_is_counted_for_what_it_holds() -> None:
+    async with serving() as ingest:
+        peer = await ingest.peer()
+        await peer.send(request(NATIVE, b"", {"Transfer-Encoding": "chunked"}))
+        for n in range(1, 20):
+            await peer.send(b"1\r\n \r\n")
+            await until(lambda n=n: ingest.budget.used == n * (1 + CHUNK_BYTES))  # type: ignore[misc]
+        await peer.send(b"2\r\n{}\r\n0\r\n\r\n")
+        assert (await peer.answer()).status == 400
+        await peer.close()

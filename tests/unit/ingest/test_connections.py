@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web_protocol
 
 from forwarder.apis.put_events import PutEvents
-from forwarder.ingest.connections import MAX_TURNED_AWAY
+from forwarder.ingest import connections
+from forwarder.ingest.seats import RETRY_SECONDS
+from forwarder.ingest.turned_away import MAX_TURNED_AWAY
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (
@@ -23,6 +27,8 @@ from tests.unit.ingest.support import (
     MIB,
     NATIVE,
     PUT_EVENTS,
+    Ingest,
+    Peer,
     Routes,
     code,
     request,
@@ -127,24 +133,209 @@ async def test_what_is_not_http_is_400_in_json(data: bytes) -> None:
         await peer.close()
 
 
-async def test_a_connection_too_many_is_told_503_and_closed() -> None:
+HALF = request(NATIVE, b"{", {"Content-Length": "100"})
+"""A request that is in progress until the rest of its body comes."""
+
+
+async def busy(ingest: Ingest, number: int, source: str | None = None) -> list[Peer]:
+    peers = [await ingest.peer(source) for _ in range(number)]
+    before = ingest.server.in_flight
+    for peer in peers:
+        await peer.send(HALF)
+    await until(lambda: ingest.server.in_flight == before + number)
+    return peers
+
+
+async def test_when_nothing_can_be_closed_a_connection_too_many_is_told_503_and_closed() -> None:
     async with serving(max_connections=2) as ingest:
-        peers = [await ingest.peer() for _ in range(2)]
-        for peer in peers:
-            await peer.send(request(NATIVE, EVENT))
-            assert (await peer.answer()).status == 202
+        peers = await busy(ingest, 2)
         extra = await ingest.peer()
         await extra.send(request(NATIVE, EVENT))
         answer = await extra.answer()
         assert (answer.status, code(answer)) == (503, "ServiceUnavailable")
         assert answer.headers["retry-after"]
         assert answer.headers["x-amz-retry-after"]
+        assert "ingest.max_connections" in answer.body.decode()
         assert await extra.is_closed()
+        assert ingest.metrics.http.refused_connections == 1
         await peers[0].close()
         await until(lambda: ingest.server.connections < 2)
         assert (await ingest.post(NATIVE, EVENT)).status == 202
         for peer in (*peers, extra):
             await peer.close()
+
+
+async def test_when_all_are_in_use_the_longest_idle_one_is_closed_for_a_new_one() -> None:
+    async with serving(max_connections=3) as ingest:
+        peers = [await ingest.peer() for _ in range(3)]
+        for peer in (peers[1], peers[0], peers[2]):
+            await peer.send(request(NATIVE, EVENT))
+            assert (await peer.answer()).status == 202
+        new = await ingest.peer()
+        await new.send(request(NATIVE, EVENT))
+        assert (await new.answer()).status == 202
+        assert await peers[1].is_closed()
+        for peer in (peers[0], peers[2], new):
+            await peer.send(request(NATIVE, EVENT))
+            assert (await peer.answer()).status == 202
+        assert ingest.server.connections == 3
+        for peer in (*peers, new):
+            await peer.close()
+
+
+async def test_idle_connections_are_kept_while_there_is_room() -> None:
+    async with serving(max_connections=3) as ingest:
+        idle = await ingest.peer()
+        await idle.send(request(NATIVE, EVENT))
+        assert (await idle.answer()).status == 202
+        for _ in range(20):
+            assert (await ingest.post(NATIVE, EVENT)).status == 202
+        await idle.send(request(NATIVE, EVENT))
+        assert (await idle.answer()).status == 202
+        await idle.close()
+
+
+async def test_silent_connections_of_one_peer_keep_no_other_out() -> None:
+    async with serving(max_connections=50) as ingest:
+        silent = [await ingest.peer("127.0.0.2") for _ in range(50)]
+        for _ in range(5):
+            assert (await ingest.post(NATIVE, EVENT, source="127.0.0.3")).status == 202
+        assert ingest.metrics.http.refused_connections == 0
+        for peer in silent:
+            await peer.close()
+
+
+async def test_a_silent_connection_goes_for_one_of_its_own_peer_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(max_connections=3) as ingest:
+        silent = [await ingest.peer() for _ in range(3)]
+        await until(lambda: ingest.server.connections == 3)
+        assert (await ingest.post(NATIVE, EVENT)).status == 503
+        monkeypatch.setattr(connections, "SILENT_SECONDS", 0.0)
+        await asyncio.sleep(2 * RETRY_SECONDS)
+        assert (await ingest.post(NATIVE, EVENT)).status == 202
+        for peer in silent:
+            await peer.close()
+
+
+@pytest.mark.parametrize("data", [b"POST / HT", HALF], ids=["slow heads", "slow bodies"])
+async def test_what_one_peer_does_not_finish_keeps_no_other_out(data: bytes) -> None:
+    async with serving(max_connections=20) as ingest:
+        slow = [await ingest.peer("127.0.0.2") for _ in range(20)]
+        for peer in slow:
+            await peer.send(data)
+        await until(lambda: sum(c.busy for c in ingest.server._server.connections) == 20)  # type: ignore[attr-defined]
+        others = [await ingest.peer("127.0.0.3") for _ in range(5)]
+        for peer in others:
+            await peer.send(request(NATIVE, EVENT))
+            assert (await peer.answer()).status == 202
+        for peer in (*slow, *others):
+            await peer.close()
+
+
+async def test_one_peer_alone_has_all_connections(tmp_path: Path) -> None:
+    for listen in ("127.0.0.1:0", f"unix:{tmp_path}/ingest.sock"):
+        async with serving(listen=listen, max_connections=30) as ingest:
+            peers = [await ingest.peer() for _ in range(30)]
+            for _ in range(2):
+                for peer in peers:
+                    await peer.send(request(NATIVE, EVENT))
+                    assert (await peer.answer()).status == 202
+            assert ingest.metrics.http.displaced_connections == 0
+            for peer in peers:
+                await peer.close()
+
+
+async def test_a_connection_that_fails_as_it_is_made_gives_its_place_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(max_connections=2) as ingest:
+        with monkeypatch.context() as broken:
+            broken.setattr(web_protocol, "tcp_keepalive", reset)
+            for _ in range(5):
+                peer = await ingest.peer()
+                assert await peer.is_closed()
+                await peer.close()
+        await until(lambda: ingest.server.connections == 0)
+        assert (await ingest.post(NATIVE, EVENT)).status == 202
+
+
+def reset(transport: object) -> None:
+    raise OSError("reset meanwhile")
+
+
+# --- answers that nobody reads
+
+
+MANY = b"[" + b",".join([json.dumps(EVENT).encode()] * 20_000) + b"]"
+
+
+async def deaf(ingest: Ingest, data: bytes) -> socket.socket:
+    """A connection that sends this and reads nothing; on a unix socket, where the system buffers little."""
+    one = socket.socket(socket.AF_UNIX)
+    one.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(one, ingest.server.address.removeprefix("unix:"))
+    await asyncio.get_running_loop().sock_sendall(one, data)
+    return one
+
+
+async def test_an_answer_is_in_the_budget_until_it_is_written(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s") as ingest:
+        one = await deaf(ingest, request(NATIVE, MANY))
+        await until(lambda: ingest.count() == 20_000 and ingest.server.in_flight == 0)
+        await asyncio.sleep(0.1)
+        assert ingest.budget.used > 500_000
+        read = 0
+        async with asyncio.timeout(10):
+            while ingest.budget.used:
+                read += len(await asyncio.get_running_loop().sock_recv(one, 100_000))
+        assert read > 500_000
+        one.close()
+
+
+async def test_who_reads_nothing_of_its_answer_is_cut_off(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s", read_timeout=0.3) as ingest:
+        one = await deaf(ingest, request(NATIVE, MANY))
+        await until(lambda: ingest.server.in_flight == 1)
+        await until(lambda: ingest.server.connections == 0)
+        assert ingest.budget.used == 0
+        assert ingest.metrics.http.unread_answers == 1
+        one.close()
+
+
+async def test_who_reads_its_answer_slowly_has_all_of_it(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s", read_timeout=0.4) as ingest:
+        one = await deaf(ingest, request(NATIVE, MANY))
+        whole = b""
+        async with asyncio.timeout(10):
+            while not whole.endswith(b"}"):
+                await asyncio.sleep(0.05)
+                whole += await asyncio.get_running_loop().sock_recv(one, 100_000)
+        assert whole.startswith(b"HTTP/1.1 202")
+        assert ingest.metrics.http.unread_answers == 0
+        one.close()
+
+
+async def test_a_pipelining_sender_that_reads_nothing_is_not_answered_on_and_on(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s") as ingest:
+        before = ingest.metrics.for_target("orders")
+        one = await deaf(ingest, request(NATIVE, MANY) + request(NATIVE, EVENT) * 30)
+        await until(lambda: before.received == 20_000)
+        await asyncio.sleep(0.3)
+        assert before.received == 20_000, "none of the others is begun before the first answer is written"
+        one.close()
+        await until(lambda: ingest.server.connections == 0)
+
+
+async def test_requests_that_come_ahead_of_their_turn_are_in_the_budget_and_answered_in_turn() -> None:
+    body = b" " * 200_000 + json.dumps(EVENT).encode()
+    async with serving() as ingest:
+        peer = await ingest.peer()
+        await peer.send(request(NATIVE, EVENT, {"Prefer": "wait=1"}) + request(NATIVE, body) * 2)
+        await until(lambda: ingest.budget.used > 20_000)
+        assert [(await peer.answer()).status for _ in range(3)] == [202] * 3
+        await peer.close()
 
 
 async def test_a_sender_that_closes_its_side_still_hears_the_answer() -> None:
@@ -221,13 +412,11 @@ async def test_entries_beside_those_that_cannot_be_stored_are_taken() -> None:
 
 async def test_a_flood_of_connections_beyond_the_bound_is_cut_off_itself() -> None:
     async with serving(max_connections=1) as ingest:
-        first = await ingest.peer()
-        await first.send(request(NATIVE, EVENT))
-        assert (await first.answer()).status == 202
+        (first,) = await busy(ingest, 1)
         others = [await ingest.peer() for _ in range(MAX_TURNED_AWAY + 20)]
         assert all(await asyncio.gather(*(other.is_closed() for other in others)))
-        await first.send(request(NATIVE, EVENT))
-        assert (await first.answer()).status == 202
+        await first.send(b" " * 99)
+        assert (await first.answer()).status == 400
         for peer in (first, *others):
             await peer.close()
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from forwarder.apis.put_events import PutEvents
-from forwarder.ingest.connections import sender_of
 from forwarder.ingest.dialects.errors import BadRequest
 from forwarder.ingest.operations import Reply
+from forwarder.ingest.peers import sender_of
 from forwarder.ingest.repeats import ANSWER_OVERHEAD_BYTES, Attempt, Repeats
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue

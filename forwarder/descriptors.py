@@ -1,0 +1,49 @@
+"""Open files: how many the process may have, and how many of them connections may use.
+
+Invariants:
+- The soft limit is raised once, at start, and never beyond ``MOST``: programs that loop over every possible
+  descriptor exist, and some systems set the hard limit to a billion.
+- Admin, storage and calls to AWS keep ``RESERVED`` descriptors, whatever ingest is sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+MOST = 1 << 20
+RESERVED = 320
+"""128 of the admin listener's connections, 128 that are being turned away, 64 for storage, calls and logs."""
+
+
+def raise_limit() -> int:
+    """Raise the soft limit to the hard one, as far as the system lets us; the limit in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            return soft
+        return wanted
+    return limit()
+
+
+def limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else soft
+
+
+def for_connections(wanted: int, files: int) -> int:
+    """How many of so many wanted connections fit into a limit of ``files``."""
+    return max(1, min(wanted, files - min(RESERVED, files // 2)))
+
+
+def are_used_up() -> bool:
+    """Whether one more descriptor cannot be had at this moment."""
+    try:
+        os.close(os.dup(2))
+    except OSError as problem:
+        return problem.errno in (errno.EMFILE, errno.ENFILE)
+    return False

@@ -1,0 +1,103 @@
+"""Connections beyond the bound: what they are told, and how they are closed.
+
+Invariants:
+- At most ``MAX_TURNED_AWAY`` are told so at one time; any more are cut without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import cast
+from uuid import uuid4
+
+from forwarder.ingest.answers import SERVER
+from forwarder.ingest.dialects import unknown
+from forwarder.ingest.dialects.errors import NO_HEADERS, UNAVAILABLE, BadRequest
+from forwarder.ingest.peers import peer_of_address, sender_of
+
+LINGER = 1.0
+"""Seconds for a peer to read why it is turned away, before the connection is cut."""
+
+MAX_TURNED_AWAY = 128
+"""Connections beyond the bound that are told so at one time; any more are cut without a word."""
+
+TOO_MANY = BadRequest(
+    503, UNAVAILABLE, "Too many connections (ingest.max_connections); try again in a moment.", close=True
+)
+
+
+def raw_answer(problem: BadRequest, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
+    """A whole HTTP answer, for connections that have no request to answer."""
+    body = unknown.DIALECT.error(problem)
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    status = HTTPStatus(problem.status)
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        f"Server: {SERVER}\r\nDate: {formatdate(usegmt=True)}\r\n"
+        f"x-amzn-ErrorType: {problem.code}\r\nx-amzn-RequestId: {uuid4()}\r\n{more}"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def become(transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+    """Let another protocol have a connection that was just made."""
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+
+
+class Newcomer(asyncio.Protocol):
+    """A connection that came when all places were taken; ``choose`` its protocol by its peer."""
+
+    def __init__(self, choose: Callable[[str], asyncio.Protocol]) -> None:
+        self._choose = choose
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        wire = cast(asyncio.Transport, transport)
+        try:
+            protocol = self._choose(peer_of_address(sender_of(transport)))
+        except OSError:
+            wire.abort()
+            return
+        become(wire, protocol)
+
+    def data_received(self, data: bytes) -> None:
+        """Never called: a protocol that reads takes its place first."""
+
+
+class TurnedAway(asyncio.Protocol):
+    """A connection beyond the bound: told so when it speaks, then closed."""
+
+    __slots__ = ("_answer", "_most", "_others", "_timer", "_told", "_transport")
+
+    def __init__(
+        self, others: set[TurnedAway], retry: Mapping[str, str], most: int = MAX_TURNED_AWAY
+    ) -> None:
+        self._answer = raw_answer(TOO_MANY, retry)
+        self._others = others
+        self._most = most
+        self._told = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        self._others.add(self)
+        if len(self._others) > self._most:
+            self._transport.abort()
+        self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._told:
+            self._told = True
+            self._transport.write(self._answer)
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+
+    def cut(self) -> None:
+        self._transport.abort()
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        self._others.discard(self)
+        self._timer.cancel()
