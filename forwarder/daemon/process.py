@@ -107,6 +107,7 @@ class Daemon:
             receipts=self._receipts,
             guard=self._senders.guard,
             tls=self._senders.tls,
+            sending=self._is_sending,
         )
         self._status = Status(rooms, self._built)
         self._admin = AdminServer(self._metrics, self._status, lambda: self._ready, partial(shown, config))
@@ -147,6 +148,9 @@ class Daemon:
         """What the memory budget leaves for requests when every queue is full."""
         queues = sum(map(queue_memory, self._config.targets.values()))
         return int(self._config.ingest.memory_budget) - queues
+
+    def _is_sending(self) -> bool:
+        return any(lane.gate.calling for lane in self._lanes.values())
 
     def _memory_used(self) -> int:
         return self._budget.used + sum(lane.queue.memory for lane in self._lanes.values())

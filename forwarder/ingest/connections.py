@@ -39,6 +39,7 @@ from forwarder.ingest.dialects.errors import (
     UNAVAILABLE,
     BadRequest,
 )
+from forwarder.ingest.refusals import Manners
 
 LINGER = 1.0
 """Seconds for a peer to read why it is turned away, before the connection is cut."""
@@ -101,6 +102,7 @@ class Connection(web.RequestHandler):
         "handling",
         "head_too_large",
         "is_lost",
+        "manners",
         "max_head",
         "sender",
     )
@@ -137,6 +139,7 @@ class Connection(web.RequestHandler):
         self.head_too_large = False
         self.is_lost = False
         self.sender = ""
+        self.manners = Manners()
         self._wait_end: Callable[[], None] | None = None
 
     @contextmanager

@@ -19,7 +19,9 @@ from forwarder.ingest.bodies import is_gzipped, read_body
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
 from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known
+from forwarder.ingest.refusals import Refusals
 from forwarder.ingest.repeats import Attempt, Repeats, values_of
+from forwarder.ingest.turns import Turns
 from forwarder.ingest.waiting import Waiting, preferred_wait
 from forwarder.metrics import HttpMetrics
 from forwarder.receipts import Receipts
@@ -31,12 +33,20 @@ class Exchange:
     """Answers requests, one ``reply`` each, with what all of them share."""
 
     def __init__(
-        self, settings: IngestConfig, repeats: Repeats, receipts: Receipts, metrics: HttpMetrics
+        self,
+        settings: IngestConfig,
+        repeats: Repeats,
+        receipts: Receipts,
+        metrics: HttpMetrics,
+        turns: Turns,
+        refusals: Refusals,
     ) -> None:
         self._settings = settings
         self._repeats = repeats
         self._receipts = receipts
         self._metrics = metrics
+        self._turns = turns
+        self._refusals = refusals
 
     async def reply(
         self,
@@ -53,6 +63,8 @@ class Exchange:
         body = await read_body(
             request, lease, settings.max_body, settings.read_timeout, packed, admission.check_body
         )
+        if not self._turns.may_enter():
+            await self._turns.enter(lease.peer)
         scope = (connection.sender, admission.sender, operation.label, call.metrics.name, name)
         values = values_of(headers, names_batch=operation.names_batch)
         attempt, repeated = self._repeats.claim(scope, values, body) if values else (None, False)
@@ -65,6 +77,7 @@ class Exchange:
             with attempt or NOT_REPEATED:
                 lease.check_parsing(body)
                 results = await call.take(body, lines, lease, waiting)
+                self._refusals.learn(call.metrics.name, len(body), len(results))
                 del body
                 reply = await _answer(call, results, waiting, connection)
                 if attempt is not None:

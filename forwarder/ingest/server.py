@@ -14,6 +14,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import nullcontext
 from time import perf_counter
 from typing import cast
 
@@ -35,7 +36,9 @@ from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.handshakes import Handshakes
 from forwarder.ingest.operations import Call, Operation
 from forwarder.ingest.paths import Paths
+from forwarder.ingest.refusals import Place, Refusals
 from forwarder.ingest.repeats import Repeats
+from forwarder.ingest.turns import Turns
 from forwarder.listening import Listener, listen
 from forwarder.metrics import Metrics
 from forwarder.model import Chance, Clock
@@ -45,13 +48,15 @@ SWEEP_SECONDS = 1.0
 MAX_SWEEP_SHARE = 0.25
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 0.5
+NO_PLACE = nullcontext()
 
 
 class IngestServer:
     """Listens, from ``start`` to ``close``. For a stop: ``begin_draining``, ``stop_accepting``,
     ``finish_requests``, ``close``, in that order.
 
-    ``guard`` is None where nobody is asked who sends; ``tls``: the context of connections that come now.
+    ``guard`` is None where nobody is asked who sends; ``tls``: the context of connections that come now;
+    ``sending``: whether calls to AWS are in flight.
     """
 
     def __init__(
@@ -65,13 +70,18 @@ class IngestServer:
         receipts: Receipts | None = None,
         guard: Guard | None = None,
         tls: Callable[[], ssl.SSLContext] | None = None,
+        sending: Callable[[], bool] = lambda: False,
     ) -> None:
         self.address = str(settings.listen)
         self._settings = settings
         self._budget = budget
         self._http = metrics.http
         self._chance = chance
-        self._exchange = Exchange(settings, Repeats(clock), receipts or Receipts(), metrics.http)
+        self._turns = Turns(sending)
+        self._refusals = Refusals(bindings)
+        self._exchange = Exchange(
+            settings, Repeats(clock), receipts or Receipts(), metrics.http, self._turns, self._refusals
+        )
         self._guard = guard
         self._unbound = metrics.unbound
         self._handshakes = tls and Handshakes(
@@ -190,7 +200,8 @@ class IngestServer:
             cors = self._cors
             if cors is not None and operation.label != PutRumEventsOperation.label:
                 cors = None
-            response = await self._answer(request, connection, operation, name, cors)
+            answer = self._answer(request, connection, operation, name, cors)
+            response = await self._turns.measured(answer)
         finally:
             self._in_flight -= 1
             connection.handling = False
@@ -220,7 +231,11 @@ class IngestServer:
                 reply = operation.other(request.method, request.headers)
                 return respond(dialect, reply.status, reply.body, reply.headers)
             call = _open_call(request, connection, operation, name)
-            with Lease(self._budget, admission.sender or connection.sender) as lease:
+            place: Place | nullcontext[None] = NO_PLACE
+            if self._refusals.must_wait(call.metrics.name) and admission.check_body is None:
+                size, peer = request.content_length or 0, admission.sender or connection.sender
+                place = await self._refusals.wait(call.metrics.name, size, peer, connection.manners)
+            with place, Lease(self._budget, admission.sender or connection.sender) as lease:
                 reply = await self._exchange.reply(
                     request, connection, operation, name, call, lease, admission
                 )
@@ -233,6 +248,7 @@ class IngestServer:
                 call.metrics.refused(problem.reason, problem.events)
             if "Expect" in request.headers and not request.content.is_eof():
                 problem.close = True  # nobody can tell whether the body still comes
+            await self._refusals.pause(problem, connection.manners)
             return refuse(dialect, problem, self._chance)
         except Exception:
             self._log.exception("a request failed", operation=operation.label)

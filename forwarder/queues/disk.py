@@ -193,6 +193,9 @@ class DiskQueue:
     def __len__(self) -> int:
         return len(self._front) + self._tail_events
 
+    def room(self) -> int:
+        return self._bounds.room(len(self) + self._pending_events, self._held_bytes + self._pending_bytes)
+
     @property
     def memory(self) -> int:
         return self._front.memory + self._row_count * ROW_OVERHEAD_BYTES + self._pending_bytes
