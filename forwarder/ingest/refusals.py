@@ -42,21 +42,21 @@ USUAL_BYTES = 300.0
 class Manners:
     """How a connection has taken being refused."""
 
-    __slots__ = ("has_waited", "pause", "refused_at")
+    __slots__ = ("_next", "has_waited", "pause", "refused_at")
 
     def __init__(self) -> None:
         self.has_waited = False  # the request that is in hand
-        self.pause = 0.0
+        self.pause = self._next = 0.0
         self.refused_at = float("-inf")
 
-    def next_pause(self, now: float) -> float:
-        """Seconds that its next refusal waits."""
-        if now - self.refused_at >= FORGET_SECONDS:
-            return FIRST_PAUSE
-        return min(LONGEST_PAUSE, self.pause * 2)
+    def asked(self, now: float) -> float:
+        """It asks again: seconds that its refusal waits."""
+        forgotten = now - self.refused_at >= FORGET_SECONDS
+        self._next = FIRST_PAUSE if forgotten else min(LONGEST_PAUSE, self.pause * 2)
+        return self._next
 
-    def refused(self, now: float, pause: float) -> None:
-        self.refused_at, self.pause, self.has_waited = now, pause, False
+    def refused(self, now: float) -> None:
+        self.refused_at, self.pause, self.has_waited = now, self._next, False
 
 
 class Place(asyncio.Future[None]):
@@ -165,8 +165,7 @@ class Refusals:
         loop, line = asyncio.get_running_loop(), self._lines[name]
         if self._waiting >= MAX_WAITING:
             raise line.refusal(close=True)
-        pause = manners.next_pause(loop.time())
-        place = Place(line, line.need(size), loop.time() + pause)
+        place = Place(line, line.need(size), loop.time() + manners.asked(loop.time()))
         line.waiting.add(peer, place)
         self._waiting += 1
         if self._timer is None:
@@ -194,8 +193,7 @@ class Refusals:
         if problem.status != 429:
             return
         loop = asyncio.get_running_loop()
-        pause = manners.next_pause(loop.time())
-        if pause > FIRST_PAUSE and not manners.has_waited:
+        if not manners.has_waited and (pause := manners.asked(loop.time())) > FIRST_PAUSE:
             if self._waiting >= MAX_WAITING:
                 problem.close = True
             else:
@@ -204,7 +202,7 @@ class Refusals:
                     await asyncio.sleep(pause)
                 finally:
                     self._waiting -= 1
-        manners.refused(loop.time(), pause)
+        manners.refused(loop.time())
 
     def _may_read(self, size: int, now: float) -> bool:
         """Whether one that found no room is read all the same."""

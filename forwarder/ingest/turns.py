@@ -77,7 +77,7 @@ class Turns:
 
     def finished(self, seconds: float) -> None:
         """A request has ended that used so much."""
-        self._usual += (seconds - self._usual) / 16
+        self._usual += (seconds - self._usual) / 16 if self._usual else seconds
 
     def _count(self) -> float:
         """Credit what others had of the time; the seconds they had."""
