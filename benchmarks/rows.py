@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.machine import HERE, cpu_seconds, environment, memory_mb
 from benchmarks.measuring import FIRST_OF_WARM_UP, Figures, Load, Row, compared
+from benchmarks.overload import overload
 from benchmarks.servers import BY_HAND, PER_EVENT, Server, Sink, forwarder, sink
 
 WIDE: dict[str, Any] = {"queue_limits": {"max_events": 400_000, "max_bytes": "512MiB"}, "budget": "2GiB"}
@@ -267,4 +268,5 @@ ROWS: Mapping[str, Callable[[int, float], Row]] = {
     "sessions": sessions,
     "merge": merge,
     "starting": starting,
+    "overload": overload,
 }
