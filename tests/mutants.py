@@ -950,7 +950,7 @@ MUTATIONS = [
     mutation(
         "overload: what ingest uses is not counted",
         "forwarder/ingest/turns.py",
-        "        self._turns.spend(seconds)\n",
+        "            self.spend(seconds)\n",
         "",
         TURNS,
     ),
@@ -992,8 +992,8 @@ MUTATIONS = [
     mutation(
         "overload: a full queue is no reason to wait",
         "forwarder/ingest/refusals.py",
-        "        return line is not None and (len(line.waiting) > 0 or line.is_full())\n",
-        "        return False\n",
+        "        line.is_tight = len(line.waiting) > 0 or line.is_full()\n",
+        "        line.is_tight = False\n",
         REFUSALS,
     ),
     mutation(

@@ -97,6 +97,7 @@ class Line:
     def __init__(self, *routes: Route[Any]) -> None:
         self.waiting: FairLine[Place] = FairLine()
         self.promised = 0
+        self.is_tight = False  # its queue has refused events, and was not seen with room since
         self._routes = routes
         self._bytes_per_event = USUAL_BYTES
 
@@ -156,9 +157,12 @@ class Refusals:
         self._timer: asyncio.TimerHandle | None = None
 
     def must_wait(self, name: str) -> bool:
-        """Whether a request to this target has to ``wait`` for room."""
+        """Whether a request to this target has to ``wait`` for room; only after a queue refused events."""
         line = self._lines.get(name)
-        return line is not None and (len(line.waiting) > 0 or line.is_full())
+        if line is None or not line.is_tight:
+            return False
+        line.is_tight = len(line.waiting) > 0 or line.is_full()
+        return line.is_tight
 
     async def wait(self, name: str, size: int, peer: str, manners: Manners) -> Place:
         """Wait for room; BadRequest when there is none. ``size``: bytes of the body."""
@@ -188,10 +192,12 @@ class Refusals:
         if line is not None:
             line.learn(size, events)
 
-    async def pause(self, problem: BadRequest, manners: Manners) -> None:
+    async def refused(self, name: str, problem: BadRequest, manners: Manners) -> None:
         """Wait before this refusal is answered, if it has not waited and another was answered just now."""
         if problem.status != 429:
             return
+        if name in self._lines:
+            self._lines[name].is_tight = True
         loop = asyncio.get_running_loop()
         if not manners.has_waited and (pause := manners.asked(loop.time())) > FIRST_PAUSE:
             if self._waiting >= MAX_WAITING:

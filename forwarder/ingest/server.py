@@ -49,6 +49,8 @@ MAX_SWEEP_SHARE = 0.25
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 0.5
 NO_PLACE = nullcontext()
+UNKNOWN = "?"
+"""The target of a request that was refused before anybody looked for it."""
 
 
 class IngestServer:
@@ -248,7 +250,8 @@ class IngestServer:
                 call.metrics.refused(problem.reason, problem.events)
             if "Expect" in request.headers and not request.content.is_eof():
                 problem.close = True  # nobody can tell whether the body still comes
-            await self._refusals.pause(problem, connection.manners)
+            target = call.metrics.name if call is not None else UNKNOWN
+            await self._refusals.refused(target, problem, connection.manners)
             return refuse(dialect, problem, self._chance)
         except Exception:
             self._log.exception("a request failed", operation=operation.label)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from time import perf_counter
+from types import coroutine
 from typing import Any, TypeVar
 
 from forwarder.ingest.fair_line import FairLine
@@ -67,17 +68,40 @@ class Turns:
         self._waiting.add(peer, turn)
         await turn
 
-    def measured(self, work: Coroutine[Any, Any, T]) -> _Measured[T]:
+    @coroutine
+    def measured(self, work: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
         """The same work, each step of which is counted as ingest's."""
-        return _Measured(work, self)
+        timer, used = self._timer, 0.0
+        problem: BaseException | None = None
+        while True:
+            began = timer()
+            try:
+                waits_for = work.send(None) if problem is None else work.throw(problem)
+            except StopIteration as done:
+                seconds = timer() - began
+                self._credit -= seconds
+                self._used += seconds
+                self._usual += (used + seconds - self._usual) / 16 if self._usual else used + seconds
+                result: T = done.value
+                return result
+            except BaseException:
+                self.spend(timer() - began)
+                raise
+            seconds = timer() - began
+            used += seconds
+            self.spend(seconds)
+            problem = None
+            try:
+                yield waits_for
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as thrown:
+                problem = thrown
 
     def spend(self, seconds: float) -> None:
         self._credit -= seconds
         self._used += seconds
-
-    def finished(self, seconds: float) -> None:
-        """A request has ended that used so much."""
-        self._usual += (seconds - self._usual) / 16 if self._usual else seconds
 
     def _count(self) -> float:
         """Credit what others had of the time; the seconds they had."""
@@ -110,48 +134,3 @@ class Turns:
                 count -= 1
                 if not count:
                     return
-
-
-class _Measured(Coroutine[Any, Any, T]):
-    """A coroutine around another, that measures its steps."""
-
-    __slots__ = ("_turns", "_used", "_work")
-
-    def __init__(self, work: Coroutine[Any, Any, T], turns: Turns) -> None:
-        self._work = work
-        self._turns = turns
-        self._used = 0.0
-
-    def send(self, value: Any) -> Any:
-        began = self._turns._timer()
-        try:
-            return self._work.send(value)
-        except StopIteration:
-            self._turns.finished(self._used + self._turns._timer() - began)
-            raise
-        finally:
-            self._spend(began)
-
-    def throw(self, *problem: Any) -> Any:
-        began = self._turns._timer()
-        try:
-            return self._work.throw(*problem)
-        finally:
-            self._spend(began)
-
-    def close(self) -> None:
-        self._work.close()
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        return self  # it has send, throw and close, and is its own iterator
-
-    def __iter__(self) -> _Measured[T]:
-        return self
-
-    def __next__(self) -> Any:
-        return self.send(None)
-
-    def _spend(self, began: float) -> None:
-        seconds = self._turns._timer() - began
-        self._used += seconds
-        self._turns.spend(seconds)

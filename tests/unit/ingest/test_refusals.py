@@ -78,7 +78,7 @@ async def test_who_heeds_retry_after_is_answered_in_a_moment(clock: TurnedClock)
         began = clock.now
         with pytest.raises(BadRequest) as refused:
             await full.ask(manners=manners)
-        await full.refusals.pause(refused.value, manners)
+        await full.refusals.refused("orders", refused.value, manners)
         assert clock.now - began <= FIRST_PAUSE + LOOK_SECONDS
         assert (refused.value.status, refused.value.reason, refused.value.close) == (429, "queue_full", False)
         await asyncio.sleep(1.0)
@@ -94,7 +94,7 @@ async def test_a_connection_cannot_be_refused_as_fast_as_it_can_ask(clock: Turne
     while clock.now - began < 10:
         with pytest.raises(BadRequest) as refused:
             await full.ask(manners=manners)
-        await full.refusals.pause(refused.value, manners)
+        await full.refusals.refused("orders", refused.value, manners)
         count += 1
     assert count <= 16
 
@@ -104,11 +104,11 @@ async def test_a_refusal_by_the_queue_waits_as_long_as_any_other(clock: TurnedCl
     full, manners, problem = Full(clock), Manners(), BadRequest(429, "Throttling", "full")
     began, count = clock.now, 0
     while clock.now - began < 10:
-        await full.refusals.pause(problem, manners)
+        await full.refusals.refused("orders", problem, manners)
         count += 1
     assert count <= 16
     before = clock.now
-    await full.refusals.pause(BadRequest(400, "Bad", "no JSON"), manners)
+    await full.refusals.refused("orders", BadRequest(400, "Bad", "no JSON"), manners)
     assert clock.now == before
 
 
@@ -116,6 +116,8 @@ async def test_a_refusal_by_the_queue_waits_as_long_as_any_other(clock: TurnedCl
 async def test_who_waits_gets_the_room_that_comes(clock: TurnedClock) -> None:
     full = Full(clock)
     await full.fill()
+    assert not full.refusals.must_wait("orders"), "a queue that has refused nothing is asked nothing"
+    await full.refusals.refused("", BadRequest(429, "Throttling", "full"), Manners())
     assert full.refusals.must_wait("orders")
     assert full.refusals.must_wait("")
     task = asyncio.create_task(full.ask("first"))
@@ -220,6 +222,7 @@ async def test_a_refused_connection_goes_on_with_the_date_to_come_back() -> None
 async def test_a_body_is_neither_read_nor_leased_while_its_request_waits() -> None:
     async with serving(Routes().add("orders", PutEvents(), default=True, max_events=1)) as ingest:
         await ingest.post(NATIVE, EVENT)
+        assert (await ingest.post(NATIVE, EVENT)).status == 429
         peer = await ingest.peer()
         await peer.send(request(NATIVE, [EVENT] * 1000))
         await until(lambda: ingest.server.in_flight == 1)

@@ -24,10 +24,11 @@ class Loop:
     async def request(self, peer: str = "a") -> None:
         if not self.turns.may_enter():
             await self.turns.enter(peer)
+        await self.turns.measured(self._work(peer))
+
+    async def _work(self, peer: str) -> None:
         self.entered.append(peer)
         self.now += STEP
-        self.turns.spend(STEP)
-        self.turns.finished(STEP)
 
     async def run(self, turns: int) -> None:
         """So many turns of the loop, each of which has work of others."""
