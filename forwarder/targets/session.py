@@ -16,7 +16,7 @@ import asyncio
 import functools
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from aiobotocore.credentials import (
 )
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, DataNotFoundError, NoCredentialsError
 from botocore.httpsession import get_cert_path
 from botocore.loaders import Loader
 
@@ -154,9 +154,33 @@ def configured_region(options: TargetOptions) -> str:
     return str(found or os.environ.get("AWS_REGION") or "")
 
 
+class _Services:
+    """Which services have a model of this type, looked for one by one."""
+
+    def __init__(self, loader: Loader, type_name: str) -> None:
+        self._loader = loader
+        self._type = type_name
+
+    def __contains__(self, service: str) -> bool:
+        try:
+            return bool(self._loader.list_api_versions(service, self._type))
+        except DataNotFoundError:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(Loader.list_available_services(self._loader, self._type))
+
+
+class _Loader(Loader):  # type: ignore[misc]
+    """Loads a model without looking through the folders of all 400 services, which is most of the work."""
+
+    def list_available_services(self, type_name: str) -> _Services:
+        return _Services(self, type_name)
+
+
 @functools.cache
 def _loader() -> Loader:
-    return Loader([Loader.BUILTIN_DATA_PATH, str(MODELS)], include_default_search_paths=False)
+    return _Loader([Loader.BUILTIN_DATA_PATH, str(MODELS)], include_default_search_paths=False)
 
 
 def new_session(options: TargetOptions, service: str) -> AioSession:
