@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.machine import Code, cpu_seconds, environment, memory_mb
 from benchmarks.measuring import FIRST_OF_WARM_UP, Figures, Load, Once, Plan, Through
+from benchmarks.overload import overload
 from benchmarks.servers import BY_HAND, PER_EVENT, Forwarder, Server, Sink, forwarder, sink
 
 WIDE: dict[str, Any] = {"queue_limits": {"max_events": 400_000, "max_bytes": "512MiB"}, "budget": "2GiB"}
@@ -344,6 +345,7 @@ ROWS: Mapping[str, Callable[[float], Plan]] = {
     "sessions": sessions,
     "merge": merge,
     "starting": starting,
+    "overload": overload,
 }
 
 ROUND_SHARES: Mapping[str, float] = {
@@ -352,5 +354,6 @@ ROUND_SHARES: Mapping[str, float] = {
     "backlog": 0.2,
     "merge": 0.15,
     "starting": 0.1,
+    "overload": 1.0,
 }
 """Of the usual number of events: one round, when two commits are compared."""

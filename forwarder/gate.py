@@ -169,6 +169,11 @@ class Gate:
         blocked_for = self._clock.monotonic() - max(self._drained_at, self._blocked_at)
         return self._last_try_failed or (bool(self._blocks) and blocked_for > DRAIN_BACKOFF_CAP)
 
+    @property
+    def calling(self) -> bool:
+        """Whether calls are in flight."""
+        return self._slots.taken > 0
+
     async def pause(self) -> None:
         """Wait as long as who blocks the gate should before its next try; a drain ends the wait."""
         word = asyncio.get_running_loop().create_future()

@@ -327,6 +327,9 @@ class Queue(Protocol):
     def __len__(self) -> int:
         """Its events, waiting and in flight."""
 
+    def room(self) -> int:
+        """How many events of usual size fit now; 0 when not even the smallest does. ``put`` decides."""
+
     @property
     def memory(self) -> int:
         """Bytes its events hold in memory, about."""

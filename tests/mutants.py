@@ -74,6 +74,9 @@ BODIES = "tests/unit/ingest/test_bodies.py"
 CONNECTIONS = "tests/unit/ingest/test_connections.py"
 PEERS = "tests/unit/ingest/test_peers.py"
 SEATS = "tests/unit/ingest/test_seats.py"
+TURNS = "tests/unit/ingest/test_turns.py"
+REFUSALS = "tests/unit/ingest/test_refusals.py"
+WARM_UP = "tests/unit/targets/test_warm_up.py"
 
 
 @dataclass(frozen=True)
@@ -1180,6 +1183,83 @@ MUTATIONS = [
         "        if True:\n",
         PEERS,
         "nobody_else",
+    ),
+    mutation(
+        "overload: ingest takes all of the loop",
+        "forwarder/ingest/turns.py",
+        "        return not self._waiting and (self._credit > 0 or not self._sending())\n",
+        "        return not self._waiting\n",
+        TURNS,
+    ),
+    mutation(
+        "overload: what ingest uses is not counted",
+        "forwarder/ingest/turns.py",
+        "            self.spend(seconds)\n",
+        "",
+        TURNS,
+    ),
+    mutation(
+        "overload: an idle loop lets requests wait",
+        "forwarder/ingest/turns.py",
+        "        elif idle:\n",
+        "        elif False:\n",
+        TURNS,
+    ),
+    mutation(
+        "overload: one peer's requests enter before all others",
+        "forwarder/ingest/fair_line.py",
+        "            self._peers.move_to_end(peer)\n",
+        "            self._peers.move_to_end(peer, last=False)\n",
+        TURNS,
+    ),
+    mutation(
+        "overload: a connection is refused as fast as it can ask",
+        "forwarder/ingest/refusals.py",
+        "min(LONGEST_PAUSE, self.pause * 2)",
+        "FIRST_PAUSE",
+        REFUSALS,
+    ),
+    mutation(
+        "overload: a refusal by the queue does not wait",
+        "forwarder/ingest/refusals.py",
+        "                    await asyncio.sleep(pause)\n",
+        "                    await asyncio.sleep(0)\n",
+        REFUSALS,
+    ),
+    mutation(
+        "overload: every request is read before it is refused",
+        "forwarder/ingest/refusals.py",
+        "        if cost > self._reads:\n",
+        "        if False:\n",
+        REFUSALS,
+    ),
+    mutation(
+        "overload: a full queue is no reason to wait",
+        "forwarder/ingest/refusals.py",
+        "        line.is_tight = len(line.waiting) > 0 or line.is_full()\n",
+        "        line.is_tight = False\n",
+        REFUSALS,
+    ),
+    mutation(
+        "overload: room is promised twice",
+        "forwarder/ingest/refusals.py",
+        "                    room -= place.need\n",
+        "                    pass\n",
+        REFUSALS,
+    ),
+    mutation(
+        "overload: nothing is made before ready",
+        "forwarder/targets/warm_up.py",
+        "                session = await asyncio.to_thread(_read, options, service)\n",
+        "                continue\n",
+        WARM_UP,
+    ),
+    mutation(
+        "overload: the warm-up asks for credentials",
+        "forwarder/targets/warm_up.py",
+        "        aws_access_key_id=_NO_KEY,\n        aws_secret_access_key=_NO_KEY,\n",
+        "",
+        WARM_UP,
     ),
 ]
 

@@ -40,6 +40,7 @@ from forwarder.queues import rows
 from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
 from forwarder.storage import Storage, StorageError
+from forwarder.targets.warm_up import warm_up
 from forwarder.worker import Lane, hold_for_names, sweep, work
 
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
@@ -109,6 +110,7 @@ class Daemon:
             receipts=self._receipts,
             guard=self._senders.guard,
             tls=self._senders.tls,
+            sending=self._is_sending,
         )
         self._status = Status(rooms, self._built)
         self._admin = AdminServer(self._metrics, self._status, lambda: self._ready, partial(shown, config))
@@ -165,6 +167,9 @@ class Daemon:
         limit = max(bodies, whole - SPARE_BYTES)
         return Budget(limit, unproven_share=max(limit // 4, bodies), spare=SPARE_BYTES)
 
+    def _is_sending(self) -> bool:
+        return any(lane.gate.calling for lane in self._lanes.values())
+
     def _memory_used(self) -> int:
         return self._budget.used + sum(lane.queue.memory for lane in self._lanes.values())
 
@@ -200,12 +205,14 @@ class Daemon:
         Raises StartError or ConfigError, with a sentence.
         """
         await self._senders.open(self._given.get("ingest"))
+        warming = asyncio.create_task(warm_up(self._config.targets.values()))
         try:
             await self._storage.open()
             await self._letters.open()
             await self._load_names()  # before the queues, whose first events ask for them
             await self._open_queues()
         except StorageError as problem:
+            warming.cancel()
             message = f"storage {self._config.storage.directory()}: {problem}"
             raise StartError(message, lasting=problem.reason in ("format", "network")) from None
         for lane in self._lanes.values():
@@ -215,6 +222,7 @@ class Daemon:
         self._spawn(self._metrics.run(), "metrics")
         self._spawn(self._expire_letters(), "dead letters")
         self._spawn(self.rereading.run(), "reading again")
+        await warming  # before anybody can send, since nobody waits for it then
         await self._listen()
         say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True

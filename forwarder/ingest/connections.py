@@ -38,6 +38,7 @@ from forwarder.ingest.dialects.errors import (
     BadRequest,
 )
 from forwarder.ingest.peers import peer_of_address, peer_of_certificate, sender_of
+from forwarder.ingest.refusals import Manners
 from forwarder.ingest.seats import Holder
 from forwarder.ingest.turned_away import LINGER, TOO_MANY, TurnedAway, become, raw_answer
 
@@ -104,6 +105,7 @@ class Connection(web.RequestHandler):
         "head_too_large",
         "is_lost",
         "lease",
+        "manners",
         "max_head",
         "peer",
         "pieces",
@@ -147,6 +149,7 @@ class Connection(web.RequestHandler):
         self.proven_peer = ""  # of a client certificate
         self.lease: Lease | None = None  # of the request that is being handled, until its answer is written
         self.pieces = 0  # of answers that were written in pieces
+        self.manners = Manners()
         self._wait_end: Callable[[], None] | None = None
         self._wire: asyncio.Transport | None = None
         self._made_at = 0.0

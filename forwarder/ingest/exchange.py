@@ -21,7 +21,9 @@ from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
 from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known
 from forwarder.ingest.peers import peer_of_sender
+from forwarder.ingest.refusals import Refusals
 from forwarder.ingest.repeats import Attempt, Repeats, values_of
+from forwarder.ingest.turns import Turns
 from forwarder.ingest.waiting import Waiting, preferred_wait
 from forwarder.metrics import HttpMetrics
 from forwarder.receipts import Receipts
@@ -33,13 +35,21 @@ class Exchange:
     """Answers requests, one ``reply`` each, with what all of them share."""
 
     def __init__(
-        self, settings: IngestConfig, repeats: Repeats, receipts: Receipts, metrics: HttpMetrics
+        self,
+        settings: IngestConfig,
+        repeats: Repeats,
+        receipts: Receipts,
+        metrics: HttpMetrics,
+        turns: Turns,
+        refusals: Refusals,
     ) -> None:
         self._settings = settings
         self._repeats = repeats
         self._receipts = receipts
         self._metrics = metrics
         self.arrivals = Arrivals()
+        self._turns = turns
+        self._refusals = refusals
 
     async def reply(
         self,
@@ -62,6 +72,8 @@ class Exchange:
             packed,
             partial(_check, admission, lease) if admission.check_body is not None else None,
         )
+        if not self._turns.may_enter():
+            await self._turns.enter(lease.peer)
         scope = (connection.sender, lease.peer, operation.label, call.metrics.name, name)
         values = values_of(headers, names_batch=operation.names_batch)
         attempt, repeated = self._repeats.claim(scope, values, body) if values else (None, False)
@@ -74,6 +86,7 @@ class Exchange:
             with attempt or NOT_REPEATED:
                 lease.check_parsing(body)
                 results = await call.take(body, lines, lease, waiting)
+                self._refusals.learn(call.metrics.name, len(body), len(results))
                 del body
                 reply = await _answer(call, results, waiting, connection)
                 if attempt is not None:

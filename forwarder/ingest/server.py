@@ -16,6 +16,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from time import perf_counter
 from typing import cast
 
@@ -40,9 +41,11 @@ from forwarder.ingest.inflow import Inflow
 from forwarder.ingest.operations import Call, Operation
 from forwarder.ingest.paths import Paths
 from forwarder.ingest.peers import Peers, peer_of_sender
+from forwarder.ingest.refusals import Place, Refusals
 from forwarder.ingest.repeats import Repeats
 from forwarder.ingest.seats import Holder, Seats
 from forwarder.ingest.turned_away import MAX_TURNED_AWAY, Newcomer, TurnedAway
+from forwarder.ingest.turns import Turns
 from forwarder.listening import Listener, listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
@@ -53,13 +56,19 @@ SWEEP_SECONDS = 1.0
 MAX_SWEEP_SHARE = 0.25
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 0.5
+NO_PLACE = nullcontext()
+UNKNOWN = "?"
+REFUSAL_BYTES = 4096
+"""What a refusal that waits for its answer holds of the budget, if nothing was reserved for its answer."""
+"""The target of a request that was refused before anybody looked for it."""
 
 
 class IngestServer:
     """Listens, from ``start`` to ``close``. For a stop: ``begin_draining``, ``stop_accepting``,
     ``finish_requests``, ``close``, in that order.
 
-    ``guard`` is None where nobody is asked who sends; ``tls``: the context of connections that come now.
+    ``guard`` is None where nobody is asked who sends; ``tls``: the context of connections that come now;
+    ``sending``: whether calls to AWS are in flight.
     """
 
     def __init__(
@@ -73,13 +82,18 @@ class IngestServer:
         receipts: Receipts | None = None,
         guard: Guard | None = None,
         tls: Callable[[], ssl.SSLContext] | None = None,
+        sending: Callable[[], bool] = lambda: False,
     ) -> None:
         self.address = str(settings.listen)
         self._settings = settings
         self._budget = budget
         self._http = metrics.http
         self._chance = chance
-        self._exchange = Exchange(settings, Repeats(clock), receipts or Receipts(), metrics.http)
+        self._turns = Turns(sending)
+        self._refusals = Refusals(bindings)
+        self._exchange = Exchange(
+            settings, Repeats(clock), receipts or Receipts(), metrics.http, self._turns, self._refusals
+        )
         self._guard = guard
         self._unbound = metrics.unbound
         self._peers = Peers(settings.trusted_proxies)
@@ -251,7 +265,8 @@ class IngestServer:
             cors = self._cors
             if cors is not None and operation.label != PutRumEventsOperation.label:
                 cors = None
-            response = await self._answer(request, connection, operation, name, cors)
+            answer = self._answer(request, connection, operation, name, cors)
+            response = await self._turns.measured(answer)
         finally:
             self._in_flight -= 1
             connection.handling = False
@@ -281,10 +296,16 @@ class IngestServer:
                 reply = operation.other(request.method, request.headers)
                 return respond(dialect, reply.status, reply.body, reply.headers)
             call = _open_call(request, connection, operation, name)
-            lease = connection.lease = Lease(
-                self._budget, self._peer(request, connection, admission), proven=admission.proven
-            )
-            reply = await self._exchange.reply(request, connection, operation, name, call, lease, admission)
+            peer = self._peer(request, connection, admission)
+            place: Place | nullcontext[None] = NO_PLACE
+            if self._refusals.must_wait(call.metrics.name) and admission.check_body is None:
+                size = request.content_length or 0
+                place = await self._refusals.wait(call.metrics.name, size, peer, connection.manners)
+            with place:
+                lease = connection.lease = Lease(self._budget, peer, proven=admission.proven)
+                reply = await self._exchange.reply(
+                    request, connection, operation, name, call, lease, admission
+                )
             lease.keep(len(reply.body))  # until it is written
             goes_on = is_plain(request) and not self._draining and not connection.ended
             if goes_on and not reply.headers and cors is None:
@@ -295,6 +316,12 @@ class IngestServer:
                 call.metrics.refused(problem.reason, problem.events)
             if "Expect" in request.headers and not request.content.is_eof():
                 problem.close = True  # nobody can tell whether the body still comes
+            target = call.metrics.name if call is not None else UNKNOWN
+            if connection.lease is not None and problem.status == 429:
+                connection.lease.keep(
+                    max(connection.lease.answer, REFUSAL_BYTES)
+                )  # nothing else while it waits
+            await self._refusals.refused(target, problem, connection.manners)
             return _with_lease(connection, refuse(dialect, problem, self._chance))
         except Exception:
             self._log.exception("a request failed", operation=operation.label)

@@ -63,7 +63,13 @@ FAMILIES = tuple(
     for row in (
         ("events_received_total", "counter", _T, "Events the queue took: from there on they are ours.", True),
         ("event_bytes_received_total", "counter", _T, "Bytes of those events, by the API's formula.", True),
-        ("events_rejected_total", "counter", (*_T, "reason"), "Events whose sender was told no.", True),
+        (
+            "events_rejected_total",
+            "counter",
+            (*_T, "reason"),
+            "Events refused at ingest; an unread request counts as 1.",
+            True,
+        ),
         ("events_delivered_total", "counter", _T, "Events AWS took.", True),
         ("events_retried_total", "counter", (*_T, "reason"), "Times an event went back to the queue.", True),
         ("events_dead_lettered_total", "counter", (*_T, "reason"), "Events kept as dead letters.", True),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from forwarder.model import QueueFull
+from forwarder.model import EVENT_OVERHEAD_BYTES, QueueFull
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -27,3 +27,10 @@ class Bounds(msgspec.Struct, frozen=True):
             )
         if held_events + events > self.max_events or held_bytes + size > self.max_bytes:
             raise QueueFull("the queue is full")
+
+    def room(self, held_events: int, held_bytes: int) -> int:
+        """How many events of the size of those that are held fit beside them; 0: not even the smallest."""
+        events, size = self.max_events - held_events, self.max_bytes - held_bytes
+        if events < 1 or size < EVENT_OVERHEAD_BYTES:
+            return 0
+        return max(1, min(events, size * held_events // held_bytes)) if held_bytes else events

@@ -321,6 +321,9 @@ class DiskQueue:
     def __len__(self) -> int:
         return len(self._front) + self._front.aside.parked_events + self._tail_events
 
+    def room(self) -> int:
+        return self._bounds.room(len(self) + self._pending_events, self._held_bytes + self._pending_bytes)
+
     @property
     def memory(self) -> int:
         return self._front.memory + self._held.bytes + self._pending_bytes

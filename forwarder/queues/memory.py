@@ -168,6 +168,9 @@ class MemoryQueue:
     def __len__(self) -> int:
         return len(self._front)
 
+    def room(self) -> int:
+        return self._bounds.room(len(self), self.memory)
+
     @property
     def memory(self) -> int:
         return self._front.memory + self._pending_bytes

@@ -68,7 +68,8 @@ class AwsTarget(Target, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TargetKind:
-    """A kind of target: the type of its options, how one is built from its name and options, and its API.
+    """A kind of target: the type of its options, how one is built from its name and options, its API, and
+    what the SDK calls the service.
 
     Building neither calls AWS nor looks for credentials.
     """
@@ -76,12 +77,13 @@ class TargetKind:
     options: type[TargetOptions]
     build: Callable[[str, Any], AwsTarget]
     api: type[PutEvents | PutRumEvents | PutProjectEvents]
+    service: str
 
 
 TARGETS: dict[str, TargetKind] = {
-    "eventbridge": TargetKind(EventBridgeOptions, EventBridge, PutEvents),
-    "rum": TargetKind(RumOptions, Rum, PutRumEvents),
-    "evidently": TargetKind(EvidentlyOptions, Evidently, PutProjectEvents),
+    "eventbridge": TargetKind(EventBridgeOptions, EventBridge, PutEvents, "events"),
+    "rum": TargetKind(RumOptions, Rum, PutRumEvents, "rum"),
+    "evidently": TargetKind(EvidentlyOptions, Evidently, PutProjectEvents, "evidently"),
 }
 
 

@@ -6,6 +6,7 @@ Invariants:
   names this daemon. ``AWS_ENDPOINT_URL_STS`` and its like, for the services credentials come from, do count.
 - The SDK never retries: one place retries, the worker.
 - Everything that reads files (profiles, service models) happens in a thread; models are read once.
+- TLS contexts are shared: reading the trusted certificates takes a client 50 ms of CPU.
 - The service models are botocore's own and ours, whatever lies in ``~/.aws/models``.
 """
 
@@ -14,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,8 @@ from aiobotocore.credentials import (
 )
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, DataNotFoundError, NoCredentialsError
+from botocore.httpsession import get_cert_path
 from botocore.loaders import Loader
 
 from forwarder import __version__
@@ -54,11 +57,33 @@ It raises to keep the request from being sent.
 """
 
 
+MAX_CONTEXTS = 8
+_contexts: dict[tuple[str, int, int, int], ssl.SSLContext] = {}
+
+
 class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc]
     """The SDK's HTTP session over aiohttp, without aiohttp's habit of following redirects."""
 
     async def _get_session(self, proxy_url: str | None) -> _NoRedirects:
         return _NoRedirects(await super()._get_session(proxy_url))
+
+    def _build_ssl_contexts(self, proxy_url: str | None) -> tuple[ssl.SSLContext, ssl.SSLContext | None]:
+        if self._cert_file or proxy_url or not self._verify:
+            contexts: tuple[ssl.SSLContext, ssl.SSLContext | None] = super()._build_ssl_contexts(proxy_url)
+            return contexts
+        return self.tls_context(), None
+
+    def tls_context(self) -> ssl.SSLContext:
+        """The context for these trusted certificates, which is the same until their file changes."""
+        path = get_cert_path(self._verify)
+        found = os.stat(path)
+        key = (path, found.st_ino, found.st_mtime_ns, found.st_size)
+        context = _contexts.get(key)
+        if context is None:
+            if len(_contexts) >= MAX_CONTEXTS:
+                _contexts.clear()
+            context = _contexts[key] = self._build_verify_context()
+        return context
 
 
 class _NoRedirects:
@@ -110,10 +135,10 @@ def client_config(options: TargetOptions, connections: int) -> AioConfig:
 
 async def open_session(options: TargetOptions, service: str, region: str) -> AioSession:
     """A session that is ready to make clients without blocking the loop."""
-    session = await asyncio.to_thread(_new_session, options, service)
+    session = await asyncio.to_thread(new_session, options, service)
     if options.role is not None:
         provider = AssumedRole(session, options.role, region)
-        session = await asyncio.to_thread(_new_session, options, service)
+        session = await asyncio.to_thread(new_session, options, service)
         session.register_component("credential_provider", AioCredentialResolver([provider]))
     return session
 
@@ -129,12 +154,36 @@ def configured_region(options: TargetOptions) -> str:
     return str(found or os.environ.get("AWS_REGION") or "")
 
 
+class _Services:
+    """Which services have a model of this type, looked for one by one."""
+
+    def __init__(self, loader: Loader, type_name: str) -> None:
+        self._loader = loader
+        self._type = type_name
+
+    def __contains__(self, service: str) -> bool:
+        try:
+            return bool(self._loader.list_api_versions(service, self._type))
+        except DataNotFoundError:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(Loader.list_available_services(self._loader, self._type))
+
+
+class _Loader(Loader):  # type: ignore[misc]
+    """Loads a model without looking through the folders of all 400 services, which is most of the work."""
+
+    def list_available_services(self, type_name: str) -> _Services:
+        return _Services(self, type_name)
+
+
 @functools.cache
 def _loader() -> Loader:
-    return Loader([Loader.BUILTIN_DATA_PATH, str(MODELS)], include_default_search_paths=False)
+    return _Loader([Loader.BUILTIN_DATA_PATH, str(MODELS)], include_default_search_paths=False)
 
 
-def _new_session(options: TargetOptions, service: str) -> AioSession:
+def new_session(options: TargetOptions, service: str) -> AioSession:
     session = ForwarderSession(profile=options.profile)
     session.user_agent_extra = ""
     session.register_component("data_loader", _loader())

@@ -1,0 +1,136 @@
+"""How ingest and delivery share the event loop: while calls to AWS are in flight, ingest has a third of it.
+
+Without this a loop turn is as long as the requests that came in it, and a call to AWS takes several turns:
+senders that never pause would leave delivery a small part of what the machine can do.
+
+Invariants:
+- While no call is in flight, or nobody else has work, ingest is held up by nothing.
+- What ingest uses is measured: each step of each request, by the clock, and nothing else.
+- At least one request enters in a loop turn in which nothing else ran: an idle loop makes nobody wait.
+- Peers enter in turn, each in the order in which its requests came.
+- Where nobody has to wait, entering is a plain check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from time import perf_counter
+from types import coroutine
+from typing import Any, TypeVar
+
+from forwarder.ingest.fair_line import FairLine
+
+T = TypeVar("T")
+
+GIVEN_BY_OTHERS = 0.5
+"""Seconds for ingest for each second of everything else: a third of the whole."""
+
+BURST_SECONDS = 0.002
+"""What ingest may use at once when it has used less than its share."""
+
+IDLE_SECONDS = 0.000_05
+"""A loop turn that leaves others less than this had no work for them."""
+
+
+class _Turn(asyncio.Future[None]):
+    @property
+    def over(self) -> bool:
+        return self.done()
+
+
+class Turns:
+    """``sending`` tells whether calls to AWS are in flight."""
+
+    def __init__(
+        self, sending: Callable[[], bool] = lambda: False, timer: Callable[[], float] = perf_counter
+    ) -> None:
+        self._sending = sending
+        self._timer = timer
+        self._waiting: FairLine[_Turn] = FairLine()
+        self._credit = BURST_SECONDS
+        self._counted_at = timer()
+        self._used = 0.0  # by ingest since then
+        self._usual = 0.0  # what a request uses, about
+
+    def may_enter(self) -> bool:
+        """Whether a request may go on at once; else it awaits ``enter``."""
+        if self._credit > 0 and not self._waiting:
+            return True
+        self._count()
+        return not self._waiting and (self._credit > 0 or not self._sending())
+
+    async def enter(self, peer: str = "") -> None:
+        """Wait until it is this request's turn."""
+        turn = _Turn()
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._waiting.add(peer, turn)
+        await turn
+
+    @coroutine
+    def measured(self, work: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
+        """The same work, each step of which is counted as ingest's."""
+        timer, used = self._timer, 0.0
+        problem: BaseException | None = None
+        while True:
+            began = timer()
+            try:
+                waits_for = work.send(None) if problem is None else work.throw(problem)
+            except StopIteration as done:
+                seconds = timer() - began
+                self._credit -= seconds
+                self._used += seconds
+                self._usual += (used + seconds - self._usual) / 16 if self._usual else used + seconds
+                result: T = done.value
+                return result
+            except BaseException:
+                self.spend(timer() - began)
+                raise
+            seconds = timer() - began
+            used += seconds
+            self.spend(seconds)
+            problem = None
+            try:
+                yield waits_for
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as thrown:
+                problem = thrown
+
+    def spend(self, seconds: float) -> None:
+        self._credit -= seconds
+        self._used += seconds
+
+    def _count(self) -> float:
+        """Credit what others had of the time; the seconds they had."""
+        now = self._timer()
+        others = max(0.0, now - self._counted_at - self._used)
+        self._credit = min(BURST_SECONDS, self._credit + others * GIVEN_BY_OTHERS)
+        self._counted_at, self._used = now, 0.0
+        return others
+
+    def _next_turn(self) -> None:
+        """Once in each turn of the loop, while requests wait."""
+        idle = self._count() < IDLE_SECONDS
+        if not self._sending():
+            self._wake(self._number(BURST_SECONDS))
+        elif self._credit > 0:
+            self._wake(self._number(self._credit))
+        elif idle:
+            self._wake(1)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _number(self, seconds: float) -> int:
+        return 1 + int(seconds / max(self._usual, IDLE_SECONDS))
+
+    def _wake(self, count: int) -> None:
+        while count > 0 and self._waiting:
+            for peer, turn in self._waiting.firsts():
+                self._waiting.pop(peer)
+                turn.set_result(None)
+                count -= 1
+                if not count:
+                    return

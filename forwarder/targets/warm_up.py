@@ -1,0 +1,61 @@
+"""Makes before the first event what targets need and what takes no network: models, TLS contexts, imports.
+
+The first call would make them otherwise, which takes seconds while senders use all of the CPU.
+
+Invariants:
+- Nothing here asks for credentials, a name or a connection, and nothing made here makes a call.
+- It takes MOST_SECONDS at most. No failure stops a start: the first call fails likewise, and reports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+
+import structlog
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError
+
+from forwarder.targets import TARGETS
+from forwarder.targets.options import TargetOptions
+from forwarder.targets.session import STAND_IN_REGION, NoRedirectSession, client_config, new_session
+
+MOST_SECONDS = 2.0
+_NO_KEY = "AKIAIOSFODNN7EXAMPLE"
+
+
+async def warm_up(targets: Iterable[TargetOptions]) -> None:
+    """Make what the clients of these targets will need."""
+    services = {TARGETS[options.kind].service: options for options in targets}
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            for service, options in services.items():
+                session = await asyncio.to_thread(_read, options, service)
+                await _rehearse(session, options, service)
+    except (OSError, TimeoutError, BotoCoreError, ssl.SSLError) as problem:
+        structlog.get_logger("target").debug(
+            "warm-up is incomplete", reason=f"{type(problem).__name__}: {problem}"
+        )
+
+
+def _read(options: TargetOptions, service: str) -> AioSession:
+    """In a thread: the models, and the certificates that are trusted."""
+    session = new_session(options, service)
+    verify = session.get_config_variable("ca_bundle")
+    NoRedirectSession(verify=True if verify is None else verify).tls_context()
+    return session
+
+
+async def _rehearse(session: AioSession, options: TargetOptions, service: str) -> None:
+    """Make a client with invalid keys: the real one is made like it, when there are credentials."""
+    making = session.create_client(
+        service,
+        region_name=options.region or STAND_IN_REGION,
+        endpoint_url=options.endpoint_url,
+        config=client_config(options, 1),
+        aws_access_key_id=_NO_KEY,
+        aws_secret_access_key=_NO_KEY,
+    )
+    async with making:
+        pass
