@@ -102,6 +102,8 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``max_header_bytes``: all headers of a request.
     ``read_timeout``: how long the headers may take, and again the body.
     ``keep_alive``: how long a connection may be idle; longer than in the load balancers in front.
+    ``hosts``: names that GET requests may use as Host, beside loopback names; with any set, others get 421.
+    ``browsers``: `refuse` or `allow` events from web pages on paths other than RUM's.
     ``max_connections``: more are told 503.
     ``memory_budget``: full memory queues, 16MiB of each disk queue, and at least four bodies must fit.
     """
@@ -112,6 +114,8 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_header_bytes: Bytes = Bytes(16 << 10)
     read_timeout: Duration = Duration(30.0)
     keep_alive: Duration = Duration(75.0)
+    hosts: list[str] = msgspec.field(default_factory=list)
+    browsers: Literal["refuse", "allow"] = "refuse"
     max_connections: Count = 1024
     memory_budget: Bytes = Bytes(256 << 20)
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
@@ -133,9 +137,11 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The read-only listener: metrics, health, status.
 
     ``listen``: where probes and scrapers ask.
+    ``hosts``: names that may stand in Host, beside loopback names; with any set, others get 421.
     """
 
     listen: Listen = Listen("127.0.0.1:2781")
+    hosts: list[str] = msgspec.field(default_factory=list)
 
 
 class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from forwarder import __version__
-from forwarder.admin.server import AdminServer
+from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.config import Config, queue_memory, shown
 from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
@@ -62,7 +62,7 @@ class Daemon:
     """One forwarder: ``start`` it, await ``stop_asked``, then ``stop`` it.
 
     ``given``: sockets to listen on, by name, in place of the configured addresses. ``path``: of the
-    file that the configuration is from.
+    file that the configuration is from. ``admin_max_age``: seconds for which admin answers are given again.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Daemon:
         clock: Clock | None = None,
         given: Mapping[str, socket.socket] | None = None,
         path: str | None = None,
+        admin_max_age: float = MAX_AGE_SECONDS,
     ) -> None:
         self._config = config
         self._given = given or {}
@@ -109,7 +110,14 @@ class Daemon:
             tls=self._senders.tls,
         )
         self._status = Status(rooms, self._built)
-        self._admin = AdminServer(self._metrics, self._status, lambda: self._ready, partial(shown, config))
+        self._admin = AdminServer(
+            self._metrics,
+            self._status,
+            lambda: self._ready,
+            partial(shown, config),
+            config.admin.hosts,
+            admin_max_age,
+        )
         self._control = ControlServer(self._make_controls(), config.storage.control_socket())
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = False

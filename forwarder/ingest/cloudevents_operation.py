@@ -87,7 +87,7 @@ class _CloudEventsCall:
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         events = cloudevents.parse(self._headers, body, lease)
-        drafts, keys = await self._admit(events)
+        drafts, keys = await self._admit(events, lease.peer)
         results = await self._put_once(drafts, keys, waiting, lease.peer)
         refusals = [result for result in results if isinstance(result, Refusal)]
         if refusals:
@@ -108,7 +108,7 @@ class _CloudEventsCall:
         return said is not None and (preferred_wait(self._headers) > 0 or _wants_body(said) is not None)
 
     async def _admit(
-        self, events: Sequence[cloudevents.CloudEvent | Refusal]
+        self, events: Sequence[cloudevents.CloudEvent | Refusal], peer: str
     ) -> tuple[list[Draft | Refusal], list[bytes]]:
         """Every event admitted or refused, and by what it is known again."""
         wall, name, api = self._operation.clock.wall(), self._route.name, self._route.api
@@ -123,7 +123,7 @@ class _CloudEventsCall:
                 keys.append(b"")
             else:
                 drafts.append(_admit(api, event, wall, trace))
-                keys.append(cloudevents.identity(name, event))
+                keys.append(cloudevents.identity(peer, name, event))
         return drafts, keys
 
     async def _put_once(

@@ -23,6 +23,7 @@ REJECT_REASONS = (
     "storage",
     "unauthenticated",
     "unknown_target",
+    "browser",
     "draining",
 )
 RETRY_REASONS = ("entry", *(status.value for status in CallStatus if status is not CallStatus.OK))
@@ -145,6 +146,13 @@ FAMILIES = tuple(
         ),
         ("events_awaited", "gauge", (), "Events with a request that waits for AWS's word.", False),
         ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),
+        (
+            "admin_requests_refused_total",
+            "counter",
+            ("reason",),
+            "Requests to the admin listener under a host name it does not answer to (admin.hosts).",
+            False,
+        ),
         ("memory_budget_bytes", "gauge", ("kind",), "Memory of bodies and queues, used and limit.", False),
         ("draining", "gauge", (), "1 while the daemon stops.", False),
         ("build_info", "gauge", ("version", "python", "aiobotocore"), "What runs here; always 1.", False),

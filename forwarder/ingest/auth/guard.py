@@ -18,9 +18,9 @@ from forwarder.ingest.auth import signature
 from forwarder.ingest.auth.access_keys import AccessKeys
 from forwarder.ingest.auth.files import SecretFile
 from forwarder.ingest.auth.proofs import NotProven, refused
-from forwarder.ingest.auth.signature import ALGORITHM, Claim, Request
+from forwarder.ingest.auth.signature import ALGORITHM, Claim, Headers, Request
 from forwarder.ingest.auth.tokens import Tokens
-from forwarder.ingest.dialects.errors import BadRequest, Dialect
+from forwarder.ingest.dialects.errors import MALFORMED, BadRequest, Dialect
 from forwarder.logs import limited
 from forwarder.metrics import SenderMetrics
 from forwarder.model import Clock
@@ -31,10 +31,12 @@ SERVICES = {"put_events": "events", "put_rum_events": "rum", "put_project_events
 
 
 class Admission(NamedTuple):
-    """Who sends. ``check_body``: what is still to be asked of the body, as it came."""
+    """Who sends. ``check_body``: what is still to be asked of the body, as it came. ``headers``: those that
+    can be believed, None for all."""
 
     sender: str = ""
     check_body: Callable[[bytes], None] | None = None
+    headers: Headers | None = None
 
     def check_nothing(self) -> None:
         """Of a request whose body is not read: that it has none is what must have been signed."""
@@ -75,6 +77,8 @@ class Guard:
             raise self._refuse(problem, dialect, peer) from None
 
     def _judge(self, request: web.BaseRequest, dialect: Dialect, label: str, peer: str) -> Admission:
+        if len(request.headers.getall("Authorization", ())) > 1:
+            raise BadRequest(400, MALFORMED, "Send one Authorization header, not several.")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._by_token(token.strip())
@@ -108,7 +112,7 @@ class Guard:
                 raise self._refuse(problem, dialect, peer) from None
             self._metrics.request(key.sender)
 
-        return Admission(key.sender, check_body)
+        return Admission(key.sender, check_body, signature.believed(claim, request.headers))
 
     def _refuse(self, problem: NotProven, dialect: Dialect, peer: str) -> BadRequest:
         self._metrics.refused[problem.reason] += 1

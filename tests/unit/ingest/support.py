@@ -9,7 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
@@ -103,7 +103,7 @@ def request(
     """The bytes of a request; what is not bytes is sent as JSON."""
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    given = {"Host": "here", **(headers or {})}
+    given = {"Host": "localhost", **(headers or {})}
     if "Transfer-Encoding" not in given:
         given.setdefault("Content-Length", str(len(body)))
     head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
@@ -216,6 +216,8 @@ async def serving(
     keep_alive: float = 75.0,
     max_connections: int = 1024,
     origins: Sequence[str] = (),
+    browsers: Literal["refuse", "allow"] = "refuse",
+    hosts: Sequence[str] = (),
     auth: AuthConfig | None = None,
     tls: TlsConfig | None = None,
     clock: Clock | None = None,
@@ -228,6 +230,8 @@ async def serving(
         read_timeout=Duration(read_timeout),
         keep_alive=Duration(keep_alive),
         max_connections=max_connections,
+        browsers=browsers,
+        hosts=list(hosts),
         cors=CorsConfig(origins=list(origins)),
         auth=auth or AuthConfig(),
         tls=tls,

@@ -331,3 +331,15 @@ async def test_many_refusals_make_one_line(auth: AuthConfig) -> None:
             assert refusals(ingest) == {"missing": 20}
     assert [line["reason"] for line in lines] == ["missing"]
     assert lines[0]["peer"] == "127.0.0.1"
+
+
+async def test_a_second_authorization_is_a_bad_request(auth: AuthConfig) -> None:
+    async with serving(auth=auth) as ingest:
+        peer = await ingest.peer()
+        body = json.dumps(EVENT).encode()
+        head = request(NATIVE, body, BEARER)
+        await peer.send(head.replace(b"Authorization:", b"Authorization: Bearer other\r\nAuthorization:", 1))
+        answer = await peer.answer()
+        assert (answer.status, ingest.count()) == (400, 0)
+        assert b"one Authorization" in answer.body
+        await peer.close()
