@@ -1,4 +1,4 @@
-"""Web pages send to RUM's paths if their origin is configured, and nowhere else; rebound names read nothing."""
+"""Web pages send to RUM's paths if their origin is configured, else nowhere; rebound names read nothing."""
 
 from __future__ import annotations
 
