@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from forwarder.config.units import Bytes, Duration, Listen
+from forwarder.sockets import is_local
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -63,12 +64,14 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``access_keys``: a file of the form of ~/.aws/credentials.
     ``clock_skew``: how far from our clock a signature's time may be.
     ``allow_unauthenticated``: whoever reaches the listener may send, from other machines too.
+    ``behind_tls``: a proxy in front encrypts, so that bearer tokens without `ingest.tls` need no warning.
     """
 
     tokens: str | None = None
     access_keys: str | None = None
     clock_skew: Duration = Duration(300.0)
     allow_unauthenticated: bool = False
+    behind_tls: bool = False
 
     def __post_init__(self) -> None:
         if self.clock_skew > MAX_CLOCK_SKEW:
@@ -121,6 +124,12 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
     auth: AuthConfig = msgspec.field(default_factory=AuthConfig)
     tls: TlsConfig | None = None
+
+    @property
+    def sends_tokens_in_clear(self) -> bool:
+        """Whether bearer tokens may cross a network unencrypted."""
+        encrypted = self.tls is not None or self.auth.behind_tls
+        return self.auth.tokens is not None and not encrypted and not is_local(self.listen)
 
     @property
     def is_guarded(self) -> bool:

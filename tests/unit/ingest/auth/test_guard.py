@@ -55,6 +55,8 @@ def auth(tmp_path: Path) -> AuthConfig:
     tokens, keys = tmp_path / "tokens", tmp_path / "keys"
     tokens.write_text(f"{LINE}\n{OTHER_LINE}\n")
     keys.write_text(KEYS)
+    tokens.chmod(0o600)
+    keys.chmod(0o600)
     return AuthConfig(tokens=str(tokens), access_keys=str(keys))
 
 
