@@ -114,7 +114,7 @@ def forwarder(
             path.write_text(json.dumps(config))
             pid = stack.enter_context(process("-m", "forwarder", "run", "-c", str(path)))
             wait_for_port(port)
-            yield Server(pid, port, f"/v1/targets/{TARGET}/events", Path(place) / "control.sock")
+            yield Server(pid, port, f"/v1/targets/{TARGET}/events", Path(place) / "data" / "control.sock")
 
     return start
 

@@ -146,5 +146,5 @@ def _control(config: Config) -> Iterator[str]:
     if size > MAX_PATH_BYTES:
         yield (
             f"storage.path: {path} has {size} bytes, and the path of a unix socket at most {MAX_PATH_BYTES}: "
-            f"the directory's may have {MAX_PATH_BYTES - size + len(os.fsencode(path.parent))}"
+            f"the directory's may have {MAX_PATH_BYTES - size + len(os.fsencode(config.storage.parent()))}"
         )

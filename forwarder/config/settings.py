@@ -22,6 +22,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 MIN_STORAGE_BYTES = 1 << 20
 MAX_LINGER = 1.0
 MAX_CLOCK_SKEW = 900.0
+OWN_DIRECTORY = "data"
 CONTROL_NAME = "control.sock"
 _is_origin = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?",
@@ -167,8 +168,8 @@ class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the daemon's one file lives, which holds disk queues and dead letters.
 
-    ``path``: its directory, and the control socket's; else $STATE_DIRECTORY, else $XDG_STATE_HOME/forwarder,
-    else ~/.local/state/forwarder.
+    ``path``: its files and the control socket are in `data` below it; else $STATE_DIRECTORY, else
+    $XDG_STATE_HOME/forwarder, else ~/.local/state/forwarder.
     ``max_bytes``: of that file, beside a ballast of 8MiB; full: senders to disk queues get 503.
     ``linger``: how long a commit waits for others that may share it, and so what it adds to each answer.
     """
@@ -190,7 +191,11 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.dead_letters.max_bytes, self.max_bytes // 2)
 
     def directory(self, environ: Mapping[str, str] = os.environ) -> Path:
-        """The directory in use."""
+        """The daemon's own directory, below the one that is configured."""
+        return self.parent(environ) / OWN_DIRECTORY
+
+    def parent(self, environ: Mapping[str, str] = os.environ) -> Path:
+        """The directory that is configured; it may be a volume that others share."""
         if self.path:
             return Path(self.path)
         if given := environ.get("STATE_DIRECTORY"):

@@ -85,6 +85,7 @@ class Daemon:
             clock=self._clock,
             metrics=self._metrics.storage,
             rescues=(rescue_queues, rescue_letters),
+            earlier=config.storage.parent(),
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
         self._letters = self._make_letters()
@@ -197,7 +198,7 @@ class Daemon:
             await self._open_queues()
         except StorageError as problem:
             message = f"storage {self._config.storage.directory()}: {problem}"
-            raise StartError(message, lasting=problem.reason in ("format", "network")) from None
+            raise StartError(message, lasting=problem.reason in ("format", "network", "unsafe")) from None
         for lane in self._lanes.values():
             self._start_lane(lane)
         if self._on_disk:  # else a broken disk costs no event its promise: dead letters wait in memory
