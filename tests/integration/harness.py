@@ -130,7 +130,7 @@ class World:
 
     def letters(self) -> dict[str, Letter]:
         """The dead letters by their events' ids."""
-        return {letter.id: letter for letter in list_(self.storage)}
+        return {letter.id: letter for letter in list_(self.storage / "data")}
 
     # --- the sandbox
 
