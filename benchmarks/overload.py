@@ -165,7 +165,7 @@ def measured(case: Case, *, flood: bool, seconds: int, code: Code = CHECKOUT) ->
 
 
 def _watched(ends: Ends, server: Server, seconds: int) -> Iterator[Second]:
-    config = json.loads((server.control.parent / "bench.yaml").read_text())
+    config = json.loads((server.control.parents[1] / "bench.yaml").read_text())
     url = f"http://{config['admin']['listen']}/health/live"
     before, cpu, at = ends.figures(), cpu_seconds(server.pid), time.monotonic()
     for _ in range(seconds):

@@ -75,7 +75,8 @@ class Server(NamedTuple):
         """``pause`` or ``resume`` the target."""
         with socket.socket(socket.AF_UNIX) as asking:
             asking.settimeout(60)
-            asking.connect(str(self.control))
+            earlier = self.control.parent.parent / self.control.name  # of code before the storage had `data`
+            asking.connect(str(earlier if earlier.exists() else self.control))
             head = f"POST /targets/{TARGET}/{verb} HTTP/1.1"
             asking.sendall(f"{head}\r\nHost: control\r\nConnection: close\r\n\r\n".encode())
             assert b" 200 " in asking.makefile("rb").readline()
@@ -113,7 +114,7 @@ class Forwarder:
             path.write_text(json.dumps(self._config(sink, place, port)))
             pid = stack.enter_context(process("-m", "forwarder", "run", "-c", str(path), code=code))
             wait_for_port(port, pid)
-            yield Server(pid, port, f"/v1/targets/{TARGET}/events", Path(place) / "control.sock")
+            yield Server(pid, port, f"/v1/targets/{TARGET}/events", Path(place) / "data" / "control.sock")
 
     def _config(self, sink: Sink, place: str, port: int) -> dict[str, Any]:
         target = {"region": "eu-west-1", "endpoint_url": sink.endpoint, **self.options}

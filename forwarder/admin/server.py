@@ -10,6 +10,9 @@ Invariants:
   holds connections keeps no probe out.
 - Every answer to a request, but the metrics and the page, is JSON, errors too.
 - What is no HTTP request writes no line: its sender would fill the log, and with words of its own.
+- A page that reached a loopback listener under another name reads nothing but the health checks.
+- What takes work to make is made at most once a second, for whoever asks within that second: watching costs
+  ingest nothing.
 - The page runs its own script and no other, asks this listener and nobody else, and holds no data itself.
 """
 
@@ -17,8 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +34,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from forwarder.admin.page import PAGE
 from forwarder.config import Listen
+from forwarder.hosts import Hosts
 from forwarder.listening import Listener, listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
@@ -50,6 +56,11 @@ def _is_of_ours(record: logging.LogRecord) -> bool:
 _http_log = logging.getLogger("forwarder.admin")
 _http_log.addFilter(_is_of_ours)
 
+JSON = "application/json"
+HEALTH = "/health/"
+MAX_AGE_SECONDS = 1.0
+"""How old an answer may be. It takes milliseconds of the event loop to make one."""
+
 
 def _is_in_use(connection: web.RequestHandler) -> bool:
     return connection._request_in_progress
@@ -59,7 +70,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AdminServer:
-    """``start`` it with where to listen; ``close`` it last, so that a stop can be watched."""
+    """``start`` it with where to listen; ``close`` it last, so that a stop can be watched.
+
+    ``hosts``: names it answers to, see ``Hosts``. ``max_age``: seconds for which an answer is given again.
+    """
 
     def __init__(
         self,
@@ -67,16 +81,21 @@ class AdminServer:
         status: Callable[[], Mapping[str, Any]],
         ready: Callable[[], bool],
         config: Callable[[], Mapping[str, Any]] = dict,
+        hosts: Sequence[str] = (),
+        max_age: float = MAX_AGE_SECONDS,
     ) -> None:
         self._metrics = metrics
-        self._status = status
         self._ready = ready
-        self._config = config
+        self._names = hosts
+        self._get_metrics = _cached(metrics.expose, CONTENT_TYPE_LATEST, max_age)
+        self._get_status = _cached(lambda: _encoded(status()), JSON, max_age)
+        self._get_history = _cached(lambda: _encoded(metrics.history.report()), JSON, max_age)
+        self._get_config = _cached(lambda: _encoded(config()), JSON, max_age)
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
 
     def app(self) -> web.Application:
-        app = web.Application(middlewares=[_errors_as_json])
+        app = web.Application(middlewares=[_errors_as_json, self._check_host])
         app.add_routes(
             [
                 web.get("/metrics", self._get_metrics),
@@ -97,6 +116,7 @@ class AdminServer:
         )
         await self._runner.setup()
         self._listener = await listen(where, self._connect, given)
+        self._hosts = Hosts(self._listener.address, self._names)
 
     def _connect(self) -> asyncio.Protocol:
         """One connection more; of too many an idle one goes."""
@@ -120,9 +140,14 @@ class AdminServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _get_metrics(self, _request: web.Request) -> web.Response:
-        headers = {**HEADERS, "Content-Type": CONTENT_TYPE_LATEST}
-        return web.Response(body=self._metrics.expose(), headers=headers)
+    @web.middleware
+    async def _check_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get("Host")
+        if self._hosts.answers_to(host) or request.path.startswith(HEALTH):
+            return await handler(request)
+        self._metrics.process.admin_refused += 1
+        message = f"This listener does not answer to the host {host!r:.100}. Add the name to admin.hosts."
+        return _json({"error": {"code": "MisdirectedRequest", "message": message}}, status=421)
 
     async def _get_live(self, _request: web.Request) -> web.Response:
         return _json({"live": True})
@@ -130,15 +155,6 @@ class AdminServer:
     async def _get_ready(self, _request: web.Request) -> web.Response:
         ready = self._ready()
         return _json({"ready": ready}, status=200 if ready else 503)
-
-    async def _get_status(self, _request: web.Request) -> web.Response:
-        return _json(self._status())
-
-    async def _get_history(self, _request: web.Request) -> web.Response:
-        return _json(self._metrics.history.report())
-
-    async def _get_config(self, _request: web.Request) -> web.Response:
-        return _json(self._config())
 
     async def _get_page(self, request: web.Request) -> web.Response:
         kind, body = PAGE[request.path]
@@ -168,6 +184,24 @@ def _error(status: int, reason: str, headers: Mapping[str, str]) -> web.Response
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    body = msgspec.json.encode(content, enc_hook=str)
-    headers = {**HEADERS, "Content-Type": "application/json", **(headers or {})}
-    return web.Response(body=body, status=status, headers=headers)
+    headers = {**HEADERS, "Content-Type": JSON, **(headers or {})}
+    return web.Response(body=_encoded(content), status=status, headers=headers)
+
+
+def _encoded(content: Any) -> bytes:
+    return msgspec.json.encode(content, enc_hook=str)
+
+
+def _cached(make: Callable[[], bytes], content_type: str, max_age: float) -> Handler:
+    """A handler that makes its body anew when the last one is older than ``max_age`` seconds."""
+    headers = {**HEADERS, "Content-Type": content_type}
+    body, made_at = b"", -math.inf
+
+    async def handle(_request: web.Request) -> web.StreamResponse:
+        nonlocal body, made_at
+        now = time.monotonic()
+        if now - made_at >= max_age:
+            body, made_at = make(), now
+        return web.Response(body=body, headers=headers)
+
+    return handle

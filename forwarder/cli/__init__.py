@@ -199,6 +199,10 @@ def _check(arguments: Arguments) -> int:
     config = load(arguments.config)
     if config is None:
         return EXIT_CONFIG
+    from forwarder.config import tokens_in_clear
+
+    if warning := tokens_in_clear(config.ingest):
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"{arguments.config} is good: {len(config.targets)} targets ({', '.join(config.targets)})")
     return EXIT_OK
 

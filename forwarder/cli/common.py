@@ -73,7 +73,15 @@ def with_storage(arguments: Arguments, action: Callable[[Path, Arguments], int])
     if where is None:
         return EXIT_CONFIG
     try:
-        return action(where.directory(), arguments)
+        return action(_where_it_is(where), arguments)
     except StorageError as error:
         print(error, file=sys.stderr)
         return EXIT_STORAGE
+
+
+def _where_it_is(where: StorageConfig) -> Path:
+    """The daemon's own directory; or the one that was named, where a file or a copy is in that itself."""
+    from forwarder.storage import holds_storage
+
+    own, named = where.directory(), where.parent()
+    return named if not own.exists() and (named.is_file() or holds_storage(named)) else own

@@ -21,6 +21,7 @@ from forwarder.cli.common import (
     with_storage,
 )
 from forwarder.cli.controlling import add_socket, socket_of
+from forwarder.cli.terminal import json_for_terminal
 
 if TYPE_CHECKING:
     from forwarder.dead_letters import Wanted
@@ -127,9 +128,11 @@ def _list(directory: Path, arguments: Arguments) -> int:
 def _export(directory: Path, arguments: Arguments) -> int:
     from forwarder.dead_letters import export
 
-    found = False
+    found, on_terminal = False, sys.stdout.isatty()
     for line in export(directory, _wanted(arguments)):
         found = True
+        if on_terminal:
+            line = json_for_terminal(line.decode("utf-8", "replace")).encode()
         sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
     _say_what_there_is(directory, found)
@@ -154,7 +157,8 @@ def _show(directory: Path, arguments: Arguments) -> int:
     if letter is None:
         print(f"there is no dead letter {arguments.id} in {directory}", file=sys.stderr)
         return EXIT_NOT_FOUND
-    print(msgspec.json.format(as_json(letter), indent=2).decode())
+    text = msgspec.json.format(as_json(letter), indent=2).decode()
+    print(json_for_terminal(text) if sys.stdout.isatty() else text)
     return EXIT_OK
 
 

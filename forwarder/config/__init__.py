@@ -5,7 +5,14 @@ Invariants:
 - No kind of target is known here; ``load`` is told the types of their options.
 """
 
-from forwarder.config.checks import BODIES_AT_ONCE, ConfigError, exposed, problems, queue_memory
+from forwarder.config.checks import (
+    BODIES_AT_ONCE,
+    ConfigError,
+    exposed,
+    problems,
+    queue_memory,
+    tokens_in_clear,
+)
 from forwarder.config.masking import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.reading import Kinds, admin_listen, load, parse
 from forwarder.config.schema import json_schema
@@ -50,6 +57,7 @@ __all__ = [
     "problems",
     "queue_memory",
     "shown",
+    "tokens_in_clear",
     "without_secrets",
     "without_users",
 ]

@@ -39,6 +39,17 @@ def problems(config: Config) -> list[str]:
     ]
 
 
+def tokens_in_clear(ingest: IngestConfig) -> str:
+    """A warning where bearer tokens may cross a network unencrypted; "" where they do not."""
+    if not ingest.sends_tokens_in_clear:
+        return ""
+    return (
+        f"ingest.auth.tokens: {ingest.listen} can be reached from other machines without TLS, so bearer "
+        "tokens can be read on the network: set ingest.tls, or ingest.auth.behind_tls: true where a proxy "
+        "encrypts"
+    )
+
+
 def between_targets(targets: Mapping[str, Any]) -> list[str]:
     """What contradicts itself between targets, and in what a target binds."""
     return [*_two_defaults(targets), *_bound_twice(targets), *_elsewhere(targets)]
@@ -135,5 +146,5 @@ def _control(config: Config) -> Iterator[str]:
     if size > MAX_PATH_BYTES:
         yield (
             f"storage.path: {path} has {size} bytes, and the path of a unix socket at most {MAX_PATH_BYTES}: "
-            f"the directory's may have {MAX_PATH_BYTES - size + len(os.fsencode(path.parent))}"
+            f"the directory's may have {MAX_PATH_BYTES - size + len(os.fsencode(config.storage.parent()))}"
         )

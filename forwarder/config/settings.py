@@ -17,12 +17,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from forwarder.config.units import Bytes, Duration, Listen
+from forwarder.sockets import is_local
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 MIN_STORAGE_BYTES = 1 << 20
 MAX_LINGER = 1.0
 MAX_CLOCK_SKEW = 900.0
+OWN_DIRECTORY = "data"
 CONTROL_NAME = "control.sock"
 _is_origin = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?",
@@ -65,12 +67,14 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``access_keys``: a file of the form of ~/.aws/credentials.
     ``clock_skew``: how far from our clock a signature's time may be.
     ``allow_unauthenticated``: whoever reaches the listener may send, from other machines too.
+    ``behind_tls``: a proxy in front encrypts, so that bearer tokens without `ingest.tls` need no warning.
     """
 
     tokens: str | None = None
     access_keys: str | None = None
     clock_skew: Duration = Duration(300.0)
     allow_unauthenticated: bool = False
+    behind_tls: bool = False
 
     def __post_init__(self) -> None:
         if self.clock_skew > MAX_CLOCK_SKEW:
@@ -105,6 +109,8 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``max_header_bytes``: all headers of a request.
     ``read_timeout``: how long the headers may take, and again the body.
     ``keep_alive``: how long a connection may be idle; longer than in the load balancers in front.
+    ``hosts``: names that GET requests may use as Host, beside loopback names; with any set, others get 421.
+    ``browsers``: `refuse` or `allow` events from web pages on paths other than RUM's.
     ``max_connections``: when all are in use an idle one is closed for a new one; 503 when none is idle.
     ``trusted_proxies``: addresses and networks whose `X-Forwarded-For` says who sends; `unix` for a proxy
     that connects over our unix socket.
@@ -118,6 +124,8 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_header_bytes: Bytes = Bytes(16 << 10)
     read_timeout: Duration = Duration(30.0)
     keep_alive: Duration = Duration(75.0)
+    hosts: list[str] = msgspec.field(default_factory=list)
+    browsers: Literal["refuse", "allow"] = "refuse"
     max_connections: Count = 1024
     trusted_proxies: list[str] = msgspec.field(default_factory=list)
     memory_budget: Bytes = Bytes(256 << 20)
@@ -129,6 +137,12 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
         for proxy in self.trusted_proxies:
             if problem := _wrong_proxy(proxy):
                 raise ValueError(f"trusted_proxies: {problem}")
+
+    @property
+    def sends_tokens_in_clear(self) -> bool:
+        """Whether bearer tokens may cross a network unencrypted."""
+        encrypted = self.tls is not None or self.auth.behind_tls
+        return self.auth.tokens is not None and not encrypted and not is_local(self.listen)
 
     @property
     def is_guarded(self) -> bool:
@@ -160,9 +174,11 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The read-only listener: metrics, health, status.
 
     ``listen``: where probes and scrapers ask.
+    ``hosts``: names that may stand in Host, beside loopback names; with any set, others get 421.
     """
 
     listen: Listen = Listen("127.0.0.1:2781")
+    hosts: list[str] = msgspec.field(default_factory=list)
 
 
 class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,8 +195,8 @@ class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the daemon's one file lives, which holds disk queues and dead letters.
 
-    ``path``: its directory, and the control socket's; else $STATE_DIRECTORY, else $XDG_STATE_HOME/forwarder,
-    else ~/.local/state/forwarder.
+    ``path``: its files and the control socket are in `data` below it; else $STATE_DIRECTORY, else
+    $XDG_STATE_HOME/forwarder, else ~/.local/state/forwarder.
     ``max_bytes``: of that file, beside a ballast of 8MiB; full: senders to disk queues get 503.
     ``linger``: how long a commit waits for others that may share it, and so what it adds to each answer.
     """
@@ -202,7 +218,11 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.dead_letters.max_bytes, self.max_bytes // 2)
 
     def directory(self, environ: Mapping[str, str] = os.environ) -> Path:
-        """The directory in use."""
+        """The daemon's own directory, below the one that is configured."""
+        return self.parent(environ) / OWN_DIRECTORY
+
+    def parent(self, environ: Mapping[str, str] = os.environ) -> Path:
+        """The directory that is configured; it may be a volume that others share."""
         if self.path:
             return Path(self.path)
         if given := environ.get("STATE_DIRECTORY"):

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from forwarder import __version__
-from forwarder.admin.server import AdminServer
+from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
 from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
@@ -65,7 +65,7 @@ class Daemon:
     """One forwarder: ``start`` it, await ``stop_asked``, then ``stop`` it.
 
     ``given``: sockets to listen on, by name, in place of the configured addresses. ``path``: of the
-    file that the configuration is from.
+    file that the configuration is from. ``admin_max_age``: seconds for which admin answers are given again.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Daemon:
         clock: Clock | None = None,
         given: Mapping[str, socket.socket] | None = None,
         path: str | None = None,
+        admin_max_age: float = MAX_AGE_SECONDS,
     ) -> None:
         self._config = config
         self._given = given or {}
@@ -87,6 +88,7 @@ class Daemon:
             clock=self._clock,
             metrics=self._metrics.storage,
             rescues=(rescue_queues, rescue_letters),
+            earlier=config.storage.parent(),
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
         self._letters = self._make_letters()
@@ -113,7 +115,14 @@ class Daemon:
             sending=self._is_sending,
         )
         self._status = Status(rooms, self._built)
-        self._admin = AdminServer(self._metrics, self._status, lambda: self._ready, partial(shown, config))
+        self._admin = AdminServer(
+            self._metrics,
+            self._status,
+            lambda: self._ready,
+            partial(shown, config),
+            config.admin.hosts,
+            admin_max_age,
+        )
         self._control = ControlServer(self._make_controls(), config.storage.control_socket())
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = False
@@ -214,7 +223,7 @@ class Daemon:
         except StorageError as problem:
             warming.cancel()
             message = f"storage {self._config.storage.directory()}: {problem}"
-            raise StartError(message, lasting=problem.reason in ("format", "network")) from None
+            raise StartError(message, lasting=problem.reason in ("format", "network", "unsafe")) from None
         for lane in self._lanes.values():
             self._start_lane(lane)
         if self._on_disk:  # else a broken disk costs no event its promise: dead letters wait in memory

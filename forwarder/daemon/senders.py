@@ -6,7 +6,9 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from forwarder.config import ConfigError, IngestConfig, exposed
+import structlog
+
+from forwarder.config import ConfigError, IngestConfig, exposed, tokens_in_clear
 from forwarder.ingest.auth.configured import configured
 from forwarder.ingest.auth.files import SecretFileError, SecretFiles
 from forwarder.ingest.auth.guard import Guard
@@ -35,6 +37,8 @@ class Senders:
             await self.files.open()
         except SecretFileError as problem:
             raise ConfigError([str(problem)]) from None
+        if warning := tokens_in_clear(self._config):
+            structlog.get_logger("ingest").warning("bearer tokens are not encrypted", reason=warning)
         if given is not None and not self._config.is_for_all:
             address = written(given.getsockname())
             if not is_local(address):

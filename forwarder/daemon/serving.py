@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import sys
 from contextlib import closing
@@ -27,10 +28,16 @@ def main(config_path: str) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
+    _forbid_core_dumps()
     logs.configure(config.log.level, config.log.format)
     descriptors.raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config, config_path))
+
+
+def _forbid_core_dumps() -> None:
+    """A core dump would write credentials and events to the disk, readable by whoever collects dumps."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 async def _serve(config: Config, path: str) -> int:

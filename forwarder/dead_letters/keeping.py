@@ -4,8 +4,9 @@ Invariants:
 - ``keep`` returns when the letters are on the disk; when it raises, none of them is.
 - What the table holds is counted in the table's own transaction, so the numbers never differ from the rows,
   also when somebody deletes rows by hand.
-- Over a bound the oldest letters go, and each is counted as dropped; so do they when the file is full, since
-  a letter that finds no room would keep its event, and the event's target would stand still.
+- Over a bound the oldest dead letters of the target that holds most are dropped and counted: no target can
+  push out those of another. The same happens when the file is full, since a dead letter without room would
+  keep its event, and the event's target would stand still.
 - Keeping an event again changes nothing: its id is there once.
 - ``removal`` takes out all of its letters or none, so that what accepts them again can be one with it.
 """
@@ -48,6 +49,7 @@ _TABLES = (
         body BLOB NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS dead_letter_totals (
         target TEXT PRIMARY KEY, events INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS dead_letters_of_target ON dead_letters (target, position, bytes)",
     """CREATE TRIGGER IF NOT EXISTS dead_letter_kept AFTER INSERT ON dead_letters BEGIN
         INSERT INTO dead_letter_totals VALUES (NEW.target, 1, NEW.bytes)
         ON CONFLICT (target) DO UPDATE SET events = events + 1, bytes = bytes + NEW.bytes; END""",
@@ -61,6 +63,7 @@ _PLACES = ", ".join("?" * len(Letter.__struct_fields__))
 _INSERT = f"INSERT INTO dead_letters ({COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
 _DELETE = "DELETE FROM dead_letters WHERE id = ?"
 
+_OLDEST_OF = "SELECT position, bytes FROM dead_letters WHERE target = ? ORDER BY position"
 _BEHIND = "WHERE position > ? ORDER BY position"
 
 Totals = dict[str, tuple[int, int]]
@@ -197,9 +200,10 @@ class DeadLetters:
         max_bytes = self._max_bytes
 
         def work(connection: Connection) -> _Change:
-            dropped = _drop_oldest(connection, room, died_before) if room else Counter[str]()
+            dropped = _drop_for_room(connection, room)
             answer = change(connection)
-            dropped += _drop_oldest(connection, _kept(connection) - max_bytes, died_before)
+            dropped += _drop_old(connection, died_before)
+            dropped += _drop_for_room(connection, _kept(connection) - max_bytes)
             return _Change(_totals(connection), dropped, answer)
 
         changed = self._storage.submit(work)
@@ -260,18 +264,48 @@ def _kept(connection: Connection) -> int:
     return int(kept)
 
 
-def _drop_oldest(connection: Connection, excess: int, died_before: float) -> Counter[str]:
+def _drop_old(connection: Connection, died_before: float) -> Counter[str]:
+    """Drop the letters from the oldest on up to the first that is young enough."""
     last, dropped = 0, Counter[str]()
-    oldest_first = "SELECT position, target, bytes, died_at FROM dead_letters ORDER BY position"
-    for position, target, size, died_at in connection.execute(oldest_first):
-        if excess <= 0 and died_at >= died_before:
+    for position, target, died_at in connection.execute(
+        "SELECT position, target, died_at FROM dead_letters ORDER BY position"
+    ):
+        if died_at >= died_before:
             break
-        excess -= size
         last = position
         dropped[target] += 1
     if dropped:
         connection.execute("DELETE FROM dead_letters WHERE position <= ?", (last,))
     return dropped
+
+
+def _drop_for_room(connection: Connection, excess: int) -> Counter[str]:
+    """Drop so many bytes: the oldest letters of the targets that hold most."""
+    dropped = Counter[str]()
+    held = {target: size for target, (_, size) in _totals(connection).items()}
+    for target, too_much in shares_over(held, excess).items():
+        last = 0
+        for position, size in connection.execute(_OLDEST_OF, (target,)):
+            if too_much <= 0:
+                break
+            too_much -= size
+            last = position
+            dropped[target] += 1
+        connection.execute("DELETE FROM dead_letters WHERE target = ? AND position <= ?", (target, last))
+    return dropped
+
+
+def shares_over(held: Mapping[str, int], excess: int) -> dict[str, int]:
+    """How much each target must give up to free ``excess`` in all: the largest come down to one level."""
+    if excess <= 0:
+        return {}
+    sizes = sorted(held.values(), reverse=True)
+    for count, smaller in enumerate([*sizes[1:], 0], 1):
+        of_largest = sum(sizes[:count])
+        if of_largest - count * smaller >= excess:
+            level = (of_largest - excess) // count
+            return {target: size - level for target, size in held.items() if size > level}
+    return dict(held)
 
 
 def removal(ids: Sequence[str]) -> Work[None]:

@@ -22,6 +22,10 @@ def examine(config: IngestConfig) -> Iterator[Finding]:
 
 def _judged(file: SecretFile[Any]) -> Finding:
     reading = file.look(anyway=True)
+    if reading is not None and reading.warning:
+        warning = reading.warning.removeprefix(f"{file.setting}: ")
+        remedy = "Let the daemon's user alone read it, unless it is a Kubernetes Secret."
+        return Finding("warn", file.setting, warning, remedy)
     if reading is None or not reading.problem:
         return Finding("ok", file.setting, f"{file.paths[0]} can be used")
     problem = reading.problem.removeprefix(f"{file.setting}: ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from forwarder.config import Bytes, Config
+from forwarder.config import Bytes, Config, tokens_in_clear
 from forwarder.doctor.findings import Finding
 
 
@@ -22,6 +22,10 @@ def examine(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
             f"whoever reaches {config.ingest.listen} may send with the daemon's credentials",
             "Configure tokens, access_keys or tls.client_ca, or see that nobody else reaches it.",
         )
+    if warning := tokens_in_clear(config.ingest):
+        setting, _, problem = warning.partition(": ")
+        problem, _, remedy = problem.rpartition(": set ")
+        yield Finding("warn", setting, problem, f"Set {remedy}.")
     if environ.get("AWS_ENDPOINT_URL"):
         yield Finding(
             "warn",

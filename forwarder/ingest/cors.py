@@ -41,6 +41,10 @@ class Cors:
         self._is_allowed = re.compile("|".join(map(_pattern, settings.origins)), re.ASCII).fullmatch
         self._max_age = str(int(settings.max_age))
 
+    def allows(self, origin: str) -> bool:
+        """Whether pages of this origin may send."""
+        return bool(self._allowed(origin))
+
     def headers(self, asked: Mapping[str, str]) -> Mapping[str, str]:
         """What belongs into the answer to a request with these headers, whatever it says."""
         origin = self._allowed(asked.get("Origin", ""))

@@ -54,6 +54,7 @@ class Exchange:
     async def reply(
         self,
         request: web.BaseRequest,
+        headers: Mapping[str, str],
         connection: Connection,
         operation: Operation,
         name: str,
@@ -61,7 +62,8 @@ class Exchange:
         lease: Lease,
         admission: Admission,
     ) -> Reply:
-        headers, settings = request.headers, self._settings
+        """``headers``: those of the request that can be believed."""
+        settings = self._settings
         lines, packed = operation.holds_lines(headers), is_gzipped(headers)
         body = await read_body(
             request,
@@ -74,7 +76,7 @@ class Exchange:
         )
         if not self._turns.may_enter():
             await self._turns.enter(lease.peer)
-        scope = (connection.sender, lease.peer, operation.label, call.metrics.name, name)
+        scope = (lease.peer, operation.label, call.metrics.name, name)
         values = values_of(headers, names_batch=operation.names_batch)
         attempt, repeated = self._repeats.claim(scope, values, body) if values else (None, False)
         if attempt is not None and repeated:

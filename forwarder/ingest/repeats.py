@@ -7,7 +7,8 @@ Invariants:
 - What took events is remembered, and only that: after a refusal the next try is a first one.
 - A repeat that comes while the first is still being answered waits for that answer, whichever it is.
 - A header that comes again with another body is refused: one of the two would be lost.
-- Bounded by number, bytes and age, the oldest forgotten first. In memory: a restart forgets all.
+- Bounded by number, bytes and age. When there is no room, the oldest answer of the peer that holds most is
+  forgotten, so that no peer can flush another's. In memory: a restart forgets all.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from hashlib import sha256
+from operator import attrgetter
 from types import TracebackType
 
-from forwarder.ingest.dialects.errors import MISMATCH, UNAVAILABLE, BadRequest
+from forwarder.ingest.dialects.errors import MISMATCH, UNAVAILABLE, VALIDATION, BadRequest
 from forwarder.ingest.operations import Reply
 from forwarder.model import Clock
 
@@ -35,16 +37,29 @@ ANSWER_OVERHEAD_BYTES = 600
 HEADERS = ("amz-sdk-invocation-id", "Idempotency-Key")
 BATCH_ID = "BatchId"
 
+MAX_KEY_BYTES = 255
+"""Longest value of a header that names a request. Clients use UUIDs; keys of other services reach 255."""
+
+MAX_PEERS_COMPARED = 1_024
+"""With more peers than this the oldest answer of all is forgotten: comparing them would take too long."""
+
 Scope = tuple[str, ...]
-"""Who asks for what: address, peer, operation, target, name."""
+"""Who asks for what: peer, operation, target, name."""
 Key = tuple[Scope, str, str]
 Waits = Callable[[Callable[[], None]], AbstractContextManager[None]]
 """Within its ``with`` block the argument is called when the peer is gone."""
 
 
 def values_of(headers: Mapping[str, str], *, names_batch: bool) -> list[tuple[str, str]]:
-    """(name, value) by which this request is known again. ``names_batch``: also by its body alone."""
+    """(name, value) by which this request is known again. ``names_batch``: also by its body alone.
+
+    BadRequest: a value is longer than MAX_KEY_BYTES.
+    """
     values = [(name, value) for name in HEADERS if (value := headers.get(name))]
+    for name, value in values:
+        if len(value) > MAX_KEY_BYTES:
+            message = f"{name} must have at most {MAX_KEY_BYTES} characters, got {len(value)}."
+            raise BadRequest(400, VALIDATION, message)
     if names_batch:
         values.append((BATCH_ID, ""))
     return values
@@ -65,6 +80,10 @@ class Attempt:
         self.bytes = ANSWER_OVERHEAD_BYTES * len(keys)
         for _, _, value in keys:
             self.bytes += len(value)
+
+    @property
+    def peer(self) -> str:
+        return self.keys[0][0][0]
 
     def keep(self, reply: Reply) -> None:
         """This is the answer, now and again."""
@@ -97,10 +116,23 @@ class Attempt:
         raise _refused_too(self._outcome or _unanswered())
 
 
+class Held:
+    """The answers that are remembered for one peer, the oldest first, and the bytes they hold."""
+
+    __slots__ = ("attempts", "bytes")
+
+    def __init__(self) -> None:
+        self.attempts: dict[Attempt, None] = {}
+        self.bytes = 0
+
+
+_bytes_of = attrgetter("bytes")
+
+
 class Repeats:
     """The answers that may be asked for again, and the requests that are being answered."""
 
-    __slots__ = ("_attempts", "_bytes", "_clock", "_max_age", "_max_answers", "_max_bytes")
+    __slots__ = ("_attempts", "_bytes", "_clock", "_held", "_max_age", "_max_answers", "_max_bytes")
 
     def __init__(
         self,
@@ -116,6 +148,7 @@ class Repeats:
         self._max_age = max_age
         self._attempts: OrderedDict[Key, Attempt] = OrderedDict()
         self._bytes = 0
+        self._held: dict[str, Held] = {}  # by peer
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -135,31 +168,49 @@ class Repeats:
                 if known.digest != digest:
                     raise _other_body(key[1])
                 return known, True
-        self._make_room()
         attempt = Attempt(self, keys, digest, now)
+        self._make_room(attempt.peer)
         for key in keys:
             self._attempts[key] = attempt
         self._bytes += attempt.bytes
+        held = self._held.setdefault(attempt.peer, Held())
+        held.attempts[attempt] = None
+        held.bytes += attempt.bytes
         return attempt, False
 
     def grow(self, attempt: Attempt, size: int) -> None:
         if self._attempts.get(attempt.keys[0]) is attempt:
             attempt.bytes += size
             self._bytes += size
+            self._held[attempt.peer].bytes += size
 
     def forget(self, attempt: Attempt) -> None:
         if self._attempts.get(attempt.keys[0]) is attempt:
             for key in attempt.keys:
                 del self._attempts[key]
             self._bytes -= attempt.bytes
+            held = self._held[attempt.peer]
+            del held.attempts[attempt]
+            held.bytes -= attempt.bytes
+            if not held.attempts:
+                del self._held[attempt.peer]
 
     def _forget_until(self, before: float) -> None:
         while self._attempts and (oldest := self._oldest()).begun_at <= before:
             self.forget(oldest)
 
-    def _make_room(self) -> None:
+    def _make_room(self, peer: str) -> None:
         while self._attempts and (len(self._attempts) >= self._max_answers or self._bytes >= self._max_bytes):
-            self.forget(self._oldest())
+            self.forget(self._least_needed(peer))
+
+    def _least_needed(self, peer: str) -> Attempt:
+        """The oldest answer of ``peer`` if it holds more than its share, else of the peer that holds most."""
+        own = self._held.get(peer)
+        if own is not None and own.bytes * len(self._held) >= self._bytes:
+            return next(iter(own.attempts))
+        if len(self._held) > MAX_PEERS_COMPARED:
+            return self._oldest()
+        return next(iter(max(self._held.values(), key=_bytes_of).attempts))
 
     def _oldest(self) -> Attempt:
         return next(iter(self._attempts.values()))

@@ -15,7 +15,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from time import perf_counter
 from typing import cast
@@ -27,10 +27,12 @@ from aiohttp.http_parser import RawRequestMessage
 
 from forwarder import descriptors
 from forwarder.config import IngestConfig
+from forwarder.hosts import Hosts
 from forwarder.ingest.answers import is_plain, ready, refuse, respond, retry_headers
 from forwarder.ingest.auth.guard import ANYONE, Admission, Guard
 from forwarder.ingest.aws_operations import PutRumEventsOperation
 from forwarder.ingest.bindings import Bindings
+from forwarder.ingest.browsers import check_origin, check_page, misdirected
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.connections import Connection, headers_too_large
 from forwarder.ingest.cors import Cors
@@ -58,9 +60,10 @@ POLL_SECONDS = 0.02
 CLOSE_SECONDS = 0.5
 NO_PLACE = nullcontext()
 UNKNOWN = "?"
+"""The target of a request that was refused before anybody looked for it."""
 REFUSAL_BYTES = 4096
 """What a refusal that waits for its answer holds of the budget, if nothing was reserved for its answer."""
-"""The target of a request that was refused before anybody looked for it."""
+_READS = frozenset({"GET", "HEAD"})
 
 
 class IngestServer:
@@ -132,6 +135,7 @@ class IngestServer:
         self._limit_connections()
         self._listener = await listen(settings.listen, self._connect, given, reuse_port=settings.reuse_port)
         self.address = self._listener.address
+        self._hosts = Hosts(self.address, settings.hosts)
         self._sweep()
 
     def begin_draining(self) -> None:
@@ -290,12 +294,14 @@ class IngestServer:
         try:
             if cors is not None and (preflight := cors.preflight(request)) is not None:
                 return preflight
+            self._check_source(request, operation)
             admission = ANYONE if self._guard is None else self._admit(request, connection, operation)
             if request.method != "POST" and operation.known and not connection.head_too_large:
                 admission.check_nothing()
                 reply = operation.other(request.method, request.headers)
                 return respond(dialect, reply.status, reply.body, reply.headers)
-            call = _open_call(request, connection, operation, name)
+            headers = request.headers if admission.headers is None else admission.headers
+            call = _open_call(headers, connection, operation, name)
             peer = self._peer(request, connection, admission)
             place: Place | nullcontext[None] = NO_PLACE
             if self._refusals.must_wait(call.metrics.name) and admission.check_body is None:
@@ -304,7 +310,7 @@ class IngestServer:
             with place:
                 lease = connection.lease = Lease(self._budget, peer, proven=admission.proven)
                 reply = await self._exchange.reply(
-                    request, connection, operation, name, call, lease, admission
+                    request, headers, connection, operation, name, call, lease, admission
                 )
             lease.keep(len(reply.body))  # until it is written
             goes_on = is_plain(request) and not self._draining and not connection.ended
@@ -337,6 +343,22 @@ class IngestServer:
             return self._peers.behind(request.headers, connection.peer)
         return connection.proven_peer or connection.peer
 
+    def _check_source(self, request: web.BaseRequest, operation: Operation) -> None:
+        """Refuse web pages that may not send, and readers that came by a rebound name."""
+        headers = request.headers
+        if request.method in _READS and not self._hosts.answers_to(headers.get("Host")):
+            raise misdirected(headers["Host"])
+        if request.method != "POST":
+            return
+        try:
+            if operation.label == PutRumEventsOperation.label:
+                check_origin(headers, self._cors.allows if self._cors is not None else _no_origin)
+            elif self._settings.browsers == "refuse":
+                check_page(headers)
+        except BadRequest as problem:
+            self._unbound.refused(problem.reason)
+            raise
+
     def _admit(self, request: web.BaseRequest, connection: Connection, operation: Operation) -> Admission:
         assert self._guard is not None
         try:
@@ -346,10 +368,14 @@ class IngestServer:
             raise
 
 
-def _open_call(request: web.BaseRequest, connection: Connection, operation: Operation, name: str) -> Call:
+def _open_call(headers: Mapping[str, str], connection: Connection, operation: Operation, name: str) -> Call:
     if connection.head_too_large:
         raise headers_too_large(connection.max_head)
-    return operation.open(name, request.headers)
+    return operation.open(name, headers)
+
+
+def _no_origin(_origin: str) -> bool:
+    return False
 
 
 def _with_lease(connection: Connection, response: web.Response) -> web.Response:

@@ -288,16 +288,18 @@ class HttpMetrics:
 class ProcessMetrics:
     """The process itself. ``budget`` answers (used, limit) in bytes; a stop sets ``draining``."""
 
-    __slots__ = ("budget", "draining", "loop_lag")
+    __slots__ = ("admin_refused", "budget", "draining", "loop_lag")
 
     def __init__(self) -> None:
         self.loop_lag = Histogram(LAG_BOUNDS)
+        self.admin_refused = 0
         self.draining = False
         self.budget: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
     def samples(self) -> Iterator[Sample]:
         used, limit = self.budget()
         yield "event_loop_lag_seconds", (), self.loop_lag
+        yield "admin_requests_refused_total", ("host",), self.admin_refused
         yield "draining", (), int(self.draining)
         yield "memory_budget_bytes", ("used",), used
         yield "memory_budget_bytes", ("limit",), limit

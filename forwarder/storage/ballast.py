@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from forwarder.storage.directory import create
+
 BALLAST_NAME = "forwarder.ballast"
 BALLAST_BYTES = 8 << 20
 """As much as SQLite's log may have to bring into the file before it can be cut."""
@@ -67,7 +69,7 @@ class Ballast:
             self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        file = create(self._path, os.O_RDWR | os.O_TRUNC)
         try:
             os.posix_fallocate(file, 0, self._size)
             os.fsync(file)

@@ -21,9 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
 from forwarder.storage.damaged import open_damaged
+from forwarder.storage.directory import create, is_moved, make_own, take_over
 from forwarder.storage.errors import StorageError, translate
 from forwarder.storage.salvage import Rescue
 
@@ -43,13 +45,13 @@ def cannot_use(path: Path, error: OSError) -> StorageError:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[bool]:
-    """Be the directory's only owner; makes the directory when there is none.
+    """Be the directory's only owner. Makes the directory when there is none, and refuses one that is unsafe.
 
     True when the owner before was of this boot of the machine: however it ended, what it wrote is there.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        make_own(directory)
+        lock = create(directory / LOCK_NAME, os.O_RDWR)
     except OSError as error:
         raise cannot_use(directory, error) from error
     try:
@@ -105,6 +107,37 @@ def open_for_writing(
         raise translate(error) from error
     except OSError as error:
         raise cannot_use(path, error) from error
+
+
+def move_in(earlier: Path, path: Path) -> None:
+    """Take over the file of a version that kept it in the directory ``earlier``, if there is one.
+
+    Only for the holder of the lock of ``path``'s directory. StorageError when an earlier version runs there.
+    """
+    old = earlier / FILE_NAME
+    try:
+        if not _size(old):
+            return
+        lock = os.open(earlier / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            _lock(lock, earlier)
+            take_over(old, path, FORMAT + 1)
+            (earlier / BALLAST_NAME).unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise cannot_use(old, error) from error
+
+
+def holds_storage(directory: Path) -> bool:
+    """Whether a storage's file, or one that was set aside, is in this directory itself."""
+    return any(directory.glob(f"{FILE_NAME}*"))
+
+
+def refuse_later_format(earlier: Path, directory: Path) -> None:
+    """Raise StorageError when a later version's file is in ``earlier``; before anything is changed there."""
+    if not (directory / FILE_NAME).exists():
+        _refuse_other_formats(earlier / FILE_NAME)
 
 
 @contextmanager
@@ -173,7 +206,7 @@ def _make(path: Path, fill: Callable[[Connection], None] | None = None) -> Path:
     new = path.with_name(f"{path.name}.new")
     for leftover in (new, _log_of(new), Path(f"{new}-shm")):
         leftover.unlink(missing_ok=True)
-    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    os.close(create(new, os.O_RDWR | os.O_EXCL))
     with closing(connect(new, "mode=rw")) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -228,7 +261,7 @@ def _refuse_other_formats(path: Path) -> None:
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
         return  # nothing to respect: new, or damaged
     found = int.from_bytes(header[60:64], "big")
-    if found != FORMAT:
+    if found != FORMAT and not is_moved(header):
         message = f"{path} has format {found}, this version knows {FORMAT}: it was left as it is"
         raise StorageError("format", message)
 

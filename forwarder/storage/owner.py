@@ -30,7 +30,7 @@ from forwarder.model import Clock, SystemClock
 from forwarder.storage.ballast import Ballast
 from forwarder.storage.connection import Connection, cut_log, spare_bytes, used_bytes
 from forwarder.storage.errors import BROKEN, StorageError, translate
-from forwarder.storage.file import FILE_NAME, locked, open_for_writing
+from forwarder.storage.file import FILE_NAME, locked, move_in, open_for_writing, refuse_later_format
 from forwarder.storage.filesystem import filesystem_of, refuse_network
 from forwarder.storage.inbox import Inbox
 from forwarder.storage.salvage import Rescue
@@ -53,7 +53,8 @@ class Storage:
     """One directory's file. ``open`` it, ``submit`` or ``run`` jobs from that event loop, ``close`` it.
 
     ``max_bytes`` bounds the file; a job that would pass it fails as if the disk were full. ``linger`` is in
-    seconds. ``rescues`` take over what can be read of a damaged file.
+    seconds. ``rescues`` take over what can be read of a damaged file. ``earlier``: the directory where an
+    earlier version kept the file, which is taken over from there.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Storage:
         rescues: Sequence[Rescue] = (),
         ballast: Ballast | None = None,
         filesystem: Callable[[Path], str] = filesystem_of,
+        earlier: Path | None = None,
     ) -> None:
         self.path = directory / FILE_NAME
         self._max_bytes = max_bytes
@@ -76,6 +78,7 @@ class Storage:
         self._rescues = rescues
         self._ballast = ballast or Ballast(directory)
         self._filesystem = filesystem
+        self._earlier = earlier
         self._inbox: Inbox[Job] = Inbox()
         self._thread = threading.Thread(target=self._own, name="storage", daemon=True)
         self._trouble: StorageError | None = None
@@ -150,7 +153,11 @@ class Storage:
         answered = self._opened
         try:
             refuse_network(self.path.parent, self._filesystem(self.path.parent))
+            if self._earlier is not None:
+                refuse_later_format(self._earlier, self.path.parent)
             with locked(self.path.parent) as same_boot:
+                if self._earlier is not None:
+                    move_in(self._earlier, self.path)
                 self._connect(check=not same_boot)
                 try:
                     self._tell([Done(self._opened, None, None)])

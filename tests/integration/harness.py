@@ -130,7 +130,7 @@ class World:
 
     def letters(self) -> dict[str, Letter]:
         """The dead letters by their events' ids."""
-        return {letter.id: letter for letter in list_(self.storage)}
+        return {letter.id: letter for letter in list_(self.storage / "data")}
 
     # --- the sandbox
 
@@ -241,7 +241,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def daemon_of(place: World, clock: Clock | None = None, **changes: Settings) -> AsyncIterator[Daemon]:
     """A daemon in this process, started; the block stops it, and if it failed to, nothing is left of it."""
     config = parse(json.dumps(settings(place.sandbox, place.storage, **changes)), option_types())
-    daemon = Daemon(config, clock)
+    daemon = Daemon(config, clock, admin_max_age=0.0)  # tests read what they did a moment ago
     await daemon.start()
     place.ingest, place.admin = f"http://{daemon.ingest_address}", f"http://{daemon.admin_address}"
     try:

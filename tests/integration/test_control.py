@@ -26,7 +26,7 @@ QUEUES: tuple[Settings, ...] = ({"queue": "memory"}, DISK)
 
 
 def socket_of(place: World) -> Path:
-    return place.storage / "control.sock"
+    return place.storage / "data" / "control.sock"
 
 
 async def told(*arguments: str) -> int:
@@ -287,7 +287,7 @@ async def test_letters_of_a_target_that_is_gone_are_left_and_said(
     place: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await die(place, "eventbridge", 3)
-    with closing(sqlite3.connect(place.storage / "forwarder.db")) as connection, connection:
+    with closing(sqlite3.connect(place.storage / "data" / "forwarder.db")) as connection, connection:
         connection.execute("UPDATE dead_letters SET target = 'gone'")
     async with daemon_in(place):
         assert await client.replay(socket_of(place), {}, None) == 1
@@ -320,14 +320,14 @@ async def test_a_replay_that_is_interrupted_ends_between_two_steps(place: World)
 
 def ids_on_disk(storage: Path) -> list[str]:
     """The ids of the events in the queue's rows, as another program finds them; nothing is settled."""
-    with closing(sqlite3.connect(storage / "forwarder.db")) as connection:
+    with closing(sqlite3.connect(storage / "data" / "forwarder.db")) as connection:
         payloads = connection.execute("SELECT payload FROM queue_rows").fetchall()
         assert connection.execute("SELECT count(*) FROM queue_settled").fetchone() == (0,)
     return [item[0] for (payload,) in payloads for item in msgspec.msgpack.decode(payload)]
 
 
 def ids_of_letters(storage: Path) -> list[str]:
-    with closing(sqlite3.connect(storage / "forwarder.db")) as connection:
+    with closing(sqlite3.connect(storage / "data" / "forwarder.db")) as connection:
         return [id_ for (id_,) in connection.execute("SELECT id FROM dead_letters")]
 
 

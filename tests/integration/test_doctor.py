@@ -151,6 +151,10 @@ async def test_a_file_of_senders_that_the_daemon_would_not_start_with_fails(plac
     assert finding.level == "FAIL"
     assert f"{tokens}: No such file" in finding.sentence
     tokens.write_text(f"shop {'0' * 64}\n")
+    tokens.chmod(0o644)
+    finding = about(await examine(parse(config, option_types(), {})), "ingest")
+    assert (finding.level, "other users can read it" in finding.sentence) == ("warn", True)
+    tokens.chmod(0o600)
     assert about(await examine(parse(config, option_types(), {})), "ingest").level == "ok"
 
 

@@ -270,7 +270,7 @@ class Disk:
     """A file that refuses dead letters, as a full disk does: an order that any program may leave in it."""
 
     def __init__(self, place: World) -> None:
-        self._file = place.storage / "forwarder.db"
+        self._file = place.storage / "data" / "forwarder.db"
 
     def fill(self) -> None:
         self._do("CREATE TRIGGER no BEFORE INSERT ON dead_letters BEGIN SELECT raise(ABORT, 'full'); END")

@@ -129,7 +129,7 @@ async def dead_node(place: World, sent: dict[str, list[str]]) -> Path:
     copy = place.storage.with_name("copy")
     copy.mkdir()
     for name in ("forwarder.db", "forwarder.db-wal"):
-        shutil.copy(place.storage / name, copy / name)
+        shutil.copy(place.storage / "data" / name, copy / name)
     assert (copy / "forwarder.db-wal").stat().st_size > 0
     await place.heal()
     return copy

@@ -125,7 +125,7 @@ async def test_a_stop_delivers_also_when_the_disk_does_not_let_go_of_its_socket(
     async with daemon_beside(place, batch={"max_wait": "600s"}) as daemon:
         names = markers(12)
         await place.send("eventbridge", events("eventbridge", names))
-        socket_file = place.storage / "control.sock"
+        socket_file = place.storage / "data" / "control.sock"
         socket_file.unlink()
         socket_file.mkdir()  # what cannot be unlinked
         daemon.ask()

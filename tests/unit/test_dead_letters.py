@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, Letter, Wanted, export, list_, show
+from forwarder.dead_letters.keeping import shares_over
 from forwarder.model import Dead, Event
 from forwarder.storage import Storage, StorageError
 
@@ -140,13 +141,29 @@ async def test_over_max_bytes_the_oldest_go_and_no_more_than_must(
     assert letters.view() == {"orders": (len(left), len(left) * cost(100))}
 
 
-async def test_the_bound_is_one_for_all_targets_and_each_drop_is_told_to_its_own(room: Room) -> None:
-    letters = await room.letters(max_bytes=2 * cost(2))
-    await letters.keep("web", [room.dead("a")])
-    await letters.keep("orders", [room.dead("b"), room.dead("c"), room.dead("d")])
-    assert room.ids() == ["c", "d"]
-    assert room.dropped == {"web": 1, "orders": 1}
-    assert letters.view() == {"orders": (2, 2 * cost(2))}
+async def test_a_target_alone_may_use_the_whole_bound_and_pushes_out_no_other(room: Room) -> None:
+    letters = await room.letters(max_bytes=4 * cost(2))
+    await letters.keep("orders", [room.dead(id_) for id_ in "bcde"])
+    assert room.dropped == {}
+    await letters.keep("web", [room.dead("x")])
+    assert room.ids() == ["c", "d", "e", "x"]
+    await letters.keep("orders", [room.dead(id_) for id_ in "fghi"])
+    assert room.ids() == ["x", "g", "h", "i"]
+    assert room.dropped == {"orders": 5}
+    assert letters.view() == {"orders": (3, 3 * cost(2)), "web": (1, cost(2))}
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 1_000), max_size=6), st.integers(-10, 5_000))
+def test_what_targets_give_up_is_enough_and_nobody_gives_up_to_a_larger_one(
+    held: dict[str, int], excess: int
+) -> None:
+    over = shares_over(held, excess)
+    assert sum(over.values()) >= min(excess, sum(held.values()))
+    left = {name: size - over.get(name, 0) for name, size in held.items()}
+    assert all(size >= 0 for size in left.values())
+    level = max(left.values(), default=0)
+    assert all(left[name] == level for name in over)
+    assert over == {} or sum(over.values()) < max(excess, 0) + len(held)
 
 
 async def test_a_letter_older_than_max_age_goes_and_one_of_that_age_stays(room: Room) -> None:

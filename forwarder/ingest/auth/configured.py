@@ -42,4 +42,5 @@ def _tls(config: IngestConfig) -> SecretFile[Tls] | None:
     if config.tls is None:
         return None
     paths = [path for path in (config.tls.certificate, config.tls.key, config.tls.client_ca) if path]
-    return SecretFile("tls", "ingest.tls", paths, partial(make_tls, config.tls))
+    public = [path for path in paths if path != config.tls.key]
+    return SecretFile("tls", "ingest.tls", paths, partial(make_tls, config.tls), public)

@@ -4,17 +4,21 @@ Invariants:
 - What is in force was read whole and found good; a bad file changes nothing, and is said once.
 - Files are read on another thread, and what they said comes into force on the loop's.
 - Nothing that a file holds is in an error or in the log.
+- A file that others can write is refused: whoever writes it decides who may send. One that others can read is
+  used, with a warning, since Kubernetes mounts Secrets so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 
+from forwarder.logs import limited
 from forwarder.metrics import SenderMetrics
 
 MAX_FILE_BYTES = 1 << 20
@@ -28,24 +32,29 @@ class SecretFileError(Exception):
 
 
 class Reading(NamedTuple):
-    """What a look at the files found: a new value, or what is wrong with them."""
+    """What a look at the files found: a new value, or what is wrong with them; and perhaps a ``warning``."""
 
     stamp: Stamp
     value: Any
     problem: str
+    warning: str = ""
 
 
 class SecretFile(Generic[T]):
     """What some files say together. ``name``: one of metrics' SECRET_FILES; ``setting``: where it is named.
 
-    ``make`` reads and judges them; what it raises as ValueError or OSError is a sentence.
+    ``make`` reads and judges them; what it raises as ValueError or OSError is a sentence. ``public``: those
+    of the paths that anybody may read.
     """
 
-    def __init__(self, name: str, setting: str, paths: Sequence[str], make: Callable[[], T]) -> None:
+    def __init__(
+        self, name: str, setting: str, paths: Sequence[str], make: Callable[[], T], public: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.setting = setting
         self.paths = [Path(path) for path in paths]
         self._make = make
+        self._public = frozenset(map(Path, public))
         self._stamp: Stamp = ()
         self._problem = ""
         self.value: T
@@ -56,11 +65,28 @@ class SecretFile(Generic[T]):
         if stamp == self._stamp and not anyway:
             return None
         try:
-            return Reading(stamp, self._make(), "")
+            warning = self._check_modes()
+            return Reading(stamp, self._make(), "", warning)
         except OSError as problem:
             return Reading(stamp, None, self._sentence(problem.strerror or str(problem), problem.filename))
         except Exception as problem:  # whatever a file holds, it ends no daemon that runs
             return Reading(stamp, None, self._sentence(str(problem)))
+
+    def _check_modes(self) -> str:
+        """A sentence about the first file that others can read, "" for none.
+
+        Raises ValueError when others can write one, OSError when one cannot be looked at.
+        """
+        warning = ""
+        for path in self.paths:
+            about = path.stat()
+            mode = stat.S_IMODE(about.st_mode)
+            if mode & stat.S_IWOTH:
+                message = f"other users can write it (mode {mode:04o}); use chmod o-w"
+                raise ValueError(message if path == self.paths[0] else f"{path}: {message}")
+            if mode & stat.S_IROTH and path not in self._public and not warning:
+                warning = f"{self.setting}: {path}: other users can read it (mode {mode:04o}); use chmod o-r"
+        return warning
 
     def take(self, reading: Reading) -> bool:
         """Put a reading into force if it is good; whether there is something new to say."""
@@ -112,6 +138,8 @@ class SecretFiles:
             assert reading is not None
             if reading.problem:
                 raise SecretFileError(reading.problem)
+            if reading.warning:
+                self._log.warning("secrets file is readable by others", reason=reading.warning)
             self._take(file, reading)
 
     async def look(self, *, anyway: bool = False) -> dict[str, str]:
@@ -126,6 +154,10 @@ class SecretFiles:
                 self._log.error("a file is bad, and its last good one stays in force", reason=reading.problem)
             elif not reading.problem and not anyway:
                 self._log.info("a file changed and is in force", file=file.name)
+            if reading.warning:
+                limited(self._log, f"mode of {file.name}").warning(
+                    "secrets file is readable by others", reason=reading.warning
+                )
         return told
 
     def _take(self, file: SecretFile[Any], reading: Reading) -> bool:

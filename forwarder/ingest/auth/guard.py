@@ -18,9 +18,9 @@ from forwarder.ingest.auth import signature
 from forwarder.ingest.auth.access_keys import AccessKeys
 from forwarder.ingest.auth.files import SecretFile
 from forwarder.ingest.auth.proofs import NotProven, refused
-from forwarder.ingest.auth.signature import ALGORITHM, Claim, Request
+from forwarder.ingest.auth.signature import ALGORITHM, Claim, Headers, Request
 from forwarder.ingest.auth.tokens import Tokens
-from forwarder.ingest.dialects.errors import BadRequest, Dialect
+from forwarder.ingest.dialects.errors import MALFORMED, BadRequest, Dialect
 from forwarder.logs import limited
 from forwarder.metrics import SenderMetrics
 from forwarder.model import Clock
@@ -39,11 +39,13 @@ class Admission(NamedTuple):
     """Who sends. ``check_body``: what is still to be asked of the body, as it came.
 
     ``proven``: what is asked of the body is only whether it is the one that the sender signed.
+    ``headers``: those that can be believed, None for all.
     """
 
     sender: str = ""
     check_body: Callable[[bytes], None] | None = None
     proven: bool = True
+    headers: Headers | None = None
 
     def check_nothing(self) -> None:
         """Of a request whose body is not read: that it has none is what must have been signed."""
@@ -84,6 +86,8 @@ class Guard:
             raise self._refuse(problem, dialect, peer) from None
 
     def _judge(self, request: web.BaseRequest, dialect: Dialect, label: str, peer: str) -> Admission:
+        if len(request.headers.getall("Authorization", ())) > 1:
+            raise BadRequest(400, MALFORMED, "Send one Authorization header, not several.")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._by_token(token.strip())
@@ -117,7 +121,8 @@ class Guard:
                 raise self._refuse(problem, dialect, peer) from None
             self._metrics.request(key.sender)
 
-        return Admission(key.sender, check_body, proven=bool(claim.content_hash))
+        headers = signature.believed(claim, request.headers)
+        return Admission(key.sender, check_body, bool(claim.content_hash), headers)
 
     def _refuse(self, problem: NotProven, dialect: Dialect, peer: str) -> BadRequest:
         self._metrics.refused[problem.reason] += 1

@@ -5,8 +5,11 @@ Both forms are known: the Authorization header, and the query of a presigned URL
 Invariants:
 - What is signed is judged as it came on the wire: the query is not decoded and encoded again, so that two
   ways to write one request have two signatures.
-- The host and every ``x-amz-*`` header are among what was signed, and so is the body: UNSIGNED-PAYLOAD is
-  refused.
+- The host and every header that decides what a request means are among what was signed: ``x-amz-*``,
+  ``ce-*``, ``Idempotency-Key``, and ``Content-Encoding`` unless it is identity. So is the body:
+  UNSIGNED-PAYLOAD is refused.
+- What was not signed and may have been added on the way (``Prefer``, trace headers, most content types) is
+  not refused, since clients and proxies add it honestly; it is not believed either.
 - A signature is compared in constant time.
 """
 
@@ -21,10 +24,11 @@ from hmac import compare_digest, digest
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from forwarder.ingest.auth.access_keys import AccessKey, AccessKeys
 from forwarder.ingest.auth.proofs import NotProven
+from forwarder.ingest.media import LINES
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 TERMINATOR = "aws4_request"
@@ -33,7 +37,16 @@ SIGNATURE = "X-Amz-Signature"
 MAX_LIFETIME_SECONDS = 7 * 86400
 """AWS's own bound on a presigned URL."""
 
+CONTENT_TYPE, IDENTITY = "content-type", "identity"
+CLOUDEVENT, CLOUDEVENTS = "ce-", "application/cloudevents"
+MAX_NAMED = 200
+"""Characters of the names of unsigned headers that an answer lists."""
+
 Headers = CIMultiDictProxy[str]
+
+_DECISIVE_PREFIXES = ("x-amz-", CLOUDEVENT)
+_DECISIVE = frozenset({"idempotency-key"})
+_ADDED_ON_THE_WAY = frozenset({"prefer", "traceparent", "tracestate", "baggage", "x-amzn-trace-id"})
 
 _AUTHORIZATION = re.compile(
     rf"{ALGORITHM} +Credential=([^\s,]+) *, *SignedHeaders=([^\s,]+) *, *Signature=([^\s,]+)", re.ASCII
@@ -180,12 +193,45 @@ def check_head(
         raise NotProven("scope", f"Credential should be scoped to correct service: '{service}'.")
     _check_time(claim, now, skew)
     signed = set(claim.signed_headers.split(";"))
-    asked = {"host", *(name.lower() for name in request.headers if name.lower().startswith("x-amz-"))}
-    if not asked <= signed:
-        raise NotProven("signature", "The host and every x-amz- header of a request must be signed.")
+    if unsigned := sorted(_must_be_signed(request.headers) - signed):
+        raise NotProven("signature", f"Not signed, and must be: {', '.join(unsigned)[:MAX_NAMED]}.")
     if claim.content_hash and not is_signed(claim, request, key, claim.content_hash):
         raise NotProven("signature")
     return key
+
+
+def _must_be_signed(headers: Headers) -> set[str]:
+    """The names of a request's headers that decide what it means, in lower case."""
+    names = {name.lower() for name in headers}
+    decisive = {name for name in names if name.startswith(_DECISIVE_PREFIXES)}
+    decisive |= names & _DECISIVE
+    if headers.get("Content-Encoding", IDENTITY).strip().lower() != IDENTITY:
+        decisive.add("content-encoding")
+    return {"host", *decisive}
+
+
+def believed(claim: Claim, headers: Headers) -> Headers:
+    """The headers of a signed request without those that anybody on the way may have added.
+
+    An unsigned Content-Type stays where the body has only one valid reading whatever it says: lines of JSON,
+    or a CloudEvent in the JSON format (structured or batched) that has no ``ce-*`` header.
+    """
+    signed = set(claim.signed_headers.split(";"))
+    dropped = {name for name in _ADDED_ON_THE_WAY if name in headers and name not in signed}
+    if CONTENT_TYPE in headers and CONTENT_TYPE not in signed and not _has_one_reading(headers):
+        dropped.add(CONTENT_TYPE)
+    if not dropped:
+        return headers
+    rest = CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    return CIMultiDictProxy(rest)
+
+
+def _has_one_reading(headers: Headers) -> bool:
+    plain = headers[CONTENT_TYPE].partition(";")[0].strip().lower()
+    if plain in LINES:
+        return True
+    has_attributes = any(name[:3].lower() == CLOUDEVENT for name in headers)
+    return plain.startswith(CLOUDEVENTS) and not has_attributes
 
 
 def _check_time(claim: Claim, now: float, skew: float) -> None:

@@ -214,3 +214,43 @@ async def test_an_address_in_use_is_an_oserror(daemon: Daemon) -> None:
         await second.start(Listen.parse(first.address))
     await second.close()
     await first.close()
+
+
+async def test_a_rebound_name_reads_nothing_but_health(base: str, session: aiohttp.ClientSession) -> None:
+    rebound = {"Host": "evil.test:2781"}
+    for path in ("/", "/metrics", "/status", "/config", "/history", "/nowhere"):
+        async with session.get(f"{base}{path}", headers=rebound) as response:
+            assert response.status == 421, path
+            assert "admin.hosts" in await response.text()
+    for path in ("/health/live", "/health/ready"):
+        async with session.get(f"{base}{path}", headers=rebound) as response:
+            assert response.status == 200
+
+
+async def test_configured_names_and_loopback_names_are_answered(
+    daemon: Daemon, session: aiohttp.ClientSession
+) -> None:
+    server = AdminServer(Metrics(), daemon.status, daemon.ready, hosts=["forwarder"])
+    await server.start(Listen.parse("127.0.0.1:0"))
+    for host in ("forwarder:2781", "localhost:2781", "a.localhost", "127.0.0.1", "[::1]:1"):
+        async with session.get(f"http://{server.address}/status", headers={"Host": host}) as response:
+            assert response.status == 200
+    await server.close()
+
+
+async def test_what_takes_work_is_made_once_for_all_who_ask_within_a_second(
+    session: aiohttp.ClientSession,
+) -> None:
+    made: list[int] = []
+
+    def status() -> dict[str, int]:
+        made.append(1)
+        return {"made": len(made)}
+
+    server = AdminServer(Metrics(), status, lambda: True)
+    await server.start(Listen.parse("127.0.0.1:0"))
+    for _ in range(20):
+        async with session.get(f"http://{server.address}/status") as response:
+            assert response.status == 200
+    assert len(made) <= 2
+    await server.close()

@@ -214,4 +214,5 @@ def test_the_storage_is_where_the_first_of_path_systemd_and_xdg_says(
     path: str | None, environ: dict[str, str], directory: str
 ) -> None:
     config = read(MINIMAL + (f"storage: {{path: {path}}}" if path else ""))
-    assert config.storage.directory(environ) == Path(directory)
+    assert config.storage.parent(environ) == Path(directory)
+    assert config.storage.directory(environ) == Path(directory) / "data"

@@ -9,7 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
@@ -105,7 +105,7 @@ def request(
     """The bytes of a request; what is not bytes is sent as JSON."""
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    given = {"Host": "here", **(headers or {})}
+    given = {"Host": "localhost", **(headers or {})}
     if "Transfer-Encoding" not in given:
         given.setdefault("Content-Length", str(len(body)))
     head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
@@ -221,6 +221,8 @@ async def serving(
     trusted_proxies: Sequence[str] = (),
     spare: int = 0,
     origins: Sequence[str] = (),
+    browsers: Literal["refuse", "allow"] = "refuse",
+    hosts: Sequence[str] = (),
     auth: AuthConfig | None = None,
     tls: TlsConfig | None = None,
     clock: Clock | None = None,
@@ -234,6 +236,8 @@ async def serving(
         keep_alive=Duration(keep_alive),
         max_connections=max_connections,
         trusted_proxies=list(trusted_proxies),
+        browsers=browsers,
+        hosts=list(hosts),
         cors=CorsConfig(origins=list(origins)),
         auth=auth or AuthConfig(),
         tls=tls,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from forwarder.apis.put_events import PutEvents
+from forwarder.ingest.dialects import cloudevents
 from forwarder.ingest.identities import Identities
 from forwarder.model import Event, QueueFull, SystemClock
 from forwarder.queues.memory import MemoryQueue
@@ -60,12 +61,12 @@ def begin(ingest: Ingest, body: Any, headers: Any = STRUCTURED) -> asyncio.Task[
 
 
 async def test_the_same_event_again_is_taken_once_whatever_its_mode_and_its_request() -> None:
-    data = {"n": 1}
+    whole = event(data={"n": 1}, datacontenttype="application/json")
     async with serving() as ingest:
-        first = await ingest.post(PATH, event(data=data), STRUCTURED)
-        again = await ingest.post(PATH, event(data=data, comexampleextension="later"), STRUCTURED)
+        first = await ingest.post(PATH, whole, STRUCTURED)
+        again = await ingest.post(PATH, dict(reversed(whole.items())), STRUCTURED)
         binary = await ingest.post(PATH, b'{"n": 1}', {**heads(), **JSON})
-        batch = await ingest.post(PATH, [event(data=data), event(id="2"), event(id="2")], BATCH)
+        batch = await ingest.post(PATH, [whole, event(id="2"), event(id="2")], BATCH)
         assert first.headers[ID] == again.headers[ID] == binary.headers[ID]
         ids = [result["id"] for result in batch.json["results"]]
         assert ids[0] == first.headers[ID]
@@ -73,12 +74,34 @@ async def test_the_same_event_again_is_taken_once_whatever_its_mode_and_its_requ
         assert [detail(entry)["id"] for entry in ingest.bodies()] == ["A234-1234", "2"]
 
 
-@pytest.mark.parametrize("other", [{"source": "/other"}, {"id": "2"}, {"type": "t"}, {"data": {"n": 2}}])
-async def test_what_differs_in_one_of_these_is_another_event(other: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"source": "/other"},
+        {"id": "2"},
+        {"type": "t"},
+        {"data": {"n": 2}},
+        {"eventbusname": "other"},
+        {"resources": "arn:aws:s3:::b"},
+        {"subject": "another"},
+        {"time": "2026-11-21T12:00:00Z"},
+        {"comexampleextension": "1"},
+        {"comexampleextension": 1},
+    ],
+)
+async def test_what_differs_in_anything_that_decides_the_entry_is_another_event(
+    other: dict[str, Any],
+) -> None:
     async with serving() as ingest:
         for each in (event(data={"n": 1}), {**event(data={"n": 1}), **other}):
             assert (await ingest.post(PATH, each, STRUCTURED)).status == 202
         assert ingest.count() == 2
+
+
+def test_the_event_of_one_peer_never_stands_for_that_of_another() -> None:
+    one = cloudevents.CloudEvent({"id": "1", "source": "/a", "type": "t", "specversion": "1.0"})
+    assert cloudevents.identity("a", "orders", one) == cloudevents.identity("a", "orders", one)
+    assert cloudevents.identity("a", "orders", one) != cloudevents.identity("b", "orders", one)
 
 
 async def test_an_event_is_known_by_its_target() -> None:

