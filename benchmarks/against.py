@@ -89,6 +89,10 @@ def decide(claims: Sequence[Claim], pairs: Iterable[Pair]) -> None:
                 claim.add(this[claim.figure], that[claim.figure])
             if all(claim.verdict is not Verdict.NOT_DECIDED for claim in claims):
                 return
+            if len(claims[0].this) % ROUNDS_PER_START == 0:
+                print(
+                    f"  {claims[0].row}, {claims[0].variant}: {len(claims[0].this)} rounds so far", flush=True
+                )
     except (Exception, SystemExit) as error:
         for claim in claims:
             claim.fail(f"{type(error).__name__}: {error}")

@@ -12,6 +12,7 @@ import functools
 import ipaddress
 import os
 import platform
+import random
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 HERE = Path(__file__).parent
 WAIT_SECONDS = 60.0
+PORTS = (15_000, 32_000)
 
 
 class Code(NamedTuple):
@@ -82,9 +84,12 @@ def environment(code: Code = CHECKOUT) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free port outside the range of outgoing connections, since one of those could take it meanwhile."""
+    while True:
+        port = random.randrange(*PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

@@ -54,8 +54,8 @@ class Sink(NamedTuple):
 def sink(delay_ms: float = 0.0) -> Iterator[Sink]:
     port, tell = free_port(), free_port()
     command = ["--port", str(port), "--tell-port", str(tell), "--certificate", str(certificate())]
-    with process(str(HERE / "sink.py"), *command, "--delay-ms", str(delay_ms)):
-        wait_for_port(tell)
+    with process(str(HERE / "sink.py"), *command, "--delay-ms", str(delay_ms)) as pid:
+        wait_for_port(tell, pid)
         yield Sink(f"https://127.0.0.1:{port}", tell)
 
 
