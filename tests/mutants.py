@@ -200,7 +200,7 @@ MUTATIONS = [
         "a purge takes what is in flight",
         "forwarder/queues/front.py",
         "        wanted = self._forming.remove(is_wanted, most)\n",
-        "        wanted = [*self._forming.remove(is_wanted, most), *filter(is_wanted, self._taken.values())]\n",
+        "        wanted = self._forming.remove(is_wanted, most) + list(self._taken.values())\n",
         PURGING,
         "in_flight",
     ),
