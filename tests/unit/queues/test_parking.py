@@ -149,6 +149,7 @@ async def test_a_version_that_knows_no_names_finds_each_event_once(tmp_path: Pat
         await queue.put(some)
         names.closed.add("gone")
         await all_come_back(queue, 60)
+        await storage.run(lambda connection: None)  # commits the move
         await storage.run(copy_files)
         queue.close()
     assert sql(copy, "SELECT count(*) > 0 FROM queue_aside") == [(1,)]
