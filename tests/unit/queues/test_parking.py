@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -134,19 +135,26 @@ async def test_rows_of_closed_names_that_an_earlier_version_wrote_hold_up_nothin
 
 
 async def test_a_version_that_knows_no_names_finds_each_event_once(tmp_path: Path) -> None:
-    names = FakeNames("gone")
+    """Also when the process is killed right after events were parked."""
+    own, copy = tmp_path / "own", tmp_path / "copy"
+
+    def copy_files(connection: Connection) -> None:  # in the storage's thread, right behind the move
+        shutil.copytree(own, copy)
+
+    names = FakeNames()
     some = named(60, "gone")
-    async with stored(tmp_path) as storage:
-        queue = queue_in(storage, names=names)
+    async with stored(own) as storage:
+        queue = queue_in(storage, names=names, front_bytes=FRONT)
         await queue.open()
-        await queue.put(some[:30])
-        names.closed.clear()
-        await queue.put(some[30:])
+        await queue.put(some)
         names.closed.add("gone")
-        await all_come_back(queue, 30)
+        await all_come_back(queue, 60)
+        await storage.run(lambda connection: None)  # commits the move
+        await storage.run(copy_files)
         queue.close()
-    sql(tmp_path, "DROP TABLE queue_aside")  # it would not look at it
-    async with stored(tmp_path) as storage:
+    assert sql(copy, "SELECT count(*) > 0 FROM queue_aside") == [(1,)]
+    sql(copy, "DROP TABLE queue_aside")  # an earlier version would not look at it
+    async with stored(copy) as storage:
         queue = queue_in(storage)
         await queue.open()
         assert sorted(ids(await take_all(queue))) == sorted(ids(some))
@@ -159,12 +167,20 @@ async def test_an_entry_for_another_row_is_dropped(tmp_path: Path) -> None:
         queue = queue_in(storage, names=FakeNames("gone"))
         await queue.open()
         await queue.put(named(5, "gone"))
+        queue.close()
+    ((place, name, row, crc),) = sql(tmp_path, "SELECT * FROM queue_aside")
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage)
+        await queue.open()
+        await take_all(queue)
+        queue.close()
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage)
+        await queue.open()
         await queue.put(named(5, "here"))
         queue.close()
-    ((parked,),) = sql(tmp_path, "SELECT place FROM queue_aside")
-    sql(tmp_path, f"DELETE FROM queue_rows WHERE place = {parked}")
-    sql(tmp_path, "UPDATE queue_aside SET place = (SELECT max(place) FROM queue_rows)")
-    sql(tmp_path, "DELETE FROM queue_totals")
+    assert sql(tmp_path, "SELECT place FROM queue_rows") == [(place,)]
+    sql(tmp_path, f"INSERT INTO queue_aside VALUES ({place}, '{name}', {row}, {crc})")
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=FakeNames("gone"))
         await queue.open()
