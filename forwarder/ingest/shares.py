@@ -32,7 +32,7 @@ def names_in(drafts: Sequence[Draft | Refusal]) -> set[str]:
 async def within_share(
     route: Route[Any], drafts: Sequence[Draft | Refusal], names: set[str], peer: str
 ) -> Sequence[Draft | Refusal]:
-    """The drafts, with a refusal in place of each for whose name no more can wait. ``names``: in the drafts."""
+    """The drafts of these names, with a refusal in place of each for whose name no more can wait."""
     known = route.at_aws
     if known is None:
         return drafts
