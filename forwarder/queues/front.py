@@ -134,7 +134,7 @@ class Front:
         Events of one put are of one peer, so its first is asked for; where some are closed, all are.
         """
         assert self._names is not None
-        names = set(map(_name_of, events))
+        names = {event.name for event in events}
         names.discard("")
         if not names:
             return names
@@ -401,7 +401,6 @@ class Front:
         self._wake(self._clock.monotonic())
 
 
-_name_of = attrgetter("name")
 _name_and_peer_of = attrgetter("name", "peer")
 
 

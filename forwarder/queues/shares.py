@@ -10,6 +10,8 @@ Invariants:
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from forwarder.model import Clock, Names
 from forwarder.queues.bounds import Bounds
 
@@ -23,6 +25,7 @@ LOOK_AGAIN_SECONDS = 1.0
 FEW_NAMES = 100
 """So many are looked at each time."""
 
+K = TypeVar("K")
 Amount = tuple[int, int]
 NOTHING: Amount = (0, 0)
 
@@ -34,26 +37,23 @@ class Shares:
         self._names = names
         self._share = max(1, bounds.max_events // SHARE), max(1, bounds.max_bytes // SHARE)
         self._clock = clock
-        self._of: dict[str, dict[str, Amount]] = {}
+        self._of: dict[tuple[str, str], Amount] = {}  # by name and peer
         self._all: Amount = NOTHING
-        self._limited: dict[str, Amount] = {}  # by peer, of the names in ``_counted``
-        self._counted: set[str] = set()
+        self._limited: dict[str, Amount] = {}  # by peer, of what is in ``_counted``
+        self._counted: set[tuple[str, str]] = set()
         self._looked_at = float("-inf")
 
     def move(self, name: str, peer: str, events: int, size: int) -> None:
         """So many more are set aside for this name, or are on their way (negative: fewer)."""
         self._all = _sum(self._all, events, size)
-        peers = self._of.get(name)
-        if peers is None:
-            peers = self._of[name] = {}
-            if self._names.has_share(name):
-                self._counted.add(name)
-        _move(peers, peer, events, size)
-        if name in self._counted:
+        key = (name, peer)
+        if key not in self._of and self._names.has_share(name):
+            self._counted.add(key)
+        _move(self._of, key, events, size)
+        if key in self._counted:
             _move(self._limited, peer, events, size)
-        if not peers:
-            del self._of[name]
-            self._counted.discard(name)
+        if key not in self._of:
+            self._counted.discard(key)
 
     def refusal(self, name: str, peer: str, events: int, size: int) -> str | None:
         """Why so many more are not accepted now; None when they are."""
@@ -88,23 +88,23 @@ class Shares:
         if len(self._of) > FEW_NAMES and now < self._looked_at + LOOK_AGAIN_SECONDS:
             return
         self._looked_at = now
-        for name, peers in self._of.items():
-            counts, counted = self._names.has_share(name), name in self._counted
-            if counts is counted:
+        for key, (events, size) in self._of.items():
+            name, peer = key
+            counts = self._names.has_share(name)
+            if counts is (key in self._counted):
                 continue
             sign = 1 if counts else -1
-            for peer, (events, size) in peers.items():
-                _move(self._limited, peer, sign * events, sign * size)
-            (self._counted.add if counts else self._counted.discard)(name)
+            _move(self._limited, peer, sign * events, sign * size)
+            (self._counted.add if counts else self._counted.discard)(key)
 
 
 def _sum(amount: Amount, events: int, size: int) -> Amount:
     return amount[0] + events, amount[1] + size
 
 
-def _move(amounts: dict[str, Amount], peer: str, events: int, size: int) -> None:
-    amount = _sum(amounts.get(peer, NOTHING), events, size)
+def _move(amounts: dict[K, Amount], key: K, events: int, size: int) -> None:
+    amount = _sum(amounts.get(key, NOTHING), events, size)
     if amount == NOTHING:
-        amounts.pop(peer, None)
+        amounts.pop(key, None)
     else:
-        amounts[peer] = amount
+        amounts[key] = amount

@@ -395,3 +395,31 @@ async def test_purge_without_a_socket_beside_a_running_daemon_is_refused(
 def test_a_storage_that_is_not_there_is_not_made_by_a_purge(tmp_path: Path) -> None:
     assert main(["dead-letters", "purge", "--all", "--yes", "--path", str(tmp_path / "none")]) == 74
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("settings", QUEUES)
+async def test_a_queue_is_purged_beside_a_daemon_and_every_event_is_accounted_for(
+    place: World, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with daemon_in(place, **settings):
+        await operate(place, "pause", "eventbridge")
+        await place.send("eventbridge", events("eventbridge", markers(30)))
+        command = ("queue", "purge", "--target", "orders", "--path", str(place.storage))
+        assert await told(*command, "--older-than", "1h") == 0
+        assert "0 events moved" in capsys.readouterr().out
+        assert await told(*command, "--delete") == 0
+        assert "30 events would be deleted" in capsys.readouterr().out
+        assert await told(*command, "--target", "nowhere") == 1
+        assert "there is: orders" in capsys.readouterr().err
+        assert await told(*command) == 0
+        assert "30 events moved to the dead letters" in capsys.readouterr().out
+        ledger = await place.ledger("eventbridge")
+        assert (ledger["dead_lettered"], ledger["in_queue"]) == (30, 0)
+        assert len(place.letters()) == 30
+        await operate(place, "resume", "eventbridge")
+        assert await told("dead-letters", "replay", "--path", str(place.storage)) == 0
+
+        async def delivered() -> bool:
+            return (await place.ledger("eventbridge"))["delivered"] == 30
+
+        await until(delivered, "the purged events were replayed and delivered")
