@@ -512,8 +512,8 @@ MUTATIONS = [
     mutation(
         "a configured bus counts against the share",
         "forwarder/targets/buses.py",
-        "        if not self._is_closed(name) or name in self._configured or name in self._also_configured:\n",
-        "        if not self._is_closed(name):\n",
+        "_is_closed(name) or name in self._configured or name in self._also_configured:\n",
+        "_is_closed(name):\n",
         BUSES,
         "share",
     ),
