@@ -522,8 +522,8 @@ MUTATIONS = [
     mutation(
         "a configured bus counts against the share",
         "forwarder/targets/buses.py",
-        " or name in self._configured or name in self._also_configured:",
-        ":",
+        "_is_closed(name) or name in self._configured or name in self._also_configured:\n",
+        "_is_closed(name):\n",
         BUSES,
         "share",
     ),

@@ -14,7 +14,7 @@ from typing import Any
 
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.dialects.errors import VALIDATION, BadRequest, full, unavailable
-from forwarder.ingest.shares import within_share
+from forwarder.ingest.shares import names_in, within_share
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
@@ -39,7 +39,9 @@ async def put(
     ``waiting`` watches them from before the put; ``peer`` sent them; ``work``: of the request, which pauses
     when they are many. BadRequest: the queue is full, or cannot store them.
     """
-    drafts = await within_share(route, within_limits(route, drafts), peer)
+    drafts = within_limits(route, drafts)
+    if names := names_in(drafts):
+        drafts = await within_share(route, drafts, names, peer)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
     if not admitted:
         return [draft for draft in drafts if isinstance(draft, Refusal)]

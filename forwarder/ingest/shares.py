@@ -22,15 +22,20 @@ SLICE = 1_000
 """Names that are looked at in one turn of the event loop."""
 
 
+def names_in(drafts: Sequence[Draft | Refusal]) -> set[str]:
+    """The names that must exist at AWS; mostly none."""
+    names = {draft.name for draft in drafts if isinstance(draft, Draft)}
+    names.discard("")
+    return names
+
+
 async def within_share(
-    route: Route[Any], drafts: Sequence[Draft | Refusal], peer: str
+    route: Route[Any], drafts: Sequence[Draft | Refusal], names: set[str], peer: str
 ) -> Sequence[Draft | Refusal]:
-    """The drafts, with a refusal in place of each for whose name no more can wait."""
+    """The drafts of these names, with a refusal in place of each for whose name no more can wait."""
     known = route.at_aws
     if known is None:
         return drafts
-    names = {draft.name for draft in drafts if isinstance(draft, Draft)}
-    names.discard("")
     limited: set[str] = set()
     for number, name in enumerate(names, 1):
         if number % SLICE == 0:

@@ -84,7 +84,7 @@ FAMILIES = tuple(
             "gauge",
             (*_T, "reason"),
             "Events in the queue that wait for their event bus, app monitor, project or endpoint.",
-            True,
+            False,
         ),
         (
             "name_questions_total",

@@ -10,7 +10,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from forwarder.metrics import FAMILIES, CredentialsView, GateView, Metrics
-from forwarder.metrics.families import SECRET_FILES, VALUES
+from forwarder.metrics.families import (
+    QUESTION_ANSWERS,
+    SECRET_FILES,
+    SET_ASIDE_REASONS,
+    VALUES,
+)
 from forwarder.metrics.senders import MAX_SENDERS
 from forwarder.model import QueueView
 
@@ -62,6 +67,9 @@ def make_busy() -> tuple[Metrics, TurnedClock]:
     target.latency(0.3, 8)
     metrics.watch("orders", lambda: queue_view(6, 5, clock.now - 2.5), lambda: gate_view("throttled"))
     metrics.watch_dead_letters(lambda: {"orders": (1, 300)})
+    metrics.watch_names(
+        "orders", lambda: dict.fromkeys(SET_ASIDE_REASONS, 1), lambda: dict.fromkeys(QUESTION_ANSWERS, 1)
+    )
     metrics.watch_credentials("orders", lambda: CredentialsView(1_700_003_600.0, 2, 1))
     metrics.http.request("native", 202, 0.002)
     metrics.http.repeat("put_events")
