@@ -40,6 +40,8 @@ async def put(
     """
     drafts = within_limits(route, drafts)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
+    if work is not None:
+        await work.rest()
     if not admitted:
         return [draft for draft in drafts if isinstance(draft, Refusal)]
     if len(admitted) > MANY:
