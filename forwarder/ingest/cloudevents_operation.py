@@ -26,7 +26,6 @@ from forwarder.ingest.identities import Identities, Pending
 from forwarder.ingest.intake import count, put
 from forwarder.ingest.operations import (
     FEW,
-    SLICE,
     Call,
     Fates,
     Operation,
@@ -36,6 +35,7 @@ from forwarder.ingest.operations import (
     answer_bytes,
     native_reply,
     no_method,
+    told,
 )
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import PREFER, Waiting, preferred_wait
@@ -100,18 +100,15 @@ class _CloudEventsCall:
         work = Work()
         events = cloudevents.steps(self._headers, body, lease, self._operation.bounds)
         drafts, keys = await self._admit(events, lease.peer, work)
+        await work.rest()
         lease.take_for_answer(answer_bytes(drafts, waiting))
         results = await self._put_once(drafts, keys, waiting, lease.peer, work)
-        if len(results) > SLICE:
-            await work.pause()
-        refusals = [result for result in results if isinstance(result, Refusal)]
-        if refusals:
-            count(self.metrics, refusals)
-            if len(refusals) == len(results):
-                raise native.none_taken(refusals)
-        if len(results) > SLICE:
-            await work.pause()  # to render them is a slice
-        return results
+        await work.rest()
+        if Refusal not in map(type, results):
+            return results
+        count(self.metrics, results)
+        await work.rest()
+        return await told(results)
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         if cloudevents.is_batch(self._headers) or self._wants_body():

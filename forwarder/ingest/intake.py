@@ -43,6 +43,8 @@ async def put(
     if names := names_in(drafts):
         drafts = await within_share(route, drafts, names, peer)
     admitted = [draft for draft in drafts if isinstance(draft, Draft)]
+    if work is not None:
+        await work.rest()
     if not admitted:
         return [draft for draft in drafts if isinstance(draft, Refusal)]
     if len(admitted) > MANY:

@@ -133,33 +133,28 @@ class NativeEvents(PostOnly):
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         if len(body) <= SMALL_BODY:
-            work = None
             drafts = await self._admit(self._codec.parse(body, lease, lines=lines))
         else:
-            work = Work()
-            drafts = await self._admit_steps(self._codec.steps(body, lease, lines=lines), work)
+            drafts = await self._admit_steps(self._codec.steps(body, lease, lines=lines), Work())
+        work = Work() if len(drafts) > SLICE else None
+        if work is not None:
+            await work.pause()
         lease.take_for_answer(answer_bytes(drafts, waiting))
         results = await put(self._route, drafts, self._clock, waiting, peer=lease.peer, work=work)
+        if work is not None:
+            await work.pause()
         del drafts
-        refusals = [result for result in results if type(result) is Refusal]
-        if refusals:
-            await self._refuse(refusals, results, body if lines else None)
-        if len(results) > SLICE:
-            await Work().pause()  # to render them is a slice
-        return results
+        if Refusal not in map(type, results):
+            return results
+        count(self.metrics, results)
+        if work is not None:
+            await work.pause()
+        if lines:
+            await Work().through(native.name_lines(body, results))
+        return await told(results)
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         return native_reply(results, fates)
-
-    async def _refuse(self, refusals: Sequence[Refusal], results: Results, lines: bytes | None) -> None:
-        """Count them and name their lines; BadRequest when nothing else is left."""
-        count(self.metrics, refusals)
-        work = Work()
-        if lines is not None:
-            await work.through(native.name_lines(lines, results))
-        if len(refusals) == len(results):
-            await work.rest()
-            raise native.none_taken([result for result in results if isinstance(result, Refusal)])
 
     async def _admit(self, items: list[native.Item | Refusal]) -> list[Draft | Refusal]:
         if self._trace is not None:
@@ -207,9 +202,39 @@ def answer_bytes(drafts: Sequence[Draft | Refusal], waiting: Waiting | None) -> 
     return native.answer_bytes(len(drafts), refused, waits=waiting is not None)
 
 
+class Told(list[str | Refusal]):
+    """Results whose answer is rendered already, as they are many."""
+
+    members = b""
+
+
+async def told(results: Results) -> Results:
+    """The results of a request, some of them refused; BadRequest when all are. Many go in slices."""
+    work = Work()
+    many = len(results) > SLICE
+    members = await _rendered(results, work) if many else b""
+    if not any(isinstance(result, str) for result in results):
+        problem = native.none_taken([result for result in results if isinstance(result, Refusal)])
+        problem.members = members
+        raise problem
+    if many:
+        results = Told(results)
+        results.members = members
+    return results
+
+
+async def _rendered(results: Results, work: Work) -> bytes:
+    await work.pause()
+    members = await work.through(native.members(results))
+    await work.pause()
+    return members
+
+
 def native_reply(results: Results, fates: Fates | None) -> Reply:
     """A result per event: 202, or 200 when the fate of all is known."""
     if fates is None:
+        if isinstance(results, Told):
+            return Reply(202, b"{%b}" % results.members)
         return Reply(202, native.render(results))
     return Reply(200 if is_known(results, fates) else 202, native.render_fates(results, fates))
 

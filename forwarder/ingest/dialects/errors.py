@@ -38,7 +38,8 @@ class BadRequest(Exception):
     """A request of which nothing was taken.
 
     ``close``: the connection cannot be used again. ``headers`` go into the answer; ``refusals``, where the
-    dialect has a place for them, say what is wrong with each event. ``events``: how many to count as
+    dialect has a place for them, say what is wrong with each event; ``members``: the same, rendered before as
+    they are many. ``events``: how many to count as
     refused for ``reason``; a body that could not be read counts as one.
     """
 
@@ -63,6 +64,7 @@ class BadRequest(Exception):
         self.headers = headers
         self.refusals = refusals
         self.events = events
+        self.members = b""
 
 
 class Dialect(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ from forwarder.ingest.dialects.errors import (
 )
 from forwarder.ingest.dialects.lines import SPACE
 from forwarder.ingest.dialects.results import answer_bytes as answer_bytes
+from forwarder.ingest.dialects.results import members as members
 from forwarder.ingest.dialects.results import render as render
 from forwarder.ingest.dialects.results import render_fates as render_fates
 from forwarder.model import Refusal
@@ -225,6 +226,8 @@ def _error(problem: BadRequest) -> bytes:
     error = msgspec.json.encode({"code": problem.code, "message": problem.message})
     if not problem.refusals:
         return b'{"error":%b}' % error
+    if problem.members:
+        return b'{"error":%b,%b}' % (error, problem.members)
     return answers.render_refused(error, problem.refusals)
 
 

@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import msgspec
 
@@ -24,6 +24,8 @@ status and AWS's id or code."""
 _SENTENCE_BYTES = 2000
 """A sentence of 300 characters, each of which may be escaped, with what is around it."""
 _HEAD_BYTES = 512
+STEP = 4096
+"""Results that are rendered in one go."""
 
 _encode = msgspec.json.Encoder().encode
 Results = Sequence[str | Refusal]
@@ -43,23 +45,45 @@ def answer_bytes(events: int, refused: int = 0, *, waits: bool = False) -> int:
 
 def render(results: Results) -> bytes:
     """The answer for a body of which at least one event was taken."""
-    rejected = sum([isinstance(result, Refusal) for result in results])
-    return b'{"accepted":%d,"rejected":%d,"results":[%b]%b}' % (
-        len(results) - rejected,
-        rejected,
-        _rows(results, rejected),
-        _rest(results) if rejected > MAX_SENTENCES else b"",
-    )
+    if Refusal in map(type, results):
+        return b"{%b}" % _through(members(results))
+    return b'{"accepted":%d,"rejected":0,"results":[%b]}' % (len(results), _ids(results))
 
 
 def render_refused(error: bytes, refusals: Sequence[Refusal]) -> bytes:
     """The answer for a body of which no event was taken, though each was looked at."""
-    return b'{"error":%b,"accepted":0,"rejected":%d,"results":[%b]%b}' % (
-        error,
-        len(refusals),
-        _rows(refusals, len(refusals)),
-        _rest(refusals) if len(refusals) > MAX_SENTENCES else b"",
-    )
+    return b'{"error":%b,%b}' % (error, _through(members(refusals)))
+
+
+def members(results: Results) -> Generator[None, None, bytes]:
+    """What an answer says of its events, without the brackets around it, in steps."""
+    rows: list[bytes] = []
+    sentences, codes = 0, _Codes()
+    later: list[tuple[int, str, str]] = []
+    for i, result in enumerate(results):
+        if i % STEP == STEP - 1:
+            yield
+        if isinstance(result, str):
+            rows.append(b'{"id":"%b"}' % result.encode())
+        elif sentences < MAX_SENTENCES:
+            sentences += 1
+            rows.append(_encode({"code": result.code, "message": capped(result.message)}))
+        else:
+            rows.append(codes[result.code])
+            later.append((i, result.code, result.message))
+    yield
+    refused = sentences + len(later)
+    rest = (yield from _grouped(later)) if later else b""
+    counted = len(results) - refused, refused
+    return b'"accepted":%d,"rejected":%d,"results":[%b]%b' % (*counted, b",".join(rows), rest)
+
+
+def _through(steps: Generator[None, None, bytes]) -> bytes:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return bytes(end.value)
 
 
 def render_fates(results: Results, fates: Mapping[str, Receipt]) -> bytes:
@@ -83,7 +107,7 @@ def render_fates(results: Results, fates: Mapping[str, Receipt]) -> bytes:
         len(rows) - rejected,
         rejected,
         b",".join(rows),
-        _grouped(said) if said else b"",
+        _through(_grouped(said)) if said else b"",
     )
 
 
@@ -102,21 +126,10 @@ def _gone(result: str | Refusal, receipt: Receipt | None) -> tuple[Row, str]:
     return {"id": result, "status": receipt.fate, "code": receipt.code[:100]}, receipt.message
 
 
-def _rows(results: Results, rejected: int) -> bytes:
+def _ids(results: Results) -> bytes:
     if not results:
         return b""  # only a batch of CloudEvents may be empty
-    if not rejected:
-        return b'{"id":"%b"}' % '"},{"id":"'.join(results).encode()  # type: ignore[arg-type] # ids, all of them
-    rows, sentences, codes = [], 0, _Codes()
-    for result in results:
-        if isinstance(result, str):
-            rows.append(b'{"id":"%b"}' % result.encode())
-        elif sentences < MAX_SENTENCES:
-            sentences += 1
-            rows.append(_encode({"code": result.code, "message": capped(result.message)}))
-        else:
-            rows.append(codes[result.code])
-    return b",".join(rows)
+    return b'{"id":"%b"}' % '"},{"id":"'.join(results).encode()  # type: ignore[arg-type] # ids, all of them
 
 
 class _Codes(dict[str, bytes]):
@@ -127,20 +140,14 @@ class _Codes(dict[str, bytes]):
         return row
 
 
-def _rest(results: Results) -> bytes:
-    """What is said of the refused events that have no sentence in their own row."""
-    refused = ((i, result) for i, result in enumerate(results) if isinstance(result, Refusal))
-    for _ in range(MAX_SENTENCES):
-        next(refused)
-    return _grouped((i, refusal.code, refusal.message) for i, refusal in refused)
-
-
-def _grouped(said: Iterable[tuple[int, str, str]]) -> bytes:
-    """Ranges of indexes by code and sentence; beyond so many sentences by the code alone."""
+def _grouped(said: Sequence[tuple[int, str, str]]) -> Generator[None, None, bytes]:
+    """Ranges of indexes by code and sentence; beyond so many sentences by the code alone. In steps."""
     groups: dict[tuple[str, str], list[list[int]]] = {}
     shared: dict[str, tuple[str, str]] = {}
     last, last_code, last_message, range_ = -2, "", "", [0, 0]
-    for i, code, message in said:
+    for number, (i, code, message) in enumerate(said):
+        if number % STEP == STEP - 1:
+            yield
         if i == last + 1 and message == last_message and code == last_code:
             last = range_[1] = i
             continue

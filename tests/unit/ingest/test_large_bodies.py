@@ -32,7 +32,7 @@ CALL = {
 
 
 async def test_20_000_honest_events_are_accepted_in_every_form() -> None:
-    async with serving() as ingest:
+    async with serving(budget=256 * MIB) as ingest:  # as by default
         answer = await ingest.post(NATIVE, [LARGE] * 20_000)
         assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (202, 20_000, 0)
         lines = (json.dumps(LARGE) + "\n").encode() * 20_000

@@ -281,10 +281,14 @@ OTHERS: dict[str, Callable[[], Sent]] = {
     "an unknown name of a call": lambda: ("put_events", filled(b'{"', b"a", b'":1}'), {}),
 }
 
+DEAR = ("arrays", "strings", "escapes", "halves", "towers")
+"""The kinds that are tried in every carrier."""
+DEEP = ("native text", "put_events", "evidently")
+"""The carriers in which a text of the largest size is looked into."""
 DEAREST = [
-    *((f"{carrier}: {kind}", carrier, kind, LENGTH) for carrier in CARRIERS for kind in KINDS),
-    *((f"{carrier}: {kind}, 1 MB", carrier, kind, 1_040_000) for carrier in CARRIERS for kind in KINDS),
     *((name, "", name, 0) for name in OTHERS),
+    *((f"{carrier}: {kind}", carrier, kind, LENGTH) for carrier in CARRIERS for kind in DEAR),
+    *((f"{carrier}: {kind}, 1 MB", carrier, kind, 1_040_000) for carrier in DEEP for kind in KINDS),
 ]
 
 
