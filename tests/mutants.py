@@ -1067,7 +1067,7 @@ MUTATIONS = [
     mutation(
         "senders share the answers to their keys",
         "forwarder/ingest/exchange.py",
-        "(connection.sender, admission.sender, operation",
+        "(connection.sender, lease.peer, operation",
         "(connection.sender, operation",
         GUARD,
         "told_apart",
@@ -1079,14 +1079,6 @@ MUTATIONS = [
         "    if check is not None:\n        check(gunzip(body, lease, max_body) if packed else body)\n",
         GUARD,
         "packed",
-    ),
-    mutation(
-        "a failed handshake keeps its place",
-        "forwarder/ingest/handshakes.py",
-        "            self._on_lost()\n",
-        "            pass\n",
-        TLS,
-        "place",
     ),
     mutation(
         "certificates of clients are not asked for",

@@ -61,7 +61,12 @@ TOO_SLOW = BadRequest(408, TIMEOUT, "The request's headers did not arrive in tim
 
 
 class Host(Protocol):
-    """What a connection needs of the server."""
+    """What a connection needs of the server.
+
+    ``unwritten``: those whose socket has not taken all of an answer.
+    """
+
+    unwritten: set[Connection]
 
     def seat(self, connection: Connection) -> bool:
         """A place for it; False when it must be turned away."""
@@ -198,6 +203,7 @@ class Connection(web.RequestHandler):
         if self._wait_end is not None:
             self._wait_end()
         self._host.lost(self)
+        self._host.unwritten.discard(self)
         super().connection_lost(exc)
         self._end_ahead()
         if not self._request_in_progress:
@@ -280,6 +286,16 @@ class Connection(web.RequestHandler):
             if self.lease is not None and not self._unwritten():
                 self.end_lease()
 
+    def pause_writing(self) -> None:
+        """The socket did not take all of an answer."""
+        super().pause_writing()
+        self._host.unwritten.add(self)
+
+    def resume_writing(self) -> None:
+        self._host.unwritten.discard(self)
+        self._unread = 0, 0
+        super().resume_writing()
+
     def _unwritten(self) -> int:
         if self._wire is None or self.is_lost:
             return 0
@@ -296,9 +312,6 @@ class Connection(web.RequestHandler):
     def cut_when_unread(self, now: float, timeout: float) -> None:
         """Cut off a peer that took nothing of an answer for so long. Ask about once a second."""
         unwritten = self._unwritten()
-        if not unwritten:
-            self._unread = 0, 0
-            return
         if (unwritten, self.pieces) != self._unread:
             self._unread, self._unread_since = (unwritten, self.pieces), now
             if self.lease is not None:
@@ -386,8 +399,9 @@ class Connection(web.RequestHandler):
 
     def cut_when_slow(self, before: float) -> None:
         """Turn away a peer whose head began before that moment and is still not complete."""
-        waits = self.handling or self._messages or self._cut
-        if self._head_bytes and self._head_since < before and not waits:
+        if not self._head_bytes or self._head_since >= before:
+            return
+        if not self.handling and not self._messages and not self._cut:
             self.turn_away(TOO_SLOW)
 
     def turn_away(self, problem: BadRequest) -> None:

@@ -17,6 +17,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from multidict import CIMultiDictProxy
@@ -51,6 +52,7 @@ def sender_of(transport: asyncio.BaseTransport) -> str:
     return f"unix user {_CREDENTIALS.unpack(credentials)[1]}"
 
 
+@lru_cache(maxsize=1024)
 def peer_of_address(text: str) -> str:
     """The peer that an address stands for; the text itself where it is none (a unix socket's user)."""
     address = _address(text)

@@ -111,6 +111,7 @@ class IngestServer:
         self._sweeper: asyncio.TimerHandle | None = None
         self._turned_away: set[TurnedAway] = set()
         self._most_turned_away = MAX_TURNED_AWAY
+        self.unwritten: set[Connection] = set()
         self._inflow = Inflow(lambda: [cast(Connection, each) for each in self._server.connections])
         self._in_flight = 0
         self._draining = False
@@ -237,8 +238,8 @@ class IngestServer:
     def _sweep(self) -> None:
         now, timeout = self._loop.time(), self._settings.read_timeout
         for each in self._server.connections:
-            connection = cast(Connection, each)
-            connection.cut_when_slow(now - timeout)
+            cast(Connection, each).cut_when_slow(now - timeout)
+        for connection in list(self.unwritten):
             connection.cut_when_unread(now, timeout)
         self._exchange.arrivals.sweep(now)
         self._http.displaced_connections = self._seats.displaced
