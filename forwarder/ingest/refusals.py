@@ -26,7 +26,7 @@ from forwarder.ingest.fair_line import FairLine
 
 FORGET_SECONDS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-LOOK_SECONDS = 0.005
+LOOK_SECONDS = 0.01
 """How often those that wait look for room."""
 
 READ_PER_SECOND = 20.0
