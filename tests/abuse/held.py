@@ -8,6 +8,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,13 @@ POD_BYTES = 384 * MIB
 FILES = 256
 
 
-def nulls(count: int = 90_000) -> bytes:
-    """The 303 bytes that had an answer of 9.8 MB."""
+ROOMY: dict[str, Any] = {"budget": 160 * MIB}
+"""With room for a request of 65,536 events."""
+MOST, MORE = 65_536, 90_000
+"""As many events as a request may have, and more: the 303 bytes that had an answer of 9.8 MB."""
+
+
+def nulls(count: int) -> bytes:
     return wire.native("orders", b"[" + b",".join([b"{}"] * count) + b"]").packed().data
 
 
@@ -81,15 +87,15 @@ def holding(
 
 
 def unread_many_requests(context: Context) -> Iterator[Figure]:
-    """Forty connections, each with a hundred requests one behind the other."""
-    data = nulls() * 100
-    yield from holding(40, lambda: data, SMALL_WINDOW)(context)
+    """Forty connections, each with ten requests one behind the other, or a hundred."""
+    data = nulls(MOST) * (100 if context.long else 10)
+    yield from holding(40, lambda: data, SMALL_WINDOW, **ROOMY)(context)
 
 
 def unread_in_a_pod(context: Context) -> Iterator[Figure]:
     """The settings of deploy/kubernetes/sidecar.yaml: what the process holds must fit the pod."""
     with a_stage(tree=context.tree, budget=256 * MIB) as daemon, contextlib.ExitStack() as stack:
-        opened(stack, daemon, 40, nulls(), SMALL_WINDOW)
+        opened(stack, daemon, 40, nulls(MOST), SMALL_WINDOW)
         opened(stack, daemon, 40, Request("/v1/targets/orders/events", b"", JSON).head(8 * MIB) + b"[" * MIB)
         time.sleep(3.0)
         yield Figure("memory (VmHWM)", daemon.peak() / MIB, POD_BYTES / MIB, "MiB", "the pod's limit")
@@ -329,13 +335,18 @@ SILENT = {"read_timeout": "20s"}
 
 
 def attacks() -> list[Attack]:
-    one = nulls()
     half_head = b"POST /v1/targets/orders/events HTTP/1.1\r\nHost: abuse\r\nX-"
+    unread = [
+        Attack(
+            f"{number} answers to {count:,} of `{{}}` that nobody reads",
+            "3",
+            holding(number, partial(nulls, count), SMALL_WINDOW, **ROOMY),
+        )
+        for number, count in ((1, MORE), (21, MORE), (40, MOST))
+    ]
     return [
-        Attack("1 answer to 90,000 of `{}` that nobody reads", "3", holding(1, lambda: one, SMALL_WINDOW)),
-        Attack("21 answers to 90,000 of `{}` that nobody reads", "3", holding(21, lambda: one, SMALL_WINDOW)),
-        Attack("40 answers to 90,000 of `{}` that nobody reads", "3", holding(40, lambda: one, SMALL_WINDOW)),
-        Attack("40 connections with 100 such requests each, unread", "3", unread_many_requests),
+        *unread,
+        Attack("40 connections with 10 such requests each, unread", "3", unread_many_requests),
         Attack("80 connections against the settings of deploy/kubernetes", "3, 4", unread_in_a_pod),
         Attack("8 heads of 8 MiB without a body", "4", holding(8, head)),
         Attack("100 heads of 8 MiB without a body", "4", holding(100, head)),

@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -83,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.list:
         print("\n".join(attack.name for attack in chosen))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended first
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     context = Context(options.tree.resolve(), options.long, options.say)

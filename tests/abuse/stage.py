@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import json
 import os
@@ -40,6 +41,8 @@ BUDGET = 96 * MIB
 MONITOR = "00000000-0000-4000-8000-0000000000aa"
 KEY_ID, SECRET = "AKIDABUSE", "abuse-secret"
 DRAIN_SECONDS = 90.0
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 _NUMBERS = itertools.count(1)
 
 
@@ -236,6 +239,7 @@ def _environment(tree: Path) -> dict[str, str]:
 
 def _start(folder: Path, tree: Path, files: int | None) -> subprocess.Popen[bytes]:
     def limit() -> None:
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
         if files is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 

@@ -1,4 +1,4 @@
-"""``docs/security.md`` has a row for every attack of ``make abuse``, and the generator writes only its table."""
+"""``docs/security.md`` has a row for every attack of ``make abuse``, and its generator writes no more."""
 
 from __future__ import annotations
 
