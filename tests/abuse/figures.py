@@ -11,6 +11,8 @@ from tests.abuse.stage import MIB, ROOT, Daemon
 
 STEP_MS = 50.0
 """CPU of one turn of the event loop, at most (bounds.md, 2)."""
+TURN_MS = 4 * STEP_MS
+"""CPU of one turn, at most, while many requests are under way at once: each may have a step in it."""
 BESIDE = 32 * MIB
 """Memory beside the budget and what an idle daemon holds, at most."""
 NEIGHBOUR_MS = 500.0
@@ -55,6 +57,7 @@ class Context:
     long: bool = False
     say: bool = False
     """Whether every input is told, and not only the worst."""
+    at_once: int = 1
     shared: Daemon | None = None
     """A daemon for those attacks that need none of their own."""
 
@@ -101,6 +104,10 @@ class Result:
 
 def longest_step(daemon: Daemon, detail: str = "") -> Figure:
     return Figure("CPU in one step", daemon.longest_step_ms(), STEP_MS, "ms", detail)
+
+
+def longest_turn(daemon: Daemon) -> Figure:
+    return Figure("CPU in one turn, of many at once", daemon.longest_step_ms(), TURN_MS, "ms")
 
 
 def peak_memory(daemon: Daemon, detail: str = "") -> Figure:

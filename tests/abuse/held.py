@@ -18,7 +18,7 @@ from botocore.credentials import Credentials
 
 from tests.abuse import wire
 from tests.abuse.bodies import JSON, PUT_EVENTS
-from tests.abuse.figures import Attack, Context, Figure, fairness, longest_step, peak_memory
+from tests.abuse.figures import Attack, Context, Figure, fairness, longest_turn, peak_memory
 from tests.abuse.sent import TARGETS
 from tests.abuse.stage import KEY_ID, MIB, SECRET, Daemon, Neighbour, a_stage
 from tests.abuse.wire import ATTACKER, NEIGHBOUR, Request
@@ -55,7 +55,7 @@ def beside(daemon: Daemon, control: Neighbour) -> list[Figure]:
     """The neighbour with the attack going on."""
     with Neighbour(daemon, TARGETS) as neighbour:
         time.sleep(NEIGHBOUR_SECONDS)
-    return [longest_step(daemon), peak_memory(daemon), *fairness(neighbour, control)]
+    return [longest_turn(daemon), peak_memory(daemon), *fairness(neighbour, control)]
 
 
 def opened(stack: contextlib.ExitStack, daemon: Daemon, number: int, first: bytes, window: int = 0) -> int:
@@ -122,7 +122,7 @@ def trickled(context: Context) -> Iterator[Figure]:
                 for connection in connections:
                     with contextlib.suppress(OSError):
                         connection.sendall(b" ")
-        yield longest_step(daemon)
+        yield longest_turn(daemon)
         yield peak_memory(daemon)
         yield from fairness(neighbour, control)
         yield Figure(
@@ -192,7 +192,7 @@ def forged(number: int, *, with_body: bool) -> Callable[[Context], Iterator[Figu
                     f"of 20, half of them without a hash; the last answer {answer.status}",
                 )
                 yield Figure("CPU until a good event is answered", cost, 500, "ms")
-                yield longest_step(daemon)
+                yield longest_turn(daemon)
                 yield peak_memory(daemon)
 
     return act
@@ -242,7 +242,38 @@ def failed_handshakes(context: Context) -> Iterator[Figure]:
                     secure.sendall(wire.good("orders", 10**9 + 100 + n).data)
                     served += wire.read_answer(secure).status == 202
         yield Figure("places lost", 32 - served, 0, "", "of 32, after 40 failures of each of six kinds")
-        yield longest_step(daemon)
+        yield longest_turn(daemon)
+
+
+def handshakes_without_descriptors(context: Context) -> Iterator[Figure]:
+    """With TLS, more connections than the daemon may have files, again and again; then good ones."""
+    places = 60
+    with (
+        _tls() as (tls, client),
+        a_stage(
+            tree=context.tree,
+            ingest={"tls": tls, "max_connections": places, "read_timeout": "2s"},
+            files=places + 20,
+        ) as daemon,
+    ):
+        for _ in range(4):
+            with contextlib.ExitStack() as stack:
+                opened(stack, daemon, places + 100, b"")
+                time.sleep(0.5)
+        time.sleep(3.0)
+        served = 0
+        with contextlib.ExitStack() as stack:
+            for n in range(places // 3):
+                with contextlib.suppress(OSError):
+                    plain = wire.connect(daemon.port, NEIGHBOUR, patience=10)
+                    secure = stack.enter_context(client.wrap_socket(plain, server_hostname="127.0.0.1"))
+                    secure.sendall(wire.good("orders", 10**9 + 500 + n).data)
+                    served += wire.read_answer(secure).status == 202
+        yield Figure(
+            "places lost", places // 3 - served, 0, "", f"of {places // 3} that are wanted of {places}"
+        )
+        unanswered = sum(wire.get(daemon.admin, "/health/live", patience=5).status != 200 for _ in range(5))
+        yield Figure("questions to admin not answered afterwards", unanswered, 0)
 
 
 def _fail(daemon: Daemon, way: str) -> None:
@@ -357,6 +388,7 @@ def attacks() -> list[Attack]:
         Attack("1,024 silent connections", "7", holding(1024, lambda: b"", ingest=SILENT)),
         Attack("1,024 half heads", "7", holding(1024, lambda: half_head, ingest=SILENT)),
         Attack("handshakes that fail in six ways", "7", failed_handshakes),
+        Attack("handshakes while there are no descriptors", "7", handshakes_without_descriptors),
         Attack("more connections than descriptors", "7", no_descriptors),
         Attack("one peer alone, with everything there is", "3, 4, 7", alone),
     ]

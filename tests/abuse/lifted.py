@@ -38,7 +38,7 @@ def _large_body(context: Context) -> list[Figure]:
 
 def _no_delivery(context: Context) -> list[Figure]:
     """An AWS that takes nothing: good events do not arrive. A full place: they are refused."""
-    with a_stage(tree=context.tree, options={"queue_limits": {"max_events": 1}}) as daemon:
+    with a_stage(tree=context.tree, options={"queue_limits": {"max_events": 1, "max_bytes": MIB}}) as daemon:
         daemon.aws.close()
         with Neighbour(daemon, {"orders": "", "other": "other"}, pause=0.01) as neighbour:
             time.sleep(1.0)

@@ -6,7 +6,8 @@ Prints "attack | figure | bound" for each, and exits with 1 when a bound was bro
 name has it.
 
 Invariants:
-- Figures are CPU, memory and counts; wall time is told beside a run without the attack, and never judged.
+- Figures are CPU, memory and counts, so attacks on daemons of their own may run beside each other. Wall time
+  is told beside a run without the attack, and never judged.
 - An attack that cannot be made is a failure too, and says why.
 """
 
@@ -21,7 +22,9 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tests.abuse import held, lifted, sent, waiting
@@ -64,9 +67,9 @@ def run(chosen: Sequence[Attack], context: Context) -> Iterator[Result]:
         with contextlib.suppress(OSError), a_stage(tree=context.tree) as daemon:
             while sharing and daemon.alive:
                 yield tried(sharing.pop(0), replace(context, shared=daemon))
-    for attack in chosen:
-        if not attack.shares:
-            yield tried(attack, context)
+    alone = [attack for attack in chosen if not attack.shares]
+    with ThreadPoolExecutor(context.at_once) as pool:
+        yield from pool.map(partial(tried, context=context), alone)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tree", type=Path, default=ROOT, help="whose code the daemon runs")
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--at-once", type=int, default=2, help="attacks, each on a daemon of its own")
     parser.add_argument("--no-self-test", action="store_true")
     options = parser.parse_args(argv)
     every = attacks()
@@ -87,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended first
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    context = Context(options.tree.resolve(), options.long, options.say)
+    context = Context(options.tree.resolve(), options.long, options.say, options.at_once)
     began = time.monotonic()
     seen = options.no_self_test or options.words or lifted.judge_sees(context)
     results = list(run(chosen, context))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tests.abuse import wire
 from tests.abuse.families import FAMILIES, Family
-from tests.abuse.figures import STEP_MS, Attack, Context, Figure, fairness, longest_step, peak_memory
+from tests.abuse.figures import STEP_MS, Attack, Context, Figure, fairness, longest_turn, peak_memory
 from tests.abuse.stage import Daemon, Neighbour
 from tests.abuse.wire import Request
 
@@ -20,8 +20,6 @@ NO_NOISE = 3
 SENDERS = 4
 ATTACK_SECONDS = 6.0
 CONTROL_SECONDS = 2.0
-AT_ONCE_MS = SENDERS * STEP_MS
-"""Senders that come together may each have a step in one turn of the loop."""
 TARGETS = {"orders": "", "other": "other", "kept": "kept"}
 """What the neighbour sends to: the target under attack, another, and one on disk."""
 
@@ -119,8 +117,7 @@ def several_at_once(context: Context) -> Iterator[Figure]:
         over.set()
     for sender in senders:
         sender.join()
-    step = longest_step(daemon)
-    yield Figure(step.what, step.value, AT_ONCE_MS, "ms", f"{SENDERS} senders, a step of each")
+    yield longest_turn(daemon)
     yield peak_memory(daemon)
     yield from fairness(neighbour, control, seconds=30)
     yield Figure("/health/live answered in", live_ms, None, "ms", "the shipped liveness probe waits for 5 s")

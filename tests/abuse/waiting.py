@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.abuse import wire
-from tests.abuse.figures import Attack, Context, Figure, fairness, longest_step, peak_memory
+from tests.abuse.figures import Attack, Context, Figure, fairness, longest_turn, peak_memory
 from tests.abuse.stage import HERE, MIB, Daemon, Neighbour, a_stage
 from tests.abuse.wire import ATTACKER
 
@@ -57,7 +57,7 @@ def judged(daemon: Daemon, buses: Mapping[str, str], control: Neighbour) -> Iter
     new.posts.append(first)
     with Neighbour(daemon, buses) as neighbour:
         time.sleep(NEIGHBOUR_SECONDS)
-    yield longest_step(daemon)
+    yield longest_turn(daemon)
     yield peak_memory(daemon)
     yield from fairness(neighbour, control)
     missing = new.missing(NEW_BUS_SECONDS - (time.monotonic() - began))
@@ -179,7 +179,7 @@ def overload(queue: str) -> Callable[[Context], Iterator[Figure]]:
             yield Figure(
                 "delivered for a second of CPU", rate, None, "", "the benchmark's row `overload` judges it"
             )
-            yield longest_step(daemon)
+            yield longest_turn(daemon)
             yield peak_memory(daemon)
 
     return act

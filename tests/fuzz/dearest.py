@@ -37,8 +37,8 @@ from tests.abuse.sent import steps_of
 from tests.abuse.stage import MIB, MONITOR, ROOT, Daemon, a_stage
 from tests.abuse.wire import Request
 
-FIRST = 8
-"""Bodies by chance, before the climbing begins."""
+WIDTH = 0.5
+"""The share of the bodies that are made by chance, each place of the dialect in turn, before the climbing."""
 VALUES = (
     "[]",
     "{}",
@@ -71,7 +71,9 @@ LETTERS = (
     "/",
 )
 SIZES = (ROOM, ROOM, ROOM, 1_040_000, 256_000, 65_536, 4096)
-PARTS = (1, 1, 2, 7, 10, 100, 1000, 10_000, 65_536, 100_000)
+MOST = 65_536
+"""Events of a request, at most."""
+PARTS = (1, 1, 2, 7, 10, 100, 1000, 10_000, MOST, 100_000)
 DEPTHS = (0, 0, 1, 2, 50, 900, 998, 1001, 100_000)
 ENDS = ("", "", "", '"\\ud800"', "\x00", "}", "1")
 
@@ -358,7 +360,10 @@ def climb(daemon: Daemon, way: Way, random: Random, steps: int) -> Iterator[Cost
     """Every body that was dearer than all before it."""
     best: Cost | None = None
     for n in range(steps):
-        gene = by_chance(random) if best is None or n < FIRST else changed(random, best.gene)
+        if best is None or n < steps * WIDTH:
+            gene = replace(by_chance(random), site=n, size=ROOM, parts=random.choice((1, MOST)), end="")
+        else:
+            gene = changed(random, best.gene)
         cost = cost_of(daemon, way, gene)
         if best is None or cost.score > best.score:
             best = cost
