@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--inputs", type=int, default=20_000, help="of all dialects together")
     parser.add_argument(
-        "--dearest", type=int, default=25, help="bodies of each dialect to search for the dearest"
+        "--dearest", type=int, default=16, help="bodies of each dialect to search for the dearest"
     )
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
