@@ -42,6 +42,18 @@ def nulls(count: int) -> bytes:
     return wire.native("orders", b"[" + b",".join([b"{}"] * count) + b"]").packed().data
 
 
+def results(count: int) -> bytes:
+    """A call whose answer has a result for each of its events."""
+    events = b",".join([b'{"type":"aws.evidently.custom"}'] * count)
+    return Request("/events/projects/shop", b'{"events":[' + events + b"]}", JSON).packed().data
+
+
+def ids(count: int) -> bytes:
+    """Good events: the answer has an id for each."""
+    event = b'{"Source":"s","DetailType":"t","Detail":{}}'
+    return wire.native("orders", b"[" + b",".join([event] * count) + b"]").packed().data
+
+
 @contextlib.contextmanager
 def controlled(daemon: Daemon) -> Iterator[Neighbour]:
     """The neighbour without an attack."""
@@ -375,8 +387,15 @@ def attacks() -> list[Attack]:
         )
         for number, count in ((1, MORE), (21, MORE), (40, MOST))
     ]
+    for_each = [
+        Attack(
+            f"40 answers with {what} each that nobody reads", "3", holding(40, made, SMALL_WINDOW, **ROOMY)
+        )
+        for what, made in (("65,536 results", partial(results, MOST)), ("20,000 ids", partial(ids, 20_000)))
+    ]
     return [
         *unread,
+        *for_each,
         Attack("40 connections with 10 such requests each, unread", "3", unread_many_requests),
         Attack("80 connections against the settings of deploy/kubernetes", "3, 4", unread_in_a_pod),
         Attack("8 heads of 8 MiB without a body", "4", holding(8, head)),
