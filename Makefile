@@ -11,8 +11,8 @@ READY := $(VENV)/.ready
 LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check e2e torture torture-long torture-power fuzz fuzz-long mutants newest bench \
-  bench-smoke bench-profile format generate picture lock dist clean
+.PHONY: help install run test check e2e torture torture-long torture-power abuse abuse-long fuzz fuzz-long mutants \
+  newest bench bench-smoke bench-profile format generate picture lock dist clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,11 +53,17 @@ torture-long: $(READY)  ## The same with 1,000,000 events and 200 kills, about h
 torture-power: $(READY)  ## Power cuts on an ext4 of its own; needs root and loop devices
 	@$(BIN)/python -m tests.torture.power $(TORTURE)
 
+abuse: $(READY)  ## Attacks on a real daemon, each with its figure beside its bound, about four minutes
+	@$(BIN)/python -m tests.abuse.run $(ABUSE)
+
+abuse-long: $(READY)  ## The same with more inputs of each kind, and each of them shown
+	@$(BIN)/python -m tests.abuse.run --long --say $(ABUSE)
+
 fuzz: $(READY)  ## Nearly good bodies through every dialect, some seconds; FUZZ='--seed 7' for the same again
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ)
 
 fuzz-long: $(READY)  ## The same with 1,000,000 bodies, some minutes
-	@$(BIN)/python -m tests.fuzz.run --inputs 1000000 $(FUZZ)
+	@$(BIN)/python -m tests.fuzz.run --inputs 1000000 --dearest 400 $(FUZZ)
 
 mutants: $(READY)  ## Break the code in known ways; each must turn the tests red
 	$(BIN)/python tests/mutants.py
