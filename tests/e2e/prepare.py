@@ -11,7 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.e2e.programs import CLIENTS, Client
+from tests.e2e.programs import CLIENTS, OLDER, Client
+
+
+ALL = (*CLIENTS, *OLDER)
 
 
 def prepare(client: Client) -> str:
@@ -24,6 +27,6 @@ def prepare(client: Client) -> str:
 
 
 if __name__ == "__main__":
-    with ThreadPoolExecutor(len(CLIENTS)) as pool:
-        for line in pool.map(prepare, CLIENTS):
+    with ThreadPoolExecutor(len(ALL)) as pool:
+        for line in pool.map(prepare, ALL):
             print(line, file=sys.stderr)
