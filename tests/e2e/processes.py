@@ -161,12 +161,15 @@ def a_sandbox(folder: Path, *options: str) -> Iterator[Sandbox]:
 
 
 @contextlib.contextmanager
-def a_daemon(folder: Path, targets: str, port: int | None = None, more: str = "") -> Iterator[Daemon]:
+def a_daemon(
+    folder: Path, targets: str, port: int | None = None, more: str = "", socket: Path | None = None
+) -> Iterator[Daemon]:
     """``targets``: that part of the configuration, in YAML; ``more``: of ``ingest``, as ``, key: value``.
 
-    The same folder and port: the same daemon again.
+    The same folder and port: the same daemon again. ``socket``: a unix socket in place of a port.
     """
-    ingest, admin = f"127.0.0.1:{port or free_port()}", f"127.0.0.1:{free_port()}"
+    ingest = f"unix:{socket}" if socket else f"127.0.0.1:{port or free_port()}"
+    admin = f"127.0.0.1:{free_port()}"
     config = folder / "forwarder.yaml"
     config.write_text(
         f"ingest: {{listen: '{ingest}'{more}}}\n"
