@@ -1,7 +1,7 @@
 """Makes the programs of all clients, at the same time: ``make e2e`` does it first, with no limit of a test's.
 
-The tests make what is missing themselves; what is there is not made again. ``make welcome`` runs its tests side
-by side, so all that several of them use must be there before.
+The tests make what is missing themselves; what is there is not made again. ``make welcome`` runs two tests at
+once, so everything that both may need is made here first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import pytest
 
 from tests.e2e.environments import HERE, debian_program, environment, node_packages
 from tests.e2e.programs import CLIENTS, OLDER
-
 
 JAVA = ("java", "java-1")
 

@@ -162,11 +162,17 @@ def a_sandbox(folder: Path, *options: str) -> Iterator[Sandbox]:
 
 @contextlib.contextmanager
 def a_daemon(
-    folder: Path, targets: str, port: int | None = None, more: str = "", socket: Path | None = None
+    folder: Path,
+    targets: str,
+    port: int | None = None,
+    more: str = "",
+    socket: Path | None = None,
+    program: Sequence[str | Path] = (sys.executable, "-m", "forwarder"),
 ) -> Iterator[Daemon]:
     """``targets``: that part of the configuration, in YAML; ``more``: of ``ingest``, as ``, key: value``.
 
     The same folder and port: the same daemon again. ``socket``: a unix socket in place of a port.
+    ``program``: another forwarder than this one.
     """
     ingest = f"unix:{socket}" if socket else f"127.0.0.1:{port or free_port()}"
     admin = f"127.0.0.1:{free_port()}"
@@ -179,7 +185,7 @@ def a_daemon(
         f"targets:\n{targets}"
     )
     log = folder / "daemon.log"
-    command = [sys.executable, "-m", "forwarder", "run", "-c", str(config)]
+    command = [*program, "run", "-c", str(config)]
     with running(command, f"http://{admin}/health/ready", log) as process:
         daemon = Daemon(f"http://{ingest}", f"http://{admin}", log, process)
         yield daemon

@@ -1,4 +1,4 @@
-"""What an honest program puts: single events, a full batch, a call over 64 KiB, and many calls one after another.
+"""The calls of an honest program: single events, a full batch, a call over 64 KiB, and a burst.
 
 Invariants:
 - Every event has a name of its own, once in its text, by which it is known when it arrives.

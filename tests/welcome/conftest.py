@@ -68,7 +68,11 @@ def judge(sandbox: Sandbox, record: Record) -> Callable[..., None]:
     """Wait until all is delivered; then what was sent arrived, once each, and nothing was refused."""
 
     def judged(
-        place: Place, who: tuple[str, str, str], sent: Sequence[str], apis: Sequence[str], targets: Sequence[str]
+        place: Place,
+        who: tuple[str, str, str],
+        sent: Sequence[str],
+        apis: Sequence[str],
+        targets: Sequence[str],
     ) -> None:
         for target in targets:
             place.daemon.deliver(target)

@@ -1,12 +1,12 @@
 """A daemon started as a machine of another kind would start it: in a network, mounts and names of its own.
 
-Run as root under ``unshare --mount --net``; its argument is the plan, in JSON. It prints what happened at each
-start, a line of JSON each: ``exit`` and ``log`` of a daemon that ended before it was ready, else the ``answer``
-to some events, what then ``waits``, the ``metrics``, and the ``exit`` of a stop.
+Run as root under ``unshare --mount --net``. The argument is the plan, a file in JSON. It prints a line
+for each start, in JSON: ``exit`` and ``log`` of a daemon that ended before it was ready, else the ``answer`` to some
+events, how many events then ``waits`` has, the ``metrics``, and the ``exit`` of a stop.
 
 Invariants:
 - Nothing outside is changed: the mounts are this process's own and go with it.
-- The configuration is used as it stands; only where it names the place of files that the plan brings is changed.
+- The configuration is used as it stands, except for the paths of the files that the plan brings.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def furnish(plan: dict[str, Any]) -> None:
 
 
 def project(files: dict[str, str]) -> None:
-    """Files as Kubernetes projects a Secret or ConfigMap: symlinks to symlinks, everything readable by all."""
+    """Files as Kubernetes projects a Secret or ConfigMap: symlinks to files that all may read."""
     data = FILES / KUBERNETES_DATA
     data.mkdir(parents=True)
     (FILES / "..data").symlink_to(KUBERNETES_DATA)
@@ -131,7 +131,7 @@ def live_through(plan: dict[str, Any], user: int, group: int, last: bool) -> dic
         process.kill()
         return {"exit": process.wait(), "log": (FILES / "log").read_text()}
     try:
-        said = {"answer": send(plan), "metrics": ask(f"{plan['admin']}/metrics")}
+        said: dict[str, Any] = {"answer": send(plan), "metrics": ask(f"{plan['admin']}/metrics")}
         waits = json.loads(ask(f"{plan['admin']}/status"))["targets"][plan["target"]]
         said["waits"] = waits["waiting"] + waits["in_flight"]
         process.send_signal(signal.SIGTERM if last and plan["stops"] else signal.SIGKILL)

@@ -45,7 +45,7 @@ TRACED = {
 
 @dataclass
 class Place:
-    """A daemon and the ways to it: ``direct`` and through the proxies. ``known``: refusals of cases before."""
+    """A daemon and the ways to it: ``direct`` and through the proxies. ``known``: earlier refusals."""
 
     daemon: Daemon
     ways: Mapping[str, str]
@@ -95,7 +95,7 @@ def in_front(folder: Path, daemons: Mapping[str, Daemon]) -> Iterator[dict[str, 
     haproxy.write_text(_haproxy(backends, ports))
     nginx_program = debian_program("nginx", "nginx-light")
     haproxy_program = debian_program("haproxy", "haproxy")
-    commands = (
+    commands: tuple[list[str | Path], ...] = (
         [nginx_program, "-e", folder / "nginx.log", "-c", nginx, "-g", "daemon off;"],
         [haproxy_program, "-db", "-f", haproxy],
     )
@@ -137,7 +137,8 @@ def _process(command: list[str | Path], log: Path) -> Iterator[None]:
 def _nginx(folder: Path, backends: Mapping[str, str], ports: Mapping[tuple[str, str], int]) -> str:
     traced = "".join(f'proxy_set_header {name} "{value}"; ' for name, value in TRACED.items())
     temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {folder}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     upstreams = "".join(
         f"upstream {name} {{ server {address}; keepalive 32; }}\n" for name, address in backends.items()
@@ -173,9 +174,7 @@ def _nginx(folder: Path, backends: Mapping[str, str], ports: Mapping[tuple[str, 
 
 
 def _haproxy(backends: Mapping[str, str], ports: Mapping[tuple[str, str], int]) -> str:
-    traced = "".join(
-        f'  http-request set-header {name} "{value}"\n' for name, value in TRACED.items()
-    )
+    traced = "".join(f'  http-request set-header {name} "{value}"\n' for name, value in TRACED.items())
     parts = "".join(
         f"listen {name}-{port}\n  bind 127.0.0.1:{port}\n{traced}"
         f"{'  option http-buffer-request' if path == 'haproxy buffered' else ''}\n"

@@ -158,7 +158,7 @@ def post_bytes(url: str, body: bytes, *, gzipped: bool) -> tuple[int, str]:
 def test_who_takes_its_time_is_waited_for(
     sandbox: Sandbox, settle: Callable[..., None], tmp_path: Path
 ) -> None:
-    """A slow uploader, a connection that was idle, a pipeline, and one who waits for delivery; all at once."""
+    """At the same time: a slow upload, an idle connection, a pipeline, and a wait for delivery."""
     sent: list[str] = []
     more = f", keep_alive: {2 * SLOW_SECONDS:.0f}s"
     with a_daemon(tmp_path, TARGET.format(url=sandbox.url, more=", ack: delivered"), more=more) as daemon:

@@ -1,4 +1,4 @@
-"""Every AWS client of docs/clients.md, with the proof that it gives, straight and through proxies: none is refused.
+"""Every AWS client of docs/clients.md, with its proof, direct and through proxies: none is refused.
 
 Invariants:
 - A client tries once: a refusal that a second try would hide is an error here.
@@ -48,9 +48,7 @@ def put_all(kind: Kind, program: Program) -> list[str]:
 
 @pytest.mark.parametrize("place", PROOFS)
 @pytest.mark.parametrize("kind", ALL, ids=str)
-def test_a_client_is_accepted(
-    kind: Kind, place: str, places: dict[str, Place], judge: Judge
-) -> None:
+def test_a_client_is_accepted(kind: Kind, place: str, places: dict[str, Place], judge: Judge) -> None:
     environ = {**TRACE, **(SIGNED if place == "guarded" else {})}
     with a_program(kind, places[place].ways["direct"], 1, **environ) as program:
         sent = put_all(kind, program)
@@ -83,7 +81,12 @@ def test_curl_signs_and_is_accepted(
             [
                 *("curl", "-sS", "--fail-with-body", "--aws-sigv4", "aws:amz:eu-west-1:events"),
                 *("--user", f"{SIGNED['AWS_ACCESS_KEY_ID']}:{SIGNED['AWS_SECRET_ACCESS_KEY']}"),
-                *("-H", "Content-Type: application/x-amz-json-1.1", "-H", "X-Amz-Target: AWSEvents.PutEvents"),
+                *(
+                    "-H",
+                    "Content-Type: application/x-amz-json-1.1",
+                    "-H",
+                    "X-Amz-Target: AWSEvents.PutEvents",
+                ),
                 *("--data-binary", f"@{body}", place.ways[path]),
             ],
             capture_output=True,
@@ -112,9 +115,21 @@ def test_a_client_finds_the_daemon_by_a_name_of_etc_hosts_and_puts_its_prefix_be
     hosts.write_text("127.0.0.1 localhost ingest.local dataplane.ingest.local\n")
     url = place.ways["direct"].replace("127.0.0.1", "ingest.local")
     environ = {**SIGNED, ENDPOINTS["rum"]: url, "AWS_DISABLE_HOST_PREFIX_INJECTION": "false"}
-    namespace = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", IN_ITS_OWN_HOSTS, "sh", hosts]
+    namespace: list[str | Path] = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        IN_ITS_OWN_HOSTS,
+        "sh",
+        hosts,
+    ]
     command = list(kind.client.command())
-    inside = Kind(type(kind.client)(kind.client.name, kind.client.apis, lambda: [*namespace, *command]), "rum")
+    inside = Kind(
+        type(kind.client)(kind.client.name, kind.client.apis, lambda: [*namespace, *command]), "rum"
+    )
     with a_program(inside, url, 1, **environ) as program:
         names = [name(), name()]
         said = program(call("rum", names))

@@ -1,4 +1,4 @@
-"""Every configuration of ``config/`` and ``deploy/``, as it stands, on volumes as Kubernetes and others give them.
+"""Every configuration of ``config/`` and ``deploy/``, on volumes as Kubernetes and others provide them.
 
 Invariants:
 - Each is started twice on the same volume, the second time by whoever the platform makes it run as then.
@@ -12,8 +12,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -59,7 +60,7 @@ class Deployment(NamedTuple):
     """A configuration, the environment it is started in, and whether its queue outlives a kill."""
 
     text: str
-    environ: dict[str, str] = {}
+    environ: Mapping[str, str] = MappingProxyType({})
     target: str = "orders"
     ingest: str = "127.0.0.1:2780"
     admin: str = "http://127.0.0.1:2781"
@@ -143,7 +144,16 @@ def lived_through(deployment: Deployment, volume: Volume, folder: Path) -> Itera
     }
     (folder / "plan.json").write_text(json.dumps(plan))
     ran = subprocess.run(
-        ["unshare", "--mount", "--net", "--propagation", "private", sys.executable, HOUSE, folder / "plan.json"],
+        [
+            "unshare",
+            "--mount",
+            "--net",
+            "--propagation",
+            "private",
+            sys.executable,
+            HOUSE,
+            folder / "plan.json",
+        ],
         capture_output=True,
         text=True,
         timeout=180,
