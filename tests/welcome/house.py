@@ -1,8 +1,8 @@
 """A daemon started as a machine of another kind would start it: in a network, mounts and names of its own.
 
-Run as root under ``unshare --mount --net``. The argument is the plan, a file in JSON. It prints a line
-for each start, in JSON: ``exit`` and ``log`` of a daemon that ended before it was ready, else the ``answer`` to some
-events, how many events then ``waits`` has, the ``metrics``, and the ``exit`` of a stop.
+Run as root under ``unshare --mount --net``. The argument is the plan, a file in JSON. It prints
+a line for each start, in JSON: ``exit`` and ``log`` of a daemon that ended before it was ready; else the
+``answer`` to some events, how many events wait then, the ``metrics``, and the ``exit`` code of a stop.
 
 Invariants:
 - Nothing outside is changed: the mounts are this process's own and go with it.

@@ -2,7 +2,7 @@
 
 The order: ``url``, ``mode`` (binary, structured; ``1`` behind it: by the interface of the SDK's release 1),
 ``events`` (each with ``attributes``, and ``data`` or ``base64``), ``patience``: for so many seconds an event
-that was not taken, or met nobody, is sent again; ``pause``, seconds between events; ``headers``: more headers.
+that was not taken, or met nobody, is sent again; ``pause``, seconds between events; ``headers``: more.
 """
 
 from __future__ import annotations
