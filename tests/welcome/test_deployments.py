@@ -55,6 +55,9 @@ VOLUMES = {
 }
 """The last is what the image's volume and systemd's StateDirectory are."""
 
+ELSEWHERE = ("any user of group 0", "the user's own 0700")
+"""The volumes of a configuration that is no manifest of Kubernetes."""
+
 
 class Deployment(NamedTuple):
     """A configuration, the environment it is started in, and whether its queue outlives a kill."""
@@ -164,7 +167,8 @@ def lived_through(deployment: Deployment, volume: Volume, folder: Path) -> Itera
 
 def cases() -> Iterator[Any]:
     for name in DEPLOYMENTS:
-        for volume in VOLUMES:
+        is_of_kubernetes = name.startswith("deploy/kubernetes")
+        for volume in VOLUMES if is_of_kubernetes else ELSEWHERE:
             marks: list[pytest.MarkDecorator] = []
             if volume == "another user of group 0":
                 reason = "files of the storage are the first user's alone: issue 12, principle 12"

@@ -146,8 +146,7 @@ def command_of(library: str) -> list[str | Path]:
     return [python, HERE / "clients" / "posting.py", library]
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("place", PROOFS)
+@pytest.mark.parametrize(("place", "path"), [("open", "direct"), *[("guarded", path) for path in PATHS]])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_program_that_posts_json_is_accepted(
     library: str, place: str, path: str, places: dict[str, Place], judge: Judge
@@ -165,8 +164,9 @@ def test_a_program_that_posts_json_is_accepted(
 MODES = ("binary", "structured")
 
 
-@pytest.mark.parametrize("path", ["direct", "nginx", "haproxy"])
-@pytest.mark.parametrize("place", PROOFS)
+@pytest.mark.parametrize(
+    ("place", "path"), [("open", "direct"), *[("guarded", path) for path in ("direct", "nginx", "haproxy")]]
+)
 @pytest.mark.parametrize("language", ["python", "javascript"])
 def test_a_cloudevents_sdk_is_accepted(
     language: str, place: str, path: str, places: dict[str, Place], judge: Judge
@@ -230,12 +230,15 @@ SHOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "access key": ("guarded", {"signing": True}),
     "token": ("guarded", {"headers": BEARER}),
 }
-PAGES = [*[("new", proof) for proof in SHOWN], ("old", "none"), ("old", "access key")]
+PAGES = [
+    *[("new", proof, "direct") for proof in SHOWN],
+    *[("old", proof, "direct") for proof in ("none", "access key")],
+    *[(client, "access key", path) for client in ("new", "old") for path in ("nginx", "haproxy")],
+]
 """The old client sets no headers, so it gives no token."""
 
 
-@pytest.mark.parametrize("path", ["direct", "nginx", "haproxy"])
-@pytest.mark.parametrize(("client", "proof"), PAGES)
+@pytest.mark.parametrize(("client", "proof", "path"), PAGES)
 def test_a_page_with_the_rum_web_client_is_accepted(
     client: str, proof: str, path: str, browser: Browser, places: dict[str, Place], judge: Judge
 ) -> None:
