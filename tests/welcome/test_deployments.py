@@ -143,7 +143,7 @@ def lived_through(deployment: Deployment, volume: Volume, folder: Path) -> Itera
         "target": deployment.target,
         "headers": BEARER if is_full else {},
         "events": EVENTS,
-        "stops": "drain_timeout" in text,
+        "stops": deployment.is_durable and "drain_timeout" in text,
     }
     (folder / "plan.json").write_text(json.dumps(plan))
     ran = subprocess.run(
