@@ -37,7 +37,7 @@ func withObjects(value any) any {
 	case map[string]any:
 		for name := range value {
 			text, isText := value[name].(string)
-			if !isText || name != "details" && name != "metadata" && name != "data" {
+			if !isText || name != "details" && name != "metadata" {
 				value[name] = withObjects(value[name])
 			} else if err := json.Unmarshal([]byte(text), new(any)); err == nil {
 				value[name] = json.RawMessage(text)
