@@ -1,7 +1,7 @@
 """Scrapes ``/metrics`` of a running daemon from a process of its own, and checks every ledger it sees.
 
-``python scraper.py URL``: scrapes as often as there is something new until its standard input is closed, then once more, and
-prints one JSON object: how many scrapes, the ledgers that did not balance, and what it saw on the way.
+``python scraper.py URL``: scrapes as often as there is something new, until its standard input is closed, then
+once more, and prints one JSON object: how many scrapes, the ledgers that did not balance, and what it saw.
 Imports nothing but the standard library.
 """
 

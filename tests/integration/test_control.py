@@ -277,10 +277,17 @@ async def test_a_replay_waits_for_room_in_a_full_queue(
             return in_queue == 50 and len(place.letters()) == 80
 
         await until(full, "the queue is full, and the letters of those in it are gone")
+        said = ""
+
+        async def waits() -> bool:
+            nonlocal said
+            said += capsys.readouterr().err
+            return "waiting: the queue is full" in said
+
+        await until(waits, "the replay says that it waits")
         await place.heal()
         assert await replaying == 0
         assert await place.all_arrive("eventbridge", names) == dict.fromkeys(names, 1)
-    assert "waiting: the queue is full" in capsys.readouterr().err
 
 
 async def test_letters_of_a_target_that_is_gone_are_left_and_said(

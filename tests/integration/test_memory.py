@@ -103,6 +103,6 @@ async def test_the_memory_stays_within_the_budget_and_its_overhead_while_aws_is_
         assert set(flood.answers) <= {202, 429, 503}
         assert flood.answers[429] > flood.answers[202] > 0
         assert not flood.without_delay
-        assert len(neighbour.taken) > 10 * FLOOD_SECONDS
+        assert len(neighbour.taken) > 2 * FLOOD_SECONDS  # it is of the same peer as the flood
         daemon.ask(signal.SIGTERM)
         assert await daemon.ended() == 3
