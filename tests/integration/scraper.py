@@ -1,6 +1,6 @@
 """Scrapes ``/metrics`` of a running daemon from a process of its own, and checks every ledger it sees.
 
-``python scraper.py URL``: scrapes as often as there is something new, until its standard input is closed, then
+``python scraper.py URL``: scrapes as often as there is something new, until its standard input ends, then
 once more, and prints one JSON object: how many scrapes, the ledgers that did not balance, and what it saw.
 Imports nothing but the standard library.
 """
