@@ -35,6 +35,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from forwarder.admin.page import PAGE
 from forwarder.config import Listen
 from forwarder.hosts import Hosts
+from forwarder.http_versions import Unspoken, check_version
 from forwarder.listening import Listener, listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
@@ -95,7 +96,7 @@ class AdminServer:
         self._listener: Listener | None = None
 
     def app(self) -> web.Application:
-        app = web.Application(middlewares=[_errors_as_json, self._check_host])
+        app = web.Application(middlewares=[_errors_as_json, self._check_version, self._check_host])
         app.add_routes(
             [
                 web.get("/metrics", self._get_metrics),
@@ -141,11 +142,23 @@ class AdminServer:
             await self._runner.cleanup()
 
     @web.middleware
+    async def _check_version(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            check_version(request)
+        except Unspoken as problem:
+            self._metrics.process.admin_refused["version"] += 1
+            code = "HttpVersionNotSupported" if problem.status == 505 else "BadRequest"
+            answer = _json({"error": {"code": code, "message": problem.message}}, problem.status)
+            answer.force_close()
+            return answer
+        return await handler(request)
+
+    @web.middleware
     async def _check_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get("Host")
         if self._hosts.answers_to(host) or request.path.startswith(HEALTH):
             return await handler(request)
-        self._metrics.process.admin_refused += 1
+        self._metrics.process.admin_refused["host"] += 1
         message = f"This listener does not answer to the host {host!r:.100}. Add the name to admin.hosts."
         return _json({"error": {"code": "MisdirectedRequest", "message": message}}, status=421)
 

@@ -254,3 +254,27 @@ async def test_what_takes_work_is_made_once_for_all_who_ask_within_a_second(
             assert response.status == 200
     assert len(made) <= 2
     await server.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /health/live\r\n\r\n", 505),
+        (b"GET /metrics HTTP/0.9\r\n\r\n", 505),
+        (b"GET /metrics HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),
+        (
+            b"GET /metrics HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+    ],
+)
+async def test_http_that_a_proxy_may_read_otherwise_is_refused_and_closed(
+    base: str, head: bytes, status: int
+) -> None:
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(head)
+    answer = await reader.read()  # until it is closed
+    writer.close()
+    assert answer.startswith(b"HTTP/1.0 %d " % status)
+    assert b'"code":"' in answer
