@@ -11,8 +11,8 @@ Invariants:
 - Every answer to a request, but the metrics and the page, is JSON, errors too.
 - What is no HTTP request writes no line: its sender would fill the log, and with words of its own.
 - A page that reached a loopback listener under another name reads nothing but the health checks.
-- What takes work to make is made at most once a second, for whoever asks within that second: watching costs
-  ingest nothing.
+- What takes work to make is made at most once a second, for whoever asks within that second. Those who ask
+  without pause wait (``pacing``), so watching takes little of the event loop from ingest.
 - The page runs its own script and no other, asks this listener and nobody else, and holds no data itself.
 """
 
@@ -32,6 +32,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from forwarder.admin.pacing import AnswerPace
 from forwarder.admin.page import PAGE
 from forwarder.config import Listen
 from forwarder.hosts import Hosts
@@ -63,6 +64,16 @@ MAX_AGE_SECONDS = 1.0
 """How old an answer may be. It takes milliseconds of the event loop to make one."""
 
 
+def page_pace() -> AnswerPace:
+    """For everything but health: 100 answers a second take about 3 % of a core."""
+    return AnswerPace(rate=100.0, burst=50, longest=1.0)
+
+
+def health_pace() -> AnswerPace:
+    """For health checks: a probe waits a second or more for its answer, so a quarter never fails one."""
+    return AnswerPace(rate=200.0, burst=100, longest=0.25)
+
+
 def _is_in_use(connection: web.RequestHandler) -> bool:
     return connection._request_in_progress
 
@@ -88,6 +99,7 @@ class AdminServer:
         self._metrics = metrics
         self._ready = ready
         self._names = hosts
+        self._pace, self._health_pace = page_pace(), health_pace()
         self._get_metrics = _cached(metrics.expose, CONTENT_TYPE_LATEST, max_age)
         self._get_status = _cached(lambda: _encoded(status()), JSON, max_age)
         self._get_history = _cached(lambda: _encoded(metrics.history.report()), JSON, max_age)
@@ -96,7 +108,9 @@ class AdminServer:
         self._listener: Listener | None = None
 
     def app(self) -> web.Application:
-        app = web.Application(middlewares=[_errors_as_json, self._check_version, self._check_host])
+        app = web.Application(
+            middlewares=[self._wait_turn, _errors_as_json, self._check_version, self._check_host]
+        )
         app.add_routes(
             [
                 web.get("/metrics", self._get_metrics),
@@ -140,6 +154,13 @@ class AdminServer:
             self._listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _wait_turn(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        pace = self._health_pace if request.path.startswith(HEALTH) else self._pace
+        if seconds := pace.wait(time.monotonic()):
+            await asyncio.sleep(seconds)
+        return await handler(request)
 
     @web.middleware
     async def _check_version(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -26,7 +26,6 @@ REJECT_REASONS = (
     "unauthenticated",
     "unknown_target",
     "browser",
-    "draining",
     "memory",
     "too_slow",
 )
