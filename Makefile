@@ -11,8 +11,8 @@ READY := $(VENV)/.ready
 LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check e2e torture torture-long torture-power abuse abuse-long fuzz fuzz-long mutants \
-  newest bench bench-smoke bench-profile format generate picture lock dist clean
+.PHONY: help install run test check e2e welcome torture torture-long torture-power abuse abuse-long fuzz fuzz-long \
+  mutants newest bench bench-smoke bench-profile format generate picture lock dist clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ run: $(READY)  ## Show it all: sandbox, daemon, real clients, faults, and the ta
 	@$(BIN)/python tests/e2e/demo.py
 
 test: $(READY)  ## Unit, contract and integration tests, under 3 minutes
-	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/e2e
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/e2e --ignore=tests/welcome
 
 check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (generated files among them)
 	$(BIN)/ruff format --check .
@@ -43,6 +43,10 @@ check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (
 e2e: $(READY)  ## Real clients against real processes
 	$(BIN)/python -m tests.e2e.prepare
 	$(BIN)/python -m pytest -q tests/e2e
+
+welcome: $(READY)  ## Every honest client, proxy, configuration and storage is accepted: 0 refusals, a table of all
+	$(BIN)/python -m tests.e2e.prepare
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/welcome
 
 torture: $(READY)  ## Kills, stops, faults and full disks at random under load, judged from outside, about a minute
 	@$(BIN)/python -m tests.torture.run $(TORTURE)

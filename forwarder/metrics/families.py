@@ -189,7 +189,7 @@ FAMILIES = tuple(
             "counter",
             (),
             "Seconds in which no file or connection could be opened.",
-            True,
+            False,
         ),
         ("events_awaited", "gauge", (), "Events with a request that waits for AWS's word.", False),
         ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),

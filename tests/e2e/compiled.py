@@ -27,7 +27,7 @@ STAMP = "built.txt"
 def go_program(sources: Path) -> Path:
     """The program of a Go module."""
     go = _compiler("go", "Go 1.24")
-    program = CACHE / "go" / "client"
+    program = CACHE / sources.name / "client"
     _build(sources, program.parent, [go, "build", "-trimpath", "-o", program, "."])
     return program
 

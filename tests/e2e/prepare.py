@@ -1,29 +1,57 @@
 """Makes the programs of all clients, at the same time: ``make e2e`` does it first, with no limit of a test's.
 
-The tests make what is missing themselves; what is there is not made again.
+The tests make what is missing themselves; what is there is not made again. ``make welcome`` runs two tests at
+once, so everything that both may need is made here first.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.e2e.programs import CLIENTS, Client
+from tests.e2e.environments import HERE, debian_program, environment, node_packages
+from tests.e2e.programs import CLIENTS, OLDER
+
+JAVA = ("java", "java-1")
 
 
-def prepare(client: Client) -> str:
+def debian_programs() -> None:
+    """One after another: apt lets nobody else in meanwhile."""
+    for program, package in (("chromium", "chromium"), ("nginx", "nginx-light"), ("haproxy", "haproxy")):
+        debian_program(program, package)
+
+
+def java_programs() -> None:
+    """One build makes the programs of both releases."""
+    for client in (*CLIENTS, *OLDER):
+        if client.name in JAVA:
+            client.command()
+
+
+PREPARED: dict[str, Callable[[], object]] = {
+    **{client.name: client.command for client in (*CLIENTS, *OLDER) if client.name not in JAVA},
+    "java": java_programs,
+    "httpx": lambda: environment("httpx"),
+    "cloudevents": lambda: (environment("cloudevents"), node_packages(HERE / "cloudevents")),
+    "browser": lambda: node_packages(HERE / "browser"),
+    "debian": debian_programs,
+}
+
+
+def prepare(name: str) -> str:
     began = time.monotonic()
     try:
-        client.command()
+        PREPARED[name]()
     except pytest.skip.Exception as missing:
-        return f"{client.name}: {missing}"
-    return f"{client.name}: ready after {time.monotonic() - began:.0f} s"
+        return f"{name}: {missing}"
+    return f"{name}: ready after {time.monotonic() - began:.0f} s"
 
 
 if __name__ == "__main__":
-    with ThreadPoolExecutor(len(CLIENTS)) as pool:
-        for line in pool.map(prepare, CLIENTS):
+    with ThreadPoolExecutor(len(PREPARED)) as pool:
+        for line in pool.map(prepare, PREPARED):
             print(line, file=sys.stderr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -28,9 +29,12 @@ PATIENCE = 60.0
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below the range in which the kernel gives ports to outgoing connections."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def surroundings(**more: str) -> dict[str, str]:
@@ -161,12 +165,21 @@ def a_sandbox(folder: Path, *options: str) -> Iterator[Sandbox]:
 
 
 @contextlib.contextmanager
-def a_daemon(folder: Path, targets: str, port: int | None = None, more: str = "") -> Iterator[Daemon]:
+def a_daemon(
+    folder: Path,
+    targets: str,
+    port: int | None = None,
+    more: str = "",
+    socket: Path | None = None,
+    program: Sequence[str | Path] = (sys.executable, "-m", "forwarder"),
+) -> Iterator[Daemon]:
     """``targets``: that part of the configuration, in YAML; ``more``: of ``ingest``, as ``, key: value``.
 
-    The same folder and port: the same daemon again.
+    The same folder and port: the same daemon again. ``socket``: a unix socket in place of a port.
+    ``program``: another forwarder than this one.
     """
-    ingest, admin = f"127.0.0.1:{port or free_port()}", f"127.0.0.1:{free_port()}"
+    ingest = f"unix:{socket}" if socket else f"127.0.0.1:{port or free_port()}"
+    admin = f"127.0.0.1:{free_port()}"
     config = folder / "forwarder.yaml"
     config.write_text(
         f"ingest: {{listen: '{ingest}'{more}}}\n"
@@ -176,7 +189,7 @@ def a_daemon(folder: Path, targets: str, port: int | None = None, more: str = ""
         f"targets:\n{targets}"
     )
     log = folder / "daemon.log"
-    command = [sys.executable, "-m", "forwarder", "run", "-c", str(config)]
+    command = [*program, "run", "-c", str(config)]
     with running(command, f"http://{admin}/health/ready", log) as process:
         daemon = Daemon(f"http://{ingest}", f"http://{admin}", log, process)
         yield daemon

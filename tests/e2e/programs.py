@@ -62,19 +62,19 @@ class Kind(NamedTuple):
         return f"{self.client.name} {self.api}"
 
 
-def _javascript() -> Command:
+def _javascript(sources: str = "javascript", program: str = "client.mjs") -> Command:
     node = debian_program("node", "nodejs", "npm")
-    return [node, node_packages(SOURCES / "javascript") / "client.mjs"]
+    return [node, node_packages(SOURCES / sources) / program]
 
 
-def _java() -> Command:
+def _java(main: str = "Client") -> Command:
     class_path = java_class_path(SOURCES / "java")
     return [
         debian_program("java", "default-jre-headless"),
         "-XX:TieredStopAtLevel=1",
         "-cp",
         class_path,
-        "Client",
+        main,
     ]
 
 
@@ -100,7 +100,16 @@ CLIENTS = (
     Client("java", ALL[:2], _java),
     Client("rust", ALL[:1], lambda: [cargo_program(SOURCES / "rust")]),
 )
+OLDER = (
+    Client("javascript-2", ALL, lambda: _javascript("javascript2")),
+    Client("aws4fetch", ALL[:2], lambda: _javascript("javascript2", "aws4fetch.mjs")),
+    Client("go-1", ALL, lambda: [go_program(SOURCES / "go1")]),
+    Client("java-1", ALL[:2], lambda: _java("Client1")),
+)
+"""Older releases and a signer without an SDK: `make welcome` runs these, and `make e2e` only makes them."""
+
 KINDS = tuple(Kind(client, api) for client in CLIENTS for api in client.apis)
+OLDER_KINDS = tuple(Kind(client, api) for client in OLDER for api in client.apis)
 
 
 class Said(NamedTuple):
@@ -145,14 +154,14 @@ def plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def a_program(kind: Kind, url: str, attempts: int = 3) -> Iterator[Program]:
+def a_program(kind: Kind, url: str, attempts: int = 3, **environ: str) -> Iterator[Program]:
     """The client's program, pointed at ``url`` by nothing but its environment."""
     more = {ENDPOINTS[kind.api]: url, "AWS_MAX_ATTEMPTS": str(attempts), "AWS_REGION": REGION}
     if kind.api != "eventbridge":
         more["AWS_DISABLE_HOST_PREFIX_INJECTION"] = "true"
     process = subprocess.Popen(
         [*kind.client.command(), kind.api],
-        env=surroundings(**more),
+        env=surroundings(**{**more, **environ}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

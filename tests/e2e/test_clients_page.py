@@ -148,6 +148,9 @@ def test_the_versions_are_those_of_the_tests() -> None:
         "aiobotocore": {pinned("requirements-dev.lock", "aiobotocore==(.+?) ")},
         "AWS CLI": {pinned(f"tests/e2e/requirements-{AWSCLI}.txt", "awscli==(.+?) ")},
         "JavaScript v3": {client("javascript/package.json", '-eventbridge": "(.+?)"')},
+        "JavaScript v2": {client("javascript2/package.json", '"aws-sdk": "(.+?)"')},
+        "Go v1": {client("go1/go.mod", "aws-sdk-go v(.+)")},
+        "Java v1": {client("java/pom.xml", "<aws.sdk.v1.version>(.+?)<")},
         "Go v2": {client("go/go.mod", "/eventbridge v(.+)")},
         "Java v2": {client("java/pom.xml", "<aws.sdk.version>(.+?)<")},
         "Rust": {client("rust/Cargo.toml", 'eventbridge = "=(.+?)"')},
@@ -156,6 +159,11 @@ def test_the_versions_are_those_of_the_tests() -> None:
     assert "botocore " + BOTOCORE_1_42_50.removeprefix("botocore-") in PAGE
     assert "JavaScript " + client("javascript/package.json", '-evidently": "(.+?)"') in PAGE
     assert client("go/go.mod", "/evidently v(.+)") in PAGE
+    assert "aws4fetch " + client("javascript2/package.json", 'aws4fetch": "(.+?)"') in PAGE
+    assert "requests " + pinned("requirements-dev.lock", "^requests==(.+?) ") in PAGE
+    assert "httpx " + pinned("tests/e2e/requirements-httpx.txt", "httpx==(.+?) ") in PAGE
+    assert "RUM web client " + pinned("tests/e2e/browser/package.json", 'rum-web": "(.+?)"') in PAGE
+    assert "RUM web client " + pinned("tests/e2e/browser/package.json", 'rum-web@(.+?)"') in PAGE
 
 
 def client(path: str, pattern: str) -> str:
@@ -163,6 +171,6 @@ def client(path: str, pattern: str) -> str:
 
 
 def pinned(path: str, pattern: str) -> str:
-    found = re.search(pattern, (ROOT / path).read_text())
+    found = re.search(pattern, (ROOT / path).read_text(), re.MULTILINE)
     assert found is not None, path
     return found[1]

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forwarder.admin.server import MAX_AGE_SECONDS
 from tests.integration.harness import DEADLINE, Settings, World, settings, until
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +101,7 @@ async def daemon_beside(
         line = await daemon.says(wait_for)
         if wait_for == "ready":
             place.ingest, place.admin = f"http://{line['ingest']}", f"http://{line['admin']}"
+            place.max_age = MAX_AGE_SECONDS
         yield daemon
 
 

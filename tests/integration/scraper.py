@@ -1,6 +1,6 @@
 """Scrapes ``/metrics`` of a running daemon from a process of its own, and checks every ledger it sees.
 
-``python scraper.py URL``: scrapes without a pause until its standard input is closed, then once more, and
+``python scraper.py URL``: scrapes as often as there is something new until its standard input is closed, then once more, and
 prints one JSON object: how many scrapes, the ledgers that did not balance, and what it saw on the way.
 Imports nothing but the standard library.
 """
@@ -11,6 +11,7 @@ import json
 import re
 import select
 import sys
+import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ LINE = re.compile(
     r'\{[^}]*target="([^"]+)"[^}]*\} (\S+)$',
     re.MULTILINE,
 )
+
+PAUSE = 1.05
+"""Seconds: the daemon makes this answer at most once a second."""
 
 Ledger = dict[str, int]
 
@@ -46,7 +50,9 @@ def main(url: str) -> None:
     last: dict[str, Ledger] = {}
     stopping = False
     while not stopping:
-        stopping = bool(select.select([sys.stdin], [], [], 0.0)[0])
+        stopping = bool(select.select([sys.stdin], [], [], PAUSE)[0])
+        if stopping:
+            time.sleep(PAUSE)
         with urllib.request.urlopen(url, timeout=10) as answer:
             last = ledgers(answer.read().decode())
         scrapes += 1

@@ -205,7 +205,7 @@ HEAVY: dict[str, tuple[str, bytes, Mapping[str, str], int]] = {
     "a gzip bomb on the AWS wire": ("/", BOMB, {**PUT_EVENTS, **GZIP}, 413),
     "a gzip bomb of a page": (f"/appmonitors/{MONITOR}", BOMB, GZIP, 413),
     "very many members of gzip": (PATH, gzipped(b"") * 20_000, GZIP, 413),
-    "brackets": (PATH, b"[" * BODY, {}, 400),
+    "brackets": (PATH, b"[" * BODY, {}, 413),
     "brackets on the AWS wire": ("/", b'{"Entries":' + b"[" * (BODY - 11), PUT_EVENTS, 400),
     "braces": ("/", b'{"a":' * (BODY // 5), PUT_EVENTS, 413),
     "an endless string below the deepest": (

@@ -16,7 +16,7 @@ from tests.integration.events import KINDS, TARGETS, event, markers
 from tests.integration.harness import World, until
 from tests.integration.processes import daemon_beside
 
-SCRAPES = 60
+SCRAPES = 10
 REPORT_SECONDS = 30.0
 SURE = ("throttle", "error", "reset")
 FAULTS = [
@@ -124,7 +124,7 @@ async def test_every_scrape_of_an_outside_process_balances_under_load_and_faults
     letters = place.letters()
     for kind, sender in senders.items():
         last, name = report["last"][TARGETS[kind]], TARGETS[kind]
-        assert report["different"][name] > SCRAPES // 4, "the numbers moved while it looked"
+        assert report["different"][name] > SCRAPES // 2, "the numbers moved while it looked"
         assert last["received"] == len(sender.good) + len(sender.bad)
         assert last["in_queue"] == last["dropped"] == last["recovered"] == last["replayed"] == 0
         assert await place.arrived(kind) == dict.fromkeys(sender.good.values(), 1)

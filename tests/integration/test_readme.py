@@ -44,7 +44,7 @@ NEEDS_MORE = ("make ", ". .venv/", "docker ", "systemctl ")
 """What begins a line of a ``console`` block."""
 
 _BARS = re.compile(r"(?<!\\)\|")
-SETTLED = "until curl -s http://127.0.0.1:2781/status | grep -q '\"only_in_memory\":0,'; do sleep 0.05; done"
+SETTLED = "sleep 1.1; until curl -s http://127.0.0.1:2781/status | grep -q '\"only_in_memory\":0,'; do sleep 0.05; done"
 """What runs in place of a ``sleep``, so that a busy machine changes nothing."""
 
 PORTS = ("2780", "2781", "2790")

@@ -49,7 +49,7 @@ for await (const chunk of process.stdin) said += chunk;
 const order = JSON.parse(said);
 const answers = [];
 for (const message of messages(order.mode, order.events)) {
-  answers.push(await send(order, message));
+  answers.push(await send(order, { ...message, headers: { ...message.headers, ...order.headers } }));
   await sleep(order.pause);
 }
 process.stdout.write(JSON.stringify(answers));

@@ -2,7 +2,7 @@
 
 The order: ``url``, ``mode`` (binary, structured; ``1`` behind it: by the interface of the SDK's release 1),
 ``events`` (each with ``attributes``, and ``data`` or ``base64``), ``patience``: for so many seconds an event
-that was not taken, or met nobody, is sent again; and ``pause``, seconds between events.
+that was not taken, or met nobody, is sent again; ``pause``, seconds between events; ``headers``: more.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def main() -> None:
     order = json.load(sys.stdin)
     answers = []
     for event in order["events"]:
-        answers.append(send(order, MODES[order["mode"]](event)))
+        headers, body = MODES[order["mode"]](event)
+        answers.append(send(order, ({**headers, **order.get("headers", {})}, body)))
         time.sleep(order["pause"])
     json.dump(answers, sys.stdout)
 

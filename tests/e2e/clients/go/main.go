@@ -66,10 +66,15 @@ func main() {
 		"evidently":   call(evidently.NewFromConfig(settings).PutProjectEvents),
 	}[api]
 	lines := json.NewEncoder(os.Stdout)
-	for todo := bufio.NewScanner(os.Stdin); todo.Scan(); {
+	todo := bufio.NewScanner(os.Stdin)
+	todo.Buffer(nil, 8<<20)
+	for todo.Scan() {
 		if err := lines.Encode(say(operation(todo.Bytes()))); err != nil {
 			log.Fatal(err)
 		}
+	}
+	if err := todo.Err(); err != nil {
+		log.Fatal(err)
 	}
 }
 
