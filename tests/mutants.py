@@ -1505,6 +1505,14 @@ MUTATIONS = [
         "made_once",
     ),
     mutation(
+        "admin answers as fast as it is asked",
+        "forwarder/admin/server.py",
+        "        if seconds := pace.wait(time.monotonic()):\n",
+        "        if seconds := 0 * pace.wait(time.monotonic()):\n",
+        ADMIN,
+        "without_pause",
+    ),
+    mutation(
         "others may write a file of keys",
         "forwarder/ingest/auth/files.py",
         "            if mode & stat.S_IWOTH:\n",
