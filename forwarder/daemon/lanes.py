@@ -81,7 +81,7 @@ def build(rooms: Rooms, name: str) -> Built:
         max_event_bytes=target.limits.max_event_bytes,
         names=_bound_names(options),
         default=_is_default(rooms.config.targets, name),
-        only=OnlyBound(name, options.kind, _bound_names(options)) if options.only_bound else None,
+        only=only_bound(name, options),
         patience=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
         at_aws=target.names,
         answered=target.answered,
@@ -129,6 +129,11 @@ def _queue(
         names=target.names,
         name_of=target.api.name_of,
     )
+
+
+def only_bound(name: str, options: Any) -> OnlyBound | None:
+    """What refuses names that the options do not list, where they say so."""
+    return OnlyBound(name, options.kind, _bound_names(options)) if options.only_bound else None
 
 
 def _is_default(targets: Mapping[str, Any], name: str) -> bool:
