@@ -45,7 +45,7 @@ SLOTS = "tests/unit/test_slots.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
 FAULTS = "tests/integration/test_faults.py"
 BUSES = "tests/unit/targets/test_buses.py"
-TURNS = "tests/unit/targets/test_turns.py"
+NAME_TURNS = "tests/unit/targets/test_turns.py"
 EVENTBRIDGE = "tests/unit/targets/test_eventbridge.py"
 NAMES = "tests/integration/test_names.py"
 FAST_PATH = "tests/unit/targets/test_fast_path.py"
@@ -82,6 +82,15 @@ SEATS = "tests/unit/ingest/test_seats.py"
 TURNS = "tests/unit/ingest/test_turns.py"
 REFUSALS = "tests/unit/ingest/test_refusals.py"
 WARM_UP = "tests/unit/targets/test_warm_up.py"
+BROWSERS = "tests/unit/ingest/test_browsers.py"
+BINDINGS = "tests/unit/ingest/test_bindings.py"
+IDENTITIES = "tests/unit/ingest/test_identities.py"
+ADMIN = "tests/unit/admin/test_server.py"
+DIRECTORY = "tests/unit/storage/test_directory.py"
+LETTERS = "tests/unit/test_dead_letters.py"
+CORE_DUMPS = "tests/integration/test_core_dumps.py"
+PROJECTS = "tests/unit/apis/test_put_project_events.py"
+CHECKS = "tests/unit/config/test_checks.py"
 
 
 @dataclass(frozen=True)
@@ -542,7 +551,7 @@ MUTATIONS = [
         "forwarder/targets/turns.py",
         "                self._peers.move_to_end(peer)\n",
         "",
-        TURNS,
+        NAME_TURNS,
         "turns",
     ),
     mutation(
@@ -550,7 +559,7 @@ MUTATIONS = [
         "forwarder/targets/turns.py",
         "                own.bucket.take(now)\n",
         "",
-        TURNS,
+        NAME_TURNS,
         "hundred",
     ),
     mutation(
@@ -1385,6 +1394,202 @@ MUTATIONS = [
         "        aws_access_key_id=_NO_KEY,\n        aws_secret_access_key=_NO_KEY,\n",
         "",
         WARM_UP,
+    ),
+    mutation(
+        "a web page may send",
+        "forwarder/ingest/browsers.py",
+        '    if origin is None and headers.get("Sec-Fetch-Site") not in _FOREIGN:\n        return\n',
+        "    return\n",
+        BROWSERS,
+    ),
+    mutation(
+        "a page may hide its origin",
+        "forwarder/ingest/browsers.py",
+        '    if origin is None and headers.get("Sec-Fetch-Site") not in _FOREIGN:\n',
+        "    if origin is None:\n",
+        BROWSERS,
+    ),
+    mutation(
+        "a page of any origin may send to RUM",
+        "forwarder/ingest/browsers.py",
+        "    if origin is None or is_allowed(origin):\n",
+        "    if origin is None or is_allowed(origin) or True:\n",
+        BROWSERS,
+        "rum",
+    ),
+    mutation(
+        "a rebound name may read admin",
+        "forwarder/admin/server.py",
+        "        if self._hosts.answers_to(host) or request.path.startswith(HEALTH):\n",
+        "        if True:\n",
+        ADMIN,
+        "rebound",
+    ),
+    mutation(
+        "a rebound name may read ingest",
+        "forwarder/ingest/server.py",
+        '        if request.method in _READS and not self._hosts.answers_to(headers.get("Host")):\n',
+        '        if not self._hosts.answers_to("localhost"):\n',
+        BROWSERS,
+        "rebound",
+    ),
+    mutation(
+        "an unsigned ce- header is believed",
+        "forwarder/ingest/auth/signature.py",
+        '_DECISIVE_PREFIXES = ("x-amz-", CLOUDEVENT)\n',
+        '_DECISIVE_PREFIXES = ("x-amz-",)\n',
+        SIGNATURES,
+        "decides",
+    ),
+    mutation(
+        "an unsigned idempotency key is believed",
+        "forwarder/ingest/auth/signature.py",
+        '_DECISIVE = frozenset({"idempotency-key"})\n',
+        '_DECISIVE = frozenset({""})\n',
+        SIGNATURES,
+        "decides",
+    ),
+    mutation(
+        "an unsigned Prefer is believed",
+        "forwarder/ingest/auth/signature.py",
+        '_ADDED_ON_THE_WAY = frozenset({"prefer", ',
+        "_ADDED_ON_THE_WAY = frozenset({",
+        SIGNATURES,
+        "added_on_the_way",
+    ),
+    mutation(
+        "an unsigned content type chooses the dialect",
+        "forwarder/ingest/auth/signature.py",
+        "        dropped.add(CONTENT_TYPE)\n",
+        "        pass\n",
+        SIGNATURES,
+        "content_type",
+    ),
+    mutation(
+        "an event is known without its sender",
+        "forwarder/ingest/dialects/cloudevents/mapping.py",
+        "    members = [peer, target, ",
+        "    members = [target, ",
+        IDENTITIES,
+    ),
+    mutation(
+        "an event is known without its bus",
+        "forwarder/ingest/dialects/cloudevents/mapping.py",
+        "sorted(event.attributes.items())]\n",
+        "sorted(item for item in event.attributes.items() if item[0] != BUS)]\n",
+        IDENTITIES,
+        "decides",
+    ),
+    mutation(
+        "one sender flushes another's idempotency keys",
+        "forwarder/ingest/repeats.py",
+        "            self.forget(self._least_needed(peer))\n",
+        "            self.forget(self._oldest())\n",
+        REPEATS,
+        "flush",
+    ),
+    mutation(
+        "an idempotency key is any sender's",
+        "forwarder/ingest/exchange.py",
+        "        scope = (lease.peer, operation.label, ",
+        '        scope = ("", operation.label, ',
+        REPEATS,
+        "another_sender",
+    ),
+    mutation(
+        "admin answers are made anew each time",
+        "forwarder/admin/server.py",
+        "        if now - made_at >= max_age:\n",
+        "        if now >= made_at:\n",
+        ADMIN,
+        "made_once",
+    ),
+    mutation(
+        "admin answers as fast as it is asked",
+        "forwarder/admin/server.py",
+        "        if seconds := pace.wait(time.monotonic()):\n",
+        "        if seconds := 0 * pace.wait(time.monotonic()):\n",
+        ADMIN,
+        "without_pause",
+    ),
+    mutation(
+        "others may write a file of keys",
+        "forwarder/ingest/auth/files.py",
+        "            if mode & stat.S_IWOTH:\n",
+        "            if not mode:\n",
+        SECRET_FILES,
+        "writable",
+    ),
+    mutation(
+        "a file of the storage may be a symbolic link",
+        "forwarder/storage/directory.py",
+        "        if path.is_symlink():\n",
+        "        if not path.name:\n",
+        DIRECTORY,
+        "symbolic_link",
+    ),
+    mutation(
+        "the storage directory is open to others",
+        "forwarder/storage/directory.py",
+        "    return 0o2770 if shared else 0o700\n",
+        "    return 0o2775 if shared else 0o755\n",
+        DIRECTORY,
+        "open_to_others",
+    ),
+    mutation(
+        "core dumps are allowed",
+        "forwarder/daemon/serving.py",
+        "    _forbid_core_dumps()\n    logs",
+        "    logs",
+        CORE_DUMPS,
+    ),
+    mutation(
+        "dead letters of one target push out another's",
+        "forwarder/dead_letters/keeping.py",
+        "    for target, too_much in shares_over(held, excess).items():\n",
+        "    for target, too_much in dict.fromkeys(held, excess).items():\n",
+        LETTERS,
+        "pushes_out",
+    ),
+    mutation(
+        "only_bound is ignored",
+        "forwarder/ingest/intake.py",
+        "    if route.only is not None:\n",
+        "    if route.only is not None and not drafts:\n",
+        BINDINGS,
+        "only_bound",
+    ),
+    mutation(
+        "an ARN of another account is the bus that is bound",
+        "forwarder/ingest/bindings.py",
+        "self._by_plain.get(plain_name(name)) or {}\n",
+        "self._by_either.get(plain_name(name)) or {}\n",
+        BINDINGS,
+        "another_account",
+    ),
+    mutation(
+        "HTTP/1.0 may be sent in chunks",
+        "forwarder/http_versions.py",
+        '    if "Transfer-Encoding" in request.headers:\n',
+        '    if "Transfer-Coding" in request.headers:\n',
+        CONNECTIONS,
+        "transfer_encoding",
+    ),
+    mutation(
+        "HTTP/0.9 is spoken",
+        "forwarder/http_versions.py",
+        "    if version != HttpVersion10:\n",
+        "    if version > HttpVersion11:\n",
+        CONNECTIONS,
+        "other_versions",
+    ),
+    mutation(
+        "a project may be another path",
+        "forwarder/apis/put_project_events.py",
+        '_PROJECT_NAME = r"([-a-zA-Z0-9._]*[-a-zA-Z0-9_][-a-zA-Z0-9._]*|\\.{3,})"\n',
+        '_PROJECT_NAME = r"[-a-zA-Z0-9._]+"\n',
+        PROJECTS,
+        "another_path",
     ),
 ]
 

@@ -50,7 +50,9 @@ PERMANENT_CODES = codes.PUT_PROJECT_EVENTS_PERMANENT
 entry_kind = codes.put_project_events_kind
 
 _NAMES = ResultNames("failedEventCount", "eventResults", "eventId", "errorCode", "errorMessage")
-PROJECT_PATTERN = r"[-a-zA-Z0-9._]+|arn:[^:]*:[^:]*:[^:]*:[^:]*:project/[-a-zA-Z0-9._]+"
+_PROJECT_NAME = r"([-a-zA-Z0-9._]*[-a-zA-Z0-9_][-a-zA-Z0-9._]*|\.{3,})"
+PROJECT_PATTERN = rf"{_PROJECT_NAME}|arn:[^:]*:[^:]*:[^:]*:[^:]*:project/{_PROJECT_NAME}"
+"""Never ``.`` or ``..``: a name is a segment of a path, where these mean another path."""
 _PROJECT = re.compile(PROJECT_PATTERN).fullmatch
 _ABSENT = msgspec.Raw(b"null")
 

@@ -52,7 +52,18 @@ def tokens_in_clear(ingest: IngestConfig) -> str:
 
 def between_targets(targets: Mapping[str, Any]) -> list[str]:
     """What contradicts itself between targets, and in what a target binds."""
-    return [*_two_defaults(targets), *_bound_twice(targets), *_elsewhere(targets)]
+    return [*_two_defaults(targets), *_bound_twice(targets), *_elsewhere(targets), *_only_bound(targets)]
+
+
+def _only_bound(targets: Mapping[str, Any]) -> Iterator[str]:
+    for name, options in targets.items():
+        if not getattr(options, "only_bound", False):
+            continue
+        fields = [field for field in _BOUND if hasattr(options, field)]
+        if options.default:
+            yield f"targets.{name}.only_bound: must not be true together with default: true"
+        if not any(getattr(options, field) for field in fields):
+            yield f"targets.{name}.only_bound: must not be true while {' and '.join(fields)} is empty"
 
 
 def _elsewhere(targets: Mapping[str, Any]) -> Iterator[str]:
@@ -80,12 +91,17 @@ def _two_defaults(targets: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _bound_twice(targets: Mapping[str, Any]) -> Iterator[str]:
-    seen: dict[tuple[type, str, str], str] = {}
+    """An ARN and a plain name, or twice the same. ARNs of different accounts are different buses."""
+    seen: dict[tuple[type, str, str], dict[str, str]] = {}
     for name, options in targets.items():
         for field in _BOUND:
             for bound in getattr(options, field, None) or ():
                 plain = bound.rpartition("/")[2] if bound.startswith("arn:") else bound
-                first = seen.setdefault((type(options), _place(options), plain), name)
+                others = seen.setdefault((type(options), _place(options), plain), {})
+                first = next(
+                    (others[each] for each in others if plain in (each, bound) or each == bound), name
+                )
+                others.setdefault(bound, name)
                 if first != name:
                     yield f"targets.{name}.{field}: {bound} is already bound to {first} {_place(options)}"
 

@@ -11,7 +11,7 @@ from forwarder.config import Config, queue_memory
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
 from forwarder.gate import Gate, GateOptions
-from forwarder.ingest.bindings import Route
+from forwarder.ingest.bindings import OnlyBound, Route
 from forwarder.metrics import Metrics, TargetMetrics
 from forwarder.model import Clock, Limits
 from forwarder.queues.disk import DiskQueue
@@ -81,6 +81,7 @@ def build(rooms: Rooms, name: str) -> Built:
         max_event_bytes=target.limits.max_event_bytes,
         names=_bound_names(options),
         default=_is_default(rooms.config.targets, name),
+        only=only_bound(name, options),
         patience=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
         at_aws=target.names,
         answered=target.answered,
@@ -128,6 +129,11 @@ def _queue(
         names=target.names,
         name_of=target.api.name_of,
     )
+
+
+def only_bound(name: str, options: Any) -> OnlyBound | None:
+    """What refuses names that the options do not list, where they say so."""
+    return OnlyBound(name, options.kind, _bound_names(options)) if options.only_bound else None
 
 
 def _is_default(targets: Mapping[str, Any], name: str) -> bool:

@@ -149,7 +149,7 @@ async def _read(
 ) -> bytes:
     length = request.content_length
     if length is not None and length > max_body:
-        raise too_large(f"The body has {length} bytes; at most {max_body} are taken.")
+        raise too_large(f"The body has {length} bytes; at most {max_body} are taken (ingest.max_body).")
     content = request.content
     if not content.is_eof():
         _say_continue(request)
@@ -168,7 +168,7 @@ async def _read(
 
 def _check_size(size: int, max_body: int) -> None:
     if size > max_body:
-        raise too_large(f"The body is larger than {max_body} bytes.")
+        raise too_large(f"The body is larger than {max_body} bytes (ingest.max_body).")
 
 
 def _say_continue(request: web.BaseRequest) -> None:

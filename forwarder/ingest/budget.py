@@ -147,11 +147,16 @@ class Lease:
         if self._budget.reserve(size, self.peer, proven=self.proven):
             self.held += size
         elif self.held + size > self._budget.limit:
-            raise too_large(f"The request needs more than the {self._budget.limit} bytes kept for requests.")
-        else:
-            raise BadRequest(
-                429, THROTTLING, "Memory for requests is used up at the moment.", reason="queue_full"
+            message = (
+                f"The request needs more than the {self._budget.limit} bytes kept for requests. Send less at "
+                "once, or raise ingest.memory_budget."
             )
+            raise too_large(message)
+        else:
+            message = (
+                "Memory for requests is used up at the moment. Try again, or raise ingest.memory_budget."
+            )
+            raise BadRequest(429, THROTTLING, message, reason=MEMORY)
 
     def prove(self, peer: str) -> None:
         """The sender is proven: from now on the request is this peer's."""

@@ -53,11 +53,11 @@ LARGE_READ = 16 * 1024
 
 
 def headers_too_large(limit: int) -> BadRequest:
-    message = f"The request's headers are larger than {limit} bytes."
+    message = f"The request's headers are larger than {limit} bytes (ingest.max_header_bytes)."
     return BadRequest(431, HEADERS_TOO_LARGE, message, close=True)
 
 
-TOO_SLOW = BadRequest(408, TIMEOUT, "The request's headers did not arrive in time.")
+TOO_SLOW = BadRequest(408, TIMEOUT, "The request's headers did not arrive in time (ingest.read_timeout).")
 
 
 class Host(Protocol):

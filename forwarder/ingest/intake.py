@@ -94,7 +94,13 @@ def _not_taken(target: str, problem: QueueFull | QueueUnavailable, events: int) 
 
 
 def within_limits(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Sequence[Draft | Refusal]:
-    """The drafts, with a refusal in place of each that no call of the target could carry."""
+    """The drafts, with a refusal in place of each that no call of the target could carry, or that is for a
+    name which the target does not take."""
+    if route.only is not None:
+        only = route.only
+        drafts = [
+            draft if isinstance(draft, Refusal) else only.refusal(draft.name) or draft for draft in drafts
+        ]
     most = route.max_event_bytes
     for draft in drafts:
         if isinstance(draft, Draft) and draft.size > most:

@@ -125,7 +125,7 @@ class Line:
             route = self._routes[0]
             target, events = f"Target {route.name}", 0
             route.metrics.refused("queue_full")
-        message = f"{target}: the queue is full."
+        message = f"{target}: the queue is full (queue_limits)."
         return BadRequest(429, THROTTLING, message, close=close, reason="queue_full", events=events)
 
     def look(self, now: float) -> None:

@@ -28,6 +28,7 @@ from aiohttp.http_parser import RawRequestMessage
 from forwarder import descriptors
 from forwarder.config import IngestConfig
 from forwarder.hosts import Hosts
+from forwarder.http_versions import Unspoken, check_version
 from forwarder.ingest.answers import is_plain, ready, refuse, respond, retry_headers
 from forwarder.ingest.auth.guard import ANYONE, Admission, Guard
 from forwarder.ingest.aws_operations import PutRumEventsOperation
@@ -36,7 +37,7 @@ from forwarder.ingest.browsers import check_origin, check_page, misdirected
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.connections import Connection, headers_too_large
 from forwarder.ingest.cors import Cors
-from forwarder.ingest.dialects.errors import INTERNAL, BadRequest
+from forwarder.ingest.dialects.errors import INTERNAL, MALFORMED, VERSION, BadRequest
 from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.handshakes import Handshakes
 from forwarder.ingest.inflow import Inflow
@@ -345,7 +346,14 @@ class IngestServer:
         return connection.proven_peer or connection.peer
 
     def _check_source(self, request: web.BaseRequest, operation: Operation) -> None:
-        """Refuse web pages that may not send, and readers that came by a rebound name."""
+        """Refuse HTTP that a proxy may read otherwise, web pages that may not send, and readers that came by
+        a rebound name."""
+        try:
+            check_version(request)
+        except Unspoken as problem:
+            self._unbound.refused("invalid")
+            code = VERSION if problem.status == 505 else MALFORMED
+            raise BadRequest(problem.status, code, problem.message, close=True) from None
         headers = request.headers
         if request.method in _READS and not self._hosts.answers_to(headers.get("Host")):
             raise misdirected(headers["Host"])

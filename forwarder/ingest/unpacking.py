@@ -44,7 +44,7 @@ def gunzip(packed: bytes, lease: Lease, max_size: int) -> Generator[None, None, 
             lease.keep(lease.held - STEP + len(part))
             size += len(part)
             if size > max_size:
-                raise too_large(f"The body is larger than {max_size} bytes after gunzip.")
+                raise too_large(f"The body is larger than {max_size} bytes after gunzip (ingest.max_body).")
             if part:
                 parts.append(part)
             elif not pending and not stream.eof:

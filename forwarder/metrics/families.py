@@ -26,7 +26,6 @@ REJECT_REASONS = (
     "unauthenticated",
     "unknown_target",
     "browser",
-    "draining",
     "memory",
     "too_slow",
 )
@@ -39,6 +38,7 @@ CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")
 TRANSPORTS = ("fast", "plain")
 UNAUTHENTICATED_REASONS = ("missing", "malformed", "unknown", "scope", "clock", "signature", "payload")
 HANDSHAKE_FAILURES = ("certificate", "timeout", OTHER)
+ADMIN_REFUSALS = ("host", "version")
 SECRET_FILES = ("tokens", "access_keys", "tls")
 STATES = ("open", "throttled", "held")
 QUEUE_STATES = ("waiting", "in_flight")
@@ -197,7 +197,7 @@ FAMILIES = tuple(
             "admin_requests_refused_total",
             "counter",
             ("reason",),
-            "Requests to the admin listener under a host name it does not answer to (admin.hosts).",
+            "Requests that the admin listener refused: for a host not in admin.hosts, or their HTTP version.",
             False,
         ),
         ("memory_budget_bytes", "gauge", ("kind",), "Memory of bodies and queues, used and limit.", False),
@@ -225,5 +225,6 @@ VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("http_unauthenticated_requests_total", "reason"): UNAUTHENTICATED_REASONS,
     ("tls_handshake_failures_total", "reason"): HANDSHAKE_FAILURES,
     ("secret_file_stale", "file"): SECRET_FILES,
+    ("admin_requests_refused_total", "reason"): ADMIN_REFUSALS,
 }
 """The values of a family's label, where they are few and known before anything happens."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from forwarder import __version__
 from forwarder.metrics.families import (
+    ADMIN_REFUSALS,
     CALL_OUTCOMES,
     DEATH_REASONS,
     DISK_OPERATIONS,
@@ -292,14 +293,15 @@ class ProcessMetrics:
 
     def __init__(self) -> None:
         self.loop_lag = Histogram(LAG_BOUNDS)
-        self.admin_refused = 0
+        self.admin_refused = dict.fromkeys(ADMIN_REFUSALS, 0)
         self.draining = False
         self.budget: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
     def samples(self) -> Iterator[Sample]:
         used, limit = self.budget()
         yield "event_loop_lag_seconds", (), self.loop_lag
-        yield "admin_requests_refused_total", ("host",), self.admin_refused
+        for reason, refused in self.admin_refused.items():
+            yield "admin_requests_refused_total", (reason,), refused
         yield "draining", (), int(self.draining)
         yield "memory_budget_bytes", ("used",), used
         yield "memory_budget_bytes", ("limit",), limit

@@ -26,7 +26,7 @@ class Bounds(msgspec.Struct, frozen=True):
                 never=True,
             )
         if held_events + events > self.max_events or held_bytes + size > self.max_bytes:
-            raise QueueFull("the queue is full")
+            raise QueueFull("the queue is full (queue_limits)")
 
     def room(self, held_events: int, held_bytes: int) -> int:
         """How many events of the size of those that are held fit beside them; 0: not even the smallest."""

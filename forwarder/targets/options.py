@@ -122,6 +122,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options that all kinds share.
 
     ``default``: takes what is bound nowhere; unset, the only target of its kind that binds nothing does.
+    ``only_bound``: refuse events for names that are not in `buses`, `app_monitors` or `projects`.
     ``region``: of the endpoint and the signature; unset, the environment's.
     ``endpoint_url``: an endpoint in place of AWS's own; for Evidently, which AWS ended, it must be given.
     ``profile``: of the shared files, for credentials.
@@ -136,6 +137,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     default: bool | None = None
+    only_bound: bool = False
     region: str | None = None
     endpoint_url: str | None = None
     profile: str | None = None

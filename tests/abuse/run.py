@@ -27,7 +27,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tests.abuse import held, lifted, raw, sent, waiting
+from tests.abuse import held, lifted, raw, sent, waiting, watching
 from tests.abuse.figures import Attack, Context, Result
 from tests.abuse.stage import ROOT, a_stage
 
@@ -36,7 +36,7 @@ RESULTS = Path("/tmp/forwarder-abuse.json")
 
 def attacks() -> list[Attack]:
     """Every attack, in the order of the table."""
-    return [*sent.attacks(), *raw.attacks(), *held.attacks(), *waiting.attacks()]
+    return [*sent.attacks(), *raw.attacks(), *held.attacks(), *waiting.attacks(), *watching.attacks()]
 
 
 def tried(attack: Attack, context: Context) -> Result:

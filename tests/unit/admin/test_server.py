@@ -6,12 +6,15 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from forwarder.admin import server as server_module
+from forwarder.admin.pacing import AnswerPace
 from forwarder.admin.server import MAX_CONNECTIONS, AdminServer
 from forwarder.config import Listen
 from forwarder.metrics import Metrics
@@ -254,3 +257,46 @@ async def test_what_takes_work_is_made_once_for_all_who_ask_within_a_second(
             assert response.status == 200
     assert len(made) <= 2
     await server.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /health/live\r\n\r\n", 505),
+        (b"GET /metrics HTTP/0.9\r\n\r\n", 505),
+        (b"GET /metrics HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),
+        (
+            b"GET /metrics HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+    ],
+)
+async def test_http_that_a_proxy_may_read_otherwise_is_refused_and_closed(
+    base: str, head: bytes, status: int
+) -> None:
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(head)
+    answer = await reader.read()  # until it is closed
+    writer.close()
+    assert answer.startswith(b"HTTP/1.0 %d " % status)
+    assert b'"code":"' in answer
+
+
+async def test_who_asks_without_pause_waits_and_a_health_check_does_not(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(server_module, "page_pace", lambda: AnswerPace(rate=0.001, burst=5, longest=1.0))
+    monkeypatch.setattr(server_module, "asyncio", SimpleNamespace(sleep=sleep, Protocol=asyncio.Protocol))
+    server = AdminServer(Metrics(), dict, lambda: True)
+    await server.start(Listen.parse("127.0.0.1:0"))
+    for path in (*["/status"] * 8, "/health/live"):
+        async with session.get(f"http://{server.address}{path}") as response:
+            assert response.status == 200
+    await server.close()
+    assert waits == [pytest.approx(1.0, abs=0.01)] * 3

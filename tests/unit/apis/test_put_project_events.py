@@ -201,3 +201,21 @@ def test_rendered_results_are_read_back(failures: list[str | None]) -> None:
     outcomes = API.read_results(body, len(results))
     assert outcomes is not None
     assert [outcome.code or None for outcome in outcomes] == failures
+
+
+@pytest.mark.parametrize(
+    ("project", "good"),
+    [
+        (".", False),
+        ("..", False),
+        ("...", True),
+        (".a", True),
+        ("a..", True),
+        ("arn:aws:evidently:us-east-1:123456789012:project/..", False),
+        ("arn:aws:evidently:us-east-1:123456789012:project/.shop", True),
+    ],
+)
+def test_a_project_that_would_be_another_path_is_refused(project: str, good: bool) -> None:
+    drafts = API.admit_call(project, msgspec.convert({"events": [CUSTOM]}, Request), ARRIVED)
+    assert isinstance(drafts, list) == good
+    assert isinstance(native({**NATIVE, "project": project}), Refusal) != good

@@ -11,6 +11,7 @@ from forwarder.config import Bytes, ConfigError, parse
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     default: bool | None = None
+    only_bound: bool = False
     buses: list[str] = []
     queue: str = "memory"
     queue_bytes: Bytes = Bytes(64 << 20)
@@ -195,3 +196,28 @@ def test_origins_are_as_browsers_say_them(origins: str, problem: str | None) -> 
         assert len(found) == 1
         assert found[0].startswith("ingest.cors: origins: ")
         assert problem in found[0]
+
+
+def test_one_name_may_be_bound_by_arn_in_two_accounts() -> None:
+    first = "arn:aws:events:eu-west-1:000000000000:event-bus/orders"
+    second = first.replace("000000000000", "222222222222")
+    text = f"""
+    targets:
+      a: {{kind: bus, region: eu-west-1, buses: ['{first}']}}
+      b: {{kind: bus, region: eu-west-1, buses: ['{second}']}}
+      c: {{kind: bus, region: eu-west-1, buses: ['{second}']}}
+    """
+    assert problems(text) == [f"targets.c.buses: {second} is already bound to b in eu-west-1"]
+
+
+def test_only_bound_needs_bindings_and_is_no_default() -> None:
+    text = """
+    targets:
+      a: {kind: bus, only_bound: true, buses: [orders]}
+      b: {kind: bus, only_bound: true}
+      c: {kind: bus, only_bound: true, default: true, buses: [web]}
+    """
+    assert problems(text) == [
+        "targets.b.only_bound: must not be true while buses is empty",
+        "targets.c.only_bound: must not be true together with default: true",
+    ]

@@ -17,7 +17,7 @@ from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.config import AuthConfig, Bytes, CorsConfig, Duration, IngestConfig, Listen, TlsConfig
 from forwarder.daemon.senders import Senders
 from forwarder.ingest.auth.files import SecretFiles
-from forwarder.ingest.bindings import Bindings, Route
+from forwarder.ingest.bindings import Bindings, OnlyBound, Route
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
 from forwarder.metrics import Metrics
@@ -190,13 +190,25 @@ class Routes:
         max_event_bytes: int = 1_048_575,
         limits: Limits = LIMITS,
         patience: float = 0.0,
+        only_bound: bool = False,
     ) -> Routes:
         metrics = self.metrics.for_target(name)
         queue = MemoryQueue(
             limits, max_events=max_events, max_bytes=64 * MIB, clock=SystemClock(), metrics=metrics
         )
         self.routes.append(
-            Route(name, api, region, queue, metrics, max_event_bytes, names, default, patience)
+            Route(
+                name,
+                api,
+                region,
+                queue,
+                metrics,
+                max_event_bytes,
+                names,
+                default,
+                patience,
+                only=OnlyBound(name, api.kind, names) if only_bound else None,
+            )
         )
         return self
 

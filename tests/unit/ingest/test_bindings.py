@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.ingest.bindings import Bindings, Route
 from forwarder.model import Refusal
-from tests.unit.ingest.support import Routes
+from tests.unit.ingest.support import ENTRY, EVENT, NATIVE, Routes, serving
 
 HERE, THERE = "eu-west-1", "us-east-1"
 
@@ -76,3 +78,74 @@ def test_a_target_without_a_region_takes_any() -> None:
     routes = Routes().add("a", PutEvents(), default=True, region="")
     assert found(routes, "orders", THERE) == "a"
     assert found(routes, arn("orders", HERE)) == "a"
+
+
+def other_account(bus: str) -> str:
+    return f"arn:aws:events:{HERE}:222222222222:event-bus/{bus}"
+
+
+def test_an_arn_of_another_account_or_region_is_not_the_bus_that_is_bound_by_arn() -> None:
+    routes = Routes().add("a", PutEvents(), names=(arn("orders", HERE),), region=HERE)
+    assert found(routes, arn("orders", HERE)) == "a"
+    assert found(routes, "orders") == "a"
+    assert found(routes, other_account("orders")) == "ResourceNotFoundException"
+    assert found(routes, arn("orders", THERE)) == "ResourceNotFoundException"
+    routes.add("rest", PutEvents(), default=True, region=HERE)
+    assert found(routes, other_account("orders")) == "rest"
+
+
+def test_one_name_in_two_accounts_goes_by_its_arn_and_a_plain_name_is_refused() -> None:
+    routes = Routes().add("a", PutEvents(), names=(arn("orders", HERE),), region=HERE)
+    routes.add("b", PutEvents(), names=(other_account("orders"),), region=HERE)
+    assert (found(routes, arn("orders", HERE)), found(routes, other_account("orders"))) == ("a", "b")
+    place = Bindings(routes.routes).buses.find("orders", HERE)
+    assert isinstance(place, Refusal)
+    assert place.reason == "unknown_target"
+    assert "a and b" in place.message
+    assert "ARN" in place.message
+
+
+def only_orders() -> Routes:
+    return Routes().add("orders", PutEvents(), names=("orders", arn("bills", HERE)), only_bound=True)
+
+
+@pytest.mark.parametrize(
+    ("bus", "accepted"),
+    [
+        ("orders", True),
+        (arn("orders", HERE), True),
+        ("bills", True),
+        (arn("bills", HERE), True),
+        (other_account("bills"), False),
+        ("others", False),
+        ("default", False),
+        (None, False),
+    ],
+)
+async def test_a_target_that_takes_only_bound_names_refuses_others_one_by_one(
+    bus: str | None, accepted: bool
+) -> None:
+    named = {} if bus is None else {"EventBusName": bus}
+    async with serving(only_orders()) as ingest:
+        answer = await ingest.post(NATIVE, [{**EVENT, **named}, {**EVENT, "EventBusName": "orders"}])
+        assert answer.status == 202
+        assert ("id" in answer.json["results"][0]) == accepted
+        assert "id" in answer.json["results"][1]
+        cloudevent = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t"}
+        cloudevent |= {} if bus is None else {"eventbusname": bus}
+        structured = {"Content-Type": "application/cloudevents+json"}
+        answer = await ingest.post("/v1/cloudevents/orders", cloudevent, structured)
+        assert (answer.status < 300) == accepted
+        answer = await ingest.put_events({**ENTRY, **named})
+        assert (answer.json["FailedEntryCount"] == 0) == accepted
+        if not accepted:
+            assert ingest.rejected() == {"unknown_target": 2}
+            assert ingest.metrics.unbound.rejected["unknown_target"] == 1
+
+
+async def test_the_refusal_of_a_name_that_is_not_bound_names_the_setting() -> None:
+    async with serving(only_orders()) as ingest:
+        answer = await ingest.post(NATIVE, [{**EVENT, "EventBusName": "others"}])
+        assert answer.status == 400
+        assert b"targets.orders.buses" in answer.body
+        assert b"only_bound" in answer.body

@@ -510,3 +510,34 @@ async def test_requests_that_never_end_do_not_hold_up_a_stop() -> None:
         assert await stuck.is_closed()
         await idle.close()
         await stuck.close()
+
+
+@pytest.mark.parametrize("keeps", ["", "Connection: keep-alive\r\n"])
+async def test_http_1_0_with_a_transfer_encoding_is_refused_and_closed(keeps: str) -> None:
+    hidden = request(NATIVE, EVENT)  # a proxy that knows no chunks would take this for the next request
+    head = f"POST {NATIVE} HTTP/1.0\r\n{keeps}Transfer-Encoding: chunked\r\n\r\n".encode()
+    async with serving() as ingest:
+        peer = await ingest.peer()
+        await peer.send(head + b"0\r\n\r\n" + (hidden if keeps else b""))
+        answer = await peer.answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert answer.json["error"]["code"] == "MalformedHttpRequestException"
+        assert await peer.is_closed()
+        assert ingest.count() == 0
+        assert ingest.metrics.unbound.rejected["invalid"] == 1
+        await peer.close()
+
+
+@pytest.mark.parametrize("version", ["", " HTTP/0.9", " HTTP/2.0"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_other_versions_of_http_are_refused_and_closed(method: str, version: str) -> None:
+    path = "/v1/openapi.json" if method == "GET" else NATIVE
+    host = "\r\nHost: localhost" if version == " HTTP/2.0" else ""
+    async with serving() as ingest:
+        peer = await ingest.peer()
+        await peer.send(f"{method} {path}{version}{host}\r\n\r\n".encode())
+        head = await peer.reader.readuntil(b"\r\n\r\n")
+        body = await peer.reader.read()  # until it is closed
+        await peer.close()
+    assert head.startswith(b"HTTP/1.0 505 ")
+    assert json.loads(body)["error"]["code"] == "HttpVersionNotSupportedException"
