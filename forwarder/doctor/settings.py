@@ -62,7 +62,7 @@ def _open_files(config: Config, open_files: Callable[[], int]) -> Iterator[Findi
             "warn",
             "ingest.max_connections",
             f"it is {wanted}, and the limit of {limit} open files leaves room for {fit} connections",
-            f"Raise the limit to {needed} (ulimit -Hn {needed}, or LimitNOFILE={needed} in the unit), or lower "
+            f"Raise the limit to {needed} (ulimit -Hn, or LimitNOFILE={needed} in the unit), or lower "
             "ingest.max_connections.",
         )
 

@@ -64,8 +64,7 @@ def _refused(directory: Path, there: Path) -> str:
 
 
 def _parent(parent: Path) -> Iterator[Finding]:
-    """What is wrong with the directory around the daemon's own. A warning at most: volumes of Kubernetes belong
-    to root and are open to a group."""
+    """Who else can rename the daemon's directory. A warning at most: some volumes are open to a group."""
     if not parent.is_dir():
         return
     about = parent.stat()
@@ -80,8 +79,8 @@ def _parent(parent: Path) -> Iterator[Finding]:
         yield Finding(
             "warn",
             ABOUT,
-            f"other users can write in {parent} (mode {stat.S_IMODE(about.st_mode):04o}), and so can rename or "
-            "remove the daemon's directory",
+            f"other users can write in {parent} (mode {stat.S_IMODE(about.st_mode):04o}), and so can rename "
+            "or remove the daemon's directory",
             f"Run: chmod go-w {parent}. A volume of Kubernetes with fsGroup needs no change.",
         )
 
