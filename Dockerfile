@@ -7,7 +7,9 @@
 #
 # Inside a network of its own the listeners must not be on 127.0.0.1: set ingest.listen and admin.listen.
 
-ARG PYTHON=3.13-slim-bookworm
+# The digest decides, the tag only says what it is. To move it: docker buildx imagetools inspect python:TAG.
+# The digest is the one that several public projects pin for this tag; it was not pulled where this was tested.
+ARG PYTHON=3.13-slim-bookworm@sha256:01f42367a0a94ad4bc17111776fd66e3500c1d87c15bbd6055b7371d39c124fb
 
 FROM python:${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

@@ -20,7 +20,7 @@ RESERVED = 320
 def raise_limit() -> int:
     """Raise the soft limit to the hard one, as far as the system lets us; the limit in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    wanted = most()
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
@@ -33,6 +33,12 @@ def raise_limit() -> int:
 def limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if soft == resource.RLIM_INFINITY else soft
+
+
+def most() -> int:
+    """The limit that ``raise_limit`` reaches where the system lets us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
 
 
 def for_connections(wanted: int, files: int) -> int:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from forwarder import descriptors
 from forwarder.config import Bytes, Config, tokens_in_clear
 from forwarder.doctor.findings import Finding
 
 
-def examine(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+def examine(
+    config: Config,
+    environ: Mapping[str, str] = os.environ,
+    open_files: Callable[[], int] = descriptors.most,
+) -> Iterator[Finding]:
     names = ", ".join(config.targets)
     yield Finding("ok", "configuration", f"it can be read, and has {len(config.targets)} targets ({names})")
     yield from _in_memory(config)
@@ -26,12 +31,39 @@ def examine(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
         setting, _, problem = warning.partition(": ")
         problem, _, remedy = problem.rpartition(": set ")
         yield Finding("warn", setting, problem, f"Set {remedy}.")
+    yield from _pages(config)
+    yield from _open_files(config, open_files)
     if environ.get("AWS_ENDPOINT_URL"):
         yield Finding(
             "warn",
             "environment",
             "AWS_ENDPOINT_URL is set, and ignored here, since it usually names this daemon",
             "Set endpoint_url in the target if it is meant for one.",
+        )
+
+
+def _pages(config: Config) -> Iterator[Finding]:
+    if config.ingest.browsers == "allow":
+        yield Finding(
+            "warn",
+            "ingest.browsers",
+            f"any web page in a browser that reaches {config.ingest.listen} may send with the daemon's "
+            "credentials",
+            "Leave it at refuse, and list the origins of your own pages in ingest.cors.origins.",
+        )
+
+
+def _open_files(config: Config, open_files: Callable[[], int]) -> Iterator[Finding]:
+    wanted, limit = config.ingest.max_connections, open_files()
+    fit = descriptors.for_connections(wanted, limit)
+    if fit < wanted:
+        needed = wanted + descriptors.RESERVED
+        yield Finding(
+            "warn",
+            "ingest.max_connections",
+            f"it is {wanted}, and the limit of {limit} open files leaves room for {fit} connections",
+            f"Raise the limit to {needed} (ulimit -Hn, or LimitNOFILE={needed} in the unit), or lower "
+            "ingest.max_connections.",
         )
 
 

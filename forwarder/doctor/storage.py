@@ -7,6 +7,7 @@ Invariants:
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ LEAST_BYTES = 2 * BALLAST_BYTES
 """The ballast, and as much again for what is written beside it."""
 
 ABOUT = "storage.path"
+WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> Iterator[Finding]:
@@ -37,6 +39,7 @@ def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> 
         return
     made = "" if there == directory else "; it will be made"
     yield Finding("ok", ABOUT, f"{directory} can be written by user {os.geteuid()}{made}")
+    yield from _parent(config.parent().absolute())
     yield _file_system(directory, filesystem_of(there))
     yield _room(config, there, free(there), used_bytes(directory / FILE_NAME))
 
@@ -58,6 +61,28 @@ def _refused(directory: Path, there: Path) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def _parent(parent: Path) -> Iterator[Finding]:
+    """Who else can rename the daemon's directory. A warning at most: some volumes are open to a group."""
+    if not parent.is_dir():
+        return
+    about = parent.stat()
+    if about.st_uid not in (os.geteuid(), 0):
+        yield Finding(
+            "warn",
+            ABOUT,
+            f"{parent} belongs to user {about.st_uid}, who can rename or remove the daemon's directory",
+            f"Give it to user {os.geteuid()}, or set storage.path to a directory of that user.",
+        )
+    if about.st_mode & WRITABLE and not about.st_mode & stat.S_ISVTX:
+        yield Finding(
+            "warn",
+            ABOUT,
+            f"other users can write in {parent} (mode {stat.S_IMODE(about.st_mode):04o}), and so can rename "
+            "or remove the daemon's directory",
+            f"Run: chmod go-w {parent}. A volume of Kubernetes with fsGroup needs no change.",
+        )
 
 
 def _file_system(directory: Path, kind: str) -> Finding:

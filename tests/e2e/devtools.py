@@ -102,13 +102,14 @@ class Tab:
 
 
 @asynccontextmanager
-async def a_tab() -> AsyncIterator[Tab]:
-    """A page in a browser of its own."""
+async def a_tab(*options: str) -> AsyncIterator[Tab]:
+    """A page in a browser of its own, started with these options as well."""
     program = debian_program("chromium", "chromium")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         process = await asyncio.create_subprocess_exec(
             program,
             f"--user-data-dir={folder}",
+            *options,
             *OPTIONS,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -143,6 +143,12 @@ class Daemon:
         found = re.search(line, ask(f"{self.admin}/metrics").decode(), re.MULTILINE)
         return int(float(found[1])) if found else 0
 
+    def refused(self, reason: str) -> int:
+        """Events that were refused for this reason so far, an unread request counted as one."""
+        pattern = rf'^forwarder_events_rejected_total\{{[^}}]*reason="{reason}"[^}}]*\}} (\S+)$'
+        found: list[str] = re.findall(pattern, ask(f"{self.admin}/metrics").decode(), re.MULTILINE)
+        return int(sum(map(float, found)))
+
     def throttled(self, route: str) -> int:
         return self.answered(route, 429)
 

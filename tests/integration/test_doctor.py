@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import time
 from email.utils import formatdate
@@ -13,7 +14,7 @@ import pytest
 
 from forwarder.cli import main
 from forwarder.config import Config, parse
-from forwarder.doctor import Finding, examine, is_well, written
+from forwarder.doctor import Finding, examine, is_well, settings, written
 from forwarder.targets import option_types
 from tests.integration.events import KINDS, MONITOR
 from tests.integration.harness import World
@@ -203,6 +204,46 @@ async def test_a_storage_that_cannot_be_written_fails(place: World) -> None:
     (finding,) = [each for each in findings if each.about == "storage.path"]
     assert finding.level == "FAIL"
     assert "is not a directory" in finding.sentence
+
+
+async def test_a_directory_that_others_can_write_in_is_a_warning(place: World) -> None:
+    place.storage.mkdir()
+    for mode, warned in ((0o700, False), (0o755, False), (0o777, True), (0o2770, True), (0o1777, False)):
+        place.storage.chmod(mode)
+        findings = await of_one(place.storage, place.sandbox)
+        said = [each for each in findings if "other users can write" in each.sentence]
+        assert [each.level for each in said] == (["warn"] if warned else []), oct(mode)
+        assert is_well(findings)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory away")
+async def test_a_directory_of_another_user_is_a_warning(place: World) -> None:
+    place.storage.mkdir()
+    os.chown(place.storage, 4321, 4321)
+    findings = await of_one(place.storage, place.sandbox)
+    (finding,) = [each for each in findings if "belongs to user 4321" in each.sentence]
+    assert (finding.level, is_well(findings)) == ("warn", True)
+
+
+async def test_web_pages_that_may_send_are_a_warning(place: World) -> None:
+    for browsers, wanted in (("allow", ["warn"]), ("refuse", [])):
+        config = {
+            "storage": {"path": str(place.storage)},
+            "ingest": {"browsers": browsers},
+            "targets": {"orders": {**TARGET, "endpoint_url": place.sandbox}},
+        }
+        findings = await examine(parse(json.dumps(config), option_types(), {}))
+        assert [each.level for each in findings if each.about == "ingest.browsers"] == wanted
+
+
+@pytest.mark.parametrize(("files", "wanted"), [(1343, ["warn"]), (1344, [])])
+def test_too_few_open_files_for_the_connections_are_a_warning(
+    tmp_path: Path, files: int, wanted: list[str]
+) -> None:
+    findings = list(settings.examine(config_of(tmp_path, orders=TARGET), {}, lambda: files))
+    said = [each for each in findings if each.about == "ingest.max_connections"]
+    assert [each.level for each in said] == wanted
+    assert all("LimitNOFILE=1344" in each.remedy for each in said)
 
 
 async def test_a_daemon_that_runs_there_is_not_disturbed(place: World) -> None:

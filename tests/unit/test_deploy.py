@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 import yaml
 
 from forwarder import __version__
-from forwarder.config import Config, load
+from forwarder.config import Config, IngestConfig, load
+from forwarder.descriptors import for_connections
+from forwarder.storage.boot import BOOT_ID
 from forwarder.targets import option_types
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +74,7 @@ def test_the_grace_period_is_longer_than_a_stop(name: str, tmp_path: Path) -> No
 def test_volumes_stand_where_the_configuration_says(name: str, tmp_path: Path) -> None:
     sidecar, config = sidecar_of(name), config_of(name, tmp_path)
     mounts = {mount["name"]: mount["mountPath"] for mount in sidecar["volumeMounts"]}
-    assert mounts["state"] == str(config.storage.directory())
+    assert mounts["state"] == str(config.storage.parent())
     assert mounts["config"] == "/etc/forwarder"
     if config.ingest.listen.socket_path is not None:
         assert mounts["socket"] == str(Path(config.ingest.listen.socket_path).parent)
@@ -108,6 +111,77 @@ def test_the_image_is_of_this_version(name: str) -> None:
     assert sidecar_of(name)["image"] == f"event-forwarder:{__version__}"
 
 
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_no_token_of_kubernetes_is_in_the_pod(name: str) -> None:
+    assert pod_of(name)["automountServiceAccountToken"] is False
+    accounts = [each for kind, each in documents(name).items() if kind == "ServiceAccount"]
+    assert all(each["automountServiceAccountToken"] is False for each in accounts)
+
+
+def policy() -> dict[str, Any]:
+    spec: dict[str, Any] = documents("networkpolicy.yaml")["NetworkPolicy"]["spec"]
+    return spec
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_only_the_monitoring_namespace_reaches_the_admin_listener(name: str, tmp_path: Path) -> None:
+    admin = port_of(config_of(name, tmp_path).admin.listen)
+    for rule in policy()["ingress"]:
+        opened = [port for port in rule["ports"] if port["protocol"] == "TCP"]
+        reaches = any(each["port"] <= admin <= each.get("endPort", each["port"]) for each in opened)
+        assert reaches == ("from" in rule)
+    labels = documents(name)[WORKLOADS[name]]["spec"]["template"]["metadata"]["labels"]
+    assert policy()["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_policy_leaves_every_other_port_of_the_pod_as_it_was(tmp_path: Path) -> None:
+    opened = [port for rule in policy()["ingress"] for port in rule["ports"]]
+    for protocol in ("TCP", "UDP"):
+        ranges = [
+            range(each["port"], each.get("endPort", each["port"]) + 1)
+            for each in opened
+            if each["protocol"] == protocol
+        ]
+        assert {port for each in ranges for port in each} == set(range(1, 65536))
+
+
+def test_the_base_image_is_named_by_its_digest() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"^ARG PYTHON=3\.13-slim-bookworm@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"python:${PYTHON}"}
+
+
+UNITS = ("forwarder.service", "forwarder@.service")
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    lines = (ROOT / "deploy/systemd" / name).read_text().splitlines()
+    found: dict[str, list[str]] = {}
+    for key, _, value in (line.partition("=") for line in lines if not line.startswith(("#", "["))):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_unit_bounds_memory_tasks_files_and_core_dumps(name: str) -> None:
+    limits, settings = unit(name), IngestConfig()
+    assert limits["LimitCORE"] == ["0"]
+    assert 64 <= int(limits["TasksMax"][0]) <= 256
+    most = int(limits["MemoryMax"][0].removesuffix("M")) << 20
+    assert most >= int(settings.memory_budget) + (256 << 20)
+    assert "MemoryHigh" not in limits
+    assert (
+        for_connections(settings.max_connections, int(limits["LimitNOFILE"][0])) == settings.max_connections
+    )
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_sandbox_of_the_unit_leaves_the_name_of_the_boot_readable(name: str) -> None:
+    """``ProcSubset=pid`` would hide it, and with it whether a file was written in this boot."""
+    assert str(BOOT_ID).startswith("/proc/sys/")
+    assert "ProcSubset" not in unit(name)
+
+
 def compose() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
     return found
@@ -124,6 +198,15 @@ def test_the_configuration_in_the_compose_file_is_one_and_its_ports_are_publishe
         for each in compose()["services"].values()
         for port in each.get("ports", [])
     )
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    names = {
+        target.rpartition(":")[0]
+        for each in scraped
+        for group in each["static_configs"]
+        for target in group["targets"]
+        if port_of(target) == port_of(config.admin.listen)
+    }
+    assert names == set(config.admin.hosts) == set(config.ingest.hosts) == {"forwarder"}
     sandbox = compose()["services"]["sandbox"]["command"][-1]
     assert {each.endpoint_url for each in config.targets.values()} == {f"http://sandbox:{port_of(sandbox)}"}
     assert float(service["stop_grace_period"].rstrip("s")) >= stop_seconds(config) + MARGIN_SECONDS
@@ -164,7 +247,7 @@ def test_the_task_starts_the_application_after_the_forwarder_and_stops_it_before
     assert forwarder["stopTimeout"] >= stop_seconds(config) + MARGIN_SECONDS
     assert forwarder["user"] == f"{USER}:{USER}"
     (mount,) = forwarder["mountPoints"]
-    assert mount["containerPath"] == str(config.storage.directory())
+    assert mount["containerPath"] == str(config.storage.parent())
     variables = {each["name"]: each["value"] for each in app["environment"]}
     assert variables["AWS_ENDPOINT_URL_EVENTBRIDGE"] == f"http://{config.ingest.listen}"
 
