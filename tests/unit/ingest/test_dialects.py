@@ -35,7 +35,9 @@ BAD = (b"{", b"7", b"[]", b'{"nam":1}', b'{"name":1}', b'{"name":"\xff"}', b'{"n
 
 def parse(body: bytes, *, lines: bool, room: int = 1 << 20) -> list[object]:
     with Lease(Budget(room)) as lease:
-        return CODEC.parse(body, lease, lines=lines)
+        items = CODEC.parse(body, lease, lines=lines)
+        assert items is not None  # of a body of a few bytes
+        return items
 
 
 def names(items: list[object]) -> list[object]:
