@@ -245,7 +245,7 @@ def _is_array(body: bytes) -> bool:
 
 
 def _stripped(body: bytes) -> bytes:
-    """Without the space that JSON knows. Python knows more of it, and strips what it knows ten times as fast."""
+    """Without the space that JSON knows. Python strips all that it takes for space ten times as fast."""
     return body.strip(SPACE) if b"\x0b" in body or b"\x0c" in body else body.strip()
 
 
