@@ -23,8 +23,8 @@ CLUMP_EVENTS = 500
 """Events of one clump, at most, unless it is sealed: what moves in one step is bounded by this."""
 
 NAME_BYTES = 700
-"""What a name holds beside its events: its places in dicts, its list and clump, its counts by peer. Measured with
-tracemalloc: 686 B."""
+"""What a name holds beside its events: its places in dicts, its list and clump, its counts by peer. Measured
+with tracemalloc: 686 B."""
 
 Moved = Callable[[str, str, int, int], None]
 """Told of every change: the name, the peer, events and bytes more (negative: fewer)."""
