@@ -52,8 +52,7 @@ class Wait:
 
     def watch(self, ids: Sequence[str]) -> None:
         self._untold.update(ids)
-        for id in ids:
-            self._receipts.waits[id] = self
+        self._receipts.waits.update(dict.fromkeys(ids, self))
 
     def forget(self, ids: Sequence[str]) -> None:
         self._untold.difference_update(ids)

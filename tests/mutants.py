@@ -73,6 +73,7 @@ MANAGER = "tests/integration/test_service_manager.py"
 FUZZ = "tests/fuzz/test_fuzz.py"
 LARGE = "tests/unit/ingest/test_large_bodies.py"
 RESULTS = "tests/unit/ingest/test_results.py"
+SLICES = "tests/unit/ingest/test_slices.py"
 HOSTILE = "tests/integration/test_hostile.py"
 BUDGET = "tests/unit/ingest/test_budget.py"
 BODIES = "tests/unit/ingest/test_bodies.py"
@@ -323,8 +324,9 @@ MUTATIONS = [
     mutation(
         "a counter line is deleted: received",
         "forwarder/queues/memory.py",
-        "sum(event.size for event in events))\n            return\n",
-        "0)\n            self._metrics.received -= len(events)\n            return\n",
+        "            self._add(events, complete)\n"
+        "            self._metrics.took(len(events), sum(event.size for event in events))\n",
+        "            self._add(events, complete)\n",
         LEDGER,
     ),
     mutation(
@@ -485,8 +487,8 @@ MUTATIONS = [
     mutation(
         "taken events are outside the bound",
         "forwarder/queues/memory.py",
-        "check(events, size, len(self) + self._pending_events, held_bytes)\n",
-        "check(events, size, self._front.waiting_events + self._pending_events, held_bytes)\n",
+        "        self._bounds.check(events, size, len(self) + self._pending_events, held_bytes)\n",
+        "        self._bounds.check(events, size, self._front.waiting_events, held_bytes)\n",
         QUEUES,
         "full or bound",
     ),
@@ -1023,7 +1025,7 @@ MUTATIONS = [
         "whoever has the same key gets another sender's answer",
         "forwarder/ingest/exchange.py",
         "        scope = (lease.peer, operation.label, ",
-        '        scope = ("", operation.label, ',
+        "        scope = (operation.label, ",
         REPEATS,
         "sender",
     ),
@@ -1082,6 +1084,28 @@ MUTATIONS = [
         "(operation.label, call",
         GUARD,
         "told_apart",
+    ),
+    mutation(
+        "peers do not take turns in slices",
+        "forwarder/ingest/slices.py",
+        "        self._paused.add(peer, pause)\n",
+        '        self._paused.add("", pause)\n',
+        SLICES,
+    ),
+    mutation(
+        "large bodies begin however long the turn is",
+        "forwarder/ingest/slices.py",
+        "        if size > BODY_OF_SOME_SIZE and _turns().are_used_up():\n",
+        "        if False:\n",
+        SLICES,
+    ),
+    mutation(
+        "the memory of a name set aside is not counted",
+        "forwarder/queues/front.py",
+        "self.taken_bytes + self.aside.names_bytes",
+        "self.taken_bytes",
+        ASIDE,
+        "names_hold",
     ),
     mutation(
         "a signed body is judged when it is unpacked",
@@ -1203,8 +1227,8 @@ MUTATIONS = [
     mutation(
         "every refused event has a sentence",
         "forwarder/ingest/dialects/results.py",
-        "        elif sentences < MAX_SENTENCES:\n",
-        "        elif True:\n",
+        "        if sentences < MAX_SENTENCES:\n",
+        "        if True:\n",
         RESULTS,
     ),
     mutation(

@@ -13,6 +13,7 @@ import uvloop
 
 from forwarder import descriptors, logs
 from forwarder.config import Config, ConfigError, load
+from forwarder.daemon.allocating import give_back_large_blocks
 from forwarder.daemon.inheriting import LISTENERS
 from forwarder.daemon.notifying import ServiceManager
 from forwarder.daemon.process import EXIT_CONFIG, EXIT_NOT_NOW, Daemon, StartError
@@ -29,6 +30,7 @@ def main(config_path: str) -> int:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     _forbid_core_dumps()
+    give_back_large_blocks()
     logs.configure(config.log.level, config.log.format)
     descriptors.raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

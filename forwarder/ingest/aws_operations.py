@@ -96,7 +96,7 @@ class _PutEventsCall:
         self._trace = trace
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        work = Work()
+        work = Work(lease.peer)
         if len(body) <= SMALL_BODY:
             request = aws.decode(aws.PUT_EVENTS, body)
         else:
@@ -197,7 +197,7 @@ class _PutRumEventsCall:
         self._clock = clock
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        work = Work()
+        work = Work(lease.peer)
         if len(body) <= SMALL_BODY:
             request = aws.decode(aws.PUT_RUM_EVENTS, body)
             lease.take_for_events(len(request.RumEvents))
@@ -214,8 +214,10 @@ class _PutRumEventsCall:
         taken = await put(
             self._route, drafts, self._clock, waiting, complete=complete, peer=lease.peer, work=work
         )
+        await work.rest()
         count(self.metrics, taken)
         refuse_whole(taken)
+        await work.rest()
         return taken
 
     async def _apart(self, raw: msgspec.Raw, lease: Lease, work: Work) -> list[msgspec.Raw]:
@@ -254,7 +256,7 @@ class _PutRumEventsCall:
         return drafts
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
-        refusals = [result for result in _told(results, fates) if isinstance(result, Refusal)]
+        refusals = [result for result in _told(results, fates) if type(result) is Refusal]
         if not refusals:
             return Reply(200, self._route.api.render_results(results))
         first = refusals[0]
@@ -307,7 +309,7 @@ class _PutProjectEventsCall:
 
     async def _admit(self, body: bytes, lease: Lease) -> list[Draft | Refusal] | Refusal:
         """The events of a large call, decoded and admitted one by one."""
-        work, api, most = Work(), self._route.api, put_project_events.MAX_EVENTS
+        work, api, most = Work(lease.peer), self._route.api, put_project_events.MAX_EVENTS
         await work.through(aws.check_signs(body))
         raw = aws.decode(aws.RAW_PUT_PROJECT_EVENTS, body).events
         await work.rest()
@@ -361,7 +363,7 @@ def _told(results: Results, fates: Fates | None) -> Results:
     """The results with AWS's ids and refusals in place of ours, as far as they are known."""
     if not fates:
         return results
-    return [result if isinstance(result, Refusal) else _fate(result, fates.get(result)) for result in results]
+    return [_fate(result, fates.get(result)) if type(result) is str else result for result in results]
 
 
 def _fate(id: str, receipt: Receipt | None) -> str | Refusal:

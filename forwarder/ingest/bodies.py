@@ -127,7 +127,11 @@ async def read_body(
     body = await _read(request, lease, max_body, deadline, arrivals)
     if check is not None:
         check(body)
-    return await Work().through(gunzip(body, lease, max_body)) if packed else body
+    if not packed:
+        return body
+    work = Work(lease.peer)
+    await work.begin(len(body))
+    return await work.through(gunzip(body, lease, max_body))
 
 
 def is_gzipped(headers: Mapping[str, str]) -> bool:

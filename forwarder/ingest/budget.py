@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from forwarder.ingest.dialects.bounds import SMALL_BODY as READ_AT_ONCE
 from forwarder.ingest.dialects.errors import THROTTLING, BadRequest, too_large
 
 PARSED_EVENT_BYTES = 700
@@ -180,8 +181,11 @@ class Lease:
         self.keep(held)
 
     def check_parsing(self, body: bytes) -> None:
-        """Refuse a body that would not fit once it is parsed: three bytes of JSON can become a hundred."""
-        if len(body) > SMALL_BODY:
+        """Refuse a body that would not fit once it is parsed: three bytes of JSON can become a hundred.
+
+        A larger body is taken apart in steps, each of which is leased by itself.
+        """
+        if SMALL_BODY < len(body) <= READ_AT_ONCE:
             self.check_room(body.count(b"{") * OBJECT_BYTES + body.count(b'"') // 2 * STRING_BYTES)
 
     def take_for_events(self, count: int) -> None:

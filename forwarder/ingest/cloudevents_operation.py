@@ -97,7 +97,7 @@ class _CloudEventsCall:
         self._headers = headers
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        work = Work()
+        work = Work(lease.peer)
         events = cloudevents.steps(self._headers, body, lease, self._operation.bounds)
         drafts, keys = await self._admit(events, lease.peer, work)
         await work.rest()
@@ -108,7 +108,7 @@ class _CloudEventsCall:
             return results
         count(self.metrics, results)
         await work.rest()
-        return await told(results)
+        return await told(results, lease.peer)
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         if cloudevents.is_batch(self._headers) or self._wants_body():
@@ -151,9 +151,10 @@ class _CloudEventsCall:
         work: Work,
     ) -> Results:
         """Put each event that is new; a result per event. BadRequest when the queue took none."""
-        results: list[str | Refusal | None] = [d if isinstance(d, Refusal) else None for d in drafts]
+        results: list[str | Refusal | None] = [d if type(d) is Refusal else None for d in drafts]
         taken = False
         while places := [i for i, result in enumerate(results) if result is None]:
+            await work.rest()
             mine: list[int] = []
             theirs: list[tuple[int, Pending]] = []
             try:
@@ -165,9 +166,11 @@ class _CloudEventsCall:
                     problem.events = sum(not isinstance(result, str) for result in results)
                     raise
                 put_ = [Refusal(problem.code, problem.message, problem.reason)] * len(mine)
+            await work.rest()
             for i, result in zip(mine, put_, strict=True):
                 results[i] = result
-                taken = taken or isinstance(result, str)
+            taken = taken or str in map(type, put_)
+            await work.rest()
             for i, pending in theirs:
                 results[i] = await asyncio.shield(
                     pending
@@ -198,12 +201,26 @@ class _CloudEventsCall:
                     await work.rest()
                 self._claim(i, keys[i], results, mine, theirs)
             clock = self._operation.clock
+            await work.rest()
             some = [drafts[i] for i in mine]
             put_ = await put(self._route, some, clock, waiting, peer=peer, work=work) if some else []
-            ids = [result if isinstance(result, str) else None for result in put_]
+            ids = [result if type(result) is str else None for result in put_]
             return put_
         finally:
-            self._operation.identities.settle([keys[i] for i in mine], ids or [None] * len(mine))
+            await self._settle([keys[i] for i in mine], ids or [None] * len(mine), work)
+
+    async def _settle(self, keys: Sequence[bytes], ids: Sequence[str | None], work: Work) -> None:
+        """Say what became of claimed events, in slices; at once when the request is cancelled meanwhile."""
+        settle, done = self._operation.identities.settle, 0
+        try:
+            while done < len(keys):
+                upto = done + FEW
+                settle(keys[done:upto], ids[done:upto])
+                done = upto
+                await work.rest()
+        finally:
+            if done < len(keys):
+                settle(keys[done:], ids[done:])
 
     def _claim(
         self,

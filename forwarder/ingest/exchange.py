@@ -19,10 +19,11 @@ from forwarder.ingest.auth.guard import Admission
 from forwarder.ingest.bodies import Arrivals, is_gzipped, read_body
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
-from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known
+from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known, told_fates
 from forwarder.ingest.peers import peer_of_sender
 from forwarder.ingest.refusals import Refusals
 from forwarder.ingest.repeats import Attempt, Repeats, values_of
+from forwarder.ingest.slices import Work
 from forwarder.ingest.turns import Turns
 from forwarder.ingest.waiting import Waiting, preferred_wait
 from forwarder.metrics import HttpMetrics
@@ -83,6 +84,7 @@ class Exchange:
             del body
             lease.keep(0)
             return await self._again(operation, attempt, connection)
+        await Work(lease.peer).begin(len(body))
         waiting = self._waiting(headers, call, lease)
         try:
             with attempt or NOT_REPEATED:
@@ -90,7 +92,7 @@ class Exchange:
                 results = await call.take(body, lines, lease, waiting)
                 self._refusals.learn(call.metrics.name, len(body), len(results))
                 del body
-                reply = await _answer(call, results, waiting, connection)
+                reply = await _answer(call, results, waiting, connection, lease.peer)
                 if attempt is not None:
                     attempt.keep(reply)
                 return reply
@@ -116,8 +118,12 @@ def _check(admission: Admission, lease: Lease, body: bytes) -> None:
     lease.prove(peer_of_sender(admission.sender))
 
 
-async def _answer(call: Call, results: Results, waiting: Waiting | None, connection: Connection) -> Reply:
+async def _answer(
+    call: Call, results: Results, waiting: Waiting | None, connection: Connection, peer: str
+) -> Reply:
     fates = None if waiting is None else await waiting.fates(connection)
+    if fates is not None:
+        results = await told_fates(results, fates, peer)
     reply = call.reply(results, fates)
     if waiting is not None and fates is not None:
         reply.headers = {**reply.headers, **waiting.headers(known=is_known(results, fates))}

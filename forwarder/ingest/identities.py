@@ -36,7 +36,7 @@ class Identities:
         self._since = clock.monotonic()
         self._young: dict[bytes, str] = {}
         self._old: dict[bytes, str] = {}
-        self._pending: dict[bytes, Pending] = {}
+        self._pending: dict[bytes, Pending | None] = {}  # a future only where another request waits
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
@@ -47,9 +47,12 @@ class Identities:
         known = self._young.get(key) or self._old.get(key)
         if known is not None:
             return known
-        pending = self._pending.get(key)
+        if key not in self._pending:
+            self._pending[key] = None
+            return None
+        pending = self._pending[key]
         if pending is None:
-            self._pending[key] = asyncio.get_running_loop().create_future()
+            pending = self._pending[key] = asyncio.get_running_loop().create_future()
         return pending
 
     def settle(self, keys: Iterable[bytes], ids: Sequence[str | None]) -> None:
@@ -58,7 +61,7 @@ class Identities:
             if id is not None:
                 self._young[key] = id
             pending = self._pending.pop(key)
-            if not pending.done():  # a request that waited may have been cancelled
+            if pending is not None and not pending.done():  # a request that waited may have been cancelled
                 pending.set_result(id)
 
     def _grow_old(self) -> None:

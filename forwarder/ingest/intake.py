@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from forwarder.ingest.bindings import Route
@@ -39,16 +39,21 @@ async def put(
     ``waiting`` watches them from before the put; ``peer`` sent them; ``work``: of the request, which pauses
     when they are many. BadRequest: the queue is full, or cannot store them.
     """
-    drafts = within_limits(route, drafts)
-    if names := names_in(drafts):
+    if len(drafts) > MANY:
+        work = work or Work(peer)
+        drafts, names = await work.through(_judged(route, drafts))
+    else:
+        drafts = within_limits(route, drafts)
+        names = names_in(drafts)
+    if names:
         drafts = await within_share(route, drafts, names, peer)
-    admitted = [draft for draft in drafts if isinstance(draft, Draft)]
     if work is not None:
         await work.rest()
+    admitted = [draft for draft in drafts if type(draft) is Draft]
     if not admitted:
-        return [draft for draft in drafts if isinstance(draft, Refusal)]
+        return list(drafts)  # type: ignore[arg-type] # refusals, all of them
     if len(admitted) > MANY:
-        work = work or Work()
+        work = work or Work(peer)
         await work.pause()  # making ids is a slice
         ids = new_ids(len(admitted), clock.wall())
         events = await _make_many(ids, admitted, clock.monotonic(), peer, work)
@@ -57,6 +62,8 @@ async def put(
         events = _make(ids, admitted, clock.monotonic(), peer)
     if waiting is not None:
         waiting.watch(route, ids)
+        if work is not None:
+            await work.rest()
     try:
         await route.queue.put(events, complete=complete)
     except (QueueFull, QueueUnavailable) as problem:
@@ -64,9 +71,9 @@ async def put(
             waiting.forget(ids)
         raise _not_taken(route.name, problem, len(drafts)) from None
     if len(ids) == len(drafts):
-        return list(ids)
+        return ids  # type: ignore[return-value] # the caller's alone
     remaining = iter(ids)
-    return [draft if isinstance(draft, Refusal) else next(remaining) for draft in drafts]
+    return [draft if type(draft) is Refusal else next(remaining) for draft in drafts]
 
 
 def _make(ids: Sequence[str], drafts: Sequence[Draft], now: float, peer: str) -> list[Event]:
@@ -93,6 +100,20 @@ def _not_taken(target: str, problem: QueueFull | QueueUnavailable, events: int) 
     return unavailable(target, problem, events)
 
 
+def _judged(
+    route: Route[Any], drafts: Sequence[Draft | Refusal]
+) -> Generator[None, None, tuple[Sequence[Draft | Refusal], set[str]]]:
+    """Many drafts ``within_limits``, and the ``names_in`` them; in steps."""
+    judged: list[Draft | Refusal] = []
+    names: set[str] = set()
+    for start in range(0, len(drafts), MANY):
+        some = within_limits(route, drafts[start : start + MANY])
+        names |= names_in(some)
+        judged += some
+        yield
+    return judged, names
+
+
 def within_limits(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Sequence[Draft | Refusal]:
     """The drafts, with a refusal in place of each that no call of the target could carry, or that is for a
     name which the target does not take."""
@@ -103,7 +124,7 @@ def within_limits(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Seque
         ]
     most = route.max_event_bytes
     for draft in drafts:
-        if isinstance(draft, Draft) and draft.size > most:
+        if type(draft) is Draft and draft.size > most:
             return [_limit(draft, most) for draft in drafts]
     return drafts
 
@@ -116,6 +137,8 @@ def _limit(draft: Draft | Refusal, most: int) -> Draft | Refusal:
 
 
 def count(metrics: TargetMetrics, results: Sequence[str | Refusal]) -> None:
-    reasons = Counter([result.reason for result in results if isinstance(result, Refusal)])
+    if Refusal not in map(type, results):
+        return
+    reasons = Counter([result.reason for result in results if type(result) is Refusal])
     for reason, events in reasons.items():
         metrics.refused(reason, events)

@@ -11,7 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -132,11 +132,13 @@ class NativeEvents(PostOnly):
         return self if trace is None else NativeEvents(self._route, self._clock, self._codec, trace)
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        if len(body) <= SMALL_BODY:
-            drafts = await self._admit(self._codec.parse(body, lease, lines=lines))
+        items = self._codec.parse(body, lease, lines=lines) if len(body) <= SMALL_BODY else None
+        if items is not None:
+            drafts = await self._admit(items, lease.peer)
         else:
-            drafts = await self._admit_steps(self._codec.steps(body, lease, lines=lines), Work())
-        work = Work() if len(drafts) > SLICE else None
+            steps = self._codec.steps(body, lease, lines=lines)
+            drafts = await self._admit_steps(steps, Work(lease.peer))
+        work = Work(lease.peer) if len(drafts) > SLICE else None
         if work is not None:
             await work.pause()
         lease.take_for_answer(answer_bytes(drafts, waiting))
@@ -150,20 +152,20 @@ class NativeEvents(PostOnly):
         if work is not None:
             await work.pause()
         if lines:
-            await Work().through(native.name_lines(body, results))
-        return await told(results)
+            await Work(lease.peer).through(native.name_lines(body, results))
+        return await told(results, lease.peer)
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         return native_reply(results, fates)
 
-    async def _admit(self, items: list[native.Item | Refusal]) -> list[Draft | Refusal]:
+    async def _admit(self, items: list[native.Item | Refusal], peer: str) -> list[Draft | Refusal]:
         if self._trace is not None:
             _fill_trace_header(items, self._trace)
         admit, wall = self._route.api.admit_native, self._clock.wall()
         if len(items) <= FEW:
             return [item if type(item) is Refusal else admit(item, wall) for item in items]
         drafts: list[Draft | Refusal] = []
-        work = Work()
+        work = Work(peer)
         for start in range(0, len(items), FEW):
             await work.rest()  # a huge body must not hold up everybody else
             some = items[start : start + FEW]
@@ -203,18 +205,18 @@ def answer_bytes(drafts: Sequence[Draft | Refusal], waiting: Waiting | None) -> 
 
 
 class Told(list[str | Refusal]):
-    """Results whose answer is rendered already, as they are many."""
+    """Results whose answer is rendered already, as they are many: with the fates of a request that waited."""
 
     members = b""
 
 
-async def told(results: Results) -> Results:
+async def told(results: Results, peer: str = "") -> Results:
     """The results of a request, some of them refused; BadRequest when all are. Many go in slices."""
-    work = Work()
+    work = Work(peer)
     many = len(results) > SLICE
-    members = await _rendered(results, work) if many else b""
-    if not any(isinstance(result, str) for result in results):
-        problem = native.none_taken([result for result in results if isinstance(result, Refusal)])
+    members = await _rendered(native.members(results), work) if many else b""
+    if str not in map(type, results):
+        problem = native.none_taken(results)  # type: ignore[arg-type] # refusals, all of them
         problem.members = members
         raise problem
     if many:
@@ -223,25 +225,35 @@ async def told(results: Results) -> Results:
     return results
 
 
-async def _rendered(results: Results, work: Work) -> bytes:
+async def told_fates(results: Results, fates: Fates, peer: str = "") -> Results:
+    """The results of a request that waited; many are rendered in slices."""
+    if len(results) <= SLICE:
+        return results
+    with_fates = Told(results)
+    with_fates.members = await _rendered(native.fates_members(results, fates), Work(peer))
+    return with_fates
+
+
+async def _rendered(steps: Generator[None, None, bytes], work: Work) -> bytes:
     await work.pause()
-    members = await work.through(native.members(results))
+    members = await work.through(steps)
     await work.pause()
     return members
 
 
 def native_reply(results: Results, fates: Fates | None) -> Reply:
     """A result per event: 202, or 200 when the fate of all is known."""
+    status = 202 if fates is None or not is_known(results, fates) else 200
+    if isinstance(results, Told):
+        return Reply(status, b"{%b}" % results.members)
     if fates is None:
-        if isinstance(results, Told):
-            return Reply(202, b"{%b}" % results.members)
-        return Reply(202, native.render(results))
-    return Reply(200 if is_known(results, fates) else 202, native.render_fates(results, fates))
+        return Reply(status, native.render(results))
+    return Reply(status, native.render_fates(results, fates))
 
 
 def is_known(results: Results, fates: Fates) -> bool:
     """Whether the fate of every event that was taken is known."""
-    return all(result in fates for result in results if isinstance(result, str))
+    return all(type(result) is not str or result in fates for result in results)
 
 
 class Refusing(PostOnly):

@@ -2,36 +2,46 @@
 
 Invariants:
 - A request works for at most ``SLICE_SECONDS``, plus one step of its own, before others have their turn.
-- Each turn of the loop continues the work of one paused request, in the order they paused. However many
-  large requests there are, a turn takes as long as one slice.
+- Each turn of the loop continues the work of one paused request. Peers take turns, each in the order in which
+  its requests paused. However many large requests there are, a turn takes as long as one slice.
+- A body of some size begins at once only where no other has used up the turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Generator
 from time import perf_counter
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from forwarder.ingest.fair_line import FairLine
+
 SLICE_SECONDS = 0.004
+BODY_OF_SOME_SIZE = 16 * 1024
+"""Smaller ones never wait to begin."""
 
 T = TypeVar("T")
 
 
 class Work:
-    """The work on one request. ``rest`` goes wherever the work may pause."""
+    """The work on one request of ``peer``. ``rest`` goes wherever the work may pause."""
 
-    __slots__ = ("_ends",)
+    __slots__ = ("_ends", "_peer")
 
-    def __init__(self) -> None:
+    def __init__(self, peer: str = "") -> None:
+        self._peer = peer
         self._ends = perf_counter() + SLICE_SECONDS
 
     @property
     def is_over(self) -> bool:
         """Whether this slice is used up."""
         return perf_counter() >= self._ends
+
+    async def begin(self, size: int) -> None:
+        """Before a body of this size is looked at: wait where others have used up this turn of the loop."""
+        if size > BODY_OF_SOME_SIZE and _turns().are_used_up():
+            await self.pause()
 
     async def rest(self) -> None:
         """Pause if this slice is used up."""
@@ -40,7 +50,7 @@ class Work:
 
     async def pause(self) -> None:
         """Pause: what comes next begins a slice."""
-        await _turns().wait()
+        await _turns().wait(self._peer)
         self._ends = perf_counter() + SLICE_SECONDS
 
     async def through(self, steps: Generator[None, None, T]) -> T:
@@ -54,30 +64,50 @@ class Work:
                 await self.pause()
 
 
+class _Pause(asyncio.Future[None]):
+    @property
+    def over(self) -> bool:
+        """Its request may have been cancelled."""
+        return self.done()
+
+
 class _Turns:
     """Wakes one paused request in each turn of its loop."""
 
-    __slots__ = ("__weakref__", "_loop", "_paused", "_scheduled")
+    __slots__ = ("__weakref__", "_began", "_loop", "_paused", "_scheduled")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._paused: deque[asyncio.Future[None]] = deque()
+        self._paused: FairLine[_Pause] = FairLine()
         self._scheduled = False
+        self._began: float | None = None  # when the first large body began in this turn
 
-    async def wait(self) -> None:
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._paused.append(future)
+    def are_used_up(self) -> bool:
+        """Whether one more body would make this turn of the loop too long."""
+        if self._paused:
+            return True
+        now = perf_counter()
+        if self._began is None:
+            self._began = now
+            self._loop.call_soon(self._end)
+        return now - self._began > SLICE_SECONDS
+
+    def _end(self) -> None:
+        self._began = None
+
+    async def wait(self, peer: str) -> None:
+        pause = _Pause(loop=self._loop)
+        self._paused.add(peer, pause)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._wake)
-        await future
+        await pause
 
     def _wake(self) -> None:
-        while self._paused:
-            future = self._paused.popleft()
-            if not future.done():  # its request may have been cancelled
-                future.set_result(None)
-                break
+        for peer, pause in self._paused.firsts():
+            self._paused.pop(peer)
+            pause.set_result(None)
+            break
         self._scheduled = bool(self._paused)
         if self._scheduled:
             self._loop.call_soon(self._wake)

@@ -56,8 +56,12 @@ class Group:
 
     def fill(self, events: Iterable[Event]) -> Group:
         """Append events without a look at the limits; returns itself."""
-        for event in events:
-            self.append(event)
+        before = len(self.events)
+        self.events += events
+        added = self.events[before:] if before else self.events
+        if added:
+            self.size += sum([event.size for event in added])
+            self.oldest_at = min(self.oldest_at, min([event.received_at for event in added]))
         return self
 
 

@@ -228,7 +228,7 @@ class Front:
 
     @property
     def memory(self) -> int:
-        return self.waiting_bytes + self.taken_bytes
+        return self.waiting_bytes + self.taken_bytes + self.aside.names_bytes
 
     @property
     def ready_share(self) -> float:

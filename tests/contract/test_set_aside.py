@@ -493,3 +493,19 @@ async def _any_order(steps: list[tuple[str, str, int]], kind: str) -> None:
             assert {name: sorted(some) for name, some in got.items()} == {
                 name: sorted(some) for name, some in put.items()
             }
+
+
+async def test_what_names_hold_beside_their_events_counts_as_memory(
+    make_queue: Kind,
+) -> None:
+    names = FakeNames(*(f"gone{n}" for n in range(100)))
+    queue = await make_queue(AT_ONCE, max_events=MANY, names=names)
+    for n in range(100):
+        await queue.put(events(1, f"gone{n}"))
+    held = queue.memory
+    assert held >= 100 * 600  # of which the events are the half, and on a disk nothing
+    names.closed.clear()
+    for n in range(100):
+        queue.release(f"gone{n}")
+    await taken(queue, 100)
+    assert held - queue.memory >= 100 * 500

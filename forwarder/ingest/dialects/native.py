@@ -41,6 +41,7 @@ from forwarder.ingest.dialects.errors import (
 )
 from forwarder.ingest.dialects.lines import SPACE
 from forwarder.ingest.dialects.results import answer_bytes as answer_bytes
+from forwarder.ingest.dialects.results import fates_members as fates_members
 from forwarder.ingest.dialects.results import members as members
 from forwarder.ingest.dialects.results import render as render
 from forwarder.ingest.dialects.results import render_fates as render_fates
@@ -49,6 +50,8 @@ from forwarder.model import Refusal
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _MANY_VALUES = "trailing characters"
+TAKEN_APART = 16 * 1024
+"""A body up to this size is taken apart at once where it cannot be decoded as a whole."""
 
 Item = Any
 """An event as the API's ``native_type`` has it."""
@@ -82,15 +85,17 @@ class Codec:
         self._most_signs = most_signs(max_event_bytes)
         self._judge = judge
 
-    def parse(self, body: bytes, lease: Lease, *, lines: bool) -> list[Item | Refusal]:
+    def parse(self, body: bytes, lease: Lease, *, lines: bool) -> list[Item | Refusal] | None:
         """The events of a small body, each decoded or refused. A BadRequest when there is none to be found.
 
-        What they hold until they are a queue's is leased.
+        What they hold until they are a queue's is leased. None: it is to be taken apart in ``steps``.
         """
         try:
             items = self._parse_whole(body, lines) if body.strip() else []
             lease.take_for_events(len(items))
         except _BROKEN:
+            if len(body) > TAKEN_APART:
+                return None
             items = self._parse_lines(body, lease) if lines else self._parse_apart(body, lease)
         if not items:
             raise _no_events()
@@ -101,8 +106,11 @@ class Codec:
     def steps(self, body: bytes, lease: Lease, *, lines: bool) -> Steps:
         """The events of a body of any size, as ``parse`` has them, one after the other."""
         if lines:
-            return self._step_lines(body, lease)
-        return self._step_array(body, lease) if _is_array(body) else self._step_one(body, lease)
+            yield from self._step_lines(body, lease)
+            return
+        is_array = _is_array(body)
+        yield None
+        yield from self._step_array(body, lease) if is_array else self._step_one(body, lease)
 
     def _step_array(self, body: bytes, lease: Lease) -> Steps:
         seen = False
@@ -116,10 +124,11 @@ class Codec:
             raise _no_events()
 
     def _step_one(self, body: bytes, lease: Lease) -> Steps:
-        body = body.strip(SPACE)
+        body = _stripped(body)
         if not body:
             raise _no_events()
         lease.take_for_events(1)
+        yield None
         if len(body) <= self._longest:
             signs = yield from count_signs(body, self._most_signs)
             if signs <= self._most_signs:
@@ -215,9 +224,9 @@ def none_taken(refusals: Sequence[Refusal]) -> BadRequest:
     message = capped(first.message)
     if len(refusals) > 1:
         message = f"None of the {len(refusals)} events was taken. The first: {message}"
-    if all(refusal.reason == "too_large" for refusal in refusals):
+    if {refusal.reason for refusal in refusals} == {"too_large"}:
         return BadRequest(413, TOO_LARGE, message, refusals=refusals, events=0)
-    if any(refusal.code == THROTTLING for refusal in refusals):
+    if THROTTLING in {refusal.code for refusal in refusals}:
         return BadRequest(429, THROTTLING, message, refusals=refusals, events=0)
     return BadRequest(400, first.code, message, refusals=refusals, events=0)
 
@@ -233,6 +242,11 @@ def _error(problem: BadRequest) -> bytes:
 
 def _is_array(body: bytes) -> bool:
     return body[:1] == b"[" or (body[:1] in b" \t\r\n" and body.lstrip()[:1] == b"[")
+
+
+def _stripped(body: bytes) -> bytes:
+    """Without the space that JSON knows. Python strips all that it takes for space ten times as fast."""
+    return body.strip(SPACE) if b"\x0b" in body or b"\x0c" in body else body.strip()
 
 
 def _lines(body: bytes) -> list[bytes]:

@@ -24,7 +24,7 @@ status and AWS's id or code."""
 _SENTENCE_BYTES = 2000
 """A sentence of 300 characters, each of which may be escaped, with what is around it."""
 _HEAD_BYTES = 512
-STEP = 4096
+STEP = 1024
 """Results that are rendered in one go."""
 
 _encode = msgspec.json.Encoder().encode
@@ -57,25 +57,37 @@ def render_refused(error: bytes, refusals: Sequence[Refusal]) -> bytes:
 
 def members(results: Results) -> Generator[None, None, bytes]:
     """What an answer says of its events, without the brackets around it, in steps."""
+    chunks: list[bytes] = []
     rows: list[bytes] = []
     sentences, codes = 0, _Codes()
     later: list[tuple[int, str, str]] = []
     for i, result in enumerate(results):
-        if i % STEP == STEP - 1:
+        if len(rows) == STEP:
+            _join(rows, chunks)
             yield
-        if isinstance(result, str):
+        if type(result) is str:
             rows.append(b'{"id":"%b"}' % result.encode())
-        elif sentences < MAX_SENTENCES:
+            continue
+        assert type(result) is Refusal
+        if sentences < MAX_SENTENCES:
             sentences += 1
             rows.append(_encode({"code": result.code, "message": capped(result.message)}))
         else:
             rows.append(codes[result.code])
             later.append((i, result.code, result.message))
+    _join(rows, chunks)
     yield
     refused = sentences + len(later)
     rest = (yield from _grouped(later)) if later else b""
     counted = len(results) - refused, refused
-    return b'"accepted":%d,"rejected":%d,"results":[%b]%b' % (*counted, b",".join(rows), rest)
+    return b'"accepted":%d,"rejected":%d,"results":[%b]%b' % (*counted, b",".join(chunks), rest)
+
+
+def _join(rows: list[bytes], chunks: list[bytes]) -> None:
+    """Let go of the rows on the way, and not of all of them in one step."""
+    if rows:
+        chunks.append(b",".join(rows))
+        rows.clear()
 
 
 def _through(steps: Generator[None, None, bytes]) -> bytes:
@@ -88,10 +100,19 @@ def _through(steps: Generator[None, None, bytes]) -> bytes:
 
 def render_fates(results: Results, fates: Mapping[str, Receipt]) -> bytes:
     """The answer for a body whose sender waited: each event with its status, and AWS's id or word."""
+    return b"{%b}" % _through(fates_members(results, fates))
+
+
+def fates_members(results: Results, fates: Mapping[str, Receipt]) -> Generator[None, None, bytes]:
+    """The same without the brackets around it, in steps."""
+    chunks: list[bytes] = []
     rows: list[bytes] = []
     said: list[tuple[int, str, str]] = []
     rejected = 0
     for i, result in enumerate(results):
+        if len(rows) == STEP:
+            _join(rows, chunks)
+            yield
         receipt = None if isinstance(result, Refusal) else fates.get(result)
         if isinstance(result, str) and (receipt is None or receipt.fate == DELIVERED):
             rows.append(_going(result, receipt))
@@ -103,12 +124,11 @@ def render_fates(results: Results, fates: Mapping[str, Receipt]) -> bytes:
         else:
             said.append((i, row["code"], message))
         rows.append(_encode(row))
-    return b'{"accepted":%d,"rejected":%d,"results":[%b]%b}' % (
-        len(rows) - rejected,
-        rejected,
-        b",".join(rows),
-        _through(_grouped(said)) if said else b"",
-    )
+    _join(rows, chunks)
+    yield
+    rest = (yield from _grouped(said)) if said else b""
+    counted = len(results) - rejected, rejected
+    return b'"accepted":%d,"rejected":%d,"results":[%b]%b' % (*counted, b",".join(chunks), rest)
 
 
 def _going(id: str, receipt: Receipt | None) -> bytes:

@@ -35,7 +35,10 @@ BAD = (b"{", b"7", b"[]", b'{"nam":1}', b'{"name":1}', b'{"name":"\xff"}', b'{"n
 
 def parse(body: bytes, *, lines: bool, room: int = 1 << 20) -> list[object]:
     with Lease(Budget(room)) as lease:
-        return CODEC.parse(body, lease, lines=lines)
+        items = CODEC.parse(body, lease, lines=lines)
+        if items is not None:
+            return items
+        return [item for item in CODEC.steps(body, lease, lines=lines) if item is not None]
 
 
 def names(items: list[object]) -> list[object]:

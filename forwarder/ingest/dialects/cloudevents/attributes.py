@@ -92,24 +92,37 @@ def unescaped(name: str, value: str) -> str:
         raise Unfit(f"ce-{name[:100]} is not UTF-8 after percent-decoding.") from None
 
 
-def check(attributes: Attributes) -> Generator[None, None, None]:
-    """Unfit when these are not the attributes of a CloudEvent; in steps, as each may be long."""
+def check(attributes: Attributes, longest: int) -> Generator[None, None, None]:
+    """Unfit when these are not the attributes of a CloudEvent; in steps, as each may be long.
+
+    ``longest``: characters of one, as no call of the target carries more.
+    """
     missing = [name for name in REQUIRED if name not in attributes]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise Unfit(f"{_list(missing)} {verb} required.")
     for name, value in attributes.items():
+        if isinstance(value, str) and len(value) > longest:
+            message = f"{name[:100]} has {len(value)} characters; a call of its target takes {longest} bytes."
+            raise Unfit(message, "too_large")
         _check_one(name, value)
         yield
     if attributes["specversion"] != VERSION:
         got = str(attributes["specversion"])[:100]
         raise Unfit(f'specversion must be "{VERSION}", got "{got}".')
-    if not _is_reference(str(attributes["source"])):
+    source = str(attributes["source"])
+    is_reference = _has_only_reference_signs(source)
+    yield
+    if not is_reference or _has_half_percent(source):
         raise Unfit("source must be a URI or a relative reference; other characters are percent-encoded.")
     yield
     schema, media = attributes.get("dataschema"), attributes.get("datacontenttype")
-    if schema is not None and not (_has_scheme(str(schema)) and _is_reference(str(schema))):
-        raise Unfit("dataschema must be a URI with its scheme.")
+    if schema is not None:
+        is_reference = bool(_has_scheme(str(schema))) and _has_only_reference_signs(str(schema))
+        yield
+        if not is_reference or _has_half_percent(str(schema)):
+            raise Unfit("dataschema must be a URI with its scheme.")
+        yield
     if media is not None and not _is_media_type(str(media)):
         raise Unfit("datacontenttype must be a media type, like application/json.")
 
@@ -138,9 +151,13 @@ def _check_one(name: str, value: Value) -> None:
         raise Unfit(f"{name[:100]} has a character that attributes cannot have.")
 
 
-def _is_reference(text: str) -> bool:
-    """Two looks, each over plain characters: a look for both at once takes ten times as long."""
-    return bool(text) and not _not_in_references(text) and ("%" not in text or not _half_percent(text))
+def _has_only_reference_signs(text: str) -> bool:
+    """A look for this and ``_has_half_percent`` at once would take ten times as long."""
+    return bool(text) and not _not_in_references(text)
+
+
+def _has_half_percent(text: str) -> bool:
+    return "%" in text and _half_percent(text) is not None
 
 
 def _list(names: list[str]) -> str:

@@ -191,7 +191,7 @@ def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]
             attributes[name] = value
         if size > _FEW_MEMBERS:
             yield
-    yield from check(attributes)
+    yield from check(attributes, bounds.max_event_bytes)
     base64 = _base64(packed, bounds) if packed is not None and bytes(packed) != _NULL else None
     if base64 is None:
         return CloudEvent(attributes, _fitting(attributes, data))
@@ -237,7 +237,7 @@ def _binary(headers: Mapping[str, str], body: bytes, bounds: Bounds) -> Generato
     media = headers.get("Content-Type")
     if media:
         attributes["datacontenttype"] = media
-    yield from check(attributes)
+    yield from check(attributes, bounds.max_event_bytes)
     return _with_data(attributes, media or "", body)
 
 

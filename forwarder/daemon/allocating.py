@@ -1,0 +1,27 @@
+"""How the C library hands memory back: what large requests used must not stay with the process.
+
+Invariants:
+- Only glibc is told anything; elsewhere this does nothing, and no error of it stops a start.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+LARGE_BYTES = 1 << 20
+"""A block from this size on is mapped by itself, and unmapped when it is freed."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
+
+
+def give_back_large_blocks() -> bool:
+    """Fix glibc's thresholds, which otherwise grow with the largest block that was freed; whether it did."""
+    try:
+        if not os.confstr("CS_GNU_LIBC_VERSION"):
+            return False
+        mallopt = ctypes.CDLL(None).mallopt
+        return bool(mallopt(_MMAP_THRESHOLD, LARGE_BYTES) and mallopt(_TRIM_THRESHOLD, 2 * LARGE_BYTES))
+    except (AttributeError, OSError, ValueError):
+        return False
