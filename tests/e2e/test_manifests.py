@@ -21,7 +21,8 @@ def test_a_manifest_has_no_key_that_kubernetes_does_not_know(name: str, tmp_path
     done = validated(MANIFESTS / name)
     assert done.returncode == 0, done.stdout + done.stderr
     wrong = tmp_path / name
-    wrong.write_text((MANIFESTS / name).read_text().replace("startupProbe", "startProbe"))
+    text = (MANIFESTS / name).read_text()
+    wrong.write_text(text.replace("startupProbe", "startProbe").replace("policyTypes", "policyKinds"))
     assert validated(wrong).returncode != 0
 
 
