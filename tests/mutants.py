@@ -1563,8 +1563,8 @@ MUTATIONS = [
     mutation(
         "core dumps are allowed",
         "forwarder/daemon/serving.py",
-        "    _forbid_core_dumps()\n    logs",
-        "    logs",
+        "    _forbid_core_dumps()\n",
+        "",
         CORE_DUMPS,
     ),
     mutation(

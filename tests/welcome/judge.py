@@ -23,10 +23,10 @@ WORDS = {
     "cut",
     "dropped",
     "unauthenticated",
-    "aside",
     "paused",
 }
-"""A counter or gauge with one of these in its name is 0 while nobody but honest clients send."""
+"""A counter or gauge with one of these in its name is 0 while nobody but honest clients send. Events that are
+set aside were accepted: those of a new bus are, until AWS has answered whether it exists."""
 
 ROW = "welcome"
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)

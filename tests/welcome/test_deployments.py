@@ -169,11 +169,7 @@ def cases() -> Iterator[Any]:
     for name in DEPLOYMENTS:
         is_of_kubernetes = name.startswith("deploy/kubernetes")
         for volume in VOLUMES if is_of_kubernetes else ELSEWHERE:
-            marks: list[pytest.MarkDecorator] = []
-            if volume == "another user of group 0":
-                reason = "files of the storage are the first user's alone: issue 12, principle 12"
-                marks = [pytest.mark.xfail(reason=reason, strict=True)]
-            yield pytest.param(name, volume, marks=marks, id=f"{name} {volume}")
+            yield pytest.param(name, volume, id=f"{name} {volume}")
 
 
 @pytest.mark.parametrize(("name", "volume"), [*cases()])
