@@ -377,8 +377,7 @@ def _open_call(headers: Mapping[str, str], connection: Connection, operation: Op
 
 
 def _let_go_of_frames(problem: BadRequest) -> None:
-    """Their variables have the body, and would keep it for as long as the refusal waits, or in a cycle with it
-    until the garbage collector comes."""
+    """Their variables have the body: it would be kept while the refusal waits, and in a cycle after that."""
     problem.__traceback__ = problem.__context__ = problem.__cause__ = None
 
 
