@@ -320,6 +320,7 @@ class IngestServer:
                 return ready(dialect, reply.status, reply.body)
             return respond(dialect, reply.status, reply.body, reply.headers)
         except BadRequest as problem:
+            _let_go_of_frames(problem)
             if call is not None and problem.events:
                 call.metrics.refused(problem.reason, problem.events)
             if "Expect" in request.headers and not request.content.is_eof():
@@ -381,6 +382,11 @@ def _open_call(headers: Mapping[str, str], connection: Connection, operation: Op
     if connection.head_too_large:
         raise headers_too_large(connection.max_head)
     return operation.open(name, headers)
+
+
+def _let_go_of_frames(problem: BadRequest) -> None:
+    """Their variables have the body: it would be kept while the refusal waits, and in a cycle after that."""
+    problem.__traceback__ = problem.__context__ = problem.__cause__ = None
 
 
 def _no_origin(_origin: str) -> bool:
