@@ -1563,8 +1563,8 @@ MUTATIONS = [
     mutation(
         "core dumps are allowed",
         "forwarder/daemon/serving.py",
-        "    _forbid_core_dumps()\n",
-        "",
+        "    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n",
+        "    resource.getrlimit(resource.RLIMIT_CORE)\n",
         CORE_DUMPS,
     ),
     mutation(

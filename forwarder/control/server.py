@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -53,7 +54,13 @@ class ControlServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen; raises OSError when the path cannot be had."""
+        """Listen; raises OSError when the path cannot be had.
+
+        A socket that is there was left behind: only the owner of the storage's lock listens here.
+        """
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(self.path.lstat().st_mode):
+                self.path.unlink()
         listener = unix_socket(self.path, MODE)
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
         await self._runner.setup()

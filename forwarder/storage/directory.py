@@ -84,7 +84,7 @@ def take_over(old: Path, new: Path, later_format: int) -> None:
         _sync(new.parent)
     elif not old.samefile(new):
         return  # not the one that was taken over: nobody knows what it is
-    _leave_marker(old, new, later_format)
+    leave_marker(old, new, later_format)
 
 
 def _link(source: Path, name: Path) -> None:
@@ -99,7 +99,8 @@ def _link(source: Path, name: Path) -> None:
         _sync(name)
 
 
-def _leave_marker(old: Path, new: Path, later_format: int) -> None:
+def leave_marker(old: Path, new: Path, later_format: int) -> None:
+    """Put a small file of ``later_format`` at ``old``, which says that the storage is at ``new``."""
     marker = old.with_name(f"{old.name}.moved")
     marker.unlink(missing_ok=True)
     with closing(sqlite3.connect(marker)) as connection:

@@ -25,7 +25,7 @@ from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
 from forwarder.storage.damaged import open_damaged
-from forwarder.storage.directory import create, is_moved, make_own, take_over
+from forwarder.storage.directory import create, is_moved, leave_marker, make_own, take_over
 from forwarder.storage.errors import StorageError, translate
 from forwarder.storage.salvage import Rescue
 
@@ -110,13 +110,16 @@ def open_for_writing(
 
 
 def move_in(earlier: Path, path: Path) -> None:
-    """Take over the file of a version that kept it in the directory ``earlier``, if there is one.
+    """Take over the file of a version that kept it in the directory ``earlier``, if there is one; in any case
+    leave a marker there, so that such a version refuses to start beside this storage.
 
     Only for the holder of the lock of ``path``'s directory. StorageError when an earlier version runs there.
     """
     old = earlier / FILE_NAME
     try:
         if not _size(old):
+            with suppress(OSError):  # a directory of somebody else's has no earlier version in it either
+                leave_marker(old, path, FORMAT + 1)
             return
         lock = os.open(earlier / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:

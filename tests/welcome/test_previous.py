@@ -138,7 +138,9 @@ def takes_over(folder: Path, sandbox: Sandbox, program: Program, waiting: Sequen
 def files_of(storage: Path) -> dict[str, bytes]:
     """What the storage holds. The lock, which says nothing of it, may change."""
     return {
-        path.name: path.read_bytes() for path in storage.iterdir() if path.suffix not in (".lock", ".sock")
+        str(path.relative_to(storage)): path.read_bytes()
+        for path in storage.rglob("*")
+        if path.is_file() and path.suffix not in (".lock", ".sock")
     }
 
 
@@ -184,7 +186,7 @@ def test_a_storage_of_a_newer_format_is_left_as_it_is(
     whose: str, previous: Program, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     waiting = filled(tmp_path, sandbox, HERE)
-    file = tmp_path / "state" / "forwarder.db"
+    file = tmp_path / "state" / "data" / "forwarder.db"
     ours = file.read_bytes()
     newer = bytearray(ours)
     newer[60:64] = (int.from_bytes(ours[60:64], "big") + 1).to_bytes(4, "big")

@@ -162,7 +162,7 @@ async def test_an_earlier_version_that_still_runs_keeps_its_file(state: Path) ->
 
 STEPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "before the file has its new name": lambda patch: patch.setattr(Path, "replace", _end),
-    "before the marker": lambda patch: patch.setattr(own, "_leave_marker", _end),
+    "before the marker": lambda patch: patch.setattr(own, "leave_marker", _end),
 }
 
 
