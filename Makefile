@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check e2e welcome torture torture-long torture-power abuse abuse-long fuzz fuzz-long \
+.PHONY: help install run test check e2e pid1 welcome torture torture-long torture-power abuse abuse-long fuzz fuzz-long \
   mutants newest bench bench-smoke bench-profile format generate picture lock dist clean
 
 help:  ## Say what there is
@@ -42,7 +42,10 @@ check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (
 
 e2e: $(READY)  ## Real clients against real processes
 	$(BIN)/python -m tests.e2e.prepare
-	$(BIN)/python -m pytest -q tests/e2e
+	$(BIN)/python -m pytest -q tests/e2e --ignore=tests/e2e/test_pid1.py
+
+pid1: $(READY)  ## The systemd units in a container of their own, under a real PID 1; needs root (some minutes)
+	$(BIN)/python -m pytest -q tests/e2e/test_pid1.py
 
 welcome: $(READY)  ## Every honest client, proxy, configuration and storage is accepted: 0 refusals, a table of all
 	$(BIN)/python -m tests.e2e.prepare

@@ -138,8 +138,9 @@ class _CloudEventsCall:
                 drafts.append(event)
                 keys.append(b"")
             else:
-                drafts.append(_admit(api, event, wall, trace))
-                keys.append(cloudevents.identity(peer, name, event))
+                draft = _admit(api, event, wall, trace)
+                drafts.append(draft)
+                keys.append(b"" if type(draft) is Refusal else cloudevents.identity(peer, name, event))
         return drafts, keys
 
     async def _put_once(

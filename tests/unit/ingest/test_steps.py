@@ -1,6 +1,7 @@
 """How long one request keeps the event loop: CPU time between two turns of the loop, for the dearest bodies.
 
-CPU time and counts are asserted, never wall time.
+CPU time and counts are asserted, never wall time. A machine that is slower, or whose cores are shared, takes
+more CPU time for the same work: the bound grows as much as a fixed piece of work does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from forwarder.apis.put_events import PutEvents
@@ -35,6 +37,9 @@ BODY = 8 * MIB - 1024
 BOUND = 0.050
 AIM = 0.030
 TRIES = 3
+REFERENCE = b"[" + b'"ab",' * 200_000 + b'""]'
+REFERENCE_SECONDS = 0.036
+"""CPU seconds that taking the reference apart takes on the machine of the figures, when it is quiet."""
 
 SESSION = b'"BatchId":"00000000-0000-4000-8000-000000000001","AppMonitorDetails":{},"UserDetails":{},'
 RUM_EVENT = b'{"id":"00000000-0000-4000-8000-000000000002","timestamp":18,"type":"click","details":"{}"}'
@@ -51,6 +56,16 @@ BINARY = {
 }
 TEXT = {**BINARY, "Content-Type": "text/plain"}
 CE = b'"specversion":"1.0","id":"1","source":"s","type":"t"'
+
+
+def slowness() -> float:
+    """How much slower this machine is now, 1 at least."""
+    found = []
+    for _ in range(5):
+        began = time.thread_time()
+        sum(map(len, msgspec.json.decode(REFERENCE)))
+        found.append(time.thread_time() - began)
+    return max(1.0, sorted(found)[2] / REFERENCE_SECONDS)
 
 
 async def longest_step(work: Callable[[], Awaitable[Any]]) -> tuple[float, Any]:
@@ -297,6 +312,8 @@ DEAREST = [
 )
 async def test_no_body_keeps_the_loop_for_long(carrier: str, kind: str, size: int) -> None:
     operation, body, headers = CARRIERS[carrier](KINDS[kind](size)) if carrier else OTHERS[kind]()
+    if len(body) > 8 * MIB:  # a text is longer once its quotes are escaped
+        operation, body, headers = CARRIERS[carrier](KINDS[kind](size * 8 * MIB // len(body) - 4096))
     found = []
     for _ in range(TRIES):
         step, status = await longest_step(lambda: send(operation, body, headers))
@@ -304,4 +321,4 @@ async def test_no_body_keeps_the_loop_for_long(carrier: str, kind: str, size: in
         if step <= AIM:
             break
     print(f"{min(found) * 1000:6.1f} ms, {status}, {carrier} {kind} {size}")
-    assert min(found) <= BOUND
+    assert min(found) <= BOUND or min(found) <= BOUND * slowness()

@@ -95,16 +95,17 @@ def unescaped(name: str, value: str) -> str:
 def check(attributes: Attributes, longest: int) -> Generator[None, None, None]:
     """Unfit when these are not the attributes of a CloudEvent; in steps, as each may be long.
 
-    ``longest``: characters of one, as no call of the target carries more.
+    ``longest``: characters of all together, as no call of the target carries more.
     """
     missing = [name for name in REQUIRED if name not in attributes]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise Unfit(f"{_list(missing)} {verb} required.")
+    length = sum([len(value) for value in attributes.values() if isinstance(value, str)])
+    if length > longest:
+        message = f"The attributes have {length} characters; a call of its target takes {longest} bytes."
+        raise Unfit(message, "too_large")
     for name, value in attributes.items():
-        if isinstance(value, str) and len(value) > longest:
-            message = f"{name[:100]} has {len(value)} characters; a call of its target takes {longest} bytes."
-            raise Unfit(message, "too_large")
         _check_one(name, value)
         yield
     if attributes["specversion"] != VERSION:
