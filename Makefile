@@ -30,7 +30,7 @@ $(READY): $(LOCKS) pyproject.toml
 run: $(READY)  ## Show it all: sandbox, daemon, real clients, faults, and the table of what became of the events
 	@$(BIN)/python tests/e2e/demo.py
 
-test: $(READY)  ## Unit, contract and integration tests, under 3 minutes
+test: $(READY)  ## Unit, contract and integration tests, some minutes
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/e2e --ignore=tests/welcome
 
 check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (generated files among them)
