@@ -99,7 +99,7 @@ class SetAside:
         return Summary(events, size, len(view), largest)
 
 
-_LEAVING = "these events are being sent"
+_LEAVING = "now being sent"
 
 
 def _events_of(item: tuple[str, AsideView]) -> int:

@@ -102,5 +102,5 @@ class _DescribeEventBusCall:
         if why == "missing":
             raise BadRequest(400, NOT_FOUND, f"Event bus {bus} does not exist.")
         if why == "unknown":
-            message = f"Whether event bus {bus} exists is not known yet: {known.reason(name)}."
+            message = f"Event bus {bus} is not verified yet: {known.reason(name)}."
             raise BadRequest(503, UNAVAILABLE, message)

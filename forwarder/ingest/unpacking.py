@@ -30,7 +30,7 @@ def gunzip(packed: bytes, lease: Lease, max_size: int) -> Generator[None, None, 
     while start < len(packed):
         members += 1
         if members > MAX_MEMBERS:
-            raise too_large(f"The gzip body has more than {MAX_MEMBERS} members; send it as one.")
+            raise too_large(f"The gzip body has more than {MAX_MEMBERS} members; compress it as one.")
         if members % MEMBERS_PER_STEP == 0:
             yield
         stream = zlib.decompressobj(wbits=31)

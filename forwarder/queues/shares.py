@@ -67,9 +67,9 @@ class Shares:
             return None
         why = self._names.reason(name) or f"{name} is not known to exist"
         return (
-            f"{why}; events that wait for such names may be a tenth of the queue ({self._share[0]} events, "
-            f"{self._share[1]} bytes), and {used[0]} events of {used[1]} bytes wait. Fix the name, bind it "
-            "in the configuration, or remove what waits with 'forwarder queue purge'"
+            f"{why.rstrip('.')}. Events for such names may fill a tenth of the queue ({self._share[0]} "
+            f"events, {self._share[1]} bytes), and {used[0]} events of {used[1]} bytes wait. Correct the "
+            "name, bind it in the configuration, or remove waiting events with 'forwarder queue purge'"
         )
 
     def _fits(self, used: Amount, events: int, size: int, times: float = 1.0) -> bool:

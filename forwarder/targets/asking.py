@@ -126,7 +126,7 @@ class Asker:
         elif answer is Answer.EXISTS and why == "missing":
             log.info("event bus exists now", bus=bus)
         elif answer is Answer.UNANSWERED:
-            log.warning("cannot ask whether event buses exist", error=sentence)
+            log.warning("cannot verify event buses", error=sentence)
         elif answer in (Answer.DENIED, Answer.UNASKABLE) and answer not in self._said:
             self._said.add(answer)
             self._log.warning(UNVERIFIED if answer is Answer.DENIED else UNASKABLE, bus=bus, error=sentence)

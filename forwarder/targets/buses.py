@@ -129,8 +129,8 @@ class BusNames:
         if why == MISSING:
             return f"event bus {bus} does not exist in {self._region or 'the configured endpoint'}"
         if self._failures:
-            return f"cannot ask whether event bus {bus} exists: {self._trouble}"
-        return f"event bus {bus} was not asked about yet"
+            return f"cannot verify event bus {bus}: {self._trouble}"
+        return f"AWS has not been asked yet whether event bus {bus} exists"
 
     def why(self, name: str) -> str:
         if not self._is_closed(name):
@@ -153,7 +153,7 @@ class BusNames:
         if self._denied:
             notes.append(UNVERIFIED)
         if self._failures:
-            notes.append(f"cannot ask whether event buses exist: {self._trouble}")
+            notes.append(f"cannot verify event buses: {self._trouble}")
         return "; ".join(notes)
 
     def held(self) -> str | None:
@@ -351,10 +351,10 @@ class BusNames:
 
 
 UNVERIFIED = (
-    "some event buses are not verified, as events:DescribeEventBus is denied; "
-    "AWS would drop events for a bus that does not exist"
+    "some event buses are not verified, because events:DescribeEventBus is denied; "
+    "AWS drops events for a bus that does not exist"
 )
 UNASKABLE = (
-    "event buses are not verified, as the endpoint does not know DescribeEventBus; "
+    "event buses are not verified, because the endpoint does not support DescribeEventBus; "
     "events for a bus that does not exist may be lost"
 )

@@ -114,7 +114,7 @@ class CalledNames:
             return f"{self._noun} {shown(name)}: {bar.message}"
         if self.is_known(name):
             return ""
-        return f"{self._noun} {shown(name)} was not sent to yet and waits for its turn"
+        return f"{self._noun} {shown(name)} was never sent to; its first batch waits for its turn"
 
     def why(self, name: str) -> str:
         bar = self.barred.get(name)

@@ -52,7 +52,7 @@ def parts(
             continue
         raws = _decode(body, segment.start, segment.end)
         if not raws and seen:
-            raise BadRequest(400, SERIALIZATION, "The body is not valid JSON: a comma has nothing behind it.")
+            raise BadRequest(400, SERIALIZATION, "The body is not valid JSON: nothing follows a comma.")
         seen += len(raws)
         if seen > max_events:
             raise too_many_events(max_events)

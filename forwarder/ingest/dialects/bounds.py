@@ -48,7 +48,7 @@ def most_signs(max_event_bytes: int) -> int:
 
 
 def too_many_events(most: int) -> BadRequest:
-    return too_large(f"The request has more than {most} events (ingest.max_events); send them in several.")
+    return too_large(f"The request has more than {most} events (ingest.max_events); split it.")
 
 
 def too_long(size: int, max_event_bytes: int) -> str:

@@ -176,7 +176,7 @@ def _grouped(said: Sequence[tuple[int, str, str]]) -> Generator[None, None, byte
             if len(groups) < MAX_SENTENCES:
                 ranges = groups[code, message] = []
             else:
-                key = shared.setdefault(code, (code, f"For different reasons, the first: {message}"))
+                key = shared.setdefault(code, (code, f"Refused for different reasons; the first: {message}"))
                 ranges = groups.setdefault(key, [])
         last, last_code, last_message, range_ = i, code, message, [i, i]
         ranges.append(range_)
