@@ -1,4 +1,4 @@
-"""``forwarder queue purge``: waiting events into the dead letters, or deleted; with or without a daemon."""
+"""``forwarder queue purge``: moves waiting events to the dead letters, or deletes them."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def _stopped(directory: Path, arguments: Arguments) -> int:
 
 
 def _may(arguments: Arguments, events: int, bytes: int, room: int) -> int | None:
-    """The exit code when nothing is to be done, said why."""
+    """The exit code if there is nothing to do, after the reason is printed."""
     if arguments.delete and not arguments.yes:
         print(f"{_events(events)} would be deleted; add --yes to delete them")
         return EXIT_OK
