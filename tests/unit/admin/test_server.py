@@ -195,6 +195,7 @@ async def test_who_only_holds_connections_keeps_nobody_out(base: str, session: a
     assert not idle[-1][0].at_eof()
     for _, writer in idle:
         writer.close()
+    await asyncio.gather(*[writer.wait_closed() for _, writer in idle], return_exceptions=True)
 
 
 async def test_a_unix_socket_will_do_too(tmp_path: Path, daemon: Daemon) -> None:

@@ -95,7 +95,7 @@ class DiskQueueLife(RuleBasedStateMachine):
         flying = {event.id for batch in self.flying for event in batch.events}
         gone = self._runner.run(self._purge(Chosen(name=name, older_than=older_than)))
         assert not gone & flying
-        assert gone <= self.ours
+        assert gone <= self.ours | self.unsure
         assert gone == set() or older_than == 0.0
         self.ours -= gone
         self.settled |= gone
