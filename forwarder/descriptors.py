@@ -1,8 +1,8 @@
 """Open files: how many the process may have, and how many of them connections may use.
 
 Invariants:
-- The soft limit is raised once, at start, and never beyond ``MOST``: programs that loop over every possible
-  descriptor exist, and some systems set the hard limit to a billion.
+- The soft limit is raised once, at start, and never beyond ``MOST``. Some systems set the hard limit to a
+  billion, and some programs loop over every possible descriptor.
 - Admin, storage and calls to AWS keep ``RESERVED`` descriptors, whatever ingest is sent.
 """
 
@@ -14,7 +14,7 @@ import resource
 
 MOST = 1 << 20
 RESERVED = 320
-"""128 of the admin listener's connections, 128 that are being turned away, 64 for storage, calls and logs."""
+"""128 for admin connections, 128 for refused connections, 64 for storage, calls and logs."""
 
 
 def raise_limit() -> int:
@@ -47,7 +47,7 @@ def for_connections(wanted: int, files: int) -> int:
 
 
 def are_used_up() -> bool:
-    """Whether one more descriptor cannot be had at this moment."""
+    """Whether the process has no free descriptor at this moment."""
     try:
         os.close(os.dup(2))
     except OSError as problem:

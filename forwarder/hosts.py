@@ -1,4 +1,4 @@
-"""Which names a listener answers to, so that a rebound name reads nothing.
+"""Checks the ``Host`` header, so that DNS rebinding cannot read from a listener.
 
 A web page can have its own name resolve to 127.0.0.1 (DNS rebinding). Its browser then takes the listener for
 the page's own server and lets the page read every answer; only the ``Host`` header still shows the name.

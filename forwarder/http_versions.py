@@ -1,7 +1,7 @@
-"""Which HTTP requests neither listener handles, as a proxy in front could read them differently.
+"""HTTP requests that both listeners refuse, because a proxy in front could read them differently.
 
 Invariants:
-- Only HTTP/1.0 and HTTP/1.1 are spoken. HTTP/0.9 has no headers, so nobody could say who sends.
+- Only HTTP/1.0 and HTTP/1.1 are spoken. HTTP/0.9 has no headers, so its senders cannot authenticate.
 - HTTP/1.0 has no ``Transfer-Encoding``: a proxy that does not know it takes the body for the next request
   (RFC 9112, section 6.1). Such a request is refused, and its connection closed.
 """

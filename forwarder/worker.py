@@ -329,7 +329,7 @@ def _expired(event: Event, lane: Lane, trouble: str) -> Dead:
     """Too old; what the event waited for stands in the letter."""
     cause = lane.names.reason(event.name) if lane.names is not None and event.name else ""
     cause = cause or trouble
-    message = f"older than max_age; at its end: {cause}" if cause else "older than max_age"
+    message = f"older than max_age; last cause of delay: {cause}" if cause else "older than max_age"
     return Dead(event, "expired", "max_age", message)
 
 

@@ -1,9 +1,9 @@
-"""How fast the admin listener answers: making an answer costs the event loop that ingest needs as well.
+"""Rate limit of the admin listener, whose answers use the event loop that ingest needs as well.
 
 Invariants:
-- What people and scrapers ask is answered at once; only what comes faster than ``rate`` for longer than
-  ``burst`` requests waits, in its turn, and never longer than ``longest`` seconds.
-- Health checks have a rate of their own: nothing else that is asked delays them.
+- Requests of people and scrapers are answered at once. Only requests beyond ``burst`` that arrive faster than
+  ``rate`` wait, in order, and for at most ``longest`` seconds.
+- Health checks have a separate rate, so no other request delays them.
 - Pure: every moment is an argument, in monotonic seconds.
 """
 
@@ -24,7 +24,7 @@ class AnswerPace:
         self._next_at = -math.inf
 
     def wait(self, now: float) -> float:
-        """Seconds that the request which is here now waits for its answer."""
+        """Seconds that a request arriving now must wait for its answer."""
         earliest = now - self._burst * self._each
         latest = now + self._longest
         self._next_at = min(max(self._next_at, earliest) + self._each, latest)

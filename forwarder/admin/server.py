@@ -1,4 +1,4 @@
-"""The admin listener: what the daemon says of itself. It changes nothing, so it may listen on any address.
+"""The admin listener: health, metrics and status. It changes nothing, so it may listen on any address.
 
 For programs metrics, health and JSON; for people a page that shows the same JSON.
 
@@ -9,10 +9,10 @@ Invariants:
 - At most MAX_CONNECTIONS are open; one more closes the oldest that is idle, else the oldest. So whoever only
   holds connections keeps no probe out.
 - Every answer to a request, but the metrics and the page, is JSON, errors too.
-- What is no HTTP request writes no line: its sender would fill the log, and with words of its own.
-- A page that reached a loopback listener under another name reads nothing but the health checks.
-- What takes work to make is made at most once a second, for whoever asks within that second. Those who ask
-  without pause wait (``pacing``), so watching takes little of the event loop from ingest.
+- Malformed HTTP is not logged; otherwise any client could flood the log with text of its choosing.
+- On a loopback listener, only health checks answer to a host name that is not allowed (DNS rebinding).
+- Expensive answers are rendered at most once a second, and served from memory in between. Requests without
+  pause wait (``pacing``), so monitoring takes little of the event loop from ingest.
 - The page runs its own script and no other, asks this listener and nobody else, and holds no data itself.
 """
 

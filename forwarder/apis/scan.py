@@ -1,10 +1,9 @@
-"""JSON looked over without decoding it: how many elements it has, how deep it is.
+"""Counts the elements and levels of a JSON text without decoding it.
 
 Invariants:
 - Pure; no object is made for a value. Only brackets and commas outside of strings are looked at.
-- Text that is no JSON may be counted wrongly, but never a part of it that a decoder gets through: where the
-  two part, the decoder stops.
-- Work comes in steps of at most ``CHUNK`` bytes, a few milliseconds for the dearest of texts.
+- Invalid JSON may be counted wrongly, but only after the point at which a decoder fails.
+- Work comes in steps of at most ``CHUNK`` bytes, a few milliseconds for the most expensive text.
 """
 
 from __future__ import annotations

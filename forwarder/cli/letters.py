@@ -190,7 +190,7 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
 
     if not arguments.yes:
         count = sum(counts(directory, _wanted(arguments)).values())
-        print(f"{count} dead letters would be deleted; say --yes to delete them")
+        print(f"{count} dead letters would be deleted; add --yes to delete them")
         return EXIT_OK
     where = storage(arguments)
     assert where is not None  # it named the directory

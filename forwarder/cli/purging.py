@@ -1,4 +1,4 @@
-"""``forwarder queue purge``: waiting events into the dead letters, or deleted; with or without a daemon."""
+"""``forwarder queue purge``: moves waiting events to the dead letters, or deletes them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from forwarder.queues.purging import Chosen, NameOf
 
 ROOM = (
-    "{events} events need {bytes} bytes in the dead letters, which have room for {room}. Export and purge "
-    "dead letters, raise storage.dead_letters.max_bytes, choose fewer events, or delete these with --delete "
-    "--yes"
+    "nothing was moved: {events} would take {bytes} bytes in the dead letters, and {room} are free. Export "
+    "and purge dead letters, raise storage.dead_letters.max_bytes, choose fewer events, or delete the "
+    "events with --delete --yes"
 )
 
 
 def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = actions.add_parser("purge", help="move waiting events into the dead letters, or delete them")
-    parser.add_argument("--target", required=True, help="the target whose events these are")
+    parser = actions.add_parser("purge", help="move waiting events to the dead letters, or delete them")
+    parser.add_argument("--target", required=True, help="the target whose queue to purge")
     parser.add_argument("--name", help="only events for this bus, app monitor or project")
     parser.add_argument(
         "--bus", dest="name", type=_bus, metavar="NAME", help="the same as --name, for an event bus"
@@ -42,10 +42,12 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--older-than",
         type=_seconds,
         metavar="AGE",
-        help="only events older than that, like 90s or 1h",
+        help="only events older than this, such as 90s or 1h",
     )
     parser.add_argument("--delete", action="store_true", help="delete the events instead of keeping them")
-    parser.add_argument("--yes", action="store_true", help="with --delete: do it, instead of only counting")
+    parser.add_argument(
+        "--yes", action="store_true", help="with --delete: delete the events; else they are only counted"
+    )
     add_storage(parser)
     parser.set_defaults(command=_purge)
 
@@ -65,7 +67,7 @@ def _seconds(text: str) -> float:
 
 def _purge(arguments: Arguments) -> int:
     if arguments.yes and not arguments.delete:
-        print("--yes is for --delete; without --delete nothing is lost", file=sys.stderr)
+        print("--yes can only be used with --delete", file=sys.stderr)
         return EXIT_USAGE
     return with_storage(arguments, _purge_in)
 
@@ -142,12 +144,12 @@ async def _stopped(directory: Path, arguments: Arguments) -> int:
 
 
 def _may(arguments: Arguments, events: int, bytes: int, room: int) -> int | None:
-    """The exit code when nothing is to be done, said why."""
+    """The exit code if there is nothing to do, after the reason is printed."""
     if arguments.delete and not arguments.yes:
-        print(f"{_events(events)} would be deleted; say --yes to delete them")
+        print(f"{_events(events)} would be deleted; add --yes to delete them")
         return EXIT_OK
     if not arguments.delete and bytes > room:
-        print(ROOM.format(events=events, bytes=bytes, room=room), file=sys.stderr)
+        print(ROOM.format(events=_events(events), bytes=bytes, room=room), file=sys.stderr)
         return EXIT_NOT_FOUND
     return None
 

@@ -161,6 +161,7 @@ def _control(config: Config) -> Iterator[str]:
     size = len(os.fsencode(path))
     if size > MAX_PATH_BYTES:
         yield (
-            f"storage.path: {path} has {size} bytes, and the path of a unix socket at most {MAX_PATH_BYTES}: "
-            f"the directory's may have {MAX_PATH_BYTES - size + len(os.fsencode(config.storage.parent()))}"
+            "storage.path: must have at most "
+            f"{MAX_PATH_BYTES - size + len(os.fsencode(config.storage.parent()))} bytes, because the path of "
+            f"the unix socket {path} may have at most {MAX_PATH_BYTES} bytes, and has {size}"
         )

@@ -67,7 +67,7 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``access_keys``: a file of the form of ~/.aws/credentials.
     ``clock_skew``: how far from our clock a signature's time may be.
     ``allow_unauthenticated``: whoever reaches the listener may send, from other machines too.
-    ``behind_tls``: a proxy in front encrypts, so that bearer tokens without `ingest.tls` need no warning.
+    ``behind_tls``: a proxy in front terminates TLS, so bearer tokens without `ingest.tls` cause no warning.
     """
 
     tokens: str | None = None
@@ -105,15 +105,15 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``listen``: where programs send their events; a unix socket has mode 0660.
     ``reuse_port``: other daemons may listen on the same port, and the kernel spreads connections over them.
     ``max_body``: of one request, before and after gunzip.
-    ``max_events``: of one request; more are refused with 413 before any is looked at.
+    ``max_events``: in one request; a request with more is refused with 413.
     ``max_header_bytes``: all headers of a request.
     ``read_timeout``: how long the headers may take, and again the body.
     ``keep_alive``: how long a connection may be idle; longer than in the load balancers in front.
-    ``hosts``: names that GET requests may use as Host, beside loopback names; with any set, others get 421.
-    ``browsers``: `refuse` or `allow` events from web pages on paths other than RUM's.
-    ``max_connections``: when all are in use an idle one is closed for a new one; 503 when none is idle.
-    ``trusted_proxies``: addresses and networks whose `X-Forwarded-For` says who sends; `unix` for a proxy
-    that connects over our unix socket.
+    ``hosts``: Host names allowed in GET requests besides loopback names; if any is set, other names get 421.
+    ``browsers``: whether to refuse or allow events from web pages on paths other than RUM's.
+    ``max_connections``: when all are in use, an idle one is closed for a new one; 503 if none is idle.
+    ``trusted_proxies``: addresses and networks of proxies whose `X-Forwarded-For` is believed; `unix` for a
+    proxy that connects over the unix socket of `ingest.listen`.
     ``memory_budget``: full memory queues, 16MiB of each disk queue, and at least four bodies must fit.
     """
 
@@ -174,7 +174,7 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The read-only listener: metrics, health, status.
 
     ``listen``: where probes and scrapers ask.
-    ``hosts``: names that may stand in Host, beside loopback names; with any set, others get 421.
+    ``hosts``: Host names allowed besides loopback names; if any is set, other names get 421.
     """
 
     listen: Listen = Listen("127.0.0.1:2781")
@@ -195,8 +195,8 @@ class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the daemon's one file lives, which holds disk queues and dead letters.
 
-    ``path``: its files and the control socket are in `data` below it; else $STATE_DIRECTORY, else
-    $XDG_STATE_HOME/forwarder, else ~/.local/state/forwarder.
+    ``path``: the parent of `data`, which holds the daemon's files and control socket; if not set:
+    $STATE_DIRECTORY, else $XDG_STATE_HOME/forwarder, else ~/.local/state/forwarder.
     ``max_bytes``: of that file, beside a ballast of 8MiB; full: senders to disk queues get 503.
     ``linger``: how long a commit waits for others that may share it, and so what it adds to each answer.
     """

@@ -2,8 +2,8 @@
 
 Invariants:
 - An event leaves its queue as it becomes a dead letter: on disk in one transaction, in memory once the letter
-  is kept. What cannot be kept stays where it was.
-- What is in flight is left. Each step is bounded.
+  is kept. An event whose dead letter cannot be kept stays in the queue.
+- Events in flight are not removed. Each step is bounded.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Purging:
         return Purged(purged, page.after, more)
 
     async def _end(self, taken: Sequence[Event], delete: bool) -> None:
-        """These were taken out of what waits: nothing else will settle them."""
+        """These events were removed from the queue, so nothing else will settle them."""
         done = 0
         try:
             for some in [taken] if delete else _chunks(taken):
@@ -109,7 +109,7 @@ class Purging:
                 self._queue.settle(retry=left)
 
     async def _bury(self, events: Sequence[Event]) -> None:
-        """Keep these as dead letters, to the end: what is being written will be, whoever is cancelled."""
+        """Keep these as dead letters. A write that has begun completes even if the caller is cancelled."""
         burial = self._letters.burial(self._target, REASON, CODE, MESSAGE)
         burying = asyncio.ensure_future(self._letters.bury(burial, events, self._queue.leaving(events)))
         while not burying.done():

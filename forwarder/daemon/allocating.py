@@ -1,7 +1,7 @@
-"""How the C library hands memory back: what large requests used must not stay with the process.
+"""Makes the C library return the memory of large requests to the system.
 
 Invariants:
-- Only glibc is told anything; elsewhere this does nothing, and no error of it stops a start.
+- Only glibc is configured. With other C libraries this does nothing. An error here never stops a start.
 """
 
 from __future__ import annotations

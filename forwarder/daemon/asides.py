@@ -1,7 +1,8 @@
-"""What is set aside in a target's queue, and why: for status, metrics and people.
+"""Summary of the events set aside in a target's queue, and why, for the status and the metrics.
 
 Invariants:
-- Names are the senders' words: they are cut and made one line, and only the largest are listed.
+- Senders choose the names, so names are shortened to one line, and only those with the most events are
+  listed.
 - Counting looks at every name, so it is done at most once a second.
 """
 
@@ -99,7 +100,7 @@ class SetAside:
         return Summary(events, size, len(view), largest)
 
 
-_LEAVING = "these events are being sent"
+_LEAVING = "now being sent"
 
 
 def _events_of(item: tuple[str, AsideView]) -> int:

@@ -147,7 +147,7 @@ class DeadLetters:
             ]
             connection.executemany(_INSERT, map(_row, letters))
             if _kept(connection) > max_bytes:
-                raise LettersFull(f"the dead letters hold {max_bytes} bytes at most, and these are too many")
+                raise LettersFull(f"these events do not fit: dead letters may hold at most {max_bytes} bytes")
 
         return bury
 

@@ -24,7 +24,7 @@ def _judged(file: SecretFile[Any]) -> Finding:
     reading = file.look(anyway=True)
     if reading is not None and reading.warning:
         warning = reading.warning.removeprefix(f"{file.setting}: ")
-        remedy = "Let the daemon's user alone read it, unless it is a Kubernetes Secret."
+        remedy = "Make it readable only by the daemon's user, unless it is a Kubernetes Secret."
         return Finding("warn", file.setting, warning, remedy)
     if reading is None or not reading.problem:
         return Finding("ok", file.setting, f"{file.paths[0]} can be used")

@@ -49,7 +49,7 @@ def _pages(config: Config) -> Iterator[Finding]:
             "ingest.browsers",
             f"any web page in a browser that reaches {config.ingest.listen} may send with the daemon's "
             "credentials",
-            "Leave it at refuse, and list the origins of your own pages in ingest.cors.origins.",
+            "Set it to refuse, and list the origins of your own pages in ingest.cors.origins.",
         )
 
 

@@ -97,8 +97,9 @@ class _Arrival:
         seconds = now - self._began
         if self._size < (seconds - RATE_GRACE) * MIN_RATE:
             message = (
-                f"The body brought {self._size} bytes in {seconds:.0f} seconds; it must bring {MIN_RATE:.0f} "
-                f"bytes a second after the first {RATE_GRACE:.0f} seconds. Send it when all of it is there."
+                f"Only {self._size} bytes of the body arrived in {seconds:.0f} seconds. It must arrive at "
+                f"{MIN_RATE:.0f} bytes a second or more after the first {RATE_GRACE:.0f} seconds. Send the "
+                "body once all of it is ready."
             )
             self._end(BadRequest(408, TIMEOUT, message, close=True, reason=TOO_SLOW))
 
@@ -153,7 +154,7 @@ async def _read(
 ) -> bytes:
     length = request.content_length
     if length is not None and length > max_body:
-        raise too_large(f"The body has {length} bytes; at most {max_body} are taken (ingest.max_body).")
+        raise too_large(f"The body has {length} bytes; at most {max_body} are allowed (ingest.max_body).")
     content = request.content
     if not content.is_eof():
         _say_continue(request)

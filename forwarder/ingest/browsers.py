@@ -1,7 +1,7 @@
-"""Web pages are not senders unless the configuration says so: a browser sends what any page tells it to.
+"""Refuses events from web pages unless the configuration allows them: any page can make a browser send.
 
-A page of a foreign origin needs no permission to post a simple request to a loopback address; with it, the
-page would spend the AWS credentials of whoever runs the daemon. Every browser marks such requests, by
+A page of a foreign origin needs no permission to post a simple request to a loopback address; with one, the
+page would use the AWS credentials of the user who runs the daemon. Every browser marks such requests, by
 ``Origin`` or by ``Sec-Fetch-Site`` (Fetch standard; Fetch Metadata), and a page can remove neither.
 
 Invariants:
@@ -47,7 +47,7 @@ def check_origin(headers: Mapping[str, str], is_allowed: Callable[[str], bool]) 
 
 
 def misdirected(host: str) -> BadRequest:
-    """The answer to a read under a name that this listener does not answer to (421)."""
+    """The answer to a GET request for a host name that this listener does not answer to (421)."""
     message = f"This listener does not answer to the host {host[:MAX_SHOWN]!r}. Add the name to ingest.hosts."
     return BadRequest(421, MISDIRECTED, message, reason=REASON, events=0)
 

@@ -149,14 +149,12 @@ class Lease:
             self.held += size
         elif self.held + size > self._budget.limit:
             message = (
-                f"The request needs more than the {self._budget.limit} bytes kept for requests. Send less at "
-                "once, or raise ingest.memory_budget."
+                f"The request needs more memory than the {self._budget.limit} bytes for requests. Send less "
+                "at once, or raise ingest.memory_budget."
             )
             raise too_large(message)
         else:
-            message = (
-                "Memory for requests is used up at the moment. Try again, or raise ingest.memory_budget."
-            )
+            message = "The memory for requests is used up. Try again later, or raise ingest.memory_budget."
             raise BadRequest(429, THROTTLING, message, reason=MEMORY)
 
     def prove(self, peer: str) -> None:
@@ -224,7 +222,7 @@ def _held(lease: Lease) -> int:
 def taken_back() -> BadRequest:
     """Why a body is refused that was still arriving when another peer needed its memory."""
     message = (
-        "Memory for requests is short, and other senders hold less of it than this one. Try again, send "
-        "fewer or smaller bodies at once, or raise ingest.memory_budget."
+        "The memory for requests is short, and a sender that holds less of it needs it. Try again later, "
+        "send fewer or smaller bodies at once, or raise ingest.memory_budget."
     )
     return BadRequest(429, THROTTLING, message, reason=MEMORY)

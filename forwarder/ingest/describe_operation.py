@@ -1,9 +1,9 @@
 """``AWSEvents.DescribeEventBus``: for a forwarder in front of this one, which asks before it sends.
 
 Invariants:
-- Answered from what is known. A bus that is not known yet is asked about, on behalf of the peer; when the
-  answer does not come soon, this is 503, which says nothing about the bus.
-- A bus that cannot be verified here is said to exist: its events would be sent as well.
+- Answers come from the stored verdicts. For an unknown bus AWS is asked, at the peer's expense. If AWS does
+  not answer soon, the answer is 503, which says nothing about the bus.
+- A bus that cannot be verified is reported as existing, because its events would be sent as well.
 - Nothing is accepted or refused here: no event is counted.
 """
 
@@ -26,7 +26,7 @@ from forwarder.model import Refusal
 
 ANSWER_SECONDS = 2.0
 NO_ACCOUNT, ANY_REGION = "000000000000", "us-east-1"
-"""What stands in an ARN that is made up here, as only AWS knows the account."""
+"""The account in ARNs made here, because only AWS knows the real one."""
 
 
 class Request(msgspec.Struct):
@@ -91,7 +91,7 @@ class _DescribeEventBusCall:
         return place
 
     async def _check_existing(self, peer: str) -> None:
-        """BadRequest when the bus does not exist, or when nobody knows."""
+        """Raises BadRequest if the bus does not exist, or if it is unknown whether it exists."""
         known = self._route.at_aws
         name = "" if self._bus == DEFAULT_BUS else self._bus
         if known is None or known.is_open(name, peer):
@@ -102,5 +102,5 @@ class _DescribeEventBusCall:
         if why == "missing":
             raise BadRequest(400, NOT_FOUND, f"Event bus {bus} does not exist.")
         if why == "unknown":
-            message = f"Whether event bus {bus} exists is not known yet: {known.reason(name)}."
+            message = f"Event bus {bus} is not verified yet: {known.reason(name)}."
             raise BadRequest(503, UNAVAILABLE, message)

@@ -2,8 +2,8 @@
 
 Invariants:
 - Within one peer the order is first come, first served.
-- Who stopped waiting (its future is done) is skipped, and counts no more once it was skipped or removed.
-- It decides nothing and wakes nobody: whoever owns it does.
+- A waiter whose future is done is skipped. It no longer counts once it is skipped or removed.
+- The owner of the queue decides who proceeds, and wakes the waiters. The queue does neither.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FairLine(Generic[W]):
         self._count += 1
 
     def firsts(self) -> Iterator[tuple[str, W]]:
-        """The first of each peer, the peer whose turn it is before all others."""
+        """The first waiter of each peer, beginning with the peer whose turn it is."""
         for peer in list(self._peers):
             line = self._peers[peer]
             while line and line[0].over:
@@ -49,7 +49,7 @@ class FairLine(Generic[W]):
                 del self._peers[peer]
 
     def pop(self, peer: str) -> W:
-        """Remove the first of this peer; its next turn is after all others."""
+        """Remove this peer's first waiter; the peer's next turn comes after all other peers'."""
         line = self._peers[peer]
         one = line.popleft()
         self._count -= 1

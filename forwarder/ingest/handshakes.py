@@ -1,7 +1,7 @@
 """Connections that begin with a TLS handshake, and are the server's own when it is done.
 
-The loop's own server has one context for all, and tells nobody of a handshake that fails. So connections
-are accepted plain, and taken from the loop before it reads from them.
+The loop's own server has one context for all connections, and does not report failed handshakes. So
+connections are accepted plain, and taken from the loop before it reads from them.
 
 Invariants:
 - A connection has its place from its first moment, and the handshake gives it back however it ends; the

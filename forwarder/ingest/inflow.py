@@ -1,12 +1,12 @@
-"""How much may come in one turn of the event loop.
+"""Bounds the bytes read in one turn of the event loop.
 
-What the loop reads belongs to no request yet, so no lease covers it: a thousand connections that become
-readable at once would bring a quarter of a gigabyte before the first of their handlers runs.
+No lease covers bytes that do not belong to a request yet. A thousand connections that become readable at once
+would bring a quarter of a gigabyte before the first of their handlers runs.
 
 Invariants:
-- About ``MOST`` bytes of a peer come in one turn, and ``MOST_OF_ALL`` of all peers; then its connections, or
-  all of them, are not read from until handlers had time to lease or refuse what came.
-- Small reads are not counted: all connections together cannot bring much of them.
+- About ``MOST`` bytes of a peer, and ``MOST_OF_ALL`` of all peers, are read in one turn. Then reading pauses,
+  for the peer or for all, until handlers have had time to lease or refuse these bytes.
+- Small reads are not counted, because even those of all connections together are few bytes.
 """
 
 from __future__ import annotations

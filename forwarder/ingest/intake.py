@@ -2,8 +2,8 @@
 
 Invariants:
 - An event is ours when its queue's ``put`` returned; ids, answers and counts follow from that.
-- A queue takes all that was admitted for it, or nothing.
-- Pauses for many events come before the put: what a queue took is told to the caller at once.
+- A queue accepts all events admitted for it, or none.
+- Pauses for many events come before the put, so the caller learns at once what a queue accepted.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Who a request is from, as far as shares go: its peer.
+"""The peer of a request: the sender to whose share it counts.
 
-A peer is the proven sender (token, access key, client certificate), else the user of a unix socket, else the
-address; behind a trusted proxy the address that its ``X-Forwarded-For`` names.
+A peer is the authenticated sender (token, access key, client certificate), else the user of a unix socket,
+else the address. Behind a trusted proxy the address is the one that its ``X-Forwarded-For`` names.
 
 Invariants:
 - A header is believed only on connections of a trusted proxy, and only what trusted proxies wrote into it: it
   is read from the right, up to the first address that is not a trusted proxy's.
-- What cannot be read names nobody: the connection's own address is the peer.
+- If the header cannot be parsed, the connection's own address is the peer.
 - Names of different kinds never collide.
 """
 

@@ -1,17 +1,17 @@
-"""What becomes of requests that meet a full queue: they wait for room, a moment, and then are refused.
+"""Makes requests for a full queue wait for room, up to a second, before they are refused.
 
-A refusal costs nearly as much as taking an event, so senders that ask again at once would leave delivery
-nothing. Here a connection cannot be refused as fast as it can ask, and most that wait find room after all.
+A refusal costs nearly as much CPU as accepting an event, so senders that retry at once would leave no CPU for
+delivery. The wait limits how fast a connection can be refused, and most waiting requests find room.
 
 Invariants:
 - A connection that was refused less than a second ago (the least that Retry-After says) waits longer each
   time, 50 ms to 1 s; one that heeds Retry-After waits 50 ms at most.
-- Before a request waits, its body is neither read nor held nor decoded. When it has waited in vain it is
-  refused unread, except for a few each second: they get the answer they would get without this (an event
-  that is known needs no room, and one that can never fit is told so).
-- Peers get room in turn, each in the order in which its requests came; who waits is never overtaken.
+- While a request waits, its body is neither read nor held nor decoded. If it finds no room, it is refused
+  unread. A few each second are read all the same, and get the answer that they would get without this module:
+  a known event needs no room, and the sender of one that can never fit learns so.
+- Peers get room in turn, each in the order of its requests; a waiting request is never overtaken.
 - At most MAX_WAITING requests wait; one more is refused at once, and its connection is closed.
-- What was promised to requests that were let in, and are not in the queue yet, is nobody else's room.
+- Room promised to a request that was let in stays reserved until its events are in the queue.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ USUAL_BYTES = 300.0
 
 
 class Manners:
-    """How a connection has taken being refused."""
+    """How a connection behaved after its refusals."""
 
     __slots__ = ("_next", "has_waited", "pause", "refused_at")
 
@@ -50,7 +50,7 @@ class Manners:
         self.refused_at = float("-inf")
 
     def asked(self, now: float) -> float:
-        """It asks again: seconds that its refusal waits."""
+        """A request meets a full queue: how many seconds its refusal waits."""
         forgotten = now - self.refused_at >= FORGET_SECONDS
         self._next = FIRST_PAUSE if forgotten else min(LONGEST_PAUSE, self.pause * 2)
         return self._next
@@ -106,7 +106,7 @@ class Line:
         return all(route.queue.room() <= 0 for route in self._routes)
 
     def room(self) -> int:
-        """For how many events there is room that nobody was promised."""
+        """The number of events for which there is room that is not promised."""
         return max(route.queue.room() for route in self._routes) - self.promised
 
     def need(self, size: int) -> int:
@@ -119,7 +119,7 @@ class Line:
             self._bytes_per_event += (size / events - self._bytes_per_event) / 16
 
     def refusal(self, *, close: bool = False) -> BadRequest:
-        """A refusal of a request whose events nobody has counted, so it counts as one."""
+        """A refusal of an unread request, which counts as one event."""
         target, events = "Targets of every bus", 1
         if len(self._routes) == 1:
             route = self._routes[0]
@@ -211,7 +211,7 @@ class Refusals:
         manners.refused(loop.time())
 
     def _may_read(self, size: int, now: float) -> bool:
-        """Whether one that found no room is read all the same."""
+        """Whether a request that found no room is read all the same."""
         self._reads = min(READ_PER_SECOND, self._reads + (now - self._read_at) * READ_PER_SECOND)
         self._read_at = now
         cost = max(1.0, size / READ_BYTES)

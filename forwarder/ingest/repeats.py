@@ -1,12 +1,12 @@
-"""Requests that come twice get the first answer again, and their events are taken once.
+"""A repeated request gets the first answer again, and its events are accepted once.
 
 A request is known by a header that its client keeps for its own retries, or, where the API's body names its
 batch (RUM's BatchId), by its body; always within one sender, operation and target.
 
 Invariants:
-- What took events is remembered, and only that: after a refusal the next try is a first one.
-- A repeat that comes while the first is still being answered waits for that answer, whichever it is.
-- A header that comes again with another body is refused: one of the two would be lost.
+- Only requests whose events were accepted are remembered: after a refusal, the next try counts as the first.
+- A repeat that arrives before the first is answered waits for that answer, whatever it is.
+- The same header with another body is refused, because one of the two would be lost.
 - Bounded by number, bytes and age. When there is no room, the oldest answer of the peer that holds most is
   forgotten, so that no peer can flush another's. In memory: a restart forgets all.
 """

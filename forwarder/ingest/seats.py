@@ -2,10 +2,10 @@
 
 Invariants:
 - A place is given back once, by whatever ends its holder; more than ``limit`` are never taken.
-- While there is room nobody is asked to leave. When all places are taken, the longest idle connection of the
-  peer that holds most goes, and the new one stays.
-- A peer gives up what has not become a request yet (a silent connection, a slow head, a body on its way) only
-  to one that holds fewer places; a request that is being handled is never cut.
+- While places are free, no connection is closed. When all are taken, the longest idle connection of the peer
+  with the most places is closed for the new one.
+- A connection without a complete request (silent, slow headers, a body still arriving) is closed only for a
+  peer with fewer places. A request that is being handled is never cut off.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 RETRY_SECONDS = 0.1
-"""For so long a peer for which no place could be found is not looked for again: a look costs a step for each
-connection there is."""
+"""After a search for a place fails, it is not repeated for the same peer for so long: a search visits every
+connection."""
 
 
 class Holder(Protocol):

@@ -1,4 +1,4 @@
-"""Events that would wait for a name nobody knows to exist: refused one by one once their share is used up.
+"""Refuses events for names that are not known to exist, one by one, once their share of the queue is used up.
 
 Invariants:
 - Only names that are not open and have a share are asked about, once each; other events cost a look-up per

@@ -4,7 +4,7 @@ Invariants:
 - A request works for at most ``SLICE_SECONDS``, plus one step of its own, before others have their turn.
 - Each turn of the loop continues the work of one paused request. Peers take turns, each in the order in which
   its requests paused. However many large requests there are, a turn takes as long as one slice.
-- A body of some size begins at once only where no other has used up the turn.
+- A larger body begins at once only if no other has used up the turn.
 """
 
 from __future__ import annotations

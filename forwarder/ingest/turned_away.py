@@ -1,7 +1,7 @@
-"""Connections beyond the bound: what they are told, and how they are closed.
+"""Refuses connections beyond ``max_connections`` with 503, and closes them.
 
 Invariants:
-- At most ``MAX_TURNED_AWAY`` are told so at one time; any more are cut without a word.
+- At most ``MAX_TURNED_AWAY`` are answered at one time. Any more are closed without an answer.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from forwarder.ingest.dialects.errors import NO_HEADERS, UNAVAILABLE, BadRequest
 from forwarder.ingest.peers import peer_of_address, sender_of
 
 LINGER = 1.0
-"""Seconds for a peer to read why it is turned away, before the connection is cut."""
+"""Seconds for a client to read the refusal before the connection is closed."""
 
 MAX_TURNED_AWAY = 128
-"""Connections beyond the bound that are told so at one time; any more are cut without a word."""
+"""Refused connections that are answered at one time; any more are closed without an answer."""
 
 TOO_MANY = BadRequest(
     503, UNAVAILABLE, "Too many connections (ingest.max_connections); try again in a moment.", close=True
@@ -69,7 +69,7 @@ class Newcomer(asyncio.Protocol):
 
 
 class TurnedAway(asyncio.Protocol):
-    """A connection beyond the bound: told so when it speaks, then closed."""
+    """A connection beyond the bound: answered 503 when it sends something, then closed."""
 
     __slots__ = ("_answer", "_most", "_others", "_timer", "_told", "_transport")
 

@@ -1,14 +1,14 @@
-"""How ingest and delivery share the event loop: while calls to AWS are in flight, ingest has a third of it.
+"""Shares the event loop between ingest and delivery: ingest gets a third of it while calls are in flight.
 
-Without this a loop turn is as long as the requests that came in it, and a call to AWS takes several turns:
-senders that never pause would leave delivery a small part of what the machine can do.
+Otherwise a turn of the loop would handle all requests that arrived in it. A call to AWS takes several turns,
+so senders that never pause would leave little of the machine to delivery.
 
 Invariants:
-- While no call is in flight, or nobody else has work, ingest is held up by nothing.
-- What ingest uses is measured: each step of each request, by the clock, and nothing else.
-- At least one request enters in a loop turn in which nothing else ran: an idle loop makes nobody wait.
-- Peers enter in turn, each in the order in which its requests came.
-- Where nobody has to wait, entering is a plain check.
+- While no call is in flight, or the loop has no other work, ingest never waits.
+- The time that ingest uses is measured by the clock, for each step of each request, and nothing else counts.
+- At least one request enters in a turn in which nothing else ran, so an idle loop makes no request wait.
+- Peers enter in turn, each in the order of its requests.
+- If no request has to wait, entering is only a check.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Invariants:
 - At most ``max_size`` bytes come out, and a bomb costs one step beyond them; every byte is leased.
-- A step reads and makes a bounded number of bytes, whatever is in them: many members cost what few do.
-- What is cut short or is no gzip is a BadRequest, never an empty or a short body.
+- A step reads and makes a bounded number of bytes, whatever is in them: many members cost as much as few.
+- A truncated or invalid gzip body is a BadRequest, and never becomes an empty or a shorter body.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from forwarder.ingest.dialects.errors import MALFORMED, BadRequest, too_large
 STEP = 256 * 1024
 INPUT_STEP = 64 * 1024
 MAX_MEMBERS = 10_000
-"""Ours: gzip has no limit. Parallel compressors make one member for 64 KiB or more, a log shipper
-one for each of its chunks."""
+"""The daemon's own bound; gzip has none. Parallel compressors make one member for 64 KiB or more, a log
+shipper one for each of its chunks."""
 MEMBERS_PER_STEP = 50
 
 
@@ -30,7 +30,7 @@ def gunzip(packed: bytes, lease: Lease, max_size: int) -> Generator[None, None, 
     while start < len(packed):
         members += 1
         if members > MAX_MEMBERS:
-            raise too_large(f"The gzip body has more than {MAX_MEMBERS} members; send it as one.")
+            raise too_large(f"The gzip body has more than {MAX_MEMBERS} members; compress it as one.")
         if members % MEMBERS_PER_STEP == 0:
             yield
         stream = zlib.decompressobj(wbits=31)

@@ -1,13 +1,13 @@
-"""The set-aside place: events of names that may not be sent to now, kept apart by name.
+"""Events that are set aside, by name, because their names may not be sent to now.
 
 Invariants:
-- The events of one name keep their order of arrival, in memory and parked on the disk alike. What comes back
-  from a worker goes to the front of its name.
+- The events of one name keep their order of arrival, in memory and parked on the disk alike. Events that
+  a worker returns go to the front of their name.
 - A sealed clump (a client's own batch, a part of a refused one) stays whole.
-- A clump whose ``moving`` is set is being written to the disk: nothing takes it before that has ended.
-- Nothing here gets dearer with the number of names, except ``oldest_at`` and ``remove``, and whoever walks
-  through ``view``.
-- What the names hold beside their events is counted: ``names_bytes``.
+- A clump whose ``moving`` is set is being written to the disk, and is not taken before that ends.
+- Cost does not grow with the number of names, except for ``oldest_at``, ``remove`` and iteration over
+  ``view``.
+- Memory that names use beside their events is counted in ``names_bytes``.
 - Pure: no clock, no loop, no I/O.
 """
 
@@ -150,7 +150,7 @@ class AsidePlace:
             self._moved(named.name, events[0].peer, sign * len(events), sign * size)
 
     def first(self, name: str) -> Clump | Parked | None:
-        """What is next of this name; None: nothing."""
+        """The next clump of this name, or None."""
         named = self._names.get(name)
         return named.items[0] if named is not None else None
 
@@ -220,7 +220,7 @@ class AsidePlace:
             del self._names[name]
 
     def clear(self) -> None:
-        """Forget everything, without a word to ``moved``."""
+        """Forget everything, without a call of ``moved``."""
         self._names.clear()
         self._in_memory.clear()
         self.events = self.bytes = self.parked_events = self.parked_bytes = 0
@@ -331,7 +331,7 @@ class AsidePlace:
         return len(self._names) * NAME_BYTES
 
     def view(self) -> Mapping[str, AsideView]:
-        """By name, as it is when it is looked at; nothing is made before."""
+        """By name; computed on access."""
         return _View(self._names)
 
 

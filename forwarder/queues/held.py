@@ -17,7 +17,7 @@ ROW_OVERHEAD_BYTES = 400
 
 
 class HeldRows:
-    """Which row each event is in; what is settled goes on to ``settling``."""
+    """The row of each event; settled ones go on to ``settling``."""
 
     def __init__(self, settling: Settling) -> None:
         self._settling = settling
@@ -36,7 +36,7 @@ class HeldRows:
         return self._of[id(event)]
 
     def settle(self, events: Sequence[Event]) -> None:
-        """These need not be in the file any more."""
+        """These no longer need to be in the file."""
         changed = None
         for event in events:
             row = self._of.pop(id(event))

@@ -1,10 +1,10 @@
-"""Set-aside events of a disk queue that are on the disk only, parked by name; how they move there and back.
+"""Moves set-aside events of a disk queue to the disk, by name ("parked"), and back into memory.
 
 Invariants:
-- Events move to rows of their own in one transaction with what removes them where they were; they leave
-  memory after its commit. Whatever ends the process, each is on the disk once.
-- When events cannot be moved they stay in memory, and it is tried again later and later.
-- Parked rows are read when they are wanted and there is room, in the order in which they were asked for.
+- One transaction writes the events to separate rows and removes them from their old ones. They leave memory
+  after its commit. However the process ends, each event is on the disk once.
+- Events that cannot be moved stay in memory. The move is retried at growing intervals.
+- Parked rows are read when they are requested and there is room, in the order of the requests.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Parking:
     # --- to the disk
 
     def spill(self) -> None:
-        """Park what is too much in memory; does nothing when it is not."""
+        """Park events if too many are in memory."""
         busy = self._moving or self.paused or self._closed
         if self._place.bytes > self._most and not busy and self._timer is None:
             self._move()

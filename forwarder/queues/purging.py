@@ -1,10 +1,10 @@
-"""Which waiting events an operator wants gone, and how they leave rows on the disk, page by page.
+"""Selects the waiting events that an operator purges, and removes them from rows on the disk, page by page.
 
 Invariants:
-- An event leaves its row in the transaction that keeps it as a dead letter; where it is deleted, nothing else
-  is written.
+- An event leaves its row in the transaction that writes its dead letter. If it is deleted instead, nothing
+  else is written.
 - A client's own batch leaves whole or stays.
-- What is in flight is left: who calls says which rows are in memory.
+- Events in flight are not removed: the caller says which rows are in memory.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Events that were set aside go back into the groups, a bounded number in one turn of the event loop.
+"""Returns events that were set aside to the groups, a bounded number in each turn of the event loop.
 
 Invariants:
-- The events of a name leave in their order. While some are left, what comes for the name goes behind them.
-- A name whose next events are on the disk, or on their way there, waits for them; the others go on.
-- A name that is set aside again stops at once; what has left by then is not looked for here.
+- The events of a name leave in order. While some are left, new events of the name go behind them.
+- A name whose next events are on the disk, or being moved there, waits for them; other names go on.
+- A name that is set aside again stops at once. Events that have left by then are not returned.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Releasing:
         self._stalled.discard(name)
 
     def resume(self, name: str) -> None:
-        """What this name waited for is in memory, or is no longer moving."""
+        """The events that this name waited for are in memory, or no longer moving."""
         if name in self._stalled:
             self._stalled.discard(name)
             self._turns.append(name)
@@ -75,7 +75,7 @@ class Releasing:
         self._moved()
 
     def _one(self, name: str) -> int:
-        """Let the next events of this name go; how much work that was."""
+        """Release the next events of this name; returns the amount of work done."""
         first = self._place.first(name)
         if first is None:
             self.going.discard(name)

@@ -2,10 +2,10 @@
 
 Invariants:
 - At most a tenth of the queue, in events and in bytes; a quarter more for peers that hold less than their
-  part of it. Nothing that is in the queue already is ever taken out for this.
+  part of it. Events already in the queue are never removed for this.
 - A peer that is alone may use the whole share.
-- Which names count may change at any time. This is looked at again at most once a second, and only when
-  everything that is set aside would be more than the share.
+- The names that count may change at any time. They are recomputed at most once a second, and only if all
+  events that are set aside would exceed the share.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Shares:
             self._counted.discard(key)
 
     def refusal(self, name: str, peer: str, events: int, size: int) -> str | None:
-        """Why so many more are not accepted now; None when they are."""
+        """Why so many more events are refused now; None if they are accepted."""
         if not self._names.has_share(name) or self._fits(self._all, events, size):
             return None
         self._look_again()
@@ -67,9 +67,9 @@ class Shares:
             return None
         why = self._names.reason(name) or f"{name} is not known to exist"
         return (
-            f"{why}; events that wait for such names may be a tenth of the queue ({self._share[0]} events, "
-            f"{self._share[1]} bytes), and {used[0]} events of {used[1]} bytes wait. Fix the name, bind it "
-            "in the configuration, or remove what waits with 'forwarder queue purge'"
+            f"{why.rstrip('.')}. Events for such names may fill a tenth of the queue ({self._share[0]} "
+            f"events, {self._share[1]} bytes), and {used[0]} events of {used[1]} bytes wait. Correct the "
+            "name, bind it in the configuration, or remove waiting events with 'forwarder queue purge'"
         )
 
     def _fits(self, used: Amount, events: int, size: int, times: float = 1.0) -> bool:
@@ -83,7 +83,7 @@ class Shares:
         return peers > 1 and held[0] < self._share[0] / peers and held[1] < self._share[1] / peers
 
     def _look_again(self) -> None:
-        """Which names count now: an outage may have ended, an answer may have come."""
+        """Recompute which names count: an outage may have ended, or an answer may have arrived."""
         now = self._clock.monotonic()
         if len(self._of) > FEW_NAMES and now < self._looked_at + LOOK_AGAIN_SECONDS:
             return

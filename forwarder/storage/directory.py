@@ -1,14 +1,13 @@
-"""The storage's own directory: made, checked, and closed to everybody else; and the way from where files were
-before it had one.
+"""The storage's directory: creates and checks it, closes it to other users, and moves earlier files into it.
 
 ``storage.path`` may be a volume that others share or own; the daemon's files are in ``data`` below it.
 
 Invariants:
 - The directory is open to its owner alone (0700); or to its group as well (2770), where the daemon runs in
   group 0 or below a setgid directory, as in containers whose user changes. It is never open to others.
-- No file in it is a symbolic link: nobody can have the daemon write elsewhere.
-- Files of the earlier place are taken over whole or not at all, whenever the process ends; what an earlier
-  version finds there afterwards is a file of a later format, which it refuses and leaves as it is.
+- No file in it is a symbolic link, so no other user can make the daemon write elsewhere.
+- Files of an earlier version are moved completely or not at all, even if the process is killed. An earlier
+  version then finds a file of a later format in the old place, which it refuses and leaves unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from forwarder.storage.errors import StorageError
 
 OTHERS = 0o007
 MOVED = 0x66776D76
-"""``application_id`` of the small file that stands where the storage's file was."""
+"""``application_id`` of the marker file in the old place of the storage file."""
 
 _SUFFIXES = ("-wal", "-shm")
 
@@ -63,7 +62,7 @@ def _mode_below(parent: Path) -> int:
 
 
 def is_moved(header: bytes) -> bool:
-    """Whether this header is of a file that only says that the storage is elsewhere now."""
+    """Whether this is the header of a marker file, which says where the storage is now."""
     return int.from_bytes(header[68:72], "big") == MOVED
 
 

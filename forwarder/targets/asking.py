@@ -1,11 +1,11 @@
-"""Asks about a target's names, and tells its queue: tasks of their own, beside the workers.
+"""Tasks beside the workers that verify a target's names with AWS and update its queue.
 
 Invariants:
-- One question of a target is under way at a time, on a connection that the workers do not use.
-- What an answer changes is told to the queue in the same step. No answer closes the gate: only the events'
-  own calls do, and ``hold``, where the one bus of a target does not exist.
-- Names that wait in the queue and that nothing would ask about (there was no place, or they were forgotten)
-  are found again, a bounded number at a time.
+- One question of a target is in flight at a time, on a connection that the workers do not use.
+- The queue is updated in the same step as the verdict. No answer closes the gate. Only calls with events
+  close it, and ``hold``, if the only bus of a target does not exist.
+- Names in the queue with no question planned (there was no place, or they were forgotten) are found again, a
+  bounded number at a time.
 - A change of state is logged; names that senders chose are cut, made one line, and logged rarely.
 """
 
@@ -24,7 +24,7 @@ from forwarder.targets.questions import Answer, Learned, Question, answer_of
 from forwarder.targets.turns import FOREVER
 
 Hold = Callable[[str | None], None]
-"""Holds the whole target for this reason; None: no longer."""
+"""Hold the whole target for this reason; None ends the hold."""
 
 LOOK_SECONDS = 5.0
 FOUND_AT_ONCE = 1_000
@@ -126,7 +126,7 @@ class Asker:
         elif answer is Answer.EXISTS and why == "missing":
             log.info("event bus exists now", bus=bus)
         elif answer is Answer.UNANSWERED:
-            log.warning("cannot ask whether event buses exist", error=sentence)
+            log.warning("cannot verify event buses", error=sentence)
         elif answer in (Answer.DENIED, Answer.UNASKABLE) and answer not in self._said:
             self._said.add(answer)
             self._log.warning(UNVERIFIED if answer is Answer.DENIED else UNASKABLE, bus=bus, error=sentence)
@@ -169,7 +169,7 @@ def _probe(queue: Queue, names: BusNames | CalledNames) -> None:
 
 
 async def find_waiting(queue: Queue, names: TargetNames) -> None:
-    """Have names asked about that wait in the queue, and that nothing asks about."""
+    """Plan questions for names in the queue that have none planned."""
     found = 0
     for number, name in enumerate(list(queue.aside_view())):
         if number % SLICE == SLICE - 1:

@@ -1,10 +1,10 @@
-"""Names that AWS refused by calls of their own events: they wait, and one batch at a time goes as a probe.
+"""Names for which AWS refused calls: their events wait, and one batch at a time is sent as a probe.
 
 Invariants:
-- One probe of a target is under way at a time, and a bounded number of them starts in a second.
+- One probe of a target is in flight at a time, and a bounded number of them starts in a second.
 - A name is tried after ``probe`` seconds, and after each failure twice as long, up to ``cap``.
-- Of a bounded number of names; the oldest is forgotten.
-- Only a name that stands for itself is barred: where one configured name is all there is, the target is held.
+- The number of names is bounded; the oldest is forgotten.
+- If a target has only one configured name, that name is not barred; the target is held instead.
 - Pure: every moment is an argument in monotonic seconds.
 """
 
@@ -32,7 +32,7 @@ SUSPECTS = 3
 
 
 class Bar(msgspec.Struct):
-    """Why a name is barred, and how often it was tried."""
+    """Why a name is barred, and how often it has been tried."""
 
     why: str
     message: str

@@ -1,10 +1,10 @@
-"""Which event buses exist: what AWS answered, what is still to be asked, and in which turn. Pure.
+"""Which event buses exist, by AWS's answers, and which to ask about next. Pure.
 
 Invariants:
-- Unknown is not "exists": no event is sent to a bus before the answer, unless nobody can answer.
-- "Nobody knows" (throttled, unavailable, no credentials) changes nothing that is known; asking backs off.
-- An endpoint that does not know the question, and a bus that may not be described, are sent to.
-- Three kinds of questions take turns, each at a rate of its own: names known to exist and configured ones,
+- Unknown does not mean "exists": no event is sent to a bus before AWS answers, unless it cannot be asked.
+- A failed question (throttled, unavailable, no credentials) changes no verdict, and asking backs off.
+- If the endpoint does not support the question, or may not describe a bus, events are sent unverified.
+- Three kinds of questions take turns, each at a separate rate: names known to exist and configured ones,
   again; unknown names, peer by peer; missing names, again, peer by peer.
 - Everything remembered is bounded; a name that is forgotten is unknown again.
 - A configured bus never counts against the share, and no name does while no question can be answered.
@@ -26,7 +26,7 @@ from forwarder.targets.questions import NOTHING, Answer, Learned, Question
 from forwarder.targets.turns import FOREVER, Agenda, Bucket, Turns
 
 MAX_BUS_NAME = 256
-"""CreateEventBus, Name: no longer name can exist, so it need not be asked about."""
+"""Limit of CreateEventBus's Name: no longer name can exist, so AWS need not be asked."""
 
 AGAIN_PER_SECOND, AGAIN_BURST = 5.0, 100.0
 MISSING_PER_SECOND, MISSING_BURST = 1.0, 20.0
@@ -129,8 +129,8 @@ class BusNames:
         if why == MISSING:
             return f"event bus {bus} does not exist in {self._region or 'the configured endpoint'}"
         if self._failures:
-            return f"cannot ask whether event bus {bus} exists: {self._trouble}"
-        return f"event bus {bus} was not asked about yet"
+            return f"cannot verify event bus {bus}: {self._trouble}"
+        return f"AWS has not been asked yet whether event bus {bus} exists"
 
     def why(self, name: str) -> str:
         if not self._is_closed(name):
@@ -153,11 +153,11 @@ class BusNames:
         if self._denied:
             notes.append(UNVERIFIED)
         if self._failures:
-            notes.append(f"cannot ask whether event buses exist: {self._trouble}")
+            notes.append(f"cannot verify event buses: {self._trouble}")
         return "; ".join(notes)
 
     def held(self) -> str | None:
-        """Why the whole target waits: the one bus it is for does not exist."""
+        """Why the whole target is held: its only bus does not exist."""
         missing = self._configured.intersection(self._missing)
         return self.reason(next(iter(missing))) if self.alone and missing and not self._unaskable else None
 
@@ -221,8 +221,8 @@ class BusNames:
     def learn(
         self, question: Question, answer: Answer, sentence: str = "", delay: float = 0.0, arn: str = ""
     ) -> Learned:
-        """What a question was answered. ``delay``: seconds that AWS asked us to wait, if it did; ``arn``: of
-        the bus that exists, which is as good as configured where its name is."""
+        """Record the answer to a question. ``delay``: seconds that AWS asked us to wait, if it did; ``arn``:
+        of the bus that exists, which is as good as configured where its name is."""
         now, name = self._now(), question.name
         self._asked_at = None
         self.questions[answer] += 1
@@ -251,7 +251,7 @@ class BusNames:
         return Learned(opened=(name,)) if was_closed and name not in self.barred else NOTHING
 
     def remember(self, names: Iterable[str]) -> None:
-        """Names that an earlier process knew to exist: open, and asked about again in the background."""
+        """Names that an earlier process knew to exist: open, and verified again in the background."""
         if self._verify:
             for name in names:
                 self._set_existing(name, 0.0)
@@ -300,7 +300,7 @@ class BusNames:
         return Question(turn.name, "missing", turn)
 
     def _unanswered(self, question: Question, sentence: str, delay: float, now: float) -> Learned:
-        """Nobody knows: the question is asked again, behind the others of its kind, after a pause."""
+        """No answer: the question is asked again after a pause, behind the others of its kind."""
         self._failures += 1
         self._trouble = sentence
         pause = full_jitter(self._failures, BACKOFF_BASE, BACKOFF_CAP, self._chance)
@@ -351,10 +351,10 @@ class BusNames:
 
 
 UNVERIFIED = (
-    "some event buses are not verified, as events:DescribeEventBus is denied; "
-    "AWS would drop events for a bus that does not exist"
+    "some event buses are not verified, because events:DescribeEventBus is denied; "
+    "AWS drops events for a bus that does not exist"
 )
 UNASKABLE = (
-    "event buses are not verified, as the endpoint does not know DescribeEventBus; "
+    "event buses are not verified, because the endpoint does not support DescribeEventBus; "
     "events for a bus that does not exist may be lost"
 )

@@ -1,9 +1,9 @@
-"""What a target knows of its names (buses, app monitors, projects), and who tells it.
+"""What is known about a target's names (buses, app monitors, projects), and from which calls.
 
 Invariants:
-- An app monitor or project is not asked about: only a call tells. It is open until a call says that it is
-  missing or denied.
-- The first call for a name that no configuration mentions is a question: each peer has ``BURST`` of them at
+- AWS cannot be asked about app monitors and projects, so calls with events decide. A name is open until such
+  a call fails because it is missing or denied.
+- The first call for a name that is not configured counts as a question: each peer has ``BURST`` of them at
   once, then one a second, in turn with the others. What was delivered once is remembered.
 - Everything remembered is bounded; a name that is forgotten is unknown again and waits for its turn.
 - Pure: no I/O, and the clock is given.
@@ -30,7 +30,7 @@ MAX_SHOWN = 120
 
 
 class TargetNames(Names, Protocol):
-    """A target's names, and what others must know of them. Plain throughout."""
+    """The interface to a target's names."""
 
     wanted: Callable[[], None]
     """Called when there is something new to ask or to try."""
@@ -66,7 +66,7 @@ def shown(name: str) -> str:
 
 
 class CalledNames:
-    """App monitors or projects (``noun``): only a call tells of them.
+    """App monitors or projects (``noun``): only calls with events decide.
 
     ``default``: the target takes names that no configuration mentions.
     """
@@ -114,7 +114,7 @@ class CalledNames:
             return f"{self._noun} {shown(name)}: {bar.message}"
         if self.is_known(name):
             return ""
-        return f"{self._noun} {shown(name)} was not sent to yet and waits for its turn"
+        return f"{self._noun} {shown(name)} was never sent to; its first batch waits for its turn"
 
     def why(self, name: str) -> str:
         bar = self.barred.get(name)

@@ -1,10 +1,10 @@
-"""Bus names that are known to exist, on the disk: after a restart in an outage their events go on at once.
+"""Stores verified bus names on disk: after a restart their events are sent at once, even in an outage.
 
 Invariants:
-- A table of its own beside the others, made when it is missing; a version that does not know it leaves it.
-- A name counts for the place it was seen in (region and endpoint), and for ``TRUSTED_SECONDS`` after that; it
-  is asked about again in the background in any case.
-- Nothing waits for a write, and a write that fails costs only what it would have kept.
+- The names are in a separate table, which is created when missing. Earlier versions ignore it.
+- A name is trusted for one place (region and endpoint), and for ``TRUSTED_SECONDS``. It is verified again in
+  the background in any case.
+- Nothing waits for a write. A failed write loses only the names that it would have stored.
 - At most ``MAX_KNOWN`` names of a target are read and kept.
 """
 

@@ -1,11 +1,11 @@
-"""Whose question is next: names that wait to be asked about, peer by peer.
+"""Chooses the next name to ask about, peer by peer.
 
 Invariants:
 - Peers with something to ask take turns, one name a turn, however many names one of them has.
 - A peer has ``burst`` questions at once and then ``rate`` a second; unused ones are not saved
   beyond the burst.
-- The names and the peers that are remembered are bounded. When the names are too many, a peer that holds more
-  than its part gets no further place; for a peer that holds less, the newest name of the largest gives way.
+- The numbers of names and peers are bounded. When there are too many names, a peer with more than its part
+  gets no further place. For a peer with less, the newest name of the largest peer is dropped.
 - Pure: every moment is an argument in monotonic seconds.
 """
 
@@ -190,7 +190,7 @@ class Turns:
         return max(0.0, min(waits, default=FOREVER))
 
     def refund(self, turn: Turn) -> None:
-        """The question was not answered: it cost nothing."""
+        """The question was not answered, so it does not count against the peer."""
         if turn.peer in self._peers:
             self._peers[turn.peer].bucket.give_back()
 

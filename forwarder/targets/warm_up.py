@@ -1,10 +1,11 @@
-"""Makes before the first event what targets need and what takes no network: models, TLS contexts, imports.
+"""Prepares before the first event what targets need without a network: models, TLS contexts, imports.
 
-The first call would make them otherwise, which takes seconds while senders use all of the CPU.
+Otherwise the first call would do so, which takes seconds while senders use all of the CPU.
 
 Invariants:
-- Nothing here asks for credentials, a name or a connection, and nothing made here makes a call.
-- It takes MOST_SECONDS at most. No failure stops a start: the first call fails likewise, and reports it.
+- No credentials are fetched, no host names resolved, no connections opened and no calls made.
+- It takes at most MOST_SECONDS. A failure does not stop the start: the first call fails the same way, and
+  reports it.
 """
 
 from __future__ import annotations

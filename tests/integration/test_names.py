@@ -84,7 +84,7 @@ async def test_while_questions_fail_verified_names_go_on_and_unknown_ones_wait_o
         assert arrived == dict.fromkeys([*first, *more], 1), "and nothing else"
 
         async def said() -> bool:
-            return "cannot ask" in (await place.status("eventbridge"))["message"]
+            return "cannot verify" in (await place.status("eventbridge"))["message"]
 
         await until(said, "the status says that nobody answers")
         assert (await aside(place))["events"] == 65, "more than a tenth of the queue"

@@ -194,7 +194,7 @@ def check_head(
     _check_time(claim, now, skew)
     signed = set(claim.signed_headers.split(";"))
     if unsigned := sorted(_must_be_signed(request.headers) - signed):
-        raise NotProven("signature", f"Not signed, and must be: {', '.join(unsigned)[:MAX_NAMED]}.")
+        raise NotProven("signature", f"These headers must be signed: {', '.join(unsigned)[:MAX_NAMED]}.")
     if claim.content_hash and not is_signed(claim, request, key, claim.content_hash):
         raise NotProven("signature")
     return key

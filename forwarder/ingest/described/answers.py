@@ -29,7 +29,7 @@ def _object(required: tuple[str, ...], **properties: Schema) -> Schema:
 
 REFUSED = _object(("code", "message"), code=_CODE, message=_TEXT)
 REFUSED_BRIEFLY = {
-    "description": "Refused; the reason is in the top-level refused, which names this index.",
+    "description": "Refused; the message is in the top-level `refused`, whose ranges include this index.",
     **_object(("code",), code=_CODE),
 }
 TAKEN = _object(("id",), id=_ID)
@@ -56,14 +56,14 @@ def _results(*forms: str) -> Schema:
 
 
 _RANGES: Schema = {
-    "description": "Of refused events whose result has no sentence: beyond 100 they share them.",
+    "description": "Messages of refused events after the first 100, shared by several events.",
     "type": "array",
     "items": _object(
         ("code", "message", "ranges"),
         code=_CODE,
         message=_TEXT,
         ranges={
-            "description": "The first and the last index of each run of such events.",
+            "description": "The first and the last index of each run of events with this message.",
             "type": "array",
             "items": {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2},
         },

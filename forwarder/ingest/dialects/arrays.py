@@ -1,9 +1,9 @@
-"""JSON arrays of events, taken apart without ever holding the loop for all of them.
+"""Splits JSON arrays of events in steps, without holding the event loop for a whole array.
 
 Invariants:
-- Events are counted before anything is made of them.
-- An event that is too long, by its bytes or by its brackets and commas, is not decoded, and nobody knows
-  whether it is JSON. All else is: BadRequest where it is not.
+- Events are counted before any of them is decoded.
+- An event with too many bytes, or too many brackets and commas, is not decoded, so it may be invalid JSON.
+  All other events are decoded; BadRequest if one is invalid.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _at = re.compile(r"\(byte (\d+)\)")
 
 
 class TooLong(msgspec.Struct):
-    """In place of an event that is not looked at: how long it is."""
+    """Stands in for an event that is too long to decode; has its size."""
 
     size: int
 
@@ -52,7 +52,7 @@ def parts(
             continue
         raws = _decode(body, segment.start, segment.end)
         if not raws and seen:
-            raise BadRequest(400, SERIALIZATION, "The body is not valid JSON: a comma has nothing behind it.")
+            raise BadRequest(400, SERIALIZATION, "The body is not valid JSON: nothing follows a comma.")
         seen += len(raws)
         if seen > max_events:
             raise too_many_events(max_events)

@@ -1,8 +1,8 @@
-"""How much a request may have of anything that is counted, and how long an event may be before it is read.
+"""Bounds on everything countable in a request, and on the length of an event before it is decoded.
 
 Invariants:
-- What is beyond a bound is refused before an object is made of it, with a sentence that names the bound.
-- No honest sender meets a bound that is not a setting.
+- Input over a bound is refused before it is decoded, with a message that names the bound.
+- No valid request of a real client reaches a bound that is not a setting.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 from forwarder.ingest.dialects.errors import BadRequest, too_large
 
 SMALL_BODY = 128 * 1024
-"""A body up to this size is read at once: the dearest takes a few milliseconds."""
+"""A body up to this size is decoded in one step; the most expensive takes a few milliseconds."""
 LONG_EVENT = 16 * 1024
-"""An event beyond this size is looked over before it is decoded."""
+"""An event beyond this size is scanned before it is decoded."""
 MAX_EVENTS = 65_536
 """Of a request, unless ``ingest.max_events`` says otherwise."""
 MAX_ATTRIBUTES = 256
 """Of a CloudEvent. Its specification has 8; senders add a handful, and HTTP's headers have room for some
 hundred."""
 MAX_MESSAGE = 300
-"""Characters of what is said about one event: it may quote a name or a value of any length."""
+"""Longest message about one event, in characters: it may quote a name or a value of any length."""
 MAX_SENTENCES = 100
-"""Refused events of a request that get a sentence each; the others share them, by ranges of indexes."""
+"""Refused events of a request with a message each; the others share messages, by ranges of indexes."""
 
 SEGMENT = 256 * 1024
 """Bytes of an array that are taken apart in one go."""
@@ -48,7 +48,7 @@ def most_signs(max_event_bytes: int) -> int:
 
 
 def too_many_events(most: int) -> BadRequest:
-    return too_large(f"The request has more than {most} events (ingest.max_events); send them in several.")
+    return too_large(f"The request has more than {most} events (ingest.max_events); split it.")
 
 
 def too_long(size: int, max_event_bytes: int) -> str:

@@ -2,7 +2,7 @@
 
 Invariants:
 - No list has more lines than a block has bytes, whatever the body is.
-- A value may go on over several lines, and a line may hold several: whoever pretty-prints is understood.
+- A value may span several lines, and a line may hold several values, so pretty-printed JSON is accepted.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The native answer: a result per event, and for how long a sender hears a sentence about each.
+"""The native answer: a result per event, and the messages of refused events.
 
 Invariants:
 - One result per event, in the order they came; each says by itself whether the event was accepted, and its
   code if it was not.
-- The first ``MAX_SENTENCES`` refused events have a sentence each. For the others ``refused`` has it, with the
-  indexes of the events it is about: every index is in exactly one of both.
-- ``answer_bytes`` is more than any answer to so many events.
+- The first ``MAX_SENTENCES`` refused events have a message each. The messages of the others are in
+  ``refused``, with ranges of indexes. Every refused index is in exactly one of these two places.
+- ``answer_bytes`` is an upper bound on the size of the answer to a number of events.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _grouped(said: Sequence[tuple[int, str, str]]) -> Generator[None, None, byte
             if len(groups) < MAX_SENTENCES:
                 ranges = groups[code, message] = []
             else:
-                key = shared.setdefault(code, (code, f"For different reasons, the first: {message}"))
+                key = shared.setdefault(code, (code, f"Refused for different reasons; the first: {message}"))
                 ranges = groups.setdefault(key, [])
         last, last_code, last_message, range_ = i, code, message, [i, i]
         ranges.append(range_)

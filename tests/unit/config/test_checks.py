@@ -113,8 +113,8 @@ def test_the_control_socket_must_have_a_path_that_the_system_takes(length: int, 
     path = "/" + "x" * (length - 1)
     found = problems(f"{{storage: {{path: {path}}}, targets: {{a: {{kind: bus}}}}}}")
     socket = f"{path}/data/control.sock"
-    sentence = f"storage.path: {socket} has {len(socket)} bytes, and the path of a unix socket at most 107"
-    assert found == ([] if good else [f"{sentence}: the directory's may have 89"])
+    why = f"the path of the unix socket {socket} may have at most 107 bytes, and has {len(socket)}"
+    assert found == ([] if good else [f"storage.path: must have at most 89 bytes, because {why}"])
 
 
 @pytest.mark.parametrize(("listen", "good"), [("127.0.0.1:2780", True), ("unix:/run/in.sock", False)])

@@ -260,7 +260,7 @@ async def test_a_stopped_daemons_queue_is_purged_and_its_next_start_adds_up(
 async def test_without_yes_nothing_is_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     await fill(tmp_path)
     assert await purge(tmp_path, "--delete", "--bus", "default") == 0
-    assert "10 events would be deleted; say --yes" in capsys.readouterr().out
+    assert "10 events would be deleted; add --yes" in capsys.readouterr().out
     assert await purge(tmp_path, "--older-than", "1h") == 0
     assert "0 events moved" in capsys.readouterr().out
     assert await purge(tmp_path, "--delete", "--yes", "--bus", "default") == 0

@@ -193,7 +193,7 @@ def test_nobody_knows_changes_nothing_that_is_known(trouble: Answer) -> None:
     assert world.names.is_open("orders", "p"), "verified names go on"
     assert world.names.why("nobus") == "missing"
     assert world.names.why("new") == "unknown"
-    assert "cannot ask" in world.names.note()
+    assert "cannot verify" in world.names.note()
     world.trouble = None
     world.existing.add("new")
     world.run(60.0)
@@ -234,7 +234,7 @@ def test_an_endpoint_that_does_not_know_the_question_is_sent_to() -> None:
     assert learned.all
     assert all(world.names.is_open(f"n{i}", "p") for i in range(500))
     assert not world.names.has_share("n1")
-    assert "does not know DescribeEventBus" in world.names.note()
+    assert "does not support DescribeEventBus" in world.names.note()
     world.run(121.0)
     assert len(world.asked) == 2, "one question an interval, to see whether it has learned"
     world.trouble = None

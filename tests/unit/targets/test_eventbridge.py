@@ -248,7 +248,7 @@ async def test_where_nobody_knows_events_wait_and_verified_names_go_on(trouble: 
         buses.trouble = trouble
         await here.put("new", "nobus", "old", None)
         assert sorted((await here.delivered(3))[1:]) == ["default", "old"]
-        await until(lambda: "cannot ask" in here.target.names.note())
+        await until(lambda: "cannot verify" in here.target.names.note())
         assert here.target.names.why("new") == "unknown"
         assert not here.target.names.has_share("new")
         buses.trouble = ""

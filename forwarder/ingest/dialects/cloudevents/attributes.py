@@ -122,7 +122,7 @@ def check(attributes: Attributes, longest: int) -> Generator[None, None, None]:
         is_reference = bool(_has_scheme(str(schema))) and _has_only_reference_signs(str(schema))
         yield
         if not is_reference or _has_half_percent(str(schema)):
-            raise Unfit("dataschema must be a URI with its scheme.")
+            raise Unfit("dataschema must be a URI with a scheme.")
         yield
     if media is not None and not _is_media_type(str(media)):
         raise Unfit("datacontenttype must be a media type, like application/json.")
@@ -149,7 +149,7 @@ def _check_one(name: str, value: Value) -> None:
     if name in TEXTS and (not isinstance(value, str) or not value):
         raise Unfit(f"{name} must be a string that is not empty.")
     if isinstance(value, str) and not (value.isascii() and value.isprintable()) and _forbidden(value):
-        raise Unfit(f"{name[:100]} has a character that attributes cannot have.")
+        raise Unfit(f"{name[:100]} has a character that is not allowed in attributes.")
 
 
 def _has_only_reference_signs(text: str) -> bool:

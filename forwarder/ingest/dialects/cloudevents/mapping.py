@@ -86,7 +86,7 @@ def _resources(attributes: Attributes) -> list[str] | None:
     if listed is not None:
         listed = str(listed)
         if listed.count(",") >= MAX_RESOURCES:
-            raise Unfit(f"{RESOURCES} has more than {MAX_RESOURCES} commas; an entry has fewer resources.")
+            raise Unfit(f"{RESOURCES} must not list more than {MAX_RESOURCES} resources.")
         return [each for each in map(str.strip, listed.split(",")) if each] or None
     subject = str(attributes.get("subject", ""))
     return [subject] if subject.startswith("arn:") and subject.count(":") >= 5 else None
