@@ -73,7 +73,7 @@ def take_over(old: Path, new: Path, later_format: int) -> None:
     Only for the owner of both directories. The file has a name at every moment: ``new`` appears when all that
     belongs to it is there, and only then a marker of ``later_format`` takes the place of ``old``.
     """
-    if not old.exists() or _is_marker(old):
+    if not old.exists() or is_marker(old):
         return
     if not new.exists():
         Path(f"{new}-shm").unlink(missing_ok=True)
@@ -100,7 +100,10 @@ def _link(source: Path, name: Path) -> None:
 
 
 def leave_marker(old: Path, new: Path, later_format: int) -> None:
-    """Put a small file of ``later_format`` at ``old``, which says that the storage is at ``new``."""
+    """Put a small file of ``later_format`` at ``old``, which says that the storage is at ``new``.
+
+    The log goes last: without it ``old`` would be a file that an earlier version opens, with events missing.
+    """
     marker = old.with_name(f"{old.name}.moved")
     marker.unlink(missing_ok=True)
     with closing(sqlite3.connect(marker)) as connection:
@@ -109,15 +112,24 @@ def leave_marker(old: Path, new: Path, later_format: int) -> None:
         connection.execute("CREATE TABLE moved (path TEXT)")
         connection.execute("INSERT INTO moved VALUES (?)", (str(new),))
         connection.commit()
-    for suffix in _SUFFIXES:
-        Path(f"{old}{suffix}").unlink(missing_ok=True)
+    marker.chmod(0o644)  # another user of the group may start next
     marker.replace(old)
     _sync(old.parent)
+    remove_log(old)
 
 
-def _is_marker(path: Path) -> bool:
-    with path.open("rb") as file:
-        return is_moved(file.read(100))
+def remove_log(old: Path) -> None:
+    for suffix in _SUFFIXES:
+        Path(f"{old}{suffix}").unlink(missing_ok=True)
+
+
+def is_marker(path: Path) -> bool:
+    """Whether this file says that the storage is elsewhere."""
+    try:
+        with path.open("rb") as file:
+            return is_moved(file.read(100))
+    except FileNotFoundError:
+        return False
 
 
 def _sync(path: Path) -> None:
