@@ -130,7 +130,7 @@ def move_in(earlier: Path, path: Path) -> None:
                 remove_log(old)
             return
         if not _size(old):
-            # A directory of somebody else's has no earlier version in it, and a full disk is no reason to stop.
+            # Somebody else's directory has no earlier version in it, and a full disk is no reason to stop.
             with suppress(OSError, sqlite3.Error):
                 leave_marker(old, path, FORMAT + 1)
             return
