@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from forwarder.model import CallStatus, Results, same_for_all
@@ -106,6 +107,13 @@ class World:
 )
 def test_three_answers_it_exists_it_does_not_and_nobody_knows(results: Results, answer: Answer) -> None:
     assert answer_of(results) is answer
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "404", "ValidationError", "400"])
+def test_a_refusal_on_the_way_to_credentials_says_nothing_about_a_bus(code: str) -> None:
+    """The role cannot be assumed: nobody was asked about the bus."""
+    refused = same_for_all(CallStatus.HELD, 0, code, "AssumeRole: not authorized")
+    assert answer_of(msgspec.structs.replace(refused, called=False)) is Answer.UNANSWERED
 
 
 def test_unknown_is_not_exists() -> None:
