@@ -154,8 +154,12 @@ def holds_storage(directory: Path) -> bool:
 
 def refuse_later_format(earlier: Path, directory: Path) -> None:
     """Raise StorageError when a later version's file is in ``earlier``; before anything is changed there."""
-    if not (directory / FILE_NAME).exists():
-        _refuse_other_formats(earlier / FILE_NAME)
+    old = earlier / FILE_NAME
+    try:
+        if not (directory / FILE_NAME).exists():
+            _refuse_other_formats(old)
+    except OSError as error:
+        raise cannot_use(old, error) from error
 
 
 @contextmanager

@@ -153,6 +153,23 @@ async def test_a_file_of_a_later_format_stays_in_the_old_place_as_it_is(state: P
     assert not (state / "data").exists()
 
 
+async def test_an_earlier_place_that_cannot_be_looked_at_is_said_in_a_sentence(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (state / "file").touch()  # configured as the directory
+    problem = await refusal(state / "file" / "data", state / "file")
+    assert (problem.reason, problem.operation) == ("io", "open")
+
+    def refused(path: Path, *given: Any, **more: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    await stored(state)
+    monkeypatch.setattr(Path, "open", refused)
+    problem = await refusal(state / "data", state)
+    assert (problem.reason, problem.operation) == ("io", "open")
+    assert str(state / FILE) in str(problem)
+
+
 async def test_an_earlier_version_that_still_runs_keeps_its_file(state: Path) -> None:
     running = Storage(state)
     await running.open()
