@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -84,7 +85,20 @@ def take_over(old: Path, new: Path, later_format: int) -> None:
         _sync(new.parent)
     elif not old.samefile(new):
         return  # not the one that was taken over: nobody knows what it is
-    leave_marker(old, new, later_format)
+    try:
+        leave_marker(old, new, later_format)
+    except (OSError, sqlite3.Error) as error:
+        if not _is_full(error) or not old.samefile(new):
+            raise
+        # Draining makes room, so a start must not need any. A later one leaves the marker.
+        old.unlink()
+        remove_log(old)
+
+
+def _is_full(error: OSError | sqlite3.Error) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
 
 
 def _link(source: Path, name: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -255,6 +256,23 @@ async def test_a_full_disk_has_room_for_the_marker_where_the_ballast_was(
     monkeypatch.setattr(own, "leave_marker", look)
     await stored(state / "data", state)
     assert there == [False]
+
+
+async def test_a_disk_without_room_for_the_marker_still_gives_up_its_events(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(state)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(own, "leave_marker", full)
+        await stored(state / "data", state)
+    assert not (state / FILE).exists()
+    await stored(state / "data", state)
+    assert own.is_marker(state / FILE)
+    assert rows(state / "data" / FILE) == 9
 
 
 async def test_a_marker_that_cannot_be_written_is_a_storage_error(
