@@ -143,6 +143,8 @@ class BusNames:
         return UNKNOWN if self._is_unknown(name) else MISSING
 
     def is_waiting(self, name: str) -> bool:
+        if not self._is_closed(name):
+            return False
         return not self._is_unknown(name) or name in self._configured or name in self._unknown_turns
 
     def note(self) -> str:

@@ -195,7 +195,8 @@ async def test_the_ledger_adds_up_in_every_turn_of_the_loop(tmp_path: Path) -> N
     async with room_in(tmp_path, "disk with a small front", FakeNames("gone")) as room:
         for _ in range(20):
             await room.queue.put(named(100, "gone", received_at=time.monotonic()))
-        loop, uneven = asyncio.get_running_loop(), []
+        loop = asyncio.get_running_loop()
+        uneven: list[bool] = []
 
         def look() -> None:
             uneven.append(not room.ledger_adds_up())

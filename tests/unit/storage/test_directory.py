@@ -247,7 +247,8 @@ async def test_a_full_disk_has_room_for_the_marker_where_the_ballast_was(
 ) -> None:
     await stored(state)
     assert (state / "forwarder.ballast").exists()
-    leave, there = own.leave_marker, []
+    leave = own.leave_marker
+    there: list[bool] = []
 
     def look(*given: Any) -> None:
         there.append((state / "forwarder.ballast").exists())

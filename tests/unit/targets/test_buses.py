@@ -496,3 +496,11 @@ def test_an_event_for_a_global_endpoint_that_cannot_be_called_waits() -> None:
     assert "awscrt" in world.names.reason("endpoint:abcde.veo")
     world.run(100.0)
     assert world.asked == []
+
+
+def test_events_of_an_open_bus_wait_for_nothing() -> None:
+    """A bar that was forgotten, as there are too many, told the queue nothing."""
+    known = BusNames(["a", "b"], default=True, verify=True, every=60.0, probe=30.0, cap=300.0)
+    known.remember(["open"])
+    assert known.is_open("open", "p")
+    assert not known.is_waiting("open"), "so the queue is told to release it"

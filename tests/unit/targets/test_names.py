@@ -234,3 +234,12 @@ def test_a_refused_call_tells_of_names_whose_every_event_failed(
 )
 def test_a_name_that_somebody_chose_is_one_short_line(name: str, text: str) -> None:
     assert shown(name) == text
+
+
+def test_events_of_an_open_name_wait_for_nothing(clock: Turned) -> None:
+    known = names(clock, "a", "b")
+    assert not known.is_waiting("a"), "so the queue is told to release it"
+    known.is_open("new", "p")
+    assert known.is_waiting("new")
+    known.next_turn()
+    assert not known.is_waiting("new")
