@@ -128,8 +128,8 @@ class AwsClient:
             outcomes = None if answer is None else read(answer, count)
         except Exception as error:
             results = translate(error, count, operation, self._hide)
-            is_held = results.status is CallStatus.HELD
-            if client is not None and is_held and (not called or results.code not in keep_after):
+            is_no_good = not called or results.code not in keep_after
+            if client is not None and results.status is CallStatus.HELD and is_no_good:
                 self._retire(client)
             return results if called else msgspec.structs.replace(results, called=False)
         finally:
