@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
@@ -85,14 +86,18 @@ class Purging:
         if not isinstance(self._queue, DiskQueue):
             return Purged()
         bury = None if chosen.delete else self._letters.burial(self._target, REASON, CODE, MESSAGE)
-        page = await self._queue.purge_rows(chosen, bury)
+        page = await self._queue.purge_rows(chosen, bury, gone=partial(self._count, delete=chosen.delete))
         purged = sum(gone.events for gone in page.gone)
-        self._count(purged, chosen.delete)
         if purged and not chosen.delete:
             await self._letters.expire()  # which counts what is there now
+        if not page.ended:
+            return Purged(purged, page.after, more=True)
         # What was being read when this began is in memory by now.
-        more = not page.ended or any(map(is_wanted, self._queue.waiting()))
-        return Purged(purged, page.after, more)
+        if taken := self._queue.take_wanted(is_wanted, STEP_EVENTS):
+            await self._end(taken, chosen.delete)
+        # Without progress this ends: a batch that stays whole may hold a wanted event for long.
+        more = bool(taken) or (purged > 0 and any(map(is_wanted, self._queue.waiting())))
+        return Purged(purged + len(taken), page.after, more)
 
     async def _end(self, taken: Sequence[Event], delete: bool) -> None:
         """These events were removed from the queue, so nothing else will settle them."""
@@ -102,7 +107,7 @@ class Purging:
                 if not delete:
                     await self._bury(some)
                 self._queue.settle(gone=some)
-                self._count(len(some), delete)
+                self._count(len(some), delete=delete)
                 done += len(some)
         finally:
             if left := taken[done:]:
@@ -117,7 +122,7 @@ class Purging:
                 await asyncio.wait([burying])
         await burying
 
-    def _count(self, events: int, delete: bool) -> None:
+    def _count(self, events: int, *, delete: bool) -> None:
         if delete:
             self._metrics.settled(dropped={REASON: events} if events else {})
         else:

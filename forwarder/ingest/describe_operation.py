@@ -4,7 +4,7 @@ Invariants:
 - Answers come from the stored verdicts. For an unknown bus AWS is asked, at the peer's expense. If AWS does
   not answer soon, the answer is 503, which says nothing about the bus.
 - A bus that cannot be verified is reported as existing, because its events would be sent as well.
-- Nothing is accepted or refused here: no event is counted.
+- Nothing is accepted or refused here: no event is counted, and a full queue refuses no question.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from forwarder.model import Refusal
 ANSWER_SECONDS = 2.0
 NO_ACCOUNT, ANY_REGION = "000000000000", "us-east-1"
 """The account in ARNs made here, because only AWS knows the real one."""
+NO_TARGET = "?"
+"""In place of the name of a target: a question does not wait for room in a queue."""
 
 
 class Request(msgspec.Struct):
@@ -44,9 +46,9 @@ class DescribeEventBusOperation(PostOnly):
     known = True
     names_batch = False
 
-    def __init__(self, buses: Bound[PutEvents], unbound: TargetMetrics) -> None:
+    def __init__(self, buses: Bound[PutEvents]) -> None:
         self.buses = buses
-        self.unbound = unbound
+        self.metrics = TargetMetrics(NO_TARGET)
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
         authorization = headers.get("Authorization")
@@ -58,7 +60,7 @@ class _DescribeEventBusCall:
     __slots__ = ("_bus", "_operation", "_region", "_route", "metrics", "patience")
 
     def __init__(self, operation: DescribeEventBusOperation, region: str | None) -> None:
-        self.metrics = operation.unbound
+        self.metrics = operation.metrics
         self.patience = 0.0
         self._operation = operation
         self._region = region

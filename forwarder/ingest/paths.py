@@ -75,7 +75,7 @@ class Paths:
         self._no_cloudevents = _no_cloudevents(bindings)
         self._unknown_target = unknown_target([route.name for route in bindings.routes])
         self._put_events = PutEventsOperation(bindings.buses, clock, unbound)
-        self._describe_event_bus = DescribeEventBusOperation(bindings.buses, unbound)
+        self._describe_event_bus = DescribeEventBusOperation(bindings.buses)
         self._put_rum_events = PutRumEventsOperation(bindings.monitors, clock, max_events=settings.max_events)
         self._put_project_events = PutProjectEventsOperation(bindings.projects, clock)
 

@@ -21,6 +21,9 @@ SET_ASIDE_FULL = "set_aside_full"
 SLICE = 1_000
 """Names that are looked at in one turn of the event loop."""
 
+MAX_CLOSED_NAMES = 1_000
+"""Names of one request that are not open: on the disk each has a row for itself."""
+
 
 def names_in(drafts: Sequence[Draft | Refusal]) -> set[str]:
     """The names that must exist at AWS; mostly none."""
@@ -37,12 +40,31 @@ async def within_share(
     if known is None:
         return drafts
     limited: set[str] = set()
+    too_many: set[str] = set()
+    closed = 0
     for number, name in enumerate(names, 1):
         if number % SLICE == 0:
             await asyncio.sleep(0)
-        if not known.is_open(name, peer) and known.has_share(name):
+        if known.is_open(name, peer):
+            continue
+        closed += 1
+        if closed > MAX_CLOSED_NAMES:
+            too_many.add(name)
+        elif known.has_share(name):
             limited.add(name)
+    if too_many:
+        drafts = [
+            _too_many(route) if type(draft) is Draft and draft.name in too_many else draft for draft in drafts
+        ]
     return await _refuse(route, drafts, limited, peer) if limited else drafts
+
+
+def _too_many(route: Route[Any]) -> Refusal:
+    message = (
+        f"Target {route.name}: a request may bring events for at most {MAX_CLOSED_NAMES} names that are not "
+        "verified yet; send fewer at once."
+    )
+    return Refusal(THROTTLING, message, SET_ASIDE_FULL)
 
 
 async def _refuse(

@@ -236,16 +236,24 @@ class DiskQueue:
     def flush(self) -> None:
         self._front.flush()
 
-    async def purge_rows(self, chosen: Chosen, bury: Bury | None, *, dry: bool = False) -> Page:
+    async def purge_rows(
+        self,
+        chosen: Chosen,
+        bury: Bury | None,
+        *,
+        dry: bool = False,
+        gone: Callable[[int], None] = lambda events: None,
+    ) -> Page:
         """One step over the rows that are on the disk only: remove what is chosen. ``dry``: only count, also
-        what is in memory."""
+        what is in memory. ``gone`` is told how many events left, in the step in which the queue forgets them,
+        whoever still waits."""
         self._purging = self._parking.paused = not dry
         try:
             if not dry and (self._reading or self._parking.is_busy):
                 await self._storage.run(lambda connection: None)  # behind what is under way
             purging = self._storage.submit(self._purge(chosen, bury, dry), within=0.0)
             if not dry:
-                purging.add_done_callback(self._purged)
+                purging.add_done_callback(partial(self._purged, gone))
         except BaseException:
             self._purging = self._parking.paused = False
             raise
@@ -270,7 +278,7 @@ class DiskQueue:
 
         return work
 
-    def _purged(self, purging: asyncio.Future[Page]) -> None:
+    def _purged(self, told: Callable[[int], None], purging: asyncio.Future[Page]) -> None:
         self._purging = self._parking.paused = False
         if self._closed:
             return
@@ -282,6 +290,7 @@ class DiskQueue:
                 else:
                     self._tail_events = max(0, self._tail_events - events)
                     self._tail_bytes = max(0, self._tail_bytes - size)
+            told(sum(gone.events for gone in purging.result().gone))
         self._read_ahead()
 
     def release(self, name: str) -> None:

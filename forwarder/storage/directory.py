@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -22,6 +23,7 @@ from pathlib import Path
 from forwarder.storage.errors import StorageError
 
 OTHERS = 0o007
+GROUP_MODE = 0o660
 MOVED = 0x66776D76
 """``application_id`` of the marker file in the old place of the storage file."""
 
@@ -52,7 +54,7 @@ def create(path: Path, flags: int) -> int:
     """Open a file of the directory, and give a new one its mode; the descriptor."""
     file = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     if path.parent.stat().st_mode & stat.S_IWGRP and os.fstat(file).st_uid == os.geteuid():
-        os.fchmod(file, 0o660)
+        os.fchmod(file, GROUP_MODE)
     return file
 
 
@@ -72,18 +74,35 @@ def take_over(old: Path, new: Path, later_format: int) -> None:
     Only for the owner of both directories. The file has a name at every moment: ``new`` appears when all that
     belongs to it is there, and only then a marker of ``later_format`` takes the place of ``old``.
     """
-    if not old.exists() or _is_marker(old):
+    if not old.exists() or is_marker(old):
         return
     if not new.exists():
         Path(f"{new}-shm").unlink(missing_ok=True)
         _link(Path(f"{old}-wal"), Path(f"{new}-wal"))
         coming = new.with_name(f"{new.name}.coming")
         _link(old, coming)
+        if new.parent.stat().st_mode & stat.S_IWGRP:  # or the next user of the group could not open it
+            coming.chmod(GROUP_MODE)
+            with suppress(FileNotFoundError):
+                Path(f"{new}-wal").chmod(GROUP_MODE)
         coming.replace(new)
         _sync(new.parent)
     elif not old.samefile(new):
         return  # not the one that was taken over: nobody knows what it is
-    leave_marker(old, new, later_format)
+    try:
+        leave_marker(old, new, later_format)
+    except (OSError, sqlite3.Error) as error:
+        if not _is_full(error) or not old.samefile(new):
+            raise
+        # Draining makes room, so a start must not need any. A later one leaves the marker.
+        old.unlink()
+        remove_log(old)
+
+
+def _is_full(error: OSError | sqlite3.Error) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
 
 
 def _link(source: Path, name: Path) -> None:
@@ -99,7 +118,10 @@ def _link(source: Path, name: Path) -> None:
 
 
 def leave_marker(old: Path, new: Path, later_format: int) -> None:
-    """Put a small file of ``later_format`` at ``old``, which says that the storage is at ``new``."""
+    """Put a small file of ``later_format`` at ``old``, which says that the storage is at ``new``.
+
+    The log goes last: without it ``old`` would be a file that an earlier version opens, with events missing.
+    """
     marker = old.with_name(f"{old.name}.moved")
     marker.unlink(missing_ok=True)
     with closing(sqlite3.connect(marker)) as connection:
@@ -108,15 +130,24 @@ def leave_marker(old: Path, new: Path, later_format: int) -> None:
         connection.execute("CREATE TABLE moved (path TEXT)")
         connection.execute("INSERT INTO moved VALUES (?)", (str(new),))
         connection.commit()
-    for suffix in _SUFFIXES:
-        Path(f"{old}{suffix}").unlink(missing_ok=True)
+    marker.chmod(0o644)  # another user of the group may start next
     marker.replace(old)
     _sync(old.parent)
+    remove_log(old)
 
 
-def _is_marker(path: Path) -> bool:
-    with path.open("rb") as file:
-        return is_moved(file.read(100))
+def remove_log(old: Path) -> None:
+    for suffix in _SUFFIXES:
+        Path(f"{old}{suffix}").unlink(missing_ok=True)
+
+
+def is_marker(path: Path) -> bool:
+    """Whether this file says that the storage is elsewhere."""
+    try:
+        with path.open("rb") as file:
+            return is_moved(file.read(100))
+    except FileNotFoundError:
+        return False
 
 
 def _sync(path: Path) -> None:

@@ -25,7 +25,15 @@ from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
 from forwarder.storage.damaged import open_damaged
-from forwarder.storage.directory import create, is_moved, leave_marker, make_own, take_over
+from forwarder.storage.directory import (
+    create,
+    is_marker,
+    is_moved,
+    leave_marker,
+    make_own,
+    remove_log,
+    take_over,
+)
 from forwarder.storage.errors import StorageError, translate
 from forwarder.storage.salvage import Rescue
 
@@ -117,17 +125,24 @@ def move_in(earlier: Path, path: Path) -> None:
     """
     old = earlier / FILE_NAME
     try:
+        if is_marker(old):  # of an earlier start, which may have been that of another user of the group
+            with suppress(OSError):
+                remove_log(old)
+            return
         if not _size(old):
-            with suppress(OSError):  # a directory of somebody else's has no earlier version in it either
+            # Somebody else's directory has no earlier version in it, and a full disk is no reason to stop.
+            with suppress(OSError, sqlite3.Error):
                 leave_marker(old, path, FORMAT + 1)
             return
         lock = os.open(earlier / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             _lock(lock, earlier)
+            (earlier / BALLAST_NAME).unlink(missing_ok=True)  # so that a full disk has room for the marker
             take_over(old, path, FORMAT + 1)
-            (earlier / BALLAST_NAME).unlink(missing_ok=True)
         finally:
             os.close(lock)
+    except sqlite3.Error as error:
+        raise translate(error) from error
     except OSError as error:
         raise cannot_use(old, error) from error
 
@@ -139,8 +154,12 @@ def holds_storage(directory: Path) -> bool:
 
 def refuse_later_format(earlier: Path, directory: Path) -> None:
     """Raise StorageError when a later version's file is in ``earlier``; before anything is changed there."""
-    if not (directory / FILE_NAME).exists():
-        _refuse_other_formats(earlier / FILE_NAME)
+    old = earlier / FILE_NAME
+    try:
+        if not (directory / FILE_NAME).exists():
+            _refuse_other_formats(old)
+    except OSError as error:
+        raise cannot_use(old, error) from error
 
 
 @contextmanager

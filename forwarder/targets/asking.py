@@ -176,8 +176,9 @@ async def find_waiting(queue: Queue, names: TargetNames) -> None:
             await asyncio.sleep(0)
         if names.is_waiting(name):
             continue
-        found += 1
         if names.is_open(name, ""):
             queue.release(name)
+            continue
+        found += 1
         if found >= FOUND_AT_ONCE:
             return

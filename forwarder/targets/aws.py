@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -98,13 +98,20 @@ class AwsClient:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def call(
-        self, operation: str, params: Mapping[str, Any], count: int, read: Read, body: bytes | None = None
+        self,
+        operation: str,
+        params: Mapping[str, Any],
+        count: int,
+        read: Read,
+        body: bytes | None = None,
+        *,
+        keep_after: Collection[str] = (_MISSING,),
     ) -> Results:
         """Call once and read the answer; trouble of the call is the same for each of the ``count`` events.
 
         ``body``: what to send in place of the body the SDK makes of ``params``, so that what was serialised
         at ingest is neither parsed nor serialised again. ``params`` are then what decides where the call
-        goes, and strings.
+        goes, and strings. ``keep_after``: codes that hold, and do not speak against the client.
         """
         client: _Open | None = None
         called = False
@@ -121,7 +128,8 @@ class AwsClient:
             outcomes = None if answer is None else read(answer, count)
         except Exception as error:
             results = translate(error, count, operation, self._hide)
-            if client is not None and results.status is CallStatus.HELD and results.code != _MISSING:
+            is_no_good = not called or results.code not in keep_after
+            if client is not None and results.status is CallStatus.HELD and is_no_good:
                 self._retire(client)
             return results if called else msgspec.structs.replace(results, called=False)
         finally:

@@ -82,6 +82,8 @@ class Barred:
             if self._suspects and Kind.DELIVERED in [outcome.kind for outcome in results.outcomes]:
                 self._suspects.clear()
             return Heard(opened) if opened else NOTHING
+        if not results.called:
+            return NOTHING  # the role or its credentials were refused, and no name
         if results.status is not CallStatus.HELD or results.code not in ACCESS_DENIED | NOT_FOUND:
             return NOTHING
         troubled = troubled_names(batch, results)

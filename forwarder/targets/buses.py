@@ -143,6 +143,8 @@ class BusNames:
         return UNKNOWN if self._is_unknown(name) else MISSING
 
     def is_waiting(self, name: str) -> bool:
+        if not self._is_closed(name):
+            return False
         return not self._is_unknown(name) or name in self._configured or name in self._unknown_turns
 
     def note(self) -> str:
@@ -344,7 +346,9 @@ class BusNames:
         known[name] = None
         if len(known) <= MAX_KNOWN:
             return
-        oldest = next(each for each in known if each not in self._configured)
+        oldest = next((each for each in known if each not in self._configured), None)
+        if oldest is None:
+            return  # so many are configured
         del known[oldest]
         self._agenda.discard(oldest)
         self._unsaved[oldest] = False

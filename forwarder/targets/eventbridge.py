@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from forwarder.apis.codes import ENDPOINT
+from forwarder.apis.codes import ACCESS_DENIED as ACCESS_DENIED_CODES
+from forwarder.apis.codes import ENDPOINT, NOT_FOUND
 from forwarder.apis.put_events import DEFAULT_BUS, PutEvents
 from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
@@ -154,7 +155,11 @@ class EventBridge:
             arn = str(answer.get("Arn") or "")
             return [] if arn or "Name" in answer else None  # else it is not about a bus
 
-        results = await self._client.call("DescribeEventBus", {"Name": bus}, 0, read)
+        # Senders choose the names, and a right that only the question needs is no reason for a new client.
+        about_question = ACCESS_DENIED_CODES | NOT_FOUND
+        results = await self._client.call(
+            "DescribeEventBus", {"Name": bus}, 0, read, keep_after=about_question
+        )
         return results, arn
 
 

@@ -42,7 +42,7 @@ class TargetNames(Names, Protocol):
         """One word for ``reason``: ``missing``, ``unknown`` or ``uncallable``; "" when the name is open."""
 
     def is_waiting(self, name: str) -> bool:
-        """False for a name that is not open and that nothing would ask or try again by itself."""
+        """Whether the name is not open, and will be asked about or tried again by itself."""
 
     def note(self) -> str:
         """What a person should know of questions that cannot be answered, "" when there is nothing."""
@@ -126,7 +126,7 @@ class CalledNames:
         return not name or name in self._configured or name in self._open
 
     def is_waiting(self, name: str) -> bool:
-        return name in self.barred or name in self.turns or self.is_known(name)
+        return name in self.barred or (name in self.turns and not self.is_known(name))
 
     def note(self) -> str:
         return ""

@@ -31,13 +31,15 @@ _UNASKABLE = frozenset(
 
 
 def answer_of(results: Results) -> Answer:
-    """What DescribeEventBus was answered.
+    """What DescribeEventBus was answered. A refusal on the way to credentials is no answer.
 
     AWS's word that it refuses this very question (a name it would not take) is as good as a denial: AWS says
     the same of the events then.
     """
     if results.status is CallStatus.OK:
         return Answer.EXISTS
+    if not results.called:
+        return Answer.UNANSWERED
     if results.code == "ResourceNotFoundException":
         return Answer.MISSING
     if results.code in codes.ACCESS_DENIED:

@@ -11,12 +11,10 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterable
 
 import structlog
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError
 
 from forwarder.targets import TARGETS
 from forwarder.targets.options import TargetOptions
@@ -34,7 +32,7 @@ async def warm_up(targets: Iterable[TargetOptions]) -> None:
             for service, options in services.items():
                 session = await asyncio.to_thread(_read, options, service)
                 await _rehearse(session, options, service)
-    except (OSError, TimeoutError, BotoCoreError, ssl.SSLError) as problem:
+    except Exception as problem:  # the SDK raises ValueError for some hosts; the other targets still start
         structlog.get_logger("target").debug(
             "warm-up is incomplete", reason=f"{type(problem).__name__}: {problem}"
         )

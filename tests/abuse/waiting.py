@@ -15,7 +15,7 @@ from tests.abuse.stage import HERE, MIB, Daemon, Neighbour, a_stage
 from tests.abuse.wire import ATTACKER
 
 NAMES = (0, 90, 120, 300, 1_000, 20_000)
-A_REQUEST = 10_000
+A_REQUEST = 1_000
 NEW_BUS = "a-new-real-bus"
 GOOD = {"orders": "", "other": "other", "kept": "kept"}
 CONTROL_SECONDS = 1.5

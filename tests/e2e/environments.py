@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections import defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -13,6 +15,8 @@ CACHE = HERE.parent.parent / ".venv-e2e"
 BOTOCORE_1_42_50 = "botocore-1.42.50"
 BOTO3_1_44_5 = "boto3-1.44.5"
 AWSCLI = "awscli"
+_making: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+"""A folder that several clients share is made by one of them."""
 
 
 def environment(name: str) -> Path:
@@ -40,6 +44,11 @@ def environment(name: str) -> Path:
 def node_packages(sources: Path) -> Path:
     """A folder with all of ``sources`` (``package.json``, its lock file, programs), packages installed."""
     folder = CACHE / f"node-{sources.name}"
+    with _making[folder]:
+        return _node_packages(sources, folder)
+
+
+def _node_packages(sources: Path, folder: Path) -> Path:
     stamp = folder / "installed.txt"
     wanted = (sources / "package-lock.json").read_text()
     if not stamp.exists() or stamp.read_text() != wanted:

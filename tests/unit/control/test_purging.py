@@ -177,6 +177,48 @@ async def test_what_was_counted_is_what_is_needed(tmp_path: Path) -> None:
         assert room.letters.view()["orders"] == (40, count.bytes)
 
 
+@KINDS
+async def test_a_batch_that_stays_whole_ends_the_purge(tmp_path: Path, kind: str) -> None:
+    """A refused call's part holds events for two buses, and only one of them is to be purged."""
+    async with room_in(tmp_path, kind) as room:
+        now = time.monotonic()
+        await room.queue.put([*named(3, "gone", received_at=now), *named(3, "here", received_at=now)])
+        batch = room.queue.take()
+        assert batch is not None
+        room.queue.settle(parts=[batch.events])
+        async with asyncio.timeout(5):
+            assert await room.purge(Chosen(name="gone")) == 0
+        assert (len(room.queue), room.ledger_adds_up()) == (6, True)
+
+
+async def test_the_ledger_adds_up_in_every_turn_of_the_loop(tmp_path: Path) -> None:
+    async with room_in(tmp_path, "disk with a small front", FakeNames("gone")) as room:
+        for _ in range(20):
+            await room.queue.put(named(100, "gone", received_at=time.monotonic()))
+        loop = asyncio.get_running_loop()
+        uneven: list[bool] = []
+
+        def look() -> None:
+            uneven.append(not room.ledger_adds_up())
+            loop.call_soon(look)
+
+        look()
+        assert await room.purge(Chosen()) == 2000
+        assert not any(uneven)
+
+
+async def test_a_purge_whose_operator_is_gone_is_counted(tmp_path: Path) -> None:
+    async with room_in(tmp_path, "disk", FakeNames("gone")) as room:
+        await room.queue.put(named(100, "gone", received_at=time.monotonic()))
+        purging = asyncio.create_task(room.purge(Chosen(delete=True)))
+        await asyncio.sleep(0)
+        purging.cancel()
+        await asyncio.wait([purging])
+        while len(room.queue):
+            await asyncio.sleep(0.01)
+        assert room.metrics.dropped["purged"] == 100
+
+
 # --- without a daemon
 
 

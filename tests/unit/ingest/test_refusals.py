@@ -14,7 +14,7 @@ from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.dialects.errors import BadRequest
 from forwarder.ingest.refusals import FIRST_PAUSE, LOOK_SECONDS, Manners, Refusals
 from forwarder.model import Event
-from tests.unit.ingest.support import EVENT, NATIVE, Routes, request, serving, until
+from tests.unit.ingest.support import EVENT, NATIVE, PUT_EVENTS, Routes, request, serving, until
 from tests.unit.turned_time import TurnedClock, run_in_turned_time
 
 ONE = 300
@@ -238,3 +238,14 @@ async def test_pipelined_requests_of_a_refused_connection_are_answered_in_order(
         await peer.send(request(NATIVE, EVENT) * 3 + request("/v1/nowhere", json.dumps({}).encode()))
         assert [(await peer.answer()).status for _ in range(4)] == [429, 429, 429, 404]
         await peer.close()
+
+
+async def test_a_question_about_a_bus_is_answered_while_the_queue_is_full() -> None:
+    describe = {**PUT_EVENTS, "X-Amz-Target": "AWSEvents.DescribeEventBus"}
+    async with serving(Routes().add("orders", PutEvents(), default=True, max_events=1)) as ingest:
+        await ingest.post(NATIVE, EVENT)
+        assert (await ingest.post(NATIVE, EVENT)).status == 429
+        before = ingest.rejected()
+        ingest.server._refusals._reads, ingest.server._refusals._read_at = 0.0, 1e12  # what comes is not read
+        assert (await ingest.post("/", {"Name": "shop"}, headers=describe)).status == 200
+        assert ingest.rejected() == before

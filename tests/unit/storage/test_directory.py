@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +154,23 @@ async def test_a_file_of_a_later_format_stays_in_the_old_place_as_it_is(state: P
     assert not (state / "data").exists()
 
 
+async def test_an_earlier_place_that_cannot_be_looked_at_is_said_in_a_sentence(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (state / "file").touch()  # configured as the directory
+    problem = await refusal(state / "file" / "data", state / "file")
+    assert (problem.reason, problem.operation) == ("io", "open")
+
+    def refused(path: Path, *given: Any, **more: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    await stored(state)
+    monkeypatch.setattr(Path, "open", refused)
+    problem = await refusal(state / "data", state)
+    assert (problem.reason, problem.operation) == ("io", "open")
+    assert str(state / FILE) in str(problem)
+
+
 async def test_an_earlier_version_that_still_runs_keeps_its_file(state: Path) -> None:
     running = Storage(state)
     await running.open()
@@ -186,6 +205,92 @@ async def test_a_kill_in_the_middle_of_it_loses_nothing(
             own.take_over(state / FILE, state / "data" / FILE, FORMAT + 1)
     await stored(state / "data", state)
     assert rows(state / "data" / FILE) == 6
+
+
+async def test_a_kill_beside_the_marker_leaves_an_earlier_version_nothing_incomplete(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(state)
+    Path(f"{state / FILE}-wal").write_bytes(b"not brought in yet")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", _end)
+        with pytest.raises(Killed):
+            own.leave_marker(state / FILE, state / "data" / FILE, FORMAT + 1)
+    assert Path(f"{state / FILE}-wal").exists()
+
+
+async def test_a_log_beside_the_marker_is_removed_by_the_next_start(state: Path) -> None:
+    await stored(state)
+    await stored(state / "data", state)
+    Path(f"{state / FILE}-wal").write_bytes(b"left by a kill")
+    await stored(state / "data", state)
+    assert not Path(f"{state / FILE}-wal").exists()
+    assert rows(state / "data" / FILE) == 9
+
+
+async def test_once_moved_nothing_is_asked_of_the_earlier_lock(state: Path) -> None:
+    """It is its maker's alone, and a later start may be that of another user of the group."""
+    for _ in range(3):
+        await stored(state / "data", state)
+    assert not (state / "forwarder.lock").exists()
+
+
+async def test_a_marker_that_cannot_be_written_into_a_foreign_directory_stops_no_start(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "connect", _unable_in(state, sqlite3.connect))
+    await stored(state / "data", state)
+
+
+async def test_a_full_disk_has_room_for_the_marker_where_the_ballast_was(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(state)
+    assert (state / "forwarder.ballast").exists()
+    leave = own.leave_marker
+    there: list[bool] = []
+
+    def look(*given: Any) -> None:
+        there.append((state / "forwarder.ballast").exists())
+        leave(*given)
+
+    monkeypatch.setattr(own, "leave_marker", look)
+    await stored(state / "data", state)
+    assert there == [False]
+
+
+async def test_a_disk_without_room_for_the_marker_still_gives_up_its_events(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(state)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(own, "leave_marker", full)
+        await stored(state / "data", state)
+    assert not (state / FILE).exists()
+    await stored(state / "data", state)
+    assert own.is_marker(state / FILE)
+    assert rows(state / "data" / FILE) == 9
+
+
+async def test_a_marker_that_cannot_be_written_is_a_storage_error(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(state)
+    monkeypatch.setattr(sqlite3, "connect", _unable_in(state, sqlite3.connect))
+    await refusal(state / "data", state)
+
+
+def _unable_in(directory: Path, connect: Callable[..., Any]) -> Callable[..., Any]:
+    def unable(path: Any, *given: Any, **more: Any) -> Any:
+        if Path(str(path)).parent == directory:
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(path, *given, **more)
+
+    return unable
 
 
 async def test_a_file_system_without_links_gets_a_copy(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from forwarder.model import CallStatus, Results, same_for_all
@@ -106,6 +107,13 @@ class World:
 )
 def test_three_answers_it_exists_it_does_not_and_nobody_knows(results: Results, answer: Answer) -> None:
     assert answer_of(results) is answer
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "404", "ValidationError", "400"])
+def test_a_refusal_on_the_way_to_credentials_says_nothing_about_a_bus(code: str) -> None:
+    """The role cannot be assumed: nobody was asked about the bus."""
+    refused = same_for_all(CallStatus.HELD, 0, code, "AssumeRole: not authorized")
+    assert answer_of(msgspec.structs.replace(refused, called=False)) is Answer.UNANSWERED
 
 
 def test_unknown_is_not_exists() -> None:
@@ -488,3 +496,11 @@ def test_an_event_for_a_global_endpoint_that_cannot_be_called_waits() -> None:
     assert "awscrt" in world.names.reason("endpoint:abcde.veo")
     world.run(100.0)
     assert world.asked == []
+
+
+def test_events_of_an_open_bus_wait_for_nothing() -> None:
+    """A bar that was forgotten, as there are too many, told the queue nothing."""
+    known = BusNames(["a", "b"], default=True, verify=True, every=60.0, probe=30.0, cap=300.0)
+    known.remember(["open"])
+    assert known.is_open("open", "p")
+    assert not known.is_waiting("open"), "so the queue is told to release it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
@@ -43,6 +44,19 @@ def clock() -> Turned:
 
 def names(clock: Turned, *configured: str, default: bool = False) -> CalledNames:
     return CalledNames("app monitor", configured, default=default, probe=30.0, cap=300.0, now=clock)
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_a_call_that_was_not_sent_closes_no_name(clock: Turned, default: bool) -> None:
+    """The role cannot be assumed: that holds the target, and says nothing about names."""
+    known = names(clock, "a", "b", default=default)
+    known.is_open("new", "p")
+    known.next_turn()
+    unsent = msgspec.structs.replace(denied(), called=False)
+    heard = known.heard(batch("new"), unsent)
+    assert not heard.closed
+    assert not heard.apart
+    assert not known.has_share("new")
 
 
 def test_a_configured_name_is_open_until_a_call_says_it_is_missing(clock: Turned) -> None:
@@ -220,3 +234,12 @@ def test_a_refused_call_tells_of_names_whose_every_event_failed(
 )
 def test_a_name_that_somebody_chose_is_one_short_line(name: str, text: str) -> None:
     assert shown(name) == text
+
+
+def test_events_of_an_open_name_wait_for_nothing(clock: Turned) -> None:
+    known = names(clock, "a", "b")
+    assert not known.is_waiting("a"), "so the queue is told to release it"
+    known.is_open("new", "p")
+    assert known.is_waiting("new")
+    known.next_turn()
+    assert not known.is_waiting("new")

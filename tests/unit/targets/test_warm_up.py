@@ -112,3 +112,9 @@ async def test_certificates_that_changed_are_read_again(cold: None, tmp_path: Pa
     assert NoRedirectSession(verify=str(bundle)).tls_context() is first
     bundle.write_bytes(bundle.read_bytes() + b"\n")
     assert NoRedirectSession(verify=str(bundle)).tls_context() is not first
+
+
+@pytest.mark.parametrize("host", ["my_gateway:8080", "-gateway", "a..b"])
+async def test_a_host_that_the_sdk_does_not_like_stops_no_start(cold: None, host: str) -> None:
+    """Compose names containers with underscores. The SDK raises a plain ValueError for them."""
+    await warm_up([EventBridgeOptions(region="eu-west-1", endpoint_url=f"http://{host}")])
