@@ -83,6 +83,9 @@ def _answers(url: str) -> bool:
         return False
 
 
+FRESH = (sys.executable, str(Path(__file__).parent / "fresh.py"))
+
+
 def ask(url: str, body: object = None, method: str = "GET", media: str = "application/json") -> bytes:
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": media}, method=method)
@@ -177,7 +180,7 @@ def a_daemon(
     port: int | None = None,
     more: str = "",
     socket: Path | None = None,
-    program: Sequence[str | Path] = (sys.executable, "-m", "forwarder"),
+    program: Sequence[str | Path] = FRESH,
 ) -> Iterator[Daemon]:
     """``targets``: that part of the configuration, in YAML; ``more``: of ``ingest``, as ``, key: value``.
 

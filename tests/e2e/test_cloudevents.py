@@ -6,7 +6,6 @@ import base64
 import datetime
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,17 @@ from typing import Any
 import pytest
 
 from tests.e2e.environments import debian_program, environment, node_packages
-from tests.e2e.processes import PATIENCE, Daemon, Sandbox, a_daemon, free_port, running, surroundings, until
+from tests.e2e.processes import (
+    FRESH,
+    PATIENCE,
+    Daemon,
+    Sandbox,
+    a_daemon,
+    free_port,
+    running,
+    surroundings,
+    until,
+)
 from tests.e2e.test_throttling import TINY, held
 
 SOURCES = Path(__file__).parent / "cloudevents"
@@ -263,7 +272,7 @@ def daemon_at(address: str, folder: Path, sandbox: Sandbox) -> Iterator[Daemon]:
         f"targets: {{orders: {{kind: eventbridge, region: eu-west-1, endpoint_url: '{sandbox.url}', "
         "queue: disk}}\n"
     )
-    command: list[str | Path] = [sys.executable, "-m", "forwarder", "run", "-c", config]
+    command: list[str | Path] = [*FRESH, "run", "-c", config]
     log = folder / "daemon.log"
     with running(command, f"http://{admin}/health/ready", log) as process:
         yield Daemon(f"http://{address}", f"http://{admin}", log, process)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import MONITOR, PROJECT
-from tests.e2e.processes import Daemon, Sandbox, a_daemon, ask, surroundings, until
+from tests.e2e.processes import FRESH, Daemon, Sandbox, a_daemon, ask, surroundings, until
 from tests.welcome.calls import name
 from tests.welcome.conftest import Record
 from tests.welcome.judge import Row, arrived, refused_by
@@ -32,7 +32,7 @@ EXIT_CONFIG = 78
 KINDS = {"orders": "eventbridge", "web": "rum", "flags": "evidently"}
 HELD, BAD_ENTRY = {"fault": "credentials"}, {"fault": "entry", "code": "InvalidArgument"}
 WAITING, DEAD = 40, 3
-HERE = (sys.executable, "-m", "forwarder")
+HERE = FRESH
 
 Program = Sequence[str | Path]
 
