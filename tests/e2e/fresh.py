@@ -1,4 +1,4 @@
-"""The command ``forwarder`` with an admin listener that makes every answer anew, for tests that just did it."""
+"""The command ``forwarder``, with an admin listener that makes every answer anew: a test reads what it did."""
 
 from __future__ import annotations
 
