@@ -1,4 +1,4 @@
-"""The command ``forwarder``, with an admin listener that makes every answer anew: a test reads what it did."""
+"""The command ``forwarder``; its admin listener makes every answer anew, as a test reads what it just did."""
 
 from __future__ import annotations
 
