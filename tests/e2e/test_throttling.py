@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e import test_aws_cli, test_boto3, test_evidently
 from tests.e2e.conftest import PROJECT
-from tests.e2e.processes import Daemon, Sandbox, Sdk, a_daemon, surroundings, until
+from tests.e2e.processes import Daemon, Sandbox, Sdk, a_daemon, ask, surroundings, until
 
 TINY = """\
   {name}:
@@ -156,6 +156,7 @@ def test_only_the_entries_of_a_full_target_are_throttled(
         f'  rest: {{kind: eventbridge, region: eu-west-1, endpoint_url: "{sandbox.url}", default: true}}\n'
     )
     good = test_boto3.GOOD
+    ask(f"{sandbox.url}/_sandbox/buses/orders", method="POST")
     with a_daemon(tmp_path, f"{targets}    buses: [orders]\n{other}") as daemon:
         sandbox.order(
             {**NO_CREDENTIALS, "name": "orders"}, {**NO_CREDENTIALS, "operation": "DescribeEventBus"}
