@@ -218,16 +218,16 @@ def test_an_sdk_hears_why_nothing_of_its_request_can_be_taken(client: Client, da
     assert "of kind rum" in json.loads(answer["body"])["error"]["message"]
 
 
-def test_the_same_event_by_another_sdk_is_taken_once(
+def test_an_event_that_an_sdk_sends_again_is_taken_once(
     programs: dict[str, list[str | Path]], sandbox: Sandbox, daemon: Daemon
 ) -> None:
     same = event("the same everywhere", data="text", datacontenttype="text/plain")
-    heard: list[str] = []
     for mode in ("binary", "structured"):
         for language, command in programs.items():
-            heard += ids(Client(language, command, mode)(f"{daemon.url}{SEND}/orders", [same]))
-    assert len(heard) == 4
-    assert len(set(heard)) == 1
+            client = Client(language, command, mode)
+            heard = [id for _ in range(2) for id in ids(client(f"{daemon.url}{SEND}/orders", [same]))]
+            assert len(heard) == 2
+            assert len(set(heard)) == 1, f"{language}, {mode}"
     daemon.deliver("orders")
     assert set(arrived(sandbox)) == {"the same everywhere"}
 
