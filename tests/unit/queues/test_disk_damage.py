@@ -73,7 +73,7 @@ async def test_an_event_that_waits_for_long_does_not_keep_the_ids_of_its_row_in_
         del taken
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert held < 600_000
+        assert held < 700_000  # a row with the ids of all its events holds some 300,000 each
 
 
 async def test_a_mark_that_says_other_events_than_it_did_says_nothing(tmp_path: Path) -> None:
