@@ -5,7 +5,7 @@
 - Both daemons run side by side, so that a round is only a load. They are started again after every five
   rounds: where a process's memory happens to lie makes it a little dearer or cheaper for all its life.
 - A variant that another row has measured already is not measured twice.
-- A row that cannot be measured, or is not decided, is no pass; the others are measured all the same.
+- A row that cannot be measured, or is not decided, does not pass; the other rows are still measured.
 """
 
 from __future__ import annotations

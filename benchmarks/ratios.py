@@ -5,7 +5,7 @@
   ratios always give the same interval.
 - "At most the bound" holds when the median is, and the interval is narrower than 0.10. A wide interval proves
   nothing, unless all of it lies above the bound: that is dearer.
-- At least ten rounds, at most 40. What is open after that is not decided, and that is no pass.
+- At least ten rounds, at most 40. What is open then is not decided and does not pass.
 """
 
 from __future__ import annotations

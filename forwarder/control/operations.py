@@ -45,7 +45,7 @@ class Stopping(Exception):
 
 
 class Controlled(msgspec.Struct, frozen=True):
-    """One target, as far as it can be told anything. ``batch_of``: see there. ``name_of``: the bus, app
+    """The parts of one target that an operator can act on. ``batch_of``: see there. ``name_of``: the bus, app
     monitor or project of an event, from its body and its key. ``metrics`` counts what is purged. ``hurry``:
     asks again about names that are not known to exist."""
 

@@ -66,18 +66,12 @@ class Asker:
 
     async def run(self, queue: Queue, hold: Hold) -> None:
         """Until cancelled."""
-        alarm = Alarm()
-        self._names.wanted = alarm.ring
-        looks_at = 0.0
-        loop = asyncio.get_running_loop()
+        rounds = _Rounds(queue, self._names)
         while True:
-            if loop.time() >= looks_at:
-                await find_waiting(queue, self._names)
-                looks_at = loop.time() + LOOK_SECONDS
-            _probe(queue, self._names)
+            await rounds.begin()
             question = self._names.next_question()
             if question is None:
-                await alarm.sleep(min(self._names.wait(), max(0.0, looks_at - loop.time())))
+                await rounds.end()
                 continue
             results, arn = await self._describe(question.name)
             # no await from here until the queue knows
@@ -147,18 +141,34 @@ class Prober:
 
     async def run(self, queue: Queue) -> None:
         """Until cancelled."""
-        alarm = Alarm()
-        self._names.wanted = alarm.ring
-        looks_at = 0.0
-        loop = asyncio.get_running_loop()
+        rounds = _Rounds(queue, self._names)
         while True:
-            if loop.time() >= looks_at:
-                await find_waiting(queue, self._names)
-                looks_at = loop.time() + LOOK_SECONDS
-            _probe(queue, self._names)
+            await rounds.begin()
             while (name := self._names.next_turn()) is not None:
                 queue.release(name)
-            await alarm.sleep(min(self._names.wait(), max(0.0, looks_at - loop.time())))
+            await rounds.end()
+
+
+class _Rounds:
+    """What the rounds of both tasks have in common: a look at the queue now and then, probes, and the wait."""
+
+    def __init__(self, queue: Queue, names: BusNames | CalledNames) -> None:
+        self._queue = queue
+        self._names = names
+        self._alarm = Alarm()
+        self._looks_at = 0.0
+        self._time = asyncio.get_running_loop().time
+        names.wanted = self._alarm.ring
+
+    async def begin(self) -> None:
+        if self._time() >= self._looks_at:
+            await find_waiting(self._queue, self._names)
+            self._looks_at = self._time() + LOOK_SECONDS
+        _probe(self._queue, self._names)
+
+    async def end(self) -> None:
+        """Wait until there is something to do."""
+        await self._alarm.sleep(min(self._names.wait(), max(0.0, self._looks_at - self._time())))
 
 
 def _probe(queue: Queue, names: BusNames | CalledNames) -> None:
