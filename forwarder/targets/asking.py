@@ -150,7 +150,7 @@ class Prober:
 
 
 class _Rounds:
-    """What the rounds of both tasks have in common: a look at the queue now and then, probes, and the wait."""
+    """The rounds of both tasks: a look at the queue now and then, probes, and the wait."""
 
     def __init__(self, queue: Queue, names: BusNames | CalledNames) -> None:
         self._queue = queue
