@@ -16,7 +16,7 @@ from tests.integration.events import KINDS, TARGETS, event, markers
 from tests.integration.harness import World, until
 from tests.integration.processes import daemon_beside
 
-SCRAPES = 10
+SCRAPES = 5
 REPORT_SECONDS = 30.0
 SURE = ("throttle", "error", "reset")
 FAULTS = [
