@@ -90,7 +90,7 @@ class Sender:
             assert sent.status == 202
             for id_, name, word in zip(sent.ids, names, words, strict=True):
                 (self.bad if word else self.good)[id_] = name
-            await asyncio.sleep(0.01)  # some load, not all there can be: the scraper shares the machine
+            await asyncio.sleep(0.05)  # some load, not all there can be: the scraper shares the machine
 
 
 async def test_every_scrape_of_an_outside_process_balances_under_load_and_faults(place: World) -> None:
