@@ -3,7 +3,7 @@
 Invariants:
 - One question of a target is in flight at a time, on a connection that the workers do not use.
 - The queue is updated in the same step as the verdict. No answer closes the gate. Only calls with events
-  close it, and ``hold``: if the only bus of a target does not exist, and while a question cannot even be asked,
+  close it, and ``hold``: if the only bus of a target does not exist, and while no question can even be asked
   because there are no credentials or the configuration is wrong.
 - Names in the queue with no question planned (there was no place, or they were forgotten) are found again, a
   bounded number at a time.

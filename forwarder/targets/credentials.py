@@ -21,7 +21,8 @@ from forwarder.targets.searches import Find, Search
 from forwarder.targets.source_table import cure_of, in_words
 from forwarder.targets.sources import CREDENTIALS, Keys, SourceTrouble
 
-logging.getLogger("aiobotocore.credentials").setLevel(logging.CRITICAL)
+for _name in ("credentials", "tokens"):
+    logging.getLogger(f"aiobotocore.{_name}").setLevel(logging.CRITICAL)
 
 WAIT_SECONDS = 10.0
 """How long a call waits for keys before it fails; the search goes on, for the next call."""

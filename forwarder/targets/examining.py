@@ -15,7 +15,8 @@ import msgspec
 
 from forwarder.targets.credentials import Credentials
 from forwarder.targets.options import TargetOptions
-from forwarder.targets.session import client_config, needed_region, new_session, read_trust
+from forwarder.targets.session import client_config, needed_region, new_session, trust_setting
+from forwarder.targets.sources import SourceTrouble
 
 Tell = Callable[[Exception], str]
 """The sentence for what the SDK raised."""
@@ -25,7 +26,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What was found. A ``problem`` is a sentence, and "" when there is none.
 
     ``url``: where events go. ``provider``: the SDK's word for where credentials came from. ``ca_file``: whom
-    to trust. ``unasked``: why AWS was not asked whether what the target names exists, if it was not.
+    to trust, and ``ca_setting`` the setting that says so. ``unasked``: why AWS was not asked whether what the
+    target names exists, if it was not.
     """
 
     url: str = ""
@@ -33,7 +35,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = ""
     ends_at: float | None = None
     credentials_problem: str = ""
+    credentials_remedy: str = ""
     ca_file: str = ""
+    ca_setting: str = ""
     unasked: str = ""
 
 
@@ -44,7 +48,7 @@ async def examine(
     try:
         region = await asyncio.to_thread(needed_region, options)
         session = await asyncio.to_thread(new_session, options, service)
-        trusted = await asyncio.to_thread(read_trust, session)
+        setting, trusted = trust_setting(session)
         making = session.create_client(
             service,
             region_name=region,
@@ -56,11 +60,15 @@ async def examine(
         )
         async with making as client:
             url = _place(client, operation, options.endpoint_url is not None)
-        facts = Facts(url=url, ca_file=trusted)
+        facts = Facts(url=url, ca_file=trusted, ca_setting=setting)
     except Exception as error:
         return Facts(url_problem=tell(error), credentials_problem=tell(error))
     try:
         await credentials.ready()
+    except SourceTrouble as trouble:
+        return msgspec.structs.replace(
+            facts, credentials_problem=f"{trouble.code}: {trouble.sentence}", credentials_remedy=trouble.cure
+        )
     except Exception as error:
         return msgspec.structs.replace(facts, credentials_problem=tell(error))
     return msgspec.structs.replace(facts, provider=credentials.source, ends_at=credentials.view().ends_at)

@@ -74,7 +74,9 @@ class SourceTrouble(Exception):
         self.code = code
         self.source = source
         short = cause if len(cause) <= MAX_CAUSE else cause[: MAX_CAUSE - 1] + "…"
-        super().__init__(f"{in_words(source)}: {short}. {cure}.")
+        self.sentence = f"{in_words(source)}: {short}"
+        self.cure = cure
+        super().__init__(f"{self.sentence}. {cure}.")
 
 
 async def find_keys(
@@ -91,12 +93,27 @@ async def find_keys(
             source = await AssumedRole(session, source, options.role, region).load()
         progress.source = source.method or progress.source
         keys = await source.get_frozen_credentials()
+        _check(keys, progress.source)
     except SourceTrouble:
         raise
     except Exception as error:
         raise _trouble(error, progress.source, hide) from error
     lasts = _seconds_left(source)
     return Keys(keys.access_key, keys.secret_key, keys.token, keys.account_id, progress.source, lasts)
+
+
+def _check(keys: Any, source: str) -> None:
+    """Refuse keys that cannot be in a header: files of secrets often end with a line break."""
+    for word in ("access_key", "secret_key", "token"):
+        value = getattr(keys, word) or ""
+        if not value.isascii() or not value.isprintable() or " " in value:
+            words = word.replace("_", " ")
+            cause = f"its {words} has a blank, a line break or another character that no key has"
+            raise SourceTrouble(CREDENTIALS, source, cause, cure_of(source))
+        if not value and word != "token":
+            raise SourceTrouble(
+                CREDENTIALS, source, f"its {word.replace('_', ' ')} is empty", cure_of(source)
+            )
 
 
 async def _load(session: AioSession, region: str, progress: Progress) -> Any:
@@ -148,12 +165,12 @@ def _what_was_looked_at(session: AioSession) -> str:
         f"{session.get_config_variable('config_file')} and {session.get_config_variable('credentials_file')}"
     )
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
-        instance = "instance metadata (IMDS) is disabled by AWS_EC2_METADATA_DISABLED"
+        instance = "IMDS is disabled by AWS_EC2_METADATA_DISABLED"
     else:
-        instance = "instance metadata (IMDS) did not answer, or has no role"
+        instance = "IMDS (instance metadata) did not answer, or has no role"
     return (
         "AWS_ACCESS_KEY_ID, AWS_WEB_IDENTITY_TOKEN_FILE and AWS_CONTAINER_CREDENTIALS_* are not set; "
-        f"profile {profile} has none in {files}; {instance}"
+        f"{instance}; profile {profile} has none in {files}"
     )
 
 
@@ -171,6 +188,8 @@ def _trouble(error: Exception, source: str, hide: Callable[[str], str]) -> Sourc
     cause = hide(f"{type(error).__name__}: {error}")
     if isinstance(error, errors.SSLError):
         return SourceTrouble(CREDENTIALS, source, cause, trust_of(source))
+    if source == CHAIN:  # before any source was asked
+        return SourceTrouble(CONFIGURATION, source, cause, _correction_of(error))
     if isinstance(error, errors.BotoCoreError) and not isinstance(error, NO_CREDENTIALS + _ON_THE_WAY):
         return SourceTrouble(CONFIGURATION, source, cause, _correction_of(error))
     if source == "custom-process" and isinstance(error, ValueError | AttributeError | TypeError):

@@ -409,7 +409,7 @@ async def test_the_plain_path_can_be_asked_for() -> None:
             assert aws.transport == "plain"
             await put(aws)
     assert "amz-sdk-invocation-id" in fake.calls[0].headers
-    assert logs == []
+    assert [line["event"] for line in logs] == ["credentials found"]
 
 
 async def test_a_client_that_held_the_target_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
