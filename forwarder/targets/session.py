@@ -50,6 +50,8 @@ DNS_SECONDS = 30
 CREDENTIALS_READ_SECONDS = 5.0
 """How long one call for credentials may wait for its answer; a target's own ``timeouts`` can shorten it."""
 
+CREDENTIALS_TRIES = 3
+
 STAND_IN_REGION = "us-east-1"
 """The region to sign for when the endpoint is the operator's own and no region is configured anywhere."""
 
@@ -251,7 +253,7 @@ def new_session(options: TargetOptions, service: str = "") -> AioSession:
             http_session_cls=NoRedirectSession,
             connect_timeout=float(options.timeouts.connect),
             read_timeout=min(float(options.timeouts.read), CREDENTIALS_READ_SECONDS),
-            retries={"mode": "standard", "total_max_attempts": 3},
+            retries={"mode": "standard", "total_max_attempts": CREDENTIALS_TRIES},
             ignore_configured_endpoint_urls=True,
             use_fips_endpoint=options.use_fips,
             use_dualstack_endpoint=options.use_dualstack,
