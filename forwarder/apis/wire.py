@@ -39,6 +39,7 @@ END_OF_TIME = 253_402_300_800  # the year 10000
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 # These meet anything: no way through them may go over the same text again.
 _SCOPE = re.compile(r"Credential=[^/,=\s]+/\d{8}/([^/,\s]+)/[^/,\s]+/aws4_request", re.ASCII)
+_SERVICE = re.compile(r"Credential=[^/,=\s]+/\d{8}/(?:[^/,\s]+/)?([^/,\s]+)/aws4_request", re.ASCII)
 _CREDENTIAL = re.compile(r"(?:^|&)X-Amz-Credential=([^&]*)")
 _HALVES = [(f"\\u{d}{half}", f"\\u0{half}") for d in "dD" for half in "89abcdefABCDEF"]
 """Beginnings of escaped surrogates, and escapes of the same length that stand for a character."""
@@ -206,6 +207,12 @@ def utf8_length(text: str) -> int:
 def region_of_scope(authorization: str) -> str | None:
     """The region a request was signed for, from its Authorization header; SigV4a names none."""
     scope = _SCOPE.search(authorization)
+    return scope[1] if scope else None
+
+
+def service_of_scope(authorization: str) -> str | None:
+    """The service that a request was signed for, from its Authorization header."""
+    scope = _SERVICE.search(authorization)
     return scope[1] if scope else None
 
 
