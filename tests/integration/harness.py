@@ -28,6 +28,7 @@ from forwarder.sandbox import SandboxSettings, running
 from forwarder.targets import option_types
 from tests.integration.events import KINDS, MONITOR, TARGETS, Event, chunks, marker_of
 from tests.integration.scraper import Ledger, balances, ledgers
+from tests.unit.ingest.support import Peer
 
 DEADLINE = float(os.environ.get("TEST_DEADLINE", "30"))
 """Seconds after which something never happened. Less where the code is broken on purpose."""
@@ -247,7 +248,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         running(SandboxSettings(listen="127.0.0.1:0")) as sandbox,
         aiohttp.ClientSession(timeout=timeout) as http,
     ):
-        yield World(http, sandbox.url, tmp_path / "state")
+        try:
+            yield World(http, sandbox.url, tmp_path / "state")
+        finally:
+            Peer.abort_all()
 
 
 @asynccontextmanager
