@@ -183,8 +183,7 @@ class Codec:
         return self._many.decode(body) if _is_array(body) else [self._one.decode(body)]
 
     def _parse_lines(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
-        lease.take_for_events(body.count(b"\n") + 1)
-        return [self._decode(line) for line in _lines(body)]
+        return [item for item in self._step_lines(body, lease) if item is not None]
 
     def _parse_apart(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
         lease.check_room(body.count(b",") * RAW_BYTES)
@@ -251,11 +250,6 @@ def _is_array(body: bytes) -> bool:
 def _stripped(body: bytes) -> bytes:
     """Without the space that JSON knows. Python strips all that it takes for space ten times as fast."""
     return body.strip(SPACE) if b"\x0b" in body or b"\x0c" in body else body.strip()
-
-
-def _lines(body: bytes) -> list[bytes]:
-    """The lines that hold something."""
-    return [line for line in body.split(b"\n") if line.strip()]
 
 
 def _check_json(body: bytes) -> Generator[None, None, None]:
