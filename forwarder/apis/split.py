@@ -1,7 +1,8 @@
 """Splits a JSON array or object at its commas, when something in it is not JSON.
 
 Invariants:
-- A part may be anything with proper strings and brackets: a decoder that looks at it alone says what is wrong.
+- A part may be anything with proper strings and brackets: a decoder that looks at it alone says what is
+  wrong.
 - Where it is not certain where a part ends, nothing is split (``Unsplittable``): results that stand for the
   wrong events would be worse than none.
 - Work comes in steps of at most ``STEP`` bytes.
@@ -36,8 +37,8 @@ class Unsplittable(ValueError):
 
 
 def split(data: bytes, start: int, end: int, *, closed: bool = True) -> Iterator[Span | None]:
-    """Where the parts are of an array or object that begins at ``start`` and ends at ``end``, or before it with
-    space after it. None: a pause.
+    """Where the parts are of an array or object that begins at ``start`` and ends at ``end``, or before it
+    with space after it. None: a pause.
 
     Not ``closed``: it ends behind its last part, without a bracket.
     """

@@ -81,8 +81,8 @@ class _Masked:
         return value
 
     def _check_text(self, value: object, where: str) -> None:
-        """What may be a text of JSON, or JSON itself, has a half as a text: it is no JSON without an escape."""
-        if isinstance(value, msgspec.Raw) and memoryview(value)[:1] == b'"':
+        """HalfPair when what may be JSON, or a text of JSON, is a text with a half that is not escaped in it."""
+        if isinstance(value, msgspec.Raw) and bytes(memoryview(value)[:1]) == b'"':
             self._text(msgspec.json.decode(value, type=str), where)
 
     def _text(self, text: str, where: str) -> str:
@@ -126,9 +126,7 @@ def decode_steps(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) ->
     return cast(T, (yield from mask.original(value)))
 
 
-def lines_again(
-    values: Callable[[bytes], list[msgspec.Raw]], data: bytes
-) -> Steps[list[msgspec.Raw] | None]:
+def lines_again(values: Callable[[bytes], list[msgspec.Raw]], data: bytes) -> Steps[list[msgspec.Raw] | None]:
     """The values of a text of many, which could not be told apart; None when halves are not the reason."""
     mask = yield from _masked(data)
     if mask is None:

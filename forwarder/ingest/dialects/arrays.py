@@ -83,9 +83,7 @@ def _decoded(body: bytes, segment: Segment) -> list[Part] | Exception:
         return problem
 
 
-def _split(
-    body: bytes, segment: Segment, most: int, problem: Exception
-) -> Generator[None, None, list[Part]]:
+def _split(body: bytes, segment: Segment, most: int, problem: Exception) -> Generator[None, None, list[Part]]:
     """``problem``: why it was not decoded."""
     found: list[Part] = []
     try:
