@@ -32,7 +32,7 @@ class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What one call may carry. AWS publishes no limits; these are those of its own browser client, about.
 
     ``max_events``: events a call.
-    ``max_bytes``: bytes a call, by the API's formula; a client's batch, and a larger event, leave as they are.
+    ``max_bytes``: bytes a call, by the API's formula; a client's own batch, and a larger event, leave whole.
     ``max_event_bytes``: bytes of one event; a larger one is refused, and costs no other event of its batch.
     ``max_wait``: how long the first event waits for others.
     """
