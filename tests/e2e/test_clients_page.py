@@ -30,7 +30,7 @@ ADDRESS = "http://127.0.0.1:2780"
 NOT_TESTED = "*Not tested*"
 FOR_ALL = ("Clients", "What holds for all of them")
 ONE_CLIENT = "Only the client that sends"
-"""Its blocks know the daemon's address only from themselves; of the exports they get the keys and the region."""
+"""Of all exports its blocks get the keys and the region: they say themselves where the daemon is."""
 _SECTION = re.compile(r"^##? ([^\n]+)\n(.*?)(?=^##? |\Z)", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXPORT = re.compile(r"\b([A-Z_]+)=(\S+)")
