@@ -77,6 +77,7 @@ SLICES = "tests/unit/ingest/test_slices.py"
 HOSTILE = "tests/integration/test_hostile.py"
 BUDGET = "tests/unit/ingest/test_budget.py"
 BODIES = "tests/unit/ingest/test_bodies.py"
+PATHS = "tests/unit/ingest/test_paths.py"
 CONNECTIONS = "tests/unit/ingest/test_connections.py"
 PEERS = "tests/unit/ingest/test_peers.py"
 SEATS = "tests/unit/ingest/test_seats.py"
@@ -1111,9 +1112,58 @@ MUTATIONS = [
         "a signed body is judged when it is unpacked",
         "forwarder/ingest/bodies.py",
         "    if check is not None:\n        check(body)\n",
-        "    if check is not None:\n        check(gunzip(body, lease, max_body) if packed else body)\n",
+        "    if check is not None:\n        check(b"
+        ".join(unpack(codings[0], body, lease, max_body)) if codings else body)\n",
         GUARD,
         "packed",
+    ),
+    mutation(
+        "a packed body may be cut inside its data",
+        "forwarder/ingest/unpacking.py",
+        "                if not self._lacks_only_checksum(stream):\n",
+        "                if False:\n",
+        BODIES,
+        "unpack_is_400",
+    ),
+    mutation(
+        "what follows a packed body is not looked at",
+        "forwarder/ingest/unpacking.py",
+        '            if self._packed[at : at + STEP].strip(b"\\0"):\n',
+        "            if False:\n",
+        BODIES,
+        "unpack_is_400",
+    ),
+    mutation(
+        "only the first Content-Encoding counts",
+        "forwarder/ingest/bodies.py",
+        "headers.getall(ENCODING) if isinstance(headers, MultiMapping) else [value]",
+        "[value]",
+        BODIES,
+        "however_it_is_written",
+    ),
+    mutation(
+        "an endpoint needs its last slash",
+        "forwarder/ingest/paths.py",
+        "        if target is None:\n",
+        '        if target is None or not path.endswith("/"):\n',
+        PATHS,
+        "any_path",
+    ),
+    mutation(
+        "a header overrides the path",
+        "forwarder/ingest/paths.py",
+        '        if path != "/" and (found',
+        "        if TARGET_HEADER not in request.headers and (found",
+        PATHS,
+        "never_makes",
+    ),
+    mutation(
+        "a large event of a RUM call costs its neighbours",
+        "forwarder/ingest/aws_operations.py",
+        "if isinstance(draft, Refusal) and draft.reason != TOO_LARGE:",
+        "if isinstance(draft, Refusal):",
+        "tests/unit/ingest/test_aws.py",
+        "too_large",
     ),
     mutation(
         "certificates of clients are not asked for",
