@@ -81,7 +81,7 @@ class _Masked:
         return value
 
     def _check_text(self, value: object, where: str) -> None:
-        """HalfPair when what may be JSON, or a text of JSON, is a text with a half that is not escaped in it."""
+        """HalfPair when what may be JSON or a text of JSON is a text, with a half that is no escape in it."""
         if isinstance(value, msgspec.Raw) and bytes(memoryview(value)[:1]) == b'"':
             self._text(msgspec.json.decode(value, type=str), where)
 
