@@ -49,6 +49,7 @@ FINISH_REQUESTS_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
 DRAIN_LOOK_SECONDS = 0.02
+RENEW_SECONDS = 1.0
 SPARE_BYTES = 4 << 20
 """For events of peers that hold next to nothing while another holds all it can."""
 
@@ -233,6 +234,7 @@ class Daemon:
         self._spawn(self.rereading.run(), "reading again")
         await warming  # before anybody can send, since nobody waits for it then
         await self._listen()
+        self._spawn(self._renew_sockets(), "sockets")
         say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True
         self._say_started()
@@ -282,6 +284,13 @@ class Daemon:
                 await self._close()
                 raise StartError(f"{name}: {problem.strerror or problem}") from None
 
+    async def _renew_sockets(self) -> None:
+        """A cleaner of temporary files deletes unix sockets, too."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            for each in (self._control, self._admin, self._ingest):
+                await each.renew()
+
     def _spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(job, name=name)
         self._tasks.add(task)
@@ -295,7 +304,8 @@ class Daemon:
         if problem is not None or task.cancelled() or not self.stop_asked.is_set():
             self._failed = True
             if isinstance(problem, StorageError):  # a disk, and no bug of ours: the sentence says it
-                self._log.error("the storage cannot go on", reason=str(problem))
+                events = {name: len(queue) for name, queue in self._on_disk.items()}
+                self._log.error("the storage cannot go on", reason=str(problem), events=events)
             else:
                 self._log.error("a task ended unexpectedly", task=task.get_name(), exc_info=problem)
             self.stop_asked.set()
@@ -354,6 +364,7 @@ class Daemon:
             if lost:
                 lane.metrics.settled(dropped={"shutdown": lost})
         await self._close()  # 7
+        self._judge_storage()
         return self._report()  # 8
 
     async def _unless_hurried(self, wait: Coroutine[Any, Any, None]) -> None:
@@ -395,6 +406,19 @@ class Daemon:
             self._log.error("the storage does not answer and is left as it is")
         await self._admin.close()
 
+    def _judge_storage(self) -> None:
+        """What a storage that is no longer at its path had is lost, unless somebody finds it."""
+        problem = self._storage.ended_by
+        if problem is None:
+            return
+        self._failed = True
+        if isinstance(problem, StorageError) and problem.reason == "replaced":
+            for name, queue in self._on_disk.items():
+                if lost := queue.forget():
+                    self._metrics.for_target(name).settled(dropped={"storage": lost})
+            letters = sum(events for events, _ in self._letters.view().values())
+            self._log.error("storage was lost", reason=str(problem), dead_letters=letters)
+
     def _report(self) -> int:
         """Say where every event went."""
         lost = 0
@@ -404,6 +428,9 @@ class Daemon:
             self._log.info("ledger", target=name, **ledger)
         if lost:
             self._log.error("stopped with losses", lost=lost)
+        elif self._storage.ended_by is not None:
+            kept = sum(map(len, self._on_disk.values()))
+            self._log.error("stopped after a failure of the storage", events=kept)
         else:
             self._log.info("stopped, nothing lost")
         if self._failed:

@@ -327,6 +327,11 @@ class DiskQueue:
             self._settling.close(self._totals())
         return []
 
+    def forget(self) -> int:
+        """The disk no longer has the events of the closed queue: how many these were."""
+        lost, self._tail_events, self._tail_bytes = len(self), 0, 0
+        return lost
+
     def __len__(self) -> int:
         return len(self._front) + self._front.aside.parked_events + self._tail_events
 
