@@ -21,6 +21,7 @@ import structlog
 
 from forwarder import __version__
 from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
+from forwarder.clock import ClockWatch
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
 from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
@@ -49,7 +50,7 @@ FINISH_REQUESTS_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
 DRAIN_LOOK_SECONDS = 0.02
-RENEW_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 SPARE_BYTES = 4 << 20
 """For events of peers that hold next to nothing while another holds all it can."""
 
@@ -92,6 +93,7 @@ class Daemon:
             earlier=config.storage.parent(),
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
+        self._clock_watch = ClockWatch(self._clock)
         self._letters = self._make_letters()
         self._receipts = Receipts()
         self._metrics.http.waits = lambda: len(self._receipts.waits)
@@ -115,7 +117,7 @@ class Daemon:
             tls=self._senders.tls,
             sending=self._is_sending,
         )
-        self._status = Status(rooms, self._built)
+        self._status = Status(rooms, self._built, self._clock_watch)
         self._admin = AdminServer(
             self._metrics,
             self._status,
@@ -142,6 +144,7 @@ class Daemon:
             max_age=bounds.max_age,
             clock=self._clock,
             on_dropped=self._count_dropped_letters,
+            watch=self._clock_watch,
         )
         none = dict.fromkeys(self._config.targets, (0, 0))
         self._metrics.watch_dead_letters(lambda: {**none, **letters.view()})
@@ -234,7 +237,7 @@ class Daemon:
         self._spawn(self.rereading.run(), "reading again")
         await warming  # before anybody can send, since nobody waits for it then
         await self._listen()
-        self._spawn(self._renew_sockets(), "sockets")
+        self._spawn(self._look_around(), "sockets and clock")
         say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True
         self._say_started()
@@ -284,10 +287,11 @@ class Daemon:
                 await self._close()
                 raise StartError(f"{name}: {problem.strerror or problem}") from None
 
-    async def _renew_sockets(self) -> None:
-        """A cleaner of temporary files deletes unix sockets, too."""
+    async def _look_around(self) -> None:
+        """See that nobody deleted a unix socket, or set the clock."""
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
+            self._clock_watch.look()
             for each in (self._control, self._admin, self._ingest):
                 await each.renew()
 

@@ -1,4 +1,4 @@
-"""Storage files that are deleted, moved or replaced while in use. Another process's SQLite judges the disk."""
+"""Storage files deleted, moved or replaced while in use. Another SQLite judges what is on the disk."""
 
 from __future__ import annotations
 
