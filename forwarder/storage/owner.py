@@ -196,6 +196,7 @@ class Storage:
         sentence = self._held.open(check=check, damage=damage)
         if sentence is not None:
             self._log.error("storage was damaged, begun anew", damage=sentence)
+            self._count(StorageError("damaged", sentence, "read"))
 
     def _serve(self) -> None:
         while (group := self._inbox.next_group(LOOK_SECONDS)) is not None:
