@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from forwarder.files import identity
 from forwarder.storage.connection import Connection, cut_log
 from forwarder.storage.errors import StorageError
 from forwarder.storage.file import (
@@ -115,6 +116,8 @@ class HeldFile:
         return problem
 
     def _write_anew(self) -> None:
+        if identity(self.path) is not None:
+            raise FileExistsError
         for path in self._log:  # else SQLite would take it for the new file's
             if self._files.is_there(path):
                 path.unlink(missing_ok=True)

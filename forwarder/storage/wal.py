@@ -44,7 +44,7 @@ class Frame(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """``first``: the number of the first bad frame, from 1. ``last``: of the last commit behind it, 0 for none.
+    """``first``: the number of the first bad frame, from 1. ``last``: of the last commit behind it, or 0.
     ``salts``: of the frames that are of this use of the log."""
 
     first: int
