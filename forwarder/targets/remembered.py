@@ -4,6 +4,7 @@ Invariants:
 - The names are in a separate table, which is created when missing. Earlier versions ignore it.
 - A name is trusted for one place (region and endpoint), and for ``TRUSTED_SECONDS``. It is verified again in
   the background in any case.
+- A moment in the future is that of a clock that was set back since; such a name is trusted.
 - Nothing waits for a write. A failed write loses only the names that it would have stored.
 - At most ``MAX_KNOWN`` names of a target are read and kept.
 """
@@ -31,7 +32,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS verified_names (
     target TEXT NOT NULL, name TEXT NOT NULL, place TEXT NOT NULL, verified_at REAL NOT NULL,
     PRIMARY KEY (target, name)) WITHOUT ROWID"""
 _IS_THERE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'verified_names'"
-_READ = """SELECT name FROM verified_names WHERE target = ? AND place = ? AND verified_at BETWEEN ? AND ?
+_READ = """SELECT name FROM verified_names WHERE target = ? AND place = ? AND verified_at >= ?
     ORDER BY verified_at LIMIT ?"""
 _WRITE = "INSERT OR REPLACE INTO verified_names VALUES (?, ?, ?, ?)"
 _FORGET = "DELETE FROM verified_names WHERE target = ? AND name = ?"
@@ -59,7 +60,7 @@ class RememberedNames:
             if connection.execute(_IS_THERE).fetchone() is None:
                 return []
             connection.execute(_FORGET_OTHERS, (target, place, since))
-            found = connection.execute(_READ, (target, place, since, wall + FRESH_SECONDS, MAX_KNOWN))
+            found = connection.execute(_READ, (target, place, since, MAX_KNOWN))
             return [name for (name,) in found]
 
         try:
@@ -82,7 +83,7 @@ class RememberedNames:
             if not exists:
                 self._written.pop(name, None)
                 gone.append((target, name))
-            elif now - self._written.get(name, float("-inf")) >= FRESH_SECONDS:
+            elif abs(now - self._written.get(name, float("-inf"))) >= FRESH_SECONDS:
                 self._written[name] = now
                 kept.append((target, name, place, now))
         if not kept and not gone:
