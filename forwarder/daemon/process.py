@@ -397,13 +397,16 @@ class Daemon:
 
     def _report(self) -> int:
         """Say where every event went."""
-        lost = 0
+        lost = unconfirmed = 0
         for name in self._lanes:
             ledger = self._metrics.ledger(name)
             lost += ledger["dropped"]
+            unconfirmed += ledger["unconfirmed"]
             self._log.info("ledger", target=name, **ledger)
         if lost:
             self._log.error("stopped with losses", lost=lost)
+        elif unconfirmed:
+            self._log.error("stopped; some delivered events are unconfirmed", unconfirmed=unconfirmed)
         else:
             self._log.info("stopped, nothing lost")
         if self._failed:
