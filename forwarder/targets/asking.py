@@ -20,7 +20,7 @@ from forwarder.logs import limited, moment
 from forwarder.model import Queue, Results
 from forwarder.targets.buses import ELSEWHERE, UNASKABLE, UNVERIFIED, BusNames
 from forwarder.targets.names import CalledNames, TargetNames, shown
-from forwarder.targets.questions import Answer, Learned, Question, answer_of
+from forwarder.targets.questions import Answer, Judge, Learned, Question
 from forwarder.targets.turns import FOREVER
 
 Hold = Callable[[str | None], None]
@@ -61,6 +61,7 @@ class Asker:
         self._describe = describe
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._waiting = 0
+        self._judge = Judge()
         self._said: set[str] = set()
         self._log = structlog.get_logger("target").bind(target=target)
 
@@ -109,7 +110,7 @@ class Asker:
                     del self._waiters[name]
 
     def _learn(self, question: Question, results: Results, arn: str) -> Learned:
-        answer, name = answer_of(results), question.name
+        answer, name = self._judge(results, has_answered=self._names.has_answers), question.name
         why = self._names.why(name)
         sentence = f"{results.code}: {results.message}" if results.message else results.code
         learned = self._names.learn(question, answer, sentence, results.delay or 0.0, arn)

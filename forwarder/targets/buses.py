@@ -23,7 +23,7 @@ from forwarder.apis.wire import region_of_arn
 from forwarder.model import Batch, Chance, Results, full_jitter
 from forwarder.targets.barred import MISSING, UNCALLABLE, Barred, Heard
 from forwarder.targets.names import BURST, MAX_KNOWN, MAX_WAITING, PER_SECOND, UNKNOWN, shown
-from forwarder.targets.questions import NOTHING, Answer, Learned, Question
+from forwarder.targets.questions import DOUBTS, NOTHING, Answer, Learned, Question
 from forwarder.targets.turns import FOREVER, Agenda, Bucket, Turns
 from forwarder.targets.unconfirmed import Deliveries, Unconfirmed, delivered
 
@@ -75,7 +75,9 @@ class BusNames:
         self.barred = Barred(self._configured, alone=self.alone, probe=probe, cap=cap)
         self._existing: OrderedDict[str, None] = OrderedDict()
         self._denied: OrderedDict[str, None] = OrderedDict()
-        self._missing: dict[str, None] = {}  # in ``_missing_turns`` too, but for configured ones
+        self._missing: dict[
+            str, int
+        ] = {}  # and how often denied since; in ``_missing_turns`` too, but for configured ones
         self._unknown_turns = Turns(MAX_WAITING, BURST, PER_SECOND)
         self._missing_turns = Turns(MAX_KNOWN, FOREVER, 1.0)
         self._missing_bucket = Bucket(MISSING_BURST, MISSING_PER_SECOND)
@@ -192,6 +194,11 @@ class BusNames:
         return heard
 
     @property
+    def has_answers(self) -> bool:
+        """Whether anything is known by AWS's answers, so that the endpoint can be asked."""
+        return bool(self._existing or self._missing or self._denied)
+
+    @property
     def unconfirmed(self) -> int:
         return self.deliveries.total
 
@@ -258,7 +265,11 @@ class BusNames:
             return Learned(all=True) if new else NOTHING
         self._unaskable = ""
         was_closed = self._is_closed(name)
+        denials = self._missing.get(name, DOUBTS) + 1 if answer is Answer.DENIED else 0
         self._forget(name)
+        if denials and denials < DOUBTS:
+            self._set_missing(name, question, now, denials)
+            return NOTHING
         if answer is Answer.MISSING:
             self.deliveries.deny(name)
             self._set_missing(name, question, now)
@@ -361,9 +372,9 @@ class BusNames:
         self._existing.pop(name, None)
         self._agenda.discard(name)
 
-    def _set_missing(self, name: str, question: Question, now: float) -> None:
+    def _set_missing(self, name: str, question: Question, now: float, denials: int = 0) -> None:
         self._unsaved[name] = False
-        self._missing[name] = None
+        self._missing[name] = denials
         due = now + self._missing_again
         if name in self._configured:
             self._agenda.add(name, due)
