@@ -48,6 +48,8 @@ BUSES = "tests/unit/targets/test_buses.py"
 NAME_TURNS = "tests/unit/targets/test_turns.py"
 EVENTBRIDGE = "tests/unit/targets/test_eventbridge.py"
 NAMES = "tests/integration/test_names.py"
+UNCONFIRMED = "tests/integration/test_unconfirmed.py"
+UNCONFIRMED_UNIT = "tests/unit/targets/test_unconfirmed.py"
 FAST_PATH = "tests/unit/targets/test_fast_path.py"
 HOLDS = "tests/integration/test_holds.py"
 STOP = "tests/integration/test_stop.py"
@@ -632,10 +634,58 @@ MUTATIONS = [
     mutation(
         "verified names do not survive a restart",
         "forwarder/targets/remembered.py",
-        "            return [name for (name,) in found]\n",
-        "            return []\n",
+        "            dict(names),\n",
+        "            {},\n",
         NAMES,
         "survive",
+    ),
+    mutation(
+        "what was delivered while the question was under way is confirmed by its answer",
+        "forwarder/targets/unconfirmed.py",
+        "max(0, events - asked.events)",
+        "0",
+        UNCONFIRMED_UNIT,
+        "under_way",
+    ),
+    mutation(
+        "calls that end after the bad answer are not counted",
+        "forwarder/targets/buses.py",
+        "            self.deliveries.add_late(name, events)\n",
+        "",
+        UNCONFIRMED_UNIT,
+        "after_the_bad_answer",
+    ),
+    mutation(
+        "unconfirmed deliveries do not survive a restart",
+        "forwarder/targets/remembered.py",
+        "        self._names.deliveries.restore(stored.counts, stored.names, complete=stored.complete)\n",
+        "",
+        UNCONFIRMED,
+        "survives_a_restart",
+    ),
+    mutation(
+        "after a kill a count is said to be exact",
+        "forwarder/targets/remembered.py",
+        '        connection.execute(_WRITE_COUNT, (target, "", place, wall, 0, 0))\n',
+        '        connection.execute(_WRITE_COUNT, (target, "", place, wall, 0, 1))\n',
+        UNCONFIRMED,
+        "after_a_kill",
+    ),
+    mutation(
+        "one foreign answer makes an endpoint that cannot be asked",
+        "forwarder/targets/questions.py",
+        "            if has_answered or self._doubts < DOUBTS:\n",
+        "            if has_answered:\n",
+        BUSES,
+        "third_foreign_answer",
+    ),
+    mutation(
+        "one denial opens a missing bus",
+        "forwarder/targets/buses.py",
+        "        if denials and denials < DOUBTS:\n",
+        "        if False:\n",
+        BUSES,
+        "denied_three_times",
     ),
     mutation(
         "events beyond the share are accepted",

@@ -425,16 +425,19 @@ class Daemon:
 
     def _report(self) -> int:
         """Say where every event went."""
-        lost = 0
+        lost = unconfirmed = 0
         for name in self._lanes:
             ledger = self._metrics.ledger(name)
             lost += ledger["dropped"]
+            unconfirmed += ledger["unconfirmed"]
             self._log.info("ledger", target=name, **ledger)
         if lost:
             self._log.error("stopped with losses", lost=lost)
         elif self._storage.ended_by is not None:
             kept = sum(map(len, self._on_disk.values()))
             self._log.error("stopped after a failure of the storage", events=kept)
+        elif unconfirmed:
+            self._log.error("stopped; some delivered events are unconfirmed", unconfirmed=unconfirmed)
         else:
             self._log.info("stopped, nothing lost")
         if self._failed:

@@ -9,6 +9,8 @@ from forwarder import __version__
 from forwarder.clock import ClockWatch
 from forwarder.daemon.lanes import Built, Rooms
 from forwarder.metrics import versions
+from forwarder.targets.names import shown
+from forwarder.targets.unconfirmed import Unconfirmed
 
 
 class Status:
@@ -79,6 +81,9 @@ class Status:
             "capacity_events": queue.capacity_events,
             "capacity_bytes": queue.capacity_bytes,
             **{word: ledger[word] for word in ("received", "delivered", "dead_lettered", "dropped")},
+            "unconfirmed": ledger["unconfirmed"],
+            "unverified": built.target.names.unverified,
+            "unconfirmed_buses": [_unconfirmed(each) for each in built.target.names.unconfirmed_buses()],
             "retried": sum(lane.metrics.retried.values()),
             "dead_letters": {"events": letters[0], "bytes": letters[1]},
             "reasons": {
@@ -86,6 +91,9 @@ class Status:
                 "dropped": _not_zero(lane.metrics.dropped),
                 "retried": _not_zero(lane.metrics.retried),
                 "refused": _not_zero(lane.metrics.rejected),
+                "delivered": _not_zero(
+                    {"unconfirmed": ledger["unconfirmed"], "unverified": built.target.names.unverified}
+                ),
             },
             "credentials_end": built.target.credentials().ends_at,
             "rates": {
@@ -93,6 +101,16 @@ class Status:
                 "delivered_per_second": rates.delivered_per_second,
             },
         }
+
+
+def _unconfirmed(each: Unconfirmed) -> dict[str, Any]:
+    return {
+        "name": shown(each.name),
+        "events": each.events,
+        "at_least": not each.exact,
+        "since": each.since,
+        "until": each.until,
+    }
 
 
 def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:

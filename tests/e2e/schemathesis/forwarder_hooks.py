@@ -30,8 +30,8 @@ taken: whether bad data is refused, only single events can show."""
 @schemathesis.hook  # type: ignore[untyped-decorator] # it lives in another environment
 def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
     """OpenAPI cannot say that a media type needs certain headers, what the lines of a text are, that a key
-    must not come again with another body, that the region of an ARN is the target's, or that EndpointId needs a
-    package which is not installed here."""
+    must not come again with another body, that the region of an ARN is the target's, or that EndpointId
+    needs a package which is not installed here."""
     schemas = raw_schema["components"]["schemas"]
     del schemas["eventbridge"]["properties"]["EndpointId"]
     for schema, name in (("eventbridge", "EventBusName"), ("CloudEvent", "eventbusname")):
