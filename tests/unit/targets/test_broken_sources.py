@@ -73,7 +73,7 @@ class Stage:
         (self.folder / f"{sha1(b'corp').hexdigest()}.json").write_text(json.dumps(token))
 
 
-Step = Callable[[Stage], None]
+Step = Callable[[Stage], object]
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,16 @@ def new_token(stage: Stage) -> None:
 
 def down(stage: Stage) -> None:
     stage.source.down = True
+
+
+def no_login(stage: Stage) -> None:
+    for path in stage.folder.glob("*.json"):
+        path.unlink()
+
+
+def torn_login(stage: Stage) -> None:
+    for path in stage.folder.glob("*.json"):
+        path.write_text("{")
 
 
 def up(stage: Stage) -> None:
@@ -309,15 +319,15 @@ CASES = [
     Case("program: a strange end", program, prints(SessionToken="t", Expiration="soon"), program, RUN,
          "soon"),
     Case("program of a source profile: hangs", source_profile,
-         lambda stage: stage.script.write_text(f"sleep {SLEEPER}") and None, source_profile, ROLE_WORDS,
+         lambda stage: stage.script.write_text(f"sleep {SLEEPER}"), source_profile, ROLE_WORDS,
          SLOW),
     Case("program of a source profile: fails", source_profile,
-         lambda stage: stage.script.write_text("echo no; exit 1") and None, source_profile, RUN,
+         lambda stage: stage.script.write_text("echo no; exit 1"), source_profile, RUN,
          "custom-process"),
     Case("container: no token file", container, no_token, new_token, BOX, "No such file",
          cure="AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
     Case("container: a token with a line break", container,
-         lambda stage: stage.source.token_file.write_text("token-1\n") and None, new_token, BOX,
+         lambda stage: stage.source.token_file.write_text("token-1\n"), new_token, BOX,
          "not a legal header value", cure="AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
     Case("container: fails", container, down, up, BOX, "500", cure="no restart is needed unless"),
     Case("container: garbage", container, answers(200, "hello"), container, BOX, "Unable to parse JSON",
@@ -334,12 +344,12 @@ CASES = [
     Case("instance: disabled", instance, variables(AWS_EC2_METADATA_DISABLED="true"),
          variables(AWS_EC2_METADATA_DISABLED="false"), CHAIN, "disabled by AWS_EC2_METADATA_DISABLED",
          cure=GIVE),
-    Case("SSO: no login", sso, lambda stage: [path.unlink() for path in stage.folder.glob("*.json")] and None,
+    Case("SSO: no login", sso, no_login,
          sso, LOGIN, "does not exist", cure="aws sso login"),
     Case("SSO: login over", sso, lambda stage: stage.sso_token(-60), sso, LOGIN, "expired",
          cure="aws sso login"),
     Case("SSO: a broken cache", sso,
-         lambda stage: [path.write_text("{") for path in stage.folder.glob("*.json")] and None, sso, LOGIN,
+         torn_login, sso, LOGIN,
          "", cure="aws sso login"),
     Case("SSO: no such session", sso, config("[default]\nsso_session = gone\nsso_account_id = 123456789012\n"
          "sso_role_name = r\n"), sso, LOGIN, "sso-session does not exist", "configuration", SHARED),
