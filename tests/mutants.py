@@ -1112,7 +1112,7 @@ MUTATIONS = [
         "create_credential_resolver(session, region_name=region)",
         "create_credential_resolver(session)",
         TRUST_OF_SOURCES,
-        "region_that and web and us-west-2",
+        "region_that and web and us-east-2",
     ),
     mutation(
         "keys of the environment are said to need no restart",

@@ -16,6 +16,13 @@ from forwarder.cli import main
 from forwarder.config import Config, parse
 from forwarder.doctor import Finding, examine, is_well, settings, written
 from forwarder.targets import option_types
+from tests.integration.credential_sources import (
+    container,
+    serving,
+    sts,
+    use_container,
+    use_web_identity,
+)
 from tests.integration.events import KINDS, MONITOR
 from tests.integration.harness import World
 from tests.unit.targets.certificates import self_signed
@@ -98,6 +105,32 @@ async def test_credentials_are_found_where_they_are(place: World, monkeypatch: p
     assert finding.sentence == "found in the shared credentials file; they do not end"
 
 
+async def test_a_broken_source_is_named_with_its_own_cure(
+    place: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(sts, tmp_path / "token") as source:
+        use_web_identity(source, monkeypatch)
+        source.token_file.unlink()
+        finding = about(await of_one(place.storage, place.sandbox), "orders: credentials")
+    assert finding.level == "FAIL"
+    assert "a role, by a web identity token (IRSA): FileNotFoundError" in finding.sentence
+    assert "AWS_WEB_IDENTITY_TOKEN_FILE" in finding.remedy
+
+
+async def test_a_bundle_that_does_not_count_for_the_source_is_said_where_it_is_set(
+    place: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, _ = self_signed(tmp_path)
+    async with serving(container, tmp_path / "token") as source:
+        use_container(source, monkeypatch)
+        without = about(await of_one(place.storage, place.sandbox), "orders: credentials")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        finding = about(await of_one(place.storage, place.sandbox), "orders: credentials")
+    assert "found in the container's role" in without.sentence
+    assert "does not count" not in without.sentence
+    assert "for this source AWS_CA_BUNDLE does not count" in finding.sentence
+
+
 async def test_an_endpoint_where_nobody_is_fails(tmp_path: Path, aws_environment: None) -> None:
     finding = about(await of_one(tmp_path, "http://127.0.0.1:1"), "orders: endpoint")
     assert finding.level == "FAIL"
@@ -116,7 +149,9 @@ async def test_a_certificate_that_cannot_be_trusted_fails(tmp_path: Path, aws_en
     async with fake_aws(says(200, {}), tls=tls) as aws:
         finding = about(await of_one(tmp_path, aws.url), "orders: TLS")
     assert finding.level == "FAIL"
-    assert "AWS_CA_BUNDLE" in finding.remedy
+    for counts in ("AWS_CA_BUNDLE", "ca_bundle of the profile", "REQUESTS_CA_BUNDLE"):
+        assert counts in finding.remedy
+    assert "SSL_CERT_FILE, SSL_CERT_DIR and CURL_CA_BUNDLE do not count" in finding.remedy
 
 
 async def test_a_port_without_tls_is_told_without_what_only_a_programmer_reads(
