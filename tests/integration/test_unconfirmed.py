@@ -221,18 +221,18 @@ async def _stored(place: World, count: int) -> None:
 
 
 async def test_replayed_events_are_counted_like_others(place: World) -> None:
-    options = {**QUICK, "retry": {"max_age": "300ms"}}
-    async with daemon_in(place, orders=options):
-        await verified(place)
-        await place.order({"fault": "error", "status": 500, "operation": "PutEvents", "api": "eventbridge"})
+    await place.order({"fault": "access_denied", "api": "eventbridge"})
+    async with daemon_of(place, retry={"max_age": "100ms"}) as daemon:
         await place.send("eventbridge", events("eventbridge", markers(6), EventBusName="shop"))
 
         async def dead() -> bool:
             return (await place.ledger("eventbridge"))["dead_lettered"] == 6
 
         await until(dead, "the events are dead letters")
-        await place.heal()
-        await place.order(NO_ANSWER)
+        await daemon.stop()
+    await place.heal()
+    async with daemon_in(place, orders=QUICK):
+        await verified(place)
         before = (await place.ledger("eventbridge"))["delivered"]
         await place.delete_bus("shop")
         assert await client.replay(socket_of(place), {}, None) == 0
