@@ -79,6 +79,7 @@ SLICES = "tests/unit/ingest/test_slices.py"
 HOSTILE = "tests/integration/test_hostile.py"
 BUDGET = "tests/unit/ingest/test_budget.py"
 BODIES = "tests/unit/ingest/test_bodies.py"
+PATHS = "tests/unit/ingest/test_paths.py"
 CONNECTIONS = "tests/unit/ingest/test_connections.py"
 PEERS = "tests/unit/ingest/test_peers.py"
 SEATS = "tests/unit/ingest/test_seats.py"
@@ -112,6 +113,62 @@ def mutation(name: str, file: str, before: str, after: str, tests: str, words: s
 
 
 MUTATIONS = [
+    mutation(
+        "storage: a deleted file is noticed by nobody",
+        "forwarder/storage/identity.py",
+        "if identity(path) != known]",
+        "if False]",
+        "tests/unit/storage/test_replaced.py",
+        "right_before_the_close",
+    ),
+    mutation(
+        "storage: another file's log is our own",
+        "forwarder/storage/held.py",
+        "            self._take_away_own_log()\n",
+        "            pass\n",
+        "tests/unit/storage/test_replaced.py",
+        "another_file",
+    ),
+    mutation(
+        "clock: a step is believed",
+        "forwarder/clock.py",
+        "        if abs(moved) < STEP_SECONDS:\n",
+        "        if True:\n",
+        "tests/unit/test_dead_letters.py",
+        "a_step_of_the_wall_clock",
+    ),
+    mutation(
+        "clock: letters of this boot are aged by the wall clock",
+        "forwarder/dead_letters/keeping.py",
+        "            return self.now - since\n",
+        "            pass\n",
+        "tests/unit/test_dead_letters.py",
+        "step_of_the_wall_clock or perhaps_not",
+    ),
+    mutation(
+        "clock: events of an earlier boot expire at once",
+        "forwarder/queues/disk.py",
+        "            self._expires_from = now + KEPT_SECONDS\n",
+        "            pass\n",
+        "tests/unit/queues/test_disk.py",
+        "of_an_earlier_boot_expires",
+    ),
+    mutation(
+        "log: what is behind the damage is not read",
+        "forwarder/storage/damaged.py",
+        "        if log is not None and log.last:\n",
+        "        if False:\n",
+        "tests/unit/storage/test_wal.py",
+        "most_of_what_is_behind",
+    ),
+    mutation(
+        "log: a torn end is called damage",
+        "forwarder/storage/wal.py",
+        "proven |= frame.follows and not crashed and number > first",
+        "proven |= number > first",
+        "tests/unit/storage/test_wal.py",
+        "only_some_pages",
+    ),
     mutation(
         "a retry is dropped",
         "forwarder/worker.py",
@@ -1161,9 +1218,58 @@ MUTATIONS = [
         "a signed body is judged when it is unpacked",
         "forwarder/ingest/bodies.py",
         "    if check is not None:\n        check(body)\n",
-        "    if check is not None:\n        check(gunzip(body, lease, max_body) if packed else body)\n",
+        "    if check is not None:\n        check(b"
+        ".join(unpack(codings[0], body, lease, max_body)) if codings else body)\n",
         GUARD,
         "packed",
+    ),
+    mutation(
+        "a packed body may be cut inside its data",
+        "forwarder/ingest/unpacking.py",
+        "                if not self._lacks_only_checksum(stream):\n",
+        "                if False:\n",
+        BODIES,
+        "unpack_is_400",
+    ),
+    mutation(
+        "what follows a packed body is not looked at",
+        "forwarder/ingest/unpacking.py",
+        '            if self._packed[at : at + STEP].strip(b"\\0"):\n',
+        "            if False:\n",
+        BODIES,
+        "unpack_is_400",
+    ),
+    mutation(
+        "only the first Content-Encoding counts",
+        "forwarder/ingest/bodies.py",
+        "headers.getall(ENCODING) if isinstance(headers, MultiMapping) else [value]",
+        "[value]",
+        BODIES,
+        "however_it_is_written",
+    ),
+    mutation(
+        "an endpoint needs its last slash",
+        "forwarder/ingest/paths.py",
+        "        if target is None:\n",
+        '        if target is None or not path.endswith("/"):\n',
+        PATHS,
+        "any_path",
+    ),
+    mutation(
+        "a header overrides the path",
+        "forwarder/ingest/paths.py",
+        '        if path != "/" and (found',
+        "        if TARGET_HEADER not in request.headers and (found",
+        PATHS,
+        "never_makes",
+    ),
+    mutation(
+        "a large event of a RUM call costs its neighbours",
+        "forwarder/ingest/aws_operations.py",
+        "if isinstance(draft, Refusal) and draft.reason != TOO_LARGE:",
+        "if isinstance(draft, Refusal):",
+        "tests/unit/ingest/test_aws.py",
+        "too_large",
     ),
     mutation(
         "certificates of clients are not asked for",

@@ -177,11 +177,16 @@ def too_many_resources(event: bytes | msgspec.Raw) -> Generator[None, None, Refu
 
 def check_call(entries: Sequence[Entry], max_bytes: int = DEFAULT_MAX_REQUEST_BYTES) -> Refusal | None:
     """Why AWS would refuse the call as a whole, if it would. ``max_bytes`` is the most it takes."""
-    count = len(entries)
+    return check_count(len(entries)) or check_size(entries, max_bytes)
+
+
+def check_count(count: int) -> Refusal | None:
     if count < 1:
         return _count_refusal(count, "greater than or equal to 1")
-    if count > MAX_ENTRIES:
-        return too_many_entries(count)
+    return too_many_entries(count) if count > MAX_ENTRIES else None
+
+
+def check_size(entries: Sequence[Entry], max_bytes: int) -> Refusal | None:
     if sum(map(size, entries)) > max_bytes:
         return Refusal(VALIDATION, OVER_THE_LIMIT, "too_large")
     return None

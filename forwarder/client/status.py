@@ -78,6 +78,8 @@ def notes_of(report: dict[str, Any]) -> list[str]:
         f"{name}: {events} events wait on disk for a target that is not configured"
         for name, events in storage["stranded"].items()
     ]
+    if clock := report.get("clock"):
+        notes.append(one_line(f"clock: {clock}"))
     if storage["trouble"]:
         notes.append(one_line(f"storage: {storage['trouble']}"))
     return notes

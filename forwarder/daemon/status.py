@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from forwarder import __version__
+from forwarder.clock import ClockWatch
 from forwarder.daemon.lanes import Built, Rooms
 from forwarder.metrics import versions
 from forwarder.targets.names import shown
@@ -15,9 +16,10 @@ from forwarder.targets.unconfirmed import Unconfirmed
 class Status:
     """Describes a running daemon; ``rooms`` and ``built`` are its own, ``stranded`` was found at start."""
 
-    def __init__(self, rooms: Rooms, built: Mapping[str, Built]) -> None:
+    def __init__(self, rooms: Rooms, built: Mapping[str, Built], clock_watch: ClockWatch) -> None:
         self._rooms = rooms
         self._built = built
+        self._clock_watch = clock_watch
         self.stranded: Mapping[str, int] = {}
         self._started_at = rooms.clock.monotonic()
 
@@ -32,6 +34,7 @@ class Status:
             "versions": versions(),
             "uptime_seconds": round(rooms.clock.monotonic() - self._started_at, 1),
             "draining": rooms.metrics.process.draining,
+            "clock": self._clock_watch.sentence(),
             "targets": {
                 name: self._target(name, each, kept.get(name, (0, 0))) for name, each in self._built.items()
             },

@@ -2,8 +2,11 @@
 
 Invariants:
 - A full target refuses its own entries of a PutEvents call and no other's; only when nothing was taken is
-  the call refused as a whole.
-- A RUM call is taken whole or not at all, and leaves as the one batch it came as, unless its target merges.
+  the call refused as a whole. An entry that cannot be read, or is too large, is refused alone as well.
+- A RUM call leaves as the one batch it came as, unless its target merges. An event that RUM would refuse
+  costs the whole call, as with RUM. One that only this daemon refuses (it is too large, or has half of a
+  surrogate pair in a string) costs no other: the others are accepted, and the answer is 400, which makes no
+  client try again (aws-rum-web drops its batch, and stays on).
 - A large call is read in slices: its entries are counted, then each is judged by its length before anything
   in it is.
 - An answer about events that are ours has a status that no SDK tries again: 200, or for RUM 400.
@@ -12,23 +15,29 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
+import structlog
 
-from forwarder.apis import put_events, put_project_events, wire
+from forwarder.apis import put_events, put_project_events, surrogates, wire
 from forwarder.apis.put_events import (
     DEFAULT_MAX_REQUEST_BYTES,
     NO_GLOBAL_ENDPOINTS,
+    Entry,
     PutEvents,
-    check_call,
+    check_count,
     check_endpoint,
+    check_size,
 )
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import Envelope, PutRumEvents, RumEvent
+from forwarder.apis.surrogates import HalfPair
 from forwarder.apis.trace_header import from_headers
 from forwarder.ingest.bindings import A, Bound, Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
+from forwarder.ingest.dialects.arrays import Part
 from forwarder.ingest.dialects.bounds import (
     LONG_EVENT,
     MAX_EVENTS,
@@ -37,12 +46,14 @@ from forwarder.ingest.dialects.bounds import (
     too_long,
     too_many_events,
 )
+from forwarder.ingest.dialects.broken import BROKEN
 from forwarder.ingest.dialects.errors import INTERNAL, NOT_FOUND, THROTTLING, VALIDATION, BadRequest
 from forwarder.ingest.intake import count, put, within_limits
 from forwarder.ingest.operations import Call, Fates, PostOnly, Reply, Results
 from forwarder.ingest.shares import refuse_whole
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
+from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Refusal
 from forwarder.receipts import DELIVERED, Receipt
@@ -50,7 +61,11 @@ from forwarder.receipts import DELIVERED, Receipt
 INVALID_ARGUMENT = "InvalidArgument"
 EXPIRED = "EventExpired"
 DEFAULT_BUS = "default"
+TOO_LARGE = "too_large"
 
+T = TypeVar("T")
+
+_log = structlog.get_logger("ingest")
 _ENTRY_CODES = {429: THROTTLING, 503: INTERNAL}
 """By the status a whole request would get: the codes of entries that AWS's clients try again."""
 
@@ -77,11 +92,21 @@ class PutEventsOperation(PostOnly):
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
         return _PutEventsCall(self, _region(headers), from_headers(headers) if self.traced else None)
 
-    def check(self, request: put_events.Request) -> Refusal | None:
+    def check(self, entries: Sequence[Entry | Refusal], endpoint_id: str | None) -> Refusal | None:
         """Why the call is refused as a whole, if it is."""
-        refusal = check_endpoint(request.EndpointId) or check_call(request.Entries, self.max_bytes)
-        if refusal is None and request.EndpointId and not self.global_endpoints:
+        refusal = check_endpoint(endpoint_id) or self._check_entries(entries)
+        if refusal is None and endpoint_id and not self.global_endpoints:
             return Refusal(VALIDATION, NO_GLOBAL_ENDPOINTS, "global_endpoint")
+        return refusal
+
+    def _check_entries(self, entries: Sequence[Entry | Refusal]) -> Refusal | None:
+        readable = [entry for entry in entries if isinstance(entry, Entry)]
+        refusal = check_count(len(entries)) or check_size(readable, self.max_bytes)
+        if refusal is None:
+            return None
+        fitting = [entry for entry in readable if put_events.size(entry) <= self.max_bytes]
+        if fitting and len(entries) <= put_events.MAX_ENTRIES:  # each of the others is refused by itself
+            return check_size(fitting, self.max_bytes)
         return refusal
 
 
@@ -97,15 +122,17 @@ class _PutEventsCall:
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         work = Work(lease.peer)
-        if len(body) <= SMALL_BODY:
-            request = aws.decode(aws.PUT_EVENTS, body)
+        request = _decoded(aws.PUT_EVENTS, body)
+        if request is not None:
+            entries: Sequence[Entry | Refusal] = request.Entries
+            endpoint = request.EndpointId
         else:
-            request = await _read_put_events(body, lease, work)
-        refusal = self._operation.check(request)
+            entries, endpoint = await _read_put_events(body, lease, work)
+        refusal = self._operation.check(entries, endpoint)
         if refusal is not None:
             raise aws.refused(refusal)
-        lease.take_for_answer(aws.answer_bytes(len(request.Entries)))
-        drafts, groups = await self._admit(request, work)
+        lease.take_for_answer(aws.answer_bytes(len(entries)))
+        drafts, groups = await self._admit(entries, endpoint or "", work)
         results: list[str | Refusal] = [draft if isinstance(draft, Refusal) else "" for draft in drafts]
         problems = []
         for route, places in groups.items():  # a full target refuses its own entries and no other's
@@ -127,32 +154,44 @@ class _PutEventsCall:
         return Reply(200, self._operation.render(_told(results, fates)))
 
     async def _admit(
-        self, request: put_events.Request, work: Work
+        self, entries: Sequence[Entry | Refusal], endpoint: str, work: Work
     ) -> tuple[list[Draft | Refusal], dict[Route[PutEvents], list[int]]]:
         """Every entry admitted or refused, and which entries go to which target."""
-        wall, endpoint = self._operation.clock.wall(), request.EndpointId or ""
+        wall = self._operation.clock.wall()
         drafts: list[Draft | Refusal] = []
         groups: dict[Route[PutEvents], list[int]] = {}
-        for i, entry in enumerate(request.Entries):
-            route = self._find(entry.EventBusName or DEFAULT_BUS)
+        for i, entry in enumerate(entries):
+            route = entry if isinstance(entry, Refusal) else self._find(entry.EventBusName or DEFAULT_BUS)
             if isinstance(route, Refusal):
-                self._operation.unbound.refused(route.reason)
                 drafts.append(route)
-            else:
-                if self._trace is not None and entry.TraceHeader is None and route.api.fill_trace_header:
-                    entry.TraceHeader = self._trace
-                await work.rest()
-                drafts.append(route.api.admit(entry, wall, endpoint))
-                groups.setdefault(route, []).append(i)
+                continue
+            assert isinstance(entry, Entry)
+            if self._trace is not None and entry.TraceHeader is None and route.api.fill_trace_header:
+                entry.TraceHeader = self._trace
+            await work.rest()
+            drafts.append(route.api.admit(entry, wall, endpoint))
+            groups.setdefault(route, []).append(i)
+        if not groups:
+            _refuse_whole_region(drafts)
+        places = {i for some in groups.values() for i in some}
+        count(
+            self._operation.unbound,
+            [d for i, d in enumerate(drafts) if isinstance(d, Refusal) and i not in places],
+        )
         return drafts, groups
 
     def _find(self, bus: str) -> Route[PutEvents] | Refusal:
         place = self._operation.buses.find(bus, self._region)
-        if isinstance(place, Refusal):
-            if place.code == VALIDATION:
-                raise aws.refused(place)
+        if isinstance(place, Refusal) and place.code != VALIDATION:
             return Refusal(INVALID_ARGUMENT, place.message, place.reason)
         return place
+
+
+def _refuse_whole_region(drafts: Sequence[Draft | Refusal]) -> None:
+    """BadRequest when no entry is for a region of its bus's target: then the call is signed for another."""
+    for draft in drafts:
+        if isinstance(draft, Refusal) and draft.code == VALIDATION:
+            raise aws.refused(draft)
 
 
 class PutRumEventsOperation(PostOnly):
@@ -198,17 +237,15 @@ class _PutRumEventsCall:
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         work = Work(lease.peer)
-        if len(body) <= SMALL_BODY:
-            request = aws.decode(aws.PUT_RUM_EVENTS, body)
+        request = _decoded(aws.PUT_RUM_EVENTS, body)
+        if request is not None:
             lease.take_for_events(len(request.RumEvents))
-            events: Sequence[RumEvent | msgspec.Raw] = request.RumEvents
-            drafts = await self._admit(request, events, work)
+            drafts = await self._admit(request, request.RumEvents, work)
         else:
             await work.through(aws.check_signs(body))
-            raw = aws.decode(aws.RAW_PUT_RUM_EVENTS, body)
+            raw = await work.through(aws.read(aws.RAW_PUT_RUM_EVENTS, body, "RumEvents"))
             await work.rest()
-            events = await self._apart(raw.RumEvents, lease, work)
-            drafts = await self._admit(raw, events, work)
+            drafts = await self._admit(raw, await self._apart(raw.RumEvents, lease, work), work)
         lease.take_for_answer(aws.answer_bytes(0))
         complete = not self._route.api.merge
         taken = await put(
@@ -220,7 +257,7 @@ class _PutRumEventsCall:
         await work.rest()
         return taken
 
-    async def _apart(self, raw: msgspec.Raw, lease: Lease, work: Work) -> list[msgspec.Raw]:
+    async def _apart(self, raw: msgspec.Raw, lease: Lease, work: Work) -> list[Part]:
         events = await work.through(aws.apart(raw, self._max_events, "RumEvents", lease))
         if events is None:
             raise too_many_events(self._max_events)
@@ -229,9 +266,10 @@ class _PutRumEventsCall:
         return events
 
     async def _admit(
-        self, request: Envelope, events: Sequence[RumEvent | msgspec.Raw], work: Work
+        self, request: Envelope, events: Sequence[RumEvent | Part], work: Work
     ) -> list[Draft | Refusal]:
-        """Every event admitted; BadRequest when one is not, as RUM takes all or nothing."""
+        """Every event admitted, or refused for a reason of our own; BadRequest when RUM would refuse one (it
+        takes all or nothing), and when none is left."""
         api, name, most = self._route.api, self._monitor, self._route.max_event_bytes
         longest = longest_event(most)
         key = api.call_key(name, request)
@@ -243,24 +281,56 @@ class _PutRumEventsCall:
             if not isinstance(event, RumEvent):
                 size = memoryview(event).nbytes
                 if size > longest:
-                    problem = Refusal(VALIDATION, f"RumEvents[{i}]: {too_long(size, most)}", "too_large")
-                    raise aws.refused(problem, events=len(events))
-                event = aws.decode(aws.RUM_EVENT, event, f"$.RumEvents[{i}]")
+                    drafts.append(Refusal(VALIDATION, f"RumEvents[{i}]: {too_long(size, most)}", TOO_LARGE))
+                    continue
+                place = f"$.RumEvents[{i}]"
+                part = event
+                try:
+                    event = await work.through(surrogates.decode_steps(aws.RUM_EVENT, part))
+                except HalfPair as problem:
+                    drafts.append(Refusal(VALIDATION, f"{place}: {problem}."))
+                    continue
+                except BROKEN as problem:
+                    raise aws.unreadable(problem, part, place) from None
                 await work.rest()
             draft = api.admit_one(event, key, name, i)
             if isinstance(draft, Draft):
                 [draft] = within_limits(self._route, [draft])
-            if isinstance(draft, Refusal):
+                if isinstance(draft, Refusal):
+                    draft = Refusal(draft.code, f"RumEvents[{i}]: {draft.message}", draft.reason)
+            if isinstance(draft, Refusal) and draft.reason != TOO_LARGE:
                 raise aws.refused(draft, events=len(events))
             drafts.append(draft)
+        self._log_refused(drafts)
+        if drafts and all(isinstance(draft, Refusal) for draft in drafts):
+            assert isinstance(drafts[0], Refusal)
+            raise aws.refused(drafts[0], events=len(events))
         return drafts
 
+    def _log_refused(self, drafts: Sequence[Draft | Refusal]) -> None:
+        """The page that sent them does not read the answer."""
+        refusals = [draft for draft in drafts if isinstance(draft, Refusal)]
+        if refusals:
+            log = limited(_log, f"rum event refused {self._route.name} {refusals[0].reason}")
+            log.warning(
+                "event refused",
+                target=self._route.name,
+                reason=refusals[0].reason,
+                refused=len(refusals),
+                accepted=len(drafts) - len(refusals),
+                error=refusals[0].message,
+            )
+
     def reply(self, results: Results, fates: Fates | None) -> Reply:
-        refusals = [result for result in _told(results, fates) if type(result) is Refusal]
-        if not refusals:
+        refused = [result for result in results if isinstance(result, Refusal)]
+        pairs = zip(results, _told(results, fates), strict=True)
+        dead = [told for result, told in pairs if type(result) is str and type(told) is Refusal]
+        if not refused and not dead:
             return Reply(200, self._route.api.render_results(results))
-        first = refusals[0]
-        message = f"{len(refusals)} of {len(results)} events became dead letters here. {first.message}"
+        first = (dead or refused)[0]
+        counts = [f"{len(refused)} refused"] * bool(refused) + [f"{len(dead)} dead letters"] * bool(dead)
+        others = len(results) - len(refused) - len(dead)
+        message = f"Of {len(results)} events {' and '.join(counts)}, {others} accepted. {first.message}"
         return Reply(400, wire.error_body(first.code, message), {wire.ERROR_HEADER: first.code})
 
 
@@ -291,8 +361,8 @@ class _PutProjectEventsCall:
         self._clock = clock
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
-        if len(body) <= SMALL_BODY:
-            request = aws.decode(aws.PUT_PROJECT_EVENTS, body)
+        request = _decoded(aws.PUT_PROJECT_EVENTS, body)
+        if request is not None:
             drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
         else:
             drafts = await self._admit(body, lease)
@@ -308,55 +378,68 @@ class _PutProjectEventsCall:
         return Reply(200, self._route.api.render_results(_told(results, fates)))
 
     async def _admit(self, body: bytes, lease: Lease) -> list[Draft | Refusal] | Refusal:
-        """The events of a large call, decoded and admitted one by one."""
-        work, api, most = Work(lease.peer), self._route.api, put_project_events.MAX_EVENTS
+        """The events of a call that is large, or has one that is no JSON, decoded and admitted one by one."""
+        work, most = Work(lease.peer), put_project_events.MAX_EVENTS
         await work.through(aws.check_signs(body))
-        raw = aws.decode(aws.RAW_PUT_PROJECT_EVENTS, body).events
+        raw = (await work.through(aws.read(aws.RAW_PUT_PROJECT_EVENTS, body, "events"))).events
         await work.rest()
         events = await work.through(aws.apart(raw, most, "events", lease))
         if events is None:
             return put_project_events.too_many_events(f"more than {most}")
         drafts: list[Draft | Refusal] = []
-        longest = longest_event(self._route.max_event_bytes)
         for i in range(len(events)):
-            event = events.pop()
-            size = memoryview(event).nbytes
-            if size > longest:
-                message = too_long(size, self._route.max_event_bytes)
-                drafts.append(Refusal(VALIDATION, message, "too_large"))
-                continue
-            request = put_project_events.Request(
-                events=[aws.decode(aws.PROJECT_EVENT, event, f"$.events[{i}]")]
-            )
-            await work.rest()
-            drafts_or_refusal = api.admit_call(self._project, request, self._clock.wall())
-            if isinstance(drafts_or_refusal, Refusal):
-                return drafts_or_refusal
-            drafts += drafts_or_refusal
-            await work.rest()
+            drafts.append(await self._admit_one(events.pop(), i, work))
+        aws.refuse_unreadable(drafts, VALIDATION)
         return drafts
 
+    async def _admit_one(self, event: bytes | msgspec.Raw, i: int, work: Work) -> Draft | Refusal:
+        size, most = memoryview(event).nbytes, self._route.max_event_bytes
+        if size > longest_event(most):
+            return Refusal(VALIDATION, too_long(size, most), "too_large")
+        read = await work.through(aws.entry(aws.PROJECT_EVENT, event, f"$.events[{i}]"))
+        await work.rest()
+        if isinstance(read, Refusal):
+            return read
+        request = put_project_events.Request(events=[read])
+        drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
+        await work.rest()
+        if isinstance(drafts, Refusal):
+            raise aws.refused(drafts)
+        return drafts[0]
 
-async def _read_put_events(body: bytes, lease: Lease, work: Work) -> put_events.Request:
-    """A large call, its entries decoded one by one. BadRequest where AWS would refuse it."""
+
+async def _read_put_events(body: bytes, lease: Lease, work: Work) -> tuple[list[Entry | Refusal], str | None]:
+    """The entries of a call that is large, or has one that is no JSON, decoded one by one; its EndpointId.
+
+    BadRequest where AWS would refuse it, and no other entry would pay for it."""
     await work.through(aws.check_signs(body))
-    raw = aws.decode(aws.RAW_PUT_EVENTS, body)
+    raw = await work.through(aws.read(aws.RAW_PUT_EVENTS, body, "Entries"))
     await work.rest()
     parts = await work.through(aws.apart(raw.Entries, put_events.MAX_ENTRIES, "Entries", lease))
     if parts is None:
         raise aws.refused(put_events.too_many_entries(f"more than {put_events.MAX_ENTRIES}"))
-    entries: list[put_events.Entry] = []
+    entries: list[Entry | Refusal] = []
     for i in range(len(parts)):
         part = parts.pop()
         await work.rest()
+        entry: Entry | Refusal | None = None
         if memoryview(part).nbytes > LONG_EVENT:
-            refusal = await work.through(put_events.too_many_resources(part))
-            if refusal is not None:
-                raise aws.refused(refusal)
+            entry = await work.through(put_events.too_many_resources(part))
             await work.rest()
-        entries.append(aws.decode(aws.ENTRY, part, f"$.Entries[{i}]"))
+        if entry is None:
+            entry = await work.through(aws.entry(aws.ENTRY, part, f"$.Entries[{i}]"))
+        entries.append(entry)
+    aws.refuse_unreadable(entries, INVALID_ARGUMENT)
     await work.rest()
-    return put_events.Request(Entries=entries, EndpointId=raw.EndpointId)
+    return entries, raw.EndpointId
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
+    """A small call that is as it should be, which nearly all are."""
+    try:
+        return decoder.decode(body) if len(body) <= SMALL_BODY else None
+    except BROKEN:
+        return None
 
 
 def _told(results: Results, fates: Fates | None) -> Results:

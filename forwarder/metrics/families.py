@@ -31,7 +31,7 @@ REJECT_REASONS = (
 )
 RETRY_REASONS = ("entry", *(status.value for status in CallStatus if status is not CallStatus.OK))
 DEATH_REASONS = ("rejected", "expired", "purged")
-DROP_REASONS = ("shutdown", "damaged", "purged")
+DROP_REASONS = ("shutdown", "damaged", "purged", "storage")
 FLUSH_REASONS = tuple(flush.value for flush in Flush)
 DISK_OPERATIONS = ("open", "read", "write", "sync", "other")
 CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")

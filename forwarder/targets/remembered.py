@@ -7,6 +7,7 @@ Invariants:
 - Both are in separate tables, which are created when missing. Earlier versions ignore them.
 - A name is trusted for one place (region and endpoint), and for ``TRUSTED_SECONDS``. It is verified again in
   the background in any case.
+- A moment in the future is that of a clock that was set back since; such a name is trusted.
 - Nothing waits for a write. A failed write loses only the names that it would have stored.
 - Counts are written once a second where they changed, and at the end. A row without a name says whether the
   last run stopped in order: if it did not, its counts are lower bounds, since its last second is missing.
@@ -45,7 +46,7 @@ _TABLES = (
     PRIMARY KEY (target, name)) WITHOUT ROWID""",
 )
 _READ = """SELECT name, verified_at FROM verified_names WHERE target = ? AND place = ?
-    AND verified_at BETWEEN ? AND ? ORDER BY verified_at LIMIT ?"""
+    AND verified_at >= ? ORDER BY verified_at LIMIT ?"""
 _WRITE = "INSERT OR REPLACE INTO verified_names VALUES (?, ?, ?, ?)"
 _FORGET = "DELETE FROM verified_names WHERE target = ? AND name = ?"
 _FORGET_OTHERS = "DELETE FROM verified_names WHERE target = ? AND (place <> ? OR verified_at < ?)"
@@ -109,7 +110,7 @@ class RememberedNames:
         _make_tables(connection)
         connection.execute(_FORGET_OTHERS, (target, place, since))
         connection.execute(_FORGET_OTHER_COUNTS, (target, place))
-        names = connection.execute(_READ, (target, place, since, wall + FRESH_SECONDS, MAX_KNOWN))
+        names = connection.execute(_READ, (target, place, since, MAX_KNOWN))
         counts = connection.execute(_READ_COUNTS, (target, place, MAX_WINDOWS))
         end = connection.execute(_STOPPED_IN_ORDER, (target, place)).fetchone()
         stored = _Stored(
@@ -159,7 +160,7 @@ class RememberedNames:
             if not exists:
                 self._written.pop(name, None)
                 gone.append((target, name))
-            elif now - self._written.get(name, float("-inf")) >= FRESH_SECONDS:
+            elif abs(now - self._written.get(name, float("-inf"))) >= FRESH_SECONDS:
                 self._written[name] = now
                 kept.append((target, name, place, now))
         return kept, gone

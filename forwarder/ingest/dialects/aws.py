@@ -1,27 +1,35 @@
 """The AWS wire, seen from the server's side: PutEvents, PutRumEvents, PutProjectEvents.
 
 Invariants:
-- A call that cannot be read is refused whole, as AWS does; what is wrong with one entry is the API's to say.
-- The entries of a large call are counted before they are taken apart, and decoded one by one, in steps.
+- A call that cannot be read is refused whole, as AWS does. An entry that cannot be read is refused alone
+  where the API has results per entry and another entry can be read: AWS refuses such a call whole.
+- The entries of a large call are counted before they are taken apart, and decoded one by one, in steps; so
+  are those of any call that could not be decoded at once.
 - Every error carries its code in the body (``__type``) and, by the server, in the header: SDKs of one kind
   read only the first, others only the second.
+- ``CBOR`` and ``QUERY`` are only for errors: no operation that is accepted here speaks them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TypeVar
+from xml.sax.saxutils import escape
 
 import msgspec
 
-from forwarder.apis import put_events, put_project_events, put_rum_events, wire
+from forwarder.apis import put_events, put_project_events, put_rum_events, surrogates, wire
 from forwarder.apis.scan import count_signs, elements
+from forwarder.apis.split import Span, Unsplittable, members
 from forwarder.ingest.budget import RAW_BYTES, Lease
+from forwarder.ingest.dialects import arrays
 from forwarder.ingest.dialects.bounds import MAX_SENTENCES, MAX_SIGNS, capped
+from forwarder.ingest.dialects.broken import BROKEN, sentence
 from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest, Dialect, too_large
 from forwarder.model import Refusal
 
 T = TypeVar("T")
+E = TypeVar("E", put_events.Entry, put_project_events.Event)
 
 PUT_EVENTS = msgspec.json.Decoder(put_events.Request)
 PUT_RUM_EVENTS = msgspec.json.Decoder(put_rum_events.Request)
@@ -61,15 +69,70 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, place: s
     """A call's typed body, or the BadRequest that AWS would answer with. ``place``: of a part in its body."""
     try:
         return decoder.decode(body)
+    except BROKEN as problem:
+        raise unreadable(problem, body, place) from None
+
+
+def read(decoder: msgspec.json.Decoder[T], body: bytes, name: str) -> Generator[None, None, T]:
+    """A call whose list ``name`` is still JSON, and may be none in parts. BadRequest as ``decode`` has it."""
+    try:
+        return decoder.decode(body)
     except msgspec.ValidationError as problem:
+        raise unreadable(problem, body) from None
+    except BROKEN as problem:
+        first = problem
+    yield
+    listed = yield from _find(body, name, first)
+    around = b"%b[]%b" % (body[: listed[0]], body[listed[1] :])
+    try:
+        call = yield from surrogates.decode_steps(decoder, around)
+    except BROKEN as problem:
+        raise unreadable(problem, around) from None
+    setattr(call, name, msgspec.Raw(body[listed[0] : listed[1]].strip()))
+    return call
+
+
+def _find(body: bytes, name: str, problem: Exception) -> Generator[None, None, Span]:
+    """Where the value of a call's member is, in a body that could not be decoded because of ``problem``."""
+    listed: Span | None = None
+    try:
+        for member in members(body):
+            if member is None:
+                yield
+            elif member[0] == name:
+                listed = member[2]
+    except Unsplittable as worse:
+        raise unreadable(problem if isinstance(problem, RecursionError) else worse, body) from None
+    if listed is None:
+        raise unreadable(problem, body) from None
+    return listed
+
+
+def entry(
+    decoder: msgspec.json.Decoder[E], part: bytes | msgspec.Raw, place: str
+) -> Generator[None, None, E | Refusal]:
+    """One entry of a call, or why it cannot be read. ``place``: in the call."""
+    try:
+        return (yield from surrogates.decode_steps(decoder, part))
+    except BROKEN as problem:
+        return Refusal(SERIALIZATION, unreadable(problem, part, place).message)
+
+
+def refuse_unreadable(entries: Sequence[object], code: str) -> None:
+    """Entries that could not be read get an entry's ``code``; BadRequest, as AWS has it, when none could."""
+    unread = [each for each in entries if isinstance(each, Refusal) and each.code == SERIALIZATION]
+    if unread and len(unread) == len(entries):
+        raise refused(unread[0], events=len(unread))
+    for refusal in unread:
+        refusal.code = code
+
+
+def unreadable(problem: Exception, data: bytes | msgspec.Raw, place: str = "") -> BadRequest:
+    if isinstance(problem, msgspec.ValidationError):
         said = _placed(str(problem), place) if place else str(problem)
-        raise BadRequest(400, SERIALIZATION, capped(f"Not a request of this API: {said}.")) from None
-    except UnicodeDecodeError:
-        raise BadRequest(400, SERIALIZATION, "The body is not valid JSON: it is not UTF-8.") from None
-    except msgspec.DecodeError as problem:
-        raise BadRequest(400, SERIALIZATION, capped(f"The body is not valid JSON: {problem}.")) from None
-    except RecursionError:
-        raise BadRequest(400, SERIALIZATION, "The body is nested too deeply.") from None
+        return BadRequest(400, SERIALIZATION, capped(f"Not a request of this API: {said}."))
+    what = f"{place} is" if place else "The body is"
+    return BadRequest(400, SERIALIZATION, capped(f"{what} not valid JSON: {sentence(problem, data)}."))
 
 
 def check_signs(body: bytes) -> Generator[None, None, None]:
@@ -82,15 +145,19 @@ def check_signs(body: bytes) -> Generator[None, None, None]:
 
 def apart(
     raw: msgspec.Raw, most: int, name: str, lease: Lease
-) -> Generator[None, None, list[msgspec.Raw] | None]:
+) -> Generator[None, None, list[arrays.Part] | None]:
     """The elements of a call's list, the first one last; None when there are more than ``most``."""
     data = bytes(raw)
+    if data[:1] != b"[":
+        decode(_RAWS, data, f"$.{name}")
     count = yield from elements(data, most)
     if count > most:
         return None
     lease.check_room(count * RAW_BYTES)
     yield
-    found = decode(_RAWS, data, f"$.{name}")
+    found = yield from arrays.apart(data, most)
+    if len(found) > most:
+        return None
     found.reverse()
     return found
 
@@ -115,5 +182,24 @@ def _error(problem: BadRequest) -> bytes:
     return wire.error_body(problem.code, problem.message)
 
 
+def _cbor_error(problem: BadRequest) -> bytes:
+    """A CBOR map of two texts (RFC 8949; Smithy RPC v2 CBOR, "Operation error serialization")."""
+    pairs = ("__type", problem.code, "message", problem.message)
+    return b"\xa2" + b"".join([_cbor_text(text.encode("utf-8", "replace")) for text in pairs])
+
+
+def _cbor_text(text: bytes) -> bytes:
+    return b"\x79" + len(text).to_bytes(2, "big") + text
+
+
+def _query_error(problem: BadRequest) -> bytes:
+    """AWS Query, "Operation error serialization": XML."""
+    code, message = escape(problem.code), escape(problem.message)
+    error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+    return f"<ErrorResponse>{error}</ErrorResponse>".encode("utf-8", "replace")
+
+
 JSON_1_1 = Dialect("application/x-amz-json-1.1", _error, aws=True)
 REST_JSON = Dialect("application/json", _error, aws=True)
+CBOR = Dialect("application/cbor", _cbor_error, aws=True)
+QUERY = Dialect("text/xml", _query_error, aws=True)

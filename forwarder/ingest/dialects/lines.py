@@ -2,7 +2,8 @@
 
 Invariants:
 - No list has more lines than a block has bytes, whatever the body is.
-- A value may span several lines, and a line may hold several values, so pretty-printed JSON is accepted.
+- A value may span several lines, and a line may hold several values, so pretty-printed JSON is accepted, also
+  where a string has half of a surrogate pair.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 import msgspec
 
+from forwarder.apis import surrogates
 from forwarder.apis.scan import count_signs, signs
 
 BLOCK = 32 * 1024
@@ -34,18 +36,24 @@ def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | 
         if block.strip(SPACE):
             signs_ = yield from count_signs(block, most_signs)
             dear = signs_ > most_signs
-            found: Sequence[Part] | None = None if dear else _decoded(block)
+            found: Sequence[Part] | None = None if dear else (yield from _decoded(block))
             if found is None and not dear:
                 ended = yield from _end_of_value(body, start, end)
                 if ended != end:
                     end, block = ended, body[start:ended]
                     signs_ = yield from count_signs(block, most_signs)
-                    found = None if signs_ > most_signs else _decoded(block)
+                    found = None if signs_ > most_signs else (yield from _decoded(block))
                     yield None
             if found is None:
                 found = yield from _split(block, most)
             yield found
         start = end
+
+
+def goes_on(body: bytes) -> Generator[None, None, bool]:
+    """Whether lines follow the one in which the first value of a body ends, as far as blocks show it."""
+    end = yield from _end_of_value(body, 0, _line_end(body, BLOCK))
+    return bool(body[end:].strip(SPACE))
 
 
 def numbers(body: bytes, places: Sequence[int], count: int) -> Generator[None, None, dict[int, int] | None]:
@@ -77,9 +85,15 @@ def _line_end(body: bytes, start: int) -> int:
     return body.find(b"\n", start) + 1 or len(body)
 
 
-def _decoded(block: bytes) -> list[msgspec.Raw] | None:
+def _decoded(block: bytes) -> Generator[None, None, list[msgspec.Raw] | None]:
     try:
         return _values(block)
+    except msgspec.DecodeError:
+        pass
+    except _BROKEN:
+        return None
+    try:
+        return (yield from surrogates.lines_again(_values, block))
     except _BROKEN:
         return None
 

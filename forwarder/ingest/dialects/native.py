@@ -1,8 +1,10 @@
 """The native dialect: one event, a JSON array of them, or one per line, in the target's own field names.
 
 Invariants:
+- Several values one after the other are several events, also where the content type does not say so: agents
+  send lines as application/json, and nothing else can be meant.
 - A small body is decoded at once; only when that fails is it taken apart event by event, so that one bad
-  event never costs its neighbours and good bodies never pay for it.
+  event never costs its neighbours, whatever is wrong with it, and good bodies never pay for it.
 - A larger body is counted before it is taken apart, and an event's length is judged before it is decoded. All
   of that goes in steps: whoever asks for the events may pause between two of them.
 - One result per event, in the order they came; a refusal of a line names the line.
@@ -12,10 +14,11 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from forwarder.apis import surrogates
 from forwarder.apis.scan import count_signs
 from forwarder.ingest.budget import RAW_BYTES, Lease
 from forwarder.ingest.dialects import arrays
@@ -31,6 +34,7 @@ from forwarder.ingest.dialects.bounds import (
     too_long,
     too_many_events,
 )
+from forwarder.ingest.dialects.broken import BROKEN, of_event, sentence
 from forwarder.ingest.dialects.errors import (
     SERIALIZATION,
     THROTTLING,
@@ -47,12 +51,12 @@ from forwarder.ingest.dialects.results import render as render
 from forwarder.ingest.dialects.results import render_fates as render_fates
 from forwarder.model import Refusal
 
-_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_RAW = msgspec.json.Decoder(msgspec.Raw)
 _MANY_VALUES = "trailing characters"
 TAKEN_APART = 16 * 1024
 """A body up to this size is taken apart at once where it cannot be decoded as a whole."""
 
+T = TypeVar("T")
 Item = Any
 """An event as the API's ``native_type`` has it."""
 Steps = Iterator[Item | Refusal | None]
@@ -93,9 +97,10 @@ class Codec:
         try:
             items = self._parse_whole(body, lines) if body.strip() else []
             lease.take_for_events(len(items))
-        except _BROKEN:
+        except BROKEN:
             if len(body) > TAKEN_APART:
                 return None
+            lines = lines or _has_several(body)
             items = self._parse_lines(body, lease) if lines else self._parse_apart(body, lease)
         if not items:
             raise _no_events()
@@ -110,7 +115,12 @@ class Codec:
             return
         is_array = _is_array(body)
         yield None
-        yield from self._step_array(body, lease) if is_array else self._step_one(body, lease)
+        if is_array:
+            yield from self._step_array(body, lease)
+        elif (yield from lines_.goes_on(body)):
+            yield from self._step_lines(body, lease)
+        else:
+            yield from self._step_one(body, lease)
 
     def _step_array(self, body: bytes, lease: Lease) -> Steps:
         seen = False
@@ -127,13 +137,16 @@ class Codec:
         body = _stripped(body)
         if not body:
             raise _no_events()
-        lease.take_for_events(1)
-        yield None
         if len(body) <= self._longest:
             signs = yield from count_signs(body, self._most_signs)
             if signs <= self._most_signs:
-                _check_json(body)
+                if _has_several(body):
+                    yield from self._step_lines(body, lease)
+                    return
+                yield from _check_json(body)
             yield None
+        lease.take_for_events(1)
+        yield None
         yield from self._step(msgspec.Raw(body))
 
     def _step_lines(self, body: bytes, lease: Lease) -> Steps:
@@ -160,7 +173,7 @@ class Codec:
                 return
             yield None
         assert not isinstance(part, arrays.TooLong)
-        yield self._decode(part)
+        yield (yield from self._decoded(part))
 
     def _judge_long(
         self, part: msgspec.Raw | bytes | arrays.TooLong, size: int
@@ -178,30 +191,38 @@ class Codec:
     def _parse_whole(self, body: bytes, lines: bool) -> list[Item | Refusal]:
         if lines:
             return self._one.decode_lines(body)
-        return self._many.decode(body) if _is_array(body) else [self._one.decode(body)]
+        if _is_array(body):
+            return self._many.decode(body)
+        try:
+            return [self._one.decode(body)]
+        except msgspec.DecodeError as problem:
+            if _MANY_VALUES not in str(problem):
+                raise
+            return self._one.decode_lines(body)
 
     def _parse_lines(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
-        lease.take_for_events(body.count(b"\n") + 1)
-        return [self._decode(line) for line in _lines(body)]
+        return [item for item in self._step_lines(body, lease) if item is not None]
 
     def _parse_apart(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
         lease.check_room(body.count(b",") * RAW_BYTES)
-        try:
-            raws: Sequence[msgspec.Raw | bytes] = _RAWS.decode(body) if _is_array(body) else [body]
-        except _BROKEN as problem:
-            raise _not_json(problem) from None
+        raws: Sequence[msgspec.Raw | bytes] = [body]
+        if _is_array(body):
+            raws = _at_once(arrays.apart(body, self._max_events))
         if len(raws) == 1:
-            _check_json(body)
+            _at_once(_check_json(body))
         lease.take_for_events(len(raws))
         return [self._decode(raw) for raw in raws]
 
     def _decode(self, raw: msgspec.Raw | bytes) -> Item | Refusal:
+        return _at_once(self._decoded(raw))
+
+    def _decoded(self, raw: msgspec.Raw | bytes) -> Generator[None, None, Item | Refusal]:
         try:
-            return self._one.decode(raw)
+            return (yield from surrogates.decode_steps(self._one, raw))
         except msgspec.ValidationError as problem:
             return Refusal(VALIDATION, capped(f"{problem}."))
-        except _BROKEN as problem:
-            return Refusal(SERIALIZATION, f"{_sentence(problem)}.")
+        except BROKEN as problem:
+            return Refusal(SERIALIZATION, of_event(problem, raw))
 
 
 def name_lines(body: bytes, results: list[str | Refusal]) -> Generator[None, None, None]:
@@ -249,36 +270,42 @@ def _stripped(body: bytes) -> bytes:
     return body.strip(SPACE) if b"\x0b" in body or b"\x0c" in body else body.strip()
 
 
-def _lines(body: bytes) -> list[bytes]:
-    """The lines that hold something."""
-    return [line for line in body.split(b"\n") if line.strip()]
-
-
-def _check_json(body: bytes) -> None:
-    """A single event that is not JSON at all makes the whole body so."""
+def _has_several(body: bytes) -> bool:
+    """Whether something follows the first JSON value of a body that is not an array."""
+    if _is_array(body):
+        return False
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
-    except _BROKEN as problem:
-        raise _not_json(problem) from None
+    except msgspec.DecodeError as problem:
+        return _MANY_VALUES in str(problem)
+    except (UnicodeDecodeError, RecursionError):
+        pass
+    return False
+
+
+def _check_json(body: bytes) -> Generator[None, None, None]:
+    """A single event that is not JSON at all makes the whole body so."""
+    try:
+        yield from surrogates.decode_steps(_RAW, body)
+    except BROKEN as problem:
+        raise _not_json(problem, body) from None
+
+
+def _at_once(steps: Generator[None, None, T]) -> T:
+    """Of a small body."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 def _no_events() -> BadRequest:
     return BadRequest(400, VALIDATION, "The body holds no events.")
 
 
-def _not_json(problem: Exception) -> BadRequest:
-    message = f"The body is not valid JSON: {_sentence(problem)}."
-    if _MANY_VALUES in message:
-        message += " To send one event per line, say Content-Type: application/x-ndjson."
-    return BadRequest(400, SERIALIZATION, message)
-
-
-def _sentence(problem: Exception) -> str:
-    if isinstance(problem, RecursionError):
-        return "JSON is nested too deeply"
-    if isinstance(problem, UnicodeDecodeError):
-        return "JSON is not valid UTF-8"
-    return str(problem)
+def _not_json(problem: Exception, body: bytes) -> BadRequest:
+    return BadRequest(400, SERIALIZATION, f"The body is not valid JSON: {sentence(problem, body)}.")
 
 
 DIALECT = Dialect("application/json", _error, aws=False)

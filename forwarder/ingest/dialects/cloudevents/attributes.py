@@ -1,20 +1,20 @@
-"""The context attributes of CloudEvents 1.0: their names, types and forms; and how headers carry them.
+"""The context attributes of CloudEvents 1.0: which of them are needed here, and how headers carry them.
 
 Page: CloudEvents specification 1.0.2, "Context Attributes" and "Type System"; HTTP binding, "HTTP Header
-Values".
+Values". What senders do beside it, and what becomes of that: docs/cloudevents.md.
 
 Invariants:
 - An attribute that is null is an attribute that is not there.
+- Only what the entry needs can cost the event: the required attributes. All others are carried as they came,
+  whatever they are; a value that is no string, boolean or integer of 32 bits as its JSON.
 - Every refusal names its attribute and says what is allowed.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Generator
-from typing import Annotated
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
@@ -24,72 +24,83 @@ from forwarder.ingest.dialects.errors import VALIDATION
 from forwarder.model import Refusal
 
 REQUIRED = ("specversion", "id", "source", "type")
-TEXTS = frozenset({*REQUIRED, "datacontenttype", "dataschema", "subject", "time"})
-"""What must be a string that is not empty, where it is there."""
+URIS = frozenset({"source", "dataschema"})
+"""Their percent signs belong to them: in headers only ``%25`` is undone, as most SDKs encode nothing."""
 VERSION = "1.0"
 
 FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff"
 """Characters that no attribute has: controls and noncharacters (and surrogates, which UTF-8 has not)."""
-INTEGERS = {"minimum": -(2**31), "maximum": 2**31 - 1}
-SCHEME_PATTERN = "[A-Za-z][A-Za-z0-9+.-]*:"
-NAME_PATTERN = "[a-z0-9]+"
-MEDIA_TYPE_PATTERN = (
-    r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ ]*(?:;[^\x00-\x1f\x7f-\x9f]*)?"
-)
+INT32 = range(-(2**31), 2**31)
+_LONGEST_TIME = 100
 
-_Number = Annotated[float, msgspec.Meta(ge=INTEGERS["minimum"], le=INTEGERS["maximum"])]
-Value = str | bool | int
+Value = str | bool | int | msgspec.Raw
 Attributes = dict[str, Value]
 
-_value: msgspec.json.Decoder[Value | float | None] = msgspec.json.Decoder(str | bool | _Number | None)
-_is_name = re.compile(NAME_PATTERN, re.ASCII).fullmatch
-_not_in_references = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]", re.ASCII).search
-_half_percent = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII).search
-# Possessive: no text is gone over twice, however long it is. What follows each run is not in its set.
-_has_scheme = re.compile(SCHEME_PATTERN.replace("]*", "]*+"), re.ASCII).match
-_is_media_type = re.compile(MEDIA_TYPE_PATTERN.replace("]+", "]++").replace("]*", "]*+"), re.ASCII).fullmatch
+_value: msgspec.json.Decoder[str | bool | int | None] = msgspec.json.Decoder(str | bool | int | None)
 _timestamp = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)((?:\.\d++)?(?:Z|[+-]\d\d:\d\d))", re.ASCII | re.IGNORECASE
 ).fullmatch
 _forbidden = re.compile(f"[{FORBIDDEN}\ud800-\udfff]").search
+_undecoded = re.compile("[\udc80-\udcff]").search
 _escaped = re.compile(r"\\(.)").sub
 
 
 class Unfit(Exception):
     """What is wrong with one event, in a sentence."""
 
-    def __init__(self, message: str, reason: str = "invalid") -> None:
+    def __init__(self, message: str, reason: str = "invalid", code: str = VALIDATION) -> None:
         super().__init__(message)
         self._reason = reason
+        self._code = code
 
     @property
     def refusal(self) -> Refusal:
-        return Refusal(VALIDATION, capped(str(self)), self._reason)
+        return Refusal(self._code, capped(str(self)), self._reason)
 
 
 def decoded(name: str, raw: msgspec.Raw) -> Value | None:
-    """An attribute's value out of JSON; Unfit when it is of a type that attributes cannot have."""
+    """An attribute's value out of JSON; its JSON where it is of a type that attributes cannot have."""
     try:
         value = _value.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = math.nan
-    if not isinstance(value, float):
-        return value
-    if not value.is_integer():
-        raise Unfit(f"{name[:100]} must be a string, a boolean or an integer of 32 bits.")
-    return int(value)
+        return _json(name, raw)
+    return value if type(value) is not int or value in INT32 else _json(name, raw)
+
+
+def _json(name: str, raw: msgspec.Raw) -> msgspec.Raw:
+    data = bytes(raw)
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise Unfit(f"{name[:100]} is not valid UTF-8.") from None
+    return msgspec.Raw(data)
 
 
 def unescaped(name: str, value: str) -> str:
-    """An attribute's value out of a header: quotes undone, then one round of percent-decoding."""
+    """An attribute's value out of a header: quotes undone, then one round of percent-decoding; in a URI,
+    which has percent signs of its own, of percent signs alone."""
     if value.startswith('"') and value.endswith('"') and len(value) > 1:
         value = _escaped(r"\1", value[1:-1])
-    if "%" not in value and value.isascii():
+    check_header(f"ce-{name}", value)
+    if name in URIS:
+        return value.replace("%25", "%")
+    if "%" not in value:
         return value
     try:
         return unquote_to_bytes(value).decode()
-    except ValueError:  # bytes of the header itself, or percent-encoded ones
+    except ValueError:
         raise Unfit(f"ce-{name[:100]} is not UTF-8 after percent-decoding.") from None
+
+
+def check_header(header: str, value: str) -> None:
+    """Unfit when a header's bytes are not UTF-8: they are Latin-1, as old HTTP libraries send."""
+    found = None if value.isascii() else _undecoded(value)
+    if found is not None:
+        letter = chr(ord(found[0]) - 0xDC00)
+        raise Unfit(
+            f"{header[:100]} is not valid UTF-8: byte 0x{ord(letter):02X} at character {found.start()}, "
+            f"which is {letter} in Latin-1 (ISO 8859-1). Send UTF-8, or percent-encode it: {quote(letter)}."
+        )
 
 
 def check(attributes: Attributes, longest: int) -> Generator[None, None, None]:
@@ -101,64 +112,45 @@ def check(attributes: Attributes, longest: int) -> Generator[None, None, None]:
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise Unfit(f"{_list(missing)} {verb} required.")
-    length = sum([len(value) for value in attributes.values() if isinstance(value, str)])
+    length = sum([_length(value) for value in attributes.values()])
     if length > longest:
         message = f"The attributes have {length} characters; a call of its target takes {longest} bytes."
         raise Unfit(message, "too_large")
-    for name, value in attributes.items():
-        _check_one(name, value)
+    for name in REQUIRED:
+        _check_required(name, attributes[name])
         yield
     if attributes["specversion"] != VERSION:
         got = str(attributes["specversion"])[:100]
         raise Unfit(f'specversion must be "{VERSION}", got "{got}".')
-    source = str(attributes["source"])
-    is_reference = _has_only_reference_signs(source)
-    yield
-    if not is_reference or _has_half_percent(source):
-        raise Unfit("source must be a URI or a relative reference; other characters are percent-encoded.")
-    yield
-    schema, media = attributes.get("dataschema"), attributes.get("datacontenttype")
-    if schema is not None:
-        is_reference = bool(_has_scheme(str(schema))) and _has_only_reference_signs(str(schema))
-        yield
-        if not is_reference or _has_half_percent(str(schema)):
-            raise Unfit("dataschema must be a URI with a scheme.")
-        yield
-    if media is not None and not _is_media_type(str(media)):
-        raise Unfit("datacontenttype must be a media type, like application/json.")
 
 
 def moment(attributes: Attributes) -> int | float | None:
-    """``time`` in epoch seconds; Unfit when it is no RFC 3339 timestamp."""
+    """``time`` in epoch seconds: RFC 3339, or ISO 8601 as everywhere here. None when it cannot be the entry's
+    Time, which is then the time of arrival: no SDK's zero time (year 1) costs an event."""
     text = attributes.get("time")
-    if text is None:
+    if not isinstance(text, str) or len(text) > _LONGEST_TIME:
         return None
-    found = _timestamp(str(text))
-    if found is None:
-        raise Unfit("time must be an RFC 3339 timestamp, like 2026-11-21T12:00:00Z.")
-    seconds = "59" if found[2] == "60" else found[2]  # a leap second, which Python's clock has not
+    found = _timestamp(text)
+    if found is not None:
+        seconds = "59" if found[2] == "60" else found[2]  # a leap second, which Python's clock has not
+        text = f"{found[1]}{seconds}{found[3]}".upper()
     try:
-        return time_number(f"{found[1]}{seconds}{found[3]}".upper())
-    except ValueError as problem:
-        raise Unfit(f"time is {problem}.") from None
+        return time_number(text)
+    except ValueError:
+        return None
 
 
-def _check_one(name: str, value: Value) -> None:
-    if not _is_name(name):
-        raise Unfit(f"{name[:100]!r} is no attribute: a name has lowercase letters and digits only.")
-    if name in TEXTS and (not isinstance(value, str) or not value):
+def _length(value: Value) -> int:
+    if isinstance(value, str):
+        return len(value)
+    return memoryview(value).nbytes if isinstance(value, msgspec.Raw) else 0
+
+
+def _check_required(name: str, value: Value) -> None:
+    if not isinstance(value, str) or not value:
         raise Unfit(f"{name} must be a string that is not empty.")
-    if isinstance(value, str) and not (value.isascii() and value.isprintable()) and _forbidden(value):
-        raise Unfit(f"{name[:100]} has a character that is not allowed in attributes.")
-
-
-def _has_only_reference_signs(text: str) -> bool:
-    """A look for this and ``_has_half_percent`` at once would take ten times as long."""
-    return bool(text) and not _not_in_references(text)
-
-
-def _has_half_percent(text: str) -> bool:
-    return "%" in text and _half_percent(text) is not None
+    if not (value.isascii() and value.isprintable()) and _forbidden(value):
+        raise Unfit(f"{name} has a character that is not allowed in attributes.")
 
 
 def _list(names: list[str]) -> str:

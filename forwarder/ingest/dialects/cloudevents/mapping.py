@@ -8,12 +8,11 @@ Invariants:
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Literal
 
 import msgspec
 
-from forwarder.apis.put_events import MAX_DETAIL_TYPE, MAX_RESOURCES, Entry
+from forwarder.apis.put_events import MAX_DETAIL_TYPE, MAX_RESOURCE, MAX_RESOURCES, Entry
 from forwarder.apis.trace_header import TRACEPARENT, from_traceparent
 from forwarder.apis.wire import object_text
 from forwarder.ingest.dialects.cloudevents.attributes import Attributes, Unfit, moment
@@ -22,9 +21,6 @@ from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, starts_with
 Form = Literal["envelope", "data"]
 BUS, RESOURCES = "eventbusname", "resources"
 """Extensions that are ours: the event's bus, and its resources with commas between."""
-
-_IDENTITY_BYTES = 16
-_encode = msgspec.json.Encoder().encode
 
 
 def entry_of(
@@ -49,25 +45,13 @@ def entry_of(
     )
 
 
-def identity(peer: str, target: str, event: CloudEvent) -> bytes:
-    """Equal for the same event of the same peer sent again; different if anything that decides the entry is.
-
-    All attributes count as the sender gave them, before Time, TraceHeader and an id are filled in: two
-    events with one ``source`` and ``id`` for two buses are two events.
-    """
-    members = [peer, target, event.base64 is not None, sorted(event.attributes.items())]
-    digest = blake2b(_encode(members), digest_size=_IDENTITY_BYTES)
-    digest.update(event.data if event.data is not None else (event.base64 or "").encode())
-    return digest.digest()
-
-
 def _detail(event: CloudEvent, form: Form, longest: int) -> str:
     raw = msgspec.Raw(event.envelope()) if form == "envelope" else event.data
     if raw is None or not starts_with(raw, b"{"):
         raise Unfit("data must be a JSON object: of this target's events only the data is sent.")
     detail = object_text(raw, longest)
     if detail is None:
-        raise Unfit("data is not UTF-8, or nested too deeply.")
+        raise Unfit("data or an attribute is not UTF-8, or nested too deeply.")
     return detail
 
 
@@ -84,14 +68,17 @@ def _resources(attributes: Attributes) -> list[str] | None:
     """What ``resources`` lists; else the subject, if it is an ARN."""
     listed = attributes.get(RESOURCES)
     if listed is not None:
-        listed = str(listed)
+        if not isinstance(listed, str):
+            raise Unfit(f"{RESOURCES} must be a string: the entry's resources, with commas between.")
         if listed.count(",") >= MAX_RESOURCES:
             raise Unfit(f"{RESOURCES} must not list more than {MAX_RESOURCES} resources.")
         return [each for each in map(str.strip, listed.split(",")) if each] or None
-    subject = str(attributes.get("subject", ""))
-    return [subject] if subject.startswith("arn:") and subject.count(":") >= 5 else None
+    subject = attributes.get("subject")
+    if not isinstance(subject, str) or not subject.startswith("arn:") or len(subject) > MAX_RESOURCE:
+        return None
+    return [subject] if subject.count(":") >= 5 else None
 
 
 def _own_trace(attributes: Attributes) -> str | None:
     parent = attributes.get(TRACEPARENT)
-    return from_traceparent(str(parent)) if parent is not None else None
+    return from_traceparent(parent) if isinstance(parent, str) else None

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
+from forwarder.apis import surrogates
 from forwarder.apis.scan import count_signs, elements
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import arrays
@@ -33,7 +34,17 @@ from forwarder.ingest.dialects.bounds import (
     too_long,
     too_many_events,
 )
-from forwarder.ingest.dialects.cloudevents.attributes import Attributes, Unfit, check, decoded, unescaped
+from forwarder.ingest.dialects.broken import BROKEN, of_event, sentence
+from forwarder.ingest.dialects.cloudevents.attributes import (
+    REQUIRED,
+    Attributes,
+    Unfit,
+    Value,
+    check,
+    check_header,
+    decoded,
+    unescaped,
+)
 from forwarder.ingest.dialects.errors import MEDIA_TYPE, SERIALIZATION, VALIDATION, BadRequest
 from forwarder.model import Refusal
 
@@ -49,7 +60,6 @@ _array = msgspec.json.Decoder(list[msgspec.Raw])
 _any = msgspec.json.Decoder(msgspec.Raw)
 _text = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
-_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NULL = b"null"
 _SPACE = b" \t\r\n"
 _MAX_MEMBERS = MAX_ATTRIBUTES + 2  # data and data_base64
@@ -129,7 +139,7 @@ def _batched(body: bytes, lease: Lease, bounds: Bounds) -> Steps:
         _decode(_array, body[:SMALL_BODY], "a JSON array of events")
         raise BadRequest(400, SERIALIZATION, "The body is not a JSON array of events.")
     if len(body) <= SMALL_BODY:
-        raws = _decode(_array, body, "a JSON array of events")
+        raws = yield from arrays.apart(body, bounds.max_events)
         if len(raws) > bounds.max_events:
             raise too_many_events(bounds.max_events)
         lease.take_for_events(len(raws))
@@ -149,7 +159,10 @@ def _single(body: bytes, bounds: Bounds) -> Steps:
     if len(body) <= longest_event(bounds.max_event_bytes):
         most = most_signs(bounds.max_event_bytes)
         if (yield from count_signs(body, most)) <= most:
-            _decode(_any, body, "JSON")
+            try:
+                yield from surrogates.decode_steps(_any, body)
+            except BROKEN as problem:
+                raise _not(problem, body, "JSON") from None
         yield None
     yield from _refusable(_structured(body, bounds))
 
@@ -176,9 +189,11 @@ def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]
             raise Unfit(f"An event has at most {MAX_ATTRIBUTES} attributes.")
         yield
     try:
-        members = _members.decode(raw)
-    except _BROKEN:
+        members = yield from surrogates.decode_steps(_members, raw)
+    except msgspec.ValidationError:
         raise Unfit("An event must be a JSON object.") from None
+    except BROKEN as problem:
+        raise Unfit(of_event(problem, raw), code=SERIALIZATION) from None
     if size > _FEW_MEMBERS:
         yield
     data, packed = members.pop("data", None), members.pop("data_base64", None)
@@ -201,13 +216,11 @@ def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]
 
 
 def _fitting(attributes: Attributes, data: msgspec.Raw | None) -> msgspec.Raw | None:
-    """The data, if it is what ``datacontenttype`` declares: JSON, or text in a JSON string."""
+    """The data, whatever it is; but null is data only where it is declared to be JSON."""
     media = attributes.get("datacontenttype")
-    if data is None or media is None or _is_json(str(media)) or starts_with(data, b'"'):
+    if data is None or media is None or is_json(plain_media(media)):
         return data
-    if bytes(data) == _NULL:
-        return None
-    raise Unfit(f"data must be a string where datacontenttype is {str(media)[:100]}, or use data_base64.")
+    return None if bytes(data) == _NULL else data
 
 
 def _base64(raw: msgspec.Raw, bounds: Bounds) -> str:
@@ -228,28 +241,39 @@ def _binary(headers: Mapping[str, str], body: bytes, bounds: Bounds) -> Generato
     for header, value in headers.items():
         name = header.lower()
         if name.startswith(HEADER):
-            name = name.removeprefix(HEADER)
-            if name in attributes:
-                raise Unfit(f"ce-{name[:100]} came twice.")
-            if name == "datacontenttype":
-                raise Unfit("datacontenttype is told by the header Content-Type, not by ce-datacontenttype.")
-            attributes[name] = unescaped(name, value)
+            _add(attributes, name.removeprefix(HEADER), value)
     media = headers.get("Content-Type")
     if media:
+        check_header("Content-Type", media)
         attributes["datacontenttype"] = media
     yield from check(attributes, bounds.max_event_bytes)
-    return _with_data(attributes, media or "", body)
+    return (yield from _with_data(attributes, str(attributes.get("datacontenttype", "")), body))
 
 
-def _with_data(attributes: Attributes, media: str, body: bytes) -> CloudEvent:
+def _add(attributes: Attributes, name: str, header: str) -> None:
+    """One header's attribute. What came twice is an HTTP list, where it may be one."""
+    if name in ("data", "data_base64"):
+        raise Unfit(f"ce-{name} is no attribute: in this mode the body is the data.")
+    value = unescaped(name, header)
+    before = attributes.setdefault(name, value)
+    assert isinstance(before, str)
+    if before == value:
+        return
+    if name in REQUIRED:
+        raise Unfit(f"ce-{name} came twice, with different values.")
+    attributes[name] = f"{before}, {value}"
+
+
+def _with_data(attributes: Attributes, media: str, body: bytes) -> Generator[None, None, CloudEvent]:
     if not body:
         return CloudEvent(attributes)
-    if not media or _is_json(media):
+    if not media or is_json(plain_media(media)):
         try:
-            return CloudEvent(attributes, _any.decode(body))
-        except _BROKEN as problem:
+            return CloudEvent(attributes, (yield from surrogates.decode_steps(_any, body)))
+        except BROKEN as problem:
             if media:
-                raise Unfit(f"The data is {media[:100]}, but not valid JSON: {problem}.") from None
+                said = sentence(problem, body)
+                raise Unfit(f"The data is {media[:100]}, but not valid JSON: {said}.") from None
     elif _is_text(media):
         try:
             return CloudEvent(attributes, msgspec.Raw(_encode(body.decode())))
@@ -262,16 +286,17 @@ def _media(headers: Mapping[str, str]) -> str:
     return headers.get("Content-Type", "").lower()
 
 
-def _plain(media: str) -> str:
-    return media.partition(";")[0].strip().lower()
+def plain_media(media: Value) -> str:
+    """A media type without its parameters; "" for what is none."""
+    return media.partition(";")[0].strip().lower() if isinstance(media, str) else ""
 
 
-def _is_json(media: str) -> bool:
-    return _plain(media).endswith(("/json", "+json"))
+def is_json(plain: str) -> bool:
+    return plain.endswith(("/json", "+json"))
 
 
 def _is_text(media: str) -> bool:
-    plain = _plain(media)
+    plain = plain_media(media)
     return (plain.startswith("text/") or plain.endswith(_TEXT_ENDINGS)) and _is_utf8(media)
 
 
@@ -283,6 +308,9 @@ def _is_utf8(media: str) -> bool:
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     try:
         return decoder.decode(body)
-    except _BROKEN as problem:
-        said = "JSON is nested too deeply" if isinstance(problem, RecursionError) else problem
-        raise BadRequest(400, SERIALIZATION, capped(f"The body is not {what}: {said}.")) from None
+    except BROKEN as problem:
+        raise _not(problem, body, what) from None
+
+
+def _not(problem: Exception, body: bytes, what: str) -> BadRequest:
+    return BadRequest(400, SERIALIZATION, capped(f"The body is not {what}: {sentence(problem, body)}."))

@@ -1,0 +1,78 @@
+"""What a CloudEvent is known by when it comes again, in whichever form.
+
+Invariants:
+- The binary and the structured form of one event are one event: headers have strings only, percent-encode
+  what is not ASCII, and carry data as bytes.
+- All attributes count as the sender gave them, before Time, TraceHeader and an id are filled in: two events
+  with one ``source`` and ``id`` for two buses are two events.
+"""
+
+from __future__ import annotations
+
+import binascii
+from hashlib import blake2b
+from string import ascii_letters, digits, punctuation
+from urllib.parse import quote
+
+import msgspec
+
+from forwarder.ingest.dialects.cloudevents.attributes import URIS, Value, moment
+from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, is_json, plain_media
+
+_IDENTITY_BYTES = 16
+_JSON_TYPE = "application/json"
+_ASCII = ascii_letters + digits + punctuation
+_encode = msgspec.json.Encoder().encode
+_text = msgspec.json.Decoder(str)
+
+
+def identity(peer: str, target: str, event: CloudEvent) -> bytes:
+    """Equal for the same event of the same peer sent again; different if anything that decides the entry
+    is."""
+    known = sorted([(name, _known_as(name, value)) for name, value in event.attributes.items()])
+    media = event.attributes.get("datacontenttype")
+    if media is not None and _media(media) == _JSON_TYPE:  # which is the default
+        known.remove(("datacontenttype", _JSON_TYPE))
+    digest = blake2b(_encode([peer, target, known]), digest_size=_IDENTITY_BYTES)
+    digest.update(_content(event, media))
+    return digest.digest()
+
+
+def _known_as(name: str, value: Value) -> str:
+    if name == "time":
+        seconds = moment({"time": value})
+        return _string(value) if seconds is None else repr(float(seconds))
+    if name == "datacontenttype":
+        return _media(value)
+    text = _string(value)
+    if name in URIS and not (text.isascii() and " " not in text):
+        return quote(text, safe=_ASCII)
+    return text
+
+
+def _string(value: Value) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value, "utf-8") if isinstance(value, msgspec.Raw) else str(value).lower()
+
+
+def _media(value: Value) -> str:
+    """A media type without a charset that says what is so anyway."""
+    text = _string(value)
+    type_, _, parameters = text.partition(";")
+    charset = parameters.replace(" ", "").replace('"', "").lower()
+    return type_.strip().lower() if charset in ("", "charset=utf-8") else text
+
+
+def _content(event: CloudEvent, media: Value | None) -> bytes:
+    if event.base64 is not None:
+        return binascii.a2b_base64(event.base64)
+    if event.data is None:
+        return b""
+    data, is_text = bytes(event.data), media is not None and not is_json(plain_media(media))
+    try:
+        if is_text and data[:1] == b'"':
+            return _text.decode(data).encode()
+        return msgspec.json.format(data, indent=-1)  # without space, which SDKs put in one form only
+    except (msgspec.DecodeError, ValueError, RecursionError):  # half of a surrogate pair, or no UTF-8
+        return data
