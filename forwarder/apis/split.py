@@ -42,21 +42,24 @@ def split(data: bytes, start: int, end: int, *, closed: bool = True) -> Iterator
 
     Not ``closed``: it ends behind its last part, without a bracket.
     """
-    begin, depth = start + 1, 1
-    for tokens in _tokens(data, begin, end):
-        for place, sign in tokens:
-            if sign in _OPENING:
-                depth += 1
-            elif sign != b",":
-                depth -= 1
-                if not depth:
-                    break
-            elif depth == 1:
-                yield _part(data, begin, place)
-                begin = place + 1
-        if not depth:
-            break
-        yield None
+    begin, depth, offset, place = start + 1, 1, 0, end
+    for token in _tokens(data, begin, end):
+        if isinstance(token, int):
+            offset = token
+            yield None
+            continue
+        sign = token[_SIGN]
+        if sign in _OPENING:
+            depth += 1
+        elif sign != b",":
+            depth -= 1
+            if not depth:
+                place = offset + token.start(_SIGN)
+                break
+        elif depth == 1:
+            place = offset + token.start(_SIGN)
+            yield _part(data, begin, place)
+            begin = place + 1
     if depth:
         if closed or depth > 1:
             raise Unsplittable(f"it ends too early (byte {end})")
@@ -86,16 +89,16 @@ def members(data: bytes) -> Iterator[tuple[str, Span, Span] | None]:
         yield name, part, (found.end(), part[1])
 
 
-def _tokens(data: bytes, start: int, end: int) -> Iterator[list[tuple[int, bytes]]]:
-    """The brackets and commas outside of strings, with their places; none of an object of which none of the
-    members has any."""
+def _tokens(data: bytes, start: int, end: int) -> Iterator[re.Match[bytes] | int]:
+    """The brackets and commas outside of strings; none of an object of which none of the members has any.
+
+    Before those of each part of the text, its place in the text. No token is kept: so many objects at once
+    would set off the garbage collector.
+    """
     opened = -1  # where the string began that the text is in
     while start < end:
-        upto = min(start + STEP, end)
-        text = data[start:upto]
-        if (len(text) - len(text.rstrip(b"\\"))) % 2:  # never between a backslash and what it escapes
-            upto = min(upto + 1, end)
-            text = data[start:upto]
+        upto, text = _text(data, start, end)
+        yield start
         begin = 0
         if opened >= 0:
             found = _end_of_string(text)
@@ -105,18 +108,30 @@ def _tokens(data: bytes, start: int, end: int) -> Iterator[list[tuple[int, bytes
                 if text[begin : begin + 1] not in _AFTER_STRINGS:
                     raise _bad_string(opened)
                 opened = -1
-        found_ = [token for token in _next(text, begin) if token.lastindex] if opened < 0 else []
-        if found_ and found_[-1].lastindex == _OPEN:
-            opened = start + found_.pop().start(_OPEN)
-        for token in found_:
-            if token.lastindex == _BAD:
-                raise _bad_string(start + token.start(_BAD))
-        if opened < 0 and text.endswith(b'"') and data[upto : upto + 1] not in _AFTER_STRINGS:
-            raise _bad_string(upto - 1)
-        yield [(start + token.start(1), token[1]) for token in found_]
+        if opened < 0:
+            for token in _next(text, begin):
+                kind = token.lastindex
+                if kind == _SIGN:
+                    yield token
+                elif kind == _OPEN:
+                    opened = start + token.start(_OPEN)
+                elif kind == _BAD:
+                    raise _bad_string(start + token.start(_BAD))
+            if opened < 0 and text.endswith(b'"') and data[upto : upto + 1] not in _AFTER_STRINGS:
+                raise _bad_string(upto - 1)
         start = upto
     if opened >= 0:
         raise _bad_string(opened)
+
+
+def _text(data: bytes, start: int, end: int) -> tuple[int, bytes]:
+    """A part of the text and its end, which is never between a backslash and what it escapes."""
+    upto = min(start + STEP, end)
+    text = data[start:upto]
+    if (len(text) - len(text.rstrip(b"\\"))) % 2:
+        upto = min(upto + 1, end)
+        text = data[start:upto]
+    return upto, text
 
 
 def _bad_string(place: int) -> Unsplittable:

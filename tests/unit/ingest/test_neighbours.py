@@ -63,13 +63,14 @@ ELEMENTS = st.sampled_from(list(BROKEN.values())) | st.recursive(
 
 def good(dialect: str, large: bool) -> dict[str, Any]:
     padding = PADDING if large else ""
-    return {
+    by_dialect: dict[str, dict[str, Any]] = {
         "native": {**EVENT, "Detail": {"p": padding}},
         "lines": {**EVENT, "Detail": {"p": padding}},
         "put_events": {**ENTRY, "Detail": json.dumps({"p": padding})},
         "evidently": {**EVIDENTLY, "data": json.dumps({"p": padding})},
         "batch": {**CLOUD_EVENT, "data": {"p": padding}},
-    }[dialect]
+    }
+    return by_dialect[dialect]
 
 
 SENT: dict[str, Callable[[list[bytes]], tuple[str, bytes, dict[str, str]]]] = {
