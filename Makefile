@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check e2e pid1 welcome torture torture-long torture-power abuse abuse-long fuzz fuzz-long \
+.PHONY: help install run test lint check e2e pid1 welcome torture torture-long torture-power abuse abuse-long fuzz fuzz-long \
   mutants newest bench bench-smoke bench-profile format generate picture lock dist clean
 
 help:  ## Say what there is
@@ -33,11 +33,13 @@ run: $(READY)  ## Show it all: sandbox, daemon, real clients, faults, and the ta
 test: $(READY)  ## Unit, contract and integration tests, some minutes
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/e2e --ignore=tests/welcome
 
-check: $(READY)  ## Format, lint, types, import rules, unit and contract tests (generated files among them)
+lint: $(READY)  ## Format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint  ## The same, and unit and contract tests (generated files among them)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/contract
 
 e2e: $(READY)  ## Real clients against real processes

@@ -1,6 +1,7 @@
 """Opening a listener: TCP, a unix socket that only its owner and group can use, or what we were given.
 
 Invariants:
+- The socket of a unix path is made again when something deletes it: nobody would get through any more.
 - A socket that was given belongs to the giver: it is neither shut down nor its name removed, so that
   connections wait in it for whoever listens there next.
 """
@@ -10,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from forwarder.config import Listen
-from forwarder.sockets import unix_socket, written
+from forwarder.logs import limited
+from forwarder.sockets import SocketFile, unix_socket, written
 
 BACKLOG = 1024
 SOCKET_MODE = 0o660
@@ -24,18 +27,31 @@ Factory = Callable[[], asyncio.Protocol]
 
 
 class Listener(NamedTuple):
-    """Accepts until it is closed. ``path``: of a unix socket of our own."""
+    """Accepts until it is closed. ``name``: of a unix socket of our own."""
 
     server: asyncio.AbstractServer
     address: str
-    path: Path | None
+    name: SocketFile | None
+    factory: Factory
 
     def close(self) -> None:
         """Accept no more; clients of a unix socket see at once that nobody listens."""
         self.server.close()
-        if self.path is not None:
-            with suppress(OSError):  # a broken disk keeps it; the next start replaces it
-                self.path.unlink(missing_ok=True)
+        if self.name is not None:
+            self.name.remove()
+
+    async def renewed(self) -> Listener:
+        """This listener, or one in its place if its unix socket was deleted. Connections stay."""
+        if self.name is None or self.name.is_there():
+            return self
+        try:
+            again = await _listen_at(self.name.path, self.factory)
+        except OSError as problem:
+            say_not_renewed(self.name.path, problem)
+            return self
+        self.server.close()
+        say_renewed(self.name.path)
+        return again
 
 
 async def listen(
@@ -43,13 +59,27 @@ async def listen(
 ) -> Listener:
     """Start to accept; ``address`` is in the form of the configuration, with the real port."""
     loop = asyncio.get_running_loop()
-    path = None
     if given is not None:
         server = await loop.create_server(factory, sock=given, backlog=BACKLOG)
     elif where.socket_path is not None:
-        path = Path(where.socket_path)
-        server = await loop.create_unix_server(factory, sock=unix_socket(path, SOCKET_MODE), backlog=BACKLOG)
+        return await _listen_at(Path(where.socket_path), factory)
     else:
         host, port = where.address
         server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_port=reuse_port)
-    return Listener(server, written(server.sockets[0].getsockname()), path)
+    return Listener(server, written(server.sockets[0].getsockname()), None, factory)
+
+
+async def _listen_at(path: Path, factory: Factory) -> Listener:
+    listening = unix_socket(path, SOCKET_MODE)
+    server = await asyncio.get_running_loop().create_unix_server(factory, sock=listening, backlog=BACKLOG)
+    return Listener(server, written(server.sockets[0].getsockname()), SocketFile(path), factory)
+
+
+def say_renewed(path: Path) -> None:
+    log = structlog.get_logger("sockets")
+    limited(log, f"renewed {path}").warning("unix socket was deleted; made again", path=str(path))
+
+
+def say_not_renewed(path: Path, problem: OSError) -> None:
+    log = limited(structlog.get_logger("sockets"), f"not renewed {path}", every=60.0)
+    log.error("unix socket was deleted and cannot be made again", path=str(path), error=str(problem))

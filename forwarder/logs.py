@@ -96,8 +96,13 @@ def _console() -> Callable[[Any, str, Fields], str]:
     return render
 
 
+def moment(wall: float) -> str:
+    """Seconds since 1970, as the log writes them."""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _timestamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment(time.time())
 
 
 class _Stderr:

@@ -14,8 +14,11 @@ import os
 import socket
 import stat
 from collections.abc import MutableMapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from forwarder.files import identity
 
 MAX_PATH_BYTES = 107
 """Linux, unix(7): ``sun_path`` has 108 bytes, the last of which is 0."""
@@ -41,6 +44,27 @@ def unix_socket(path: Path, mode: int) -> socket.socket:
     finally:
         os.umask(mask)
     return listener
+
+
+class SocketFile:
+    """The name of a unix socket of ours, from the moment it was bound."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity = identity(path)
+
+    def is_there(self) -> bool:
+        """Whether clients still find it; True as well when nobody can say."""
+        try:
+            return identity(self.path) == self._identity
+        except OSError:
+            return True
+
+    def remove(self) -> None:
+        """Take the name away, if it is still ours."""
+        with suppress(OSError):  # a broken disk keeps it; the next start replaces it
+            if identity(self.path) == self._identity:
+                self.path.unlink(missing_ok=True)
 
 
 def _remove_stale(path: Path) -> None:

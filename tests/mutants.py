@@ -48,6 +48,8 @@ BUSES = "tests/unit/targets/test_buses.py"
 NAME_TURNS = "tests/unit/targets/test_turns.py"
 EVENTBRIDGE = "tests/unit/targets/test_eventbridge.py"
 NAMES = "tests/integration/test_names.py"
+UNCONFIRMED = "tests/integration/test_unconfirmed.py"
+UNCONFIRMED_UNIT = "tests/unit/targets/test_unconfirmed.py"
 FAST_PATH = "tests/unit/targets/test_fast_path.py"
 HOLDS = "tests/integration/test_holds.py"
 STOP = "tests/integration/test_stop.py"
@@ -72,11 +74,14 @@ NOTIFYING = "tests/unit/daemon/test_notifying.py"
 MANAGER = "tests/integration/test_service_manager.py"
 FUZZ = "tests/fuzz/test_fuzz.py"
 LARGE = "tests/unit/ingest/test_large_bodies.py"
+NEIGHBOURS = "tests/unit/ingest/test_neighbours.py"
+CLOUDEVENTS = "tests/unit/ingest/test_cloudevents.py"
 RESULTS = "tests/unit/ingest/test_results.py"
 SLICES = "tests/unit/ingest/test_slices.py"
 HOSTILE = "tests/integration/test_hostile.py"
 BUDGET = "tests/unit/ingest/test_budget.py"
 BODIES = "tests/unit/ingest/test_bodies.py"
+PATHS = "tests/unit/ingest/test_paths.py"
 CONNECTIONS = "tests/unit/ingest/test_connections.py"
 PEERS = "tests/unit/ingest/test_peers.py"
 SEATS = "tests/unit/ingest/test_seats.py"
@@ -110,6 +115,62 @@ def mutation(name: str, file: str, before: str, after: str, tests: str, words: s
 
 
 MUTATIONS = [
+    mutation(
+        "storage: a deleted file is noticed by nobody",
+        "forwarder/storage/identity.py",
+        "if identity(path) != known]",
+        "if False]",
+        "tests/unit/storage/test_replaced.py",
+        "right_before_the_close",
+    ),
+    mutation(
+        "storage: another file's log is our own",
+        "forwarder/storage/held.py",
+        "            self._take_away_own_log()\n",
+        "            pass\n",
+        "tests/unit/storage/test_replaced.py",
+        "another_file",
+    ),
+    mutation(
+        "clock: a step is believed",
+        "forwarder/clock.py",
+        "        if abs(moved) < STEP_SECONDS:\n",
+        "        if True:\n",
+        "tests/unit/test_dead_letters.py",
+        "a_step_of_the_wall_clock",
+    ),
+    mutation(
+        "clock: letters of this boot are aged by the wall clock",
+        "forwarder/dead_letters/keeping.py",
+        "            return self.now - since\n",
+        "            pass\n",
+        "tests/unit/test_dead_letters.py",
+        "step_of_the_wall_clock or perhaps_not",
+    ),
+    mutation(
+        "clock: events of an earlier boot expire at once",
+        "forwarder/queues/disk.py",
+        "            self._expires_from = now + KEPT_SECONDS\n",
+        "            pass\n",
+        "tests/unit/queues/test_disk.py",
+        "of_an_earlier_boot_expires",
+    ),
+    mutation(
+        "log: what is behind the damage is not read",
+        "forwarder/storage/damaged.py",
+        "        if log is not None and log.last:\n",
+        "        if False:\n",
+        "tests/unit/storage/test_wal.py",
+        "most_of_what_is_behind",
+    ),
+    mutation(
+        "log: a torn end is called damage",
+        "forwarder/storage/wal.py",
+        "proven |= frame.follows and not crashed and number > first",
+        "proven |= number > first",
+        "tests/unit/storage/test_wal.py",
+        "only_some_pages",
+    ),
     mutation(
         "a retry is dropped",
         "forwarder/worker.py",
@@ -575,10 +636,58 @@ MUTATIONS = [
     mutation(
         "verified names do not survive a restart",
         "forwarder/targets/remembered.py",
-        "            return [name for (name,) in found]\n",
-        "            return []\n",
+        "            dict(names),\n",
+        "            {},\n",
         NAMES,
         "survive",
+    ),
+    mutation(
+        "what was delivered while the question was under way is confirmed by its answer",
+        "forwarder/targets/unconfirmed.py",
+        "max(0, events - asked.events)",
+        "0",
+        UNCONFIRMED_UNIT,
+        "under_way",
+    ),
+    mutation(
+        "calls that end after the bad answer are not counted",
+        "forwarder/targets/buses.py",
+        "            self.deliveries.add_late(name, events)\n",
+        "",
+        UNCONFIRMED_UNIT,
+        "after_the_bad_answer",
+    ),
+    mutation(
+        "unconfirmed deliveries do not survive a restart",
+        "forwarder/targets/remembered.py",
+        "        self._names.deliveries.restore(stored.counts, stored.names, complete=stored.complete)\n",
+        "",
+        UNCONFIRMED,
+        "survives_a_restart",
+    ),
+    mutation(
+        "after a kill a count is said to be exact",
+        "forwarder/targets/remembered.py",
+        '        connection.execute(_WRITE_COUNT, (target, "", place, wall, 0, 0))\n',
+        '        connection.execute(_WRITE_COUNT, (target, "", place, wall, 0, 1))\n',
+        UNCONFIRMED,
+        "after_a_kill",
+    ),
+    mutation(
+        "one foreign answer makes an endpoint that cannot be asked",
+        "forwarder/targets/questions.py",
+        "            if has_answered or self._doubts < DOUBTS:\n",
+        "            if has_answered:\n",
+        BUSES,
+        "third_foreign_answer",
+    ),
+    mutation(
+        "one denial opens a missing bus",
+        "forwarder/targets/buses.py",
+        "        if denials and denials < DOUBTS:\n",
+        "        if False:\n",
+        BUSES,
+        "denied_three_times",
     ),
     mutation(
         "events beyond the share are accepted",
@@ -1111,9 +1220,58 @@ MUTATIONS = [
         "a signed body is judged when it is unpacked",
         "forwarder/ingest/bodies.py",
         "    if check is not None:\n        check(body)\n",
-        "    if check is not None:\n        check(gunzip(body, lease, max_body) if packed else body)\n",
+        "    if check is not None:\n        check(b"
+        ".join(unpack(codings[0], body, lease, max_body)) if codings else body)\n",
         GUARD,
         "packed",
+    ),
+    mutation(
+        "a packed body may be cut inside its data",
+        "forwarder/ingest/unpacking.py",
+        "                if not self._lacks_only_checksum(stream):\n",
+        "                if False:\n",
+        BODIES,
+        "unpack_is_400",
+    ),
+    mutation(
+        "what follows a packed body is not looked at",
+        "forwarder/ingest/unpacking.py",
+        '            if self._packed[at : at + STEP].strip(b"\\0"):\n',
+        "            if False:\n",
+        BODIES,
+        "unpack_is_400",
+    ),
+    mutation(
+        "only the first Content-Encoding counts",
+        "forwarder/ingest/bodies.py",
+        "headers.getall(ENCODING) if isinstance(headers, MultiMapping) else [value]",
+        "[value]",
+        BODIES,
+        "however_it_is_written",
+    ),
+    mutation(
+        "an endpoint needs its last slash",
+        "forwarder/ingest/paths.py",
+        "        if target is None:\n",
+        '        if target is None or not path.endswith("/"):\n',
+        PATHS,
+        "any_path",
+    ),
+    mutation(
+        "a header overrides the path",
+        "forwarder/ingest/paths.py",
+        '        if path != "/" and (found',
+        "        if TARGET_HEADER not in request.headers and (found",
+        PATHS,
+        "never_makes",
+    ),
+    mutation(
+        "a large event of a RUM call costs its neighbours",
+        "forwarder/ingest/aws_operations.py",
+        "if isinstance(draft, Refusal) and draft.reason != TOO_LARGE:",
+        "if isinstance(draft, Refusal):",
+        "tests/unit/ingest/test_aws.py",
+        "too_large",
     ),
     mutation(
         "certificates of clients are not asked for",
@@ -1189,6 +1347,46 @@ MUTATIONS = [
         "        return [self._decode(raw) for raw in raws]\n",
         "        return [self._decode(raw) for raw in raws[:3]]\n",
         FUZZ,
+    ),
+    mutation(
+        "broken entries: a quote with a letter behind it ends a string",
+        "forwarder/apis/split.py",
+        """|\\\\.)*+"(?=[\\s,:}\\]]|\\Z)'\n""",
+        """|\\\\.)*+"'\n""",
+        NEIGHBOURS,
+        "nobody_knows",
+    ),
+    mutation(
+        "broken entries: an unreadable entry of a small call costs all",
+        "forwarder/ingest/dialects/aws.py",
+        "    if unread and len(unread) == len(entries):\n",
+        "    if unread:\n",
+        NEIGHBOURS,
+        "wrong_type",
+    ),
+    mutation(
+        "half a surrogate pair: its stand-in stays in the Detail",
+        "forwarder/apis/surrogates.py",
+        '            pairs = [(old, (lower if old[:1] == b"d" else upper) + old[1:]) for old in found]\n',
+        "            pairs = [(old, lower + old[1:]) for old in found]\n",
+        NEIGHBOURS,
+        "byte_for_byte",
+    ),
+    mutation(
+        "CloudEvents: a URI in a header is decoded whole",
+        "forwarder/ingest/dialects/cloudevents/attributes.py",
+        "    if name in URIS:\n",
+        "    if False:\n",
+        CLOUDEVENTS,
+        "uri",
+    ),
+    mutation(
+        "CloudEvents: the two forms of an event are two events",
+        "forwarder/ingest/dialects/cloudevents/identity.py",
+        "        return binascii.a2b_base64(event.base64)\n",
+        "        return event.base64.encode()\n",
+        CLOUDEVENTS,
+        "one_event",
     ),
     Mutation(
         "an array has as many events as it likes",

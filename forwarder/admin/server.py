@@ -133,6 +133,15 @@ class AdminServer:
         self._listener = await listen(where, self._connect, given)
         self._hosts = Hosts(self._listener.address, self._names)
 
+    async def renew(self) -> None:
+        """Listen again if the unix socket was deleted."""
+        if (listener := self._listener) is not None:
+            renewed = await listener.renewed()
+            if self._listener is listener:
+                self._listener = renewed
+            else:
+                renewed.close()  # no longer wanted since a moment ago
+
     def _connect(self) -> asyncio.Protocol:
         """One connection more; of too many an idle one goes."""
         assert self._runner is not None

@@ -321,7 +321,10 @@ class PutRumEvents:
 
     def _too_large(self, field: str, text: str) -> Refusal:
         counted = utf8_length(text)
-        message = f"{field} has {counted} bytes, more than the limit of {self.max_event_bytes} for an event."
+        message = (
+            f"{field} has {counted} bytes, more than the limit of {self.max_event_bytes} for an event "
+            "(batch.max_event_bytes)."
+        )
         return Refusal(VALIDATION, message, "too_large")
 
 

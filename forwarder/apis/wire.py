@@ -39,9 +39,8 @@ END_OF_TIME = 253_402_300_800  # the year 10000
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 # These meet anything: no way through them may go over the same text again.
 _SCOPE = re.compile(r"Credential=[^/,=\s]+/\d{8}/([^/,\s]+)/[^/,\s]+/aws4_request", re.ASCII)
+_SERVICE = re.compile(r"Credential=[^/,=\s]+/\d{8}/(?:[^/,\s]+/)?([^/,\s]+)/aws4_request", re.ASCII)
 _CREDENTIAL = re.compile(r"(?:^|&)X-Amz-Credential=([^&]*)")
-_HALVES = [(f"\\u{d}{half}", f"\\u0{half}") for d in "dD" for half in "89abcdefABCDEF"]
-"""Beginnings of escaped surrogates, and escapes of the same length that stand for a character."""
 _SPACE = " \t\r\n"
 _KEYS_REMEMBERED = 10_000
 _LONGEST_KEY = 1024
@@ -209,6 +208,12 @@ def region_of_scope(authorization: str) -> str | None:
     return scope[1] if scope else None
 
 
+def service_of_scope(authorization: str) -> str | None:
+    """The service that a request was signed for, from its Authorization header."""
+    scope = _SERVICE.search(authorization)
+    return scope[1] if scope else None
+
+
 def region_of_query(query: str) -> str | None:
     """The region that a presigned request was signed for, from its raw query string."""
     credential = _CREDENTIAL.search(query)
@@ -299,8 +304,8 @@ def _check_json(text: str) -> None:
 def _is_json_with_half_pairs(text: str) -> bool:
     """JavaScript cuts strings inside surrogate pairs and escapes the halves: JSON, but not to msgspec."""
     text = text.replace("\\\\", "__")
-    for half, whole in _HALVES:
-        text = text.replace(half, whole)
+    for beginning in ("\\ud", "\\uD"):  # no surrogate has another; what has it and is none stays a character
+        text = text.replace(beginning, "\\u0")
     try:
         _check_json(text)
     except (ValueError, RecursionError):

@@ -113,7 +113,7 @@ async def _stopped(directory: Path, arguments: Arguments) -> int:
     from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, LettersFull
     from forwarder.dead_letters import counts as letters_of
     from forwarder.queues.offline import Offline, purge
-    from forwarder.storage import Storage
+    from forwarder.storage import Storage, this_boot
 
     letters_of(directory)  # a directory without a storage gets none by this
     where = storage(arguments)
@@ -126,9 +126,9 @@ async def _stopped(directory: Path, arguments: Arguments) -> int:
         )
         await letters.open()
         message = "purged from the queue by an operator"
-        wall = time.time()
+        moment = time.time(), time.monotonic(), this_boot()
         bury = None if arguments.delete else letters.burial(arguments.target, "purged", "operator", message)
-        chosen, offline = _as_chosen(arguments), Offline(_name_of, bury, wall)
+        chosen, offline = _as_chosen(arguments), Offline(_name_of, bury, *moment)
         events, size = await purge(file, arguments.target, chosen, offline, dry=True)
         needed = size + events * (ROW_OVERHEAD_BYTES + len(message))
         code = _may(arguments, events, needed, letters.room)

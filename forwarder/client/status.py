@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 
 from forwarder.client.connecting import EXIT_OK, EXIT_UNAVAILABLE, Unreachable, say, session_for
-from forwarder.logs import one_line
+from forwarder.logs import moment, one_line
 
 
 async def status(url: str, as_json: bool) -> int:
@@ -72,11 +72,14 @@ def notes_of(report: dict[str, Any]) -> list[str]:
             when = f" (next try in {span(probe)})" if probe is not None else ""
             notes.append(one_line(f"{name}: {target['message']}{when}"))
         notes += set_aside_of(name, target)
+        notes += unconfirmed_of(name, target)
     storage = report["storage"]
     notes += [
         f"{name}: {events} events wait on disk for a target that is not configured"
         for name, events in storage["stranded"].items()
     ]
+    if clock := report.get("clock"):
+        notes.append(one_line(f"clock: {clock}"))
     if storage["trouble"]:
         notes.append(one_line(f"storage: {storage['trouble']}"))
     return notes
@@ -93,6 +96,18 @@ def set_aside_of(name: str, target: dict[str, Any]) -> list[str]:
         lines.append(one_line(f"  {each['message']}: {plural(each['events'], 'event')}"))
     if aside["names"] > len(aside["largest"]):
         lines.append(f"  and {plural(aside['names'] - len(aside['largest']), 'more name')}")
+    return lines
+
+
+def unconfirmed_of(name: str, target: dict[str, Any]) -> list[str]:
+    """Deliveries that nobody can confirm, bus by bus, the latest first."""
+    lines = []
+    for each in target.get("unconfirmed_buses") or ():
+        least = "at least " if each["at_least"] else ""
+        events = f"{plural(each['events'], 'delivered event')} {'is' if each['events'] == 1 else 'are'}"
+        when = f"between {moment(each['since'])} and {moment(each['until'])}"
+        cause = f"event bus {each['name']} was deleted {when}"
+        lines.append(one_line(f"{name}: {least}{events} unconfirmed: {cause}"))
     return lines
 
 

@@ -104,7 +104,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     ``listen``: where programs send their events; a unix socket has mode 0660.
     ``reuse_port``: other daemons may listen on the same port, and the kernel spreads connections over them.
-    ``max_body``: of one request, before and after gunzip.
+    ``max_body``: of one request, before and after it is unpacked.
     ``max_events``: in one request; a request with more is refused with 413.
     ``max_header_bytes``: all headers of a request.
     ``read_timeout``: how long the headers may take, and again the body.

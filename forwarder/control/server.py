@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import socket
 import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -20,9 +21,10 @@ from aiohttp import web
 
 from forwarder.control.operations import Controls, Stopping, UnknownTarget
 from forwarder.dead_letters import LettersFull, LettersGone, Wanted
+from forwarder.listening import say_not_renewed, say_renewed
 from forwarder.model import QueueFull, QueueUnavailable
 from forwarder.queues.purging import Chosen
-from forwarder.sockets import unix_socket
+from forwarder.sockets import SocketFile, unix_socket
 from forwarder.storage import StorageError
 
 MODE = 0o600
@@ -52,6 +54,8 @@ class ControlServer:
         self.path = path
         self._controls = controls
         self._runner: web.AppRunner | None = None
+        self._site: web.SockSite
+        self._name: SocketFile
 
     async def start(self) -> None:
         """Listen; raises OSError when the path cannot be had.
@@ -62,17 +66,34 @@ class ControlServer:
             if stat.S_ISSOCK(self.path.lstat().st_mode):
                 self.path.unlink()
         listener = unix_socket(self.path, MODE)
-        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        await runner.setup()
+        await self._listen(runner, listener)
+        self._runner = runner
+
+    async def _listen(self, runner: web.AppRunner, listener: socket.socket) -> None:
+        self._site, self._name = web.SockSite(runner, listener), SocketFile(self.path)
+        await self._site.start()
+
+    async def renew(self) -> None:
+        """Make the socket again if it was deleted: without it nobody can do anything to the daemon."""
+        if self._runner is None or self._name.is_there():
+            return
+        before = self._site
+        try:
+            await self._listen(self._runner, unix_socket(self.path, MODE))
+        except OSError as problem:
+            say_not_renewed(self.path, problem)
+            return
+        say_renewed(self.path)
+        await before.stop()
 
     async def close(self) -> None:
         """Finish what was begun, and take the socket away."""
         self._controls.stop()
         if self._runner is not None:
             runner, self._runner = self._runner, None
-            with suppress(OSError):  # a broken disk keeps it; the next start replaces it
-                self.path.unlink(missing_ok=True)
+            self._name.remove()
             await runner.cleanup()
 
     def _app(self) -> web.Application:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
 from forwarder.gate import Gate, GateOptions
 from forwarder.ingest.bindings import OnlyBound, Route
-from forwarder.metrics import Metrics, TargetMetrics
+from forwarder.metrics import Metrics, NamesView, TargetMetrics
 from forwarder.model import Clock, Limits
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
@@ -20,6 +21,7 @@ from forwarder.receipts import MAX_WAIT_SECONDS, Receipts
 from forwarder.storage import Storage, this_boot
 from forwarder.targets import TARGETS, AwsTarget
 from forwarder.targets.buses import BusNames
+from forwarder.targets.names import TargetNames
 from forwarder.targets.remembered import RememberedNames
 from forwarder.worker import Lane, Policy
 
@@ -87,10 +89,14 @@ def build(rooms: Rooms, name: str) -> Built:
         answered=target.answered,
     )
     set_aside = SetAside(queue, target.names, rooms.clock)
-    rooms.metrics.watch_names(name, set_aside.counts, lambda: target.names.questions)
+    rooms.metrics.watch_names(name, partial(_names_view, target.names, set_aside))
     on_disk = queue if isinstance(queue, DiskQueue) else None
     remembered = _remembered(rooms, name, options, target)
     return Built(lane, target, route, queue, on_disk, remembered, set_aside)
+
+
+def _names_view(names: TargetNames, set_aside: SetAside) -> NamesView:
+    return NamesView(set_aside.counts(), names.questions, names.unconfirmed, names.unverified)
 
 
 def _remembered(rooms: Rooms, name: str, options: Any, target: AwsTarget) -> RememberedNames | None:

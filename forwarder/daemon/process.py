@@ -21,6 +21,7 @@ import structlog
 
 from forwarder import __version__
 from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
+from forwarder.clock import ClockWatch
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
 from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
@@ -49,6 +50,7 @@ FINISH_REQUESTS_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
 DRAIN_LOOK_SECONDS = 0.02
+LOOK_SECONDS = 1.0
 SPARE_BYTES = 4 << 20
 """For events of peers that hold next to nothing while another holds all it can."""
 
@@ -91,6 +93,7 @@ class Daemon:
             earlier=config.storage.parent(),
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
+        self._clock_watch = ClockWatch(self._clock)
         self._letters = self._make_letters()
         self._receipts = Receipts()
         self._metrics.http.waits = lambda: len(self._receipts.waits)
@@ -114,7 +117,7 @@ class Daemon:
             tls=self._senders.tls,
             sending=self._is_sending,
         )
-        self._status = Status(rooms, self._built)
+        self._status = Status(rooms, self._built, self._clock_watch)
         self._admin = AdminServer(
             self._metrics,
             self._status,
@@ -141,6 +144,7 @@ class Daemon:
             max_age=bounds.max_age,
             clock=self._clock,
             on_dropped=self._count_dropped_letters,
+            watch=self._clock_watch,
         )
         none = dict.fromkeys(self._config.targets, (0, 0))
         self._metrics.watch_dead_letters(lambda: {**none, **letters.view()})
@@ -233,6 +237,7 @@ class Daemon:
         self._spawn(self.rereading.run(), "reading again")
         await warming  # before anybody can send, since nobody waits for it then
         await self._listen()
+        self._spawn(self._look_around(), "sockets and clock")
         say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True
         self._say_started()
@@ -282,6 +287,14 @@ class Daemon:
                 await self._close()
                 raise StartError(f"{name}: {problem.strerror or problem}") from None
 
+    async def _look_around(self) -> None:
+        """See that nobody deleted a unix socket, or set the clock."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._clock_watch.look()
+            for each in (self._control, self._admin, self._ingest):
+                await each.renew()
+
     def _spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(job, name=name)
         self._tasks.add(task)
@@ -295,7 +308,8 @@ class Daemon:
         if problem is not None or task.cancelled() or not self.stop_asked.is_set():
             self._failed = True
             if isinstance(problem, StorageError):  # a disk, and no bug of ours: the sentence says it
-                self._log.error("the storage cannot go on", reason=str(problem))
+                events = {name: len(queue) for name, queue in self._on_disk.items()}
+                self._log.error("the storage cannot go on", reason=str(problem), events=events)
             else:
                 self._log.error("a task ended unexpectedly", task=task.get_name(), exc_info=problem)
             self.stop_asked.set()
@@ -354,6 +368,7 @@ class Daemon:
             if lost:
                 lane.metrics.settled(dropped={"shutdown": lost})
         await self._close()  # 7
+        self._judge_storage()
         return self._report()  # 8
 
     async def _unless_hurried(self, wait: Coroutine[Any, Any, None]) -> None:
@@ -395,15 +410,34 @@ class Daemon:
             self._log.error("the storage does not answer and is left as it is")
         await self._admin.close()
 
+    def _judge_storage(self) -> None:
+        """What a storage that is no longer at its path had is lost, unless somebody finds it."""
+        problem = self._storage.ended_by
+        if problem is None:
+            return
+        self._failed = True
+        if isinstance(problem, StorageError) and problem.reason == "replaced":
+            for name, queue in self._on_disk.items():
+                if lost := queue.forget():
+                    self._metrics.for_target(name).settled(dropped={"storage": lost})
+            letters = sum(events for events, _ in self._letters.view().values())
+            self._log.error("storage was lost", reason=str(problem), dead_letters=letters)
+
     def _report(self) -> int:
         """Say where every event went."""
-        lost = 0
+        lost = unconfirmed = 0
         for name in self._lanes:
             ledger = self._metrics.ledger(name)
             lost += ledger["dropped"]
+            unconfirmed += ledger["unconfirmed"]
             self._log.info("ledger", target=name, **ledger)
         if lost:
             self._log.error("stopped with losses", lost=lost)
+        elif self._storage.ended_by is not None:
+            kept = sum(map(len, self._on_disk.values()))
+            self._log.error("stopped after a failure of the storage", events=kept)
+        elif unconfirmed:
+            self._log.error("stopped; some delivered events are unconfirmed", unconfirmed=unconfirmed)
         else:
             self._log.info("stopped, nothing lost")
         if self._failed:

@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from forwarder import __version__
+from forwarder.clock import ClockWatch
 from forwarder.daemon.lanes import Built, Rooms
 from forwarder.metrics import versions
+from forwarder.targets.names import shown
+from forwarder.targets.unconfirmed import Unconfirmed
 
 
 class Status:
     """Describes a running daemon; ``rooms`` and ``built`` are its own, ``stranded`` was found at start."""
 
-    def __init__(self, rooms: Rooms, built: Mapping[str, Built]) -> None:
+    def __init__(self, rooms: Rooms, built: Mapping[str, Built], clock_watch: ClockWatch) -> None:
         self._rooms = rooms
         self._built = built
+        self._clock_watch = clock_watch
         self.stranded: Mapping[str, int] = {}
         self._started_at = rooms.clock.monotonic()
 
@@ -30,6 +34,7 @@ class Status:
             "versions": versions(),
             "uptime_seconds": round(rooms.clock.monotonic() - self._started_at, 1),
             "draining": rooms.metrics.process.draining,
+            "clock": self._clock_watch.sentence(),
             "targets": {
                 name: self._target(name, each, kept.get(name, (0, 0))) for name, each in self._built.items()
             },
@@ -76,6 +81,9 @@ class Status:
             "capacity_events": queue.capacity_events,
             "capacity_bytes": queue.capacity_bytes,
             **{word: ledger[word] for word in ("received", "delivered", "dead_lettered", "dropped")},
+            "unconfirmed": ledger["unconfirmed"],
+            "unverified": built.target.names.unverified,
+            "unconfirmed_buses": [_unconfirmed(each) for each in built.target.names.unconfirmed_buses()],
             "retried": sum(lane.metrics.retried.values()),
             "dead_letters": {"events": letters[0], "bytes": letters[1]},
             "reasons": {
@@ -83,6 +91,9 @@ class Status:
                 "dropped": _not_zero(lane.metrics.dropped),
                 "retried": _not_zero(lane.metrics.retried),
                 "refused": _not_zero(lane.metrics.rejected),
+                "delivered": _not_zero(
+                    {"unconfirmed": ledger["unconfirmed"], "unverified": built.target.names.unverified}
+                ),
             },
             "credentials_end": built.target.credentials().ends_at,
             "rates": {
@@ -90,6 +101,16 @@ class Status:
                 "delivered_per_second": rates.delivered_per_second,
             },
         }
+
+
+def _unconfirmed(each: Unconfirmed) -> dict[str, Any]:
+    return {
+        "name": shown(each.name),
+        "events": each.events,
+        "at_least": not each.exact,
+        "since": each.since,
+        "until": each.until,
+    }
 
 
 def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:

@@ -7,6 +7,8 @@ Invariants:
 - Over a bound the oldest dead letters of the target that holds most are dropped and counted: no target can
   push out those of another. The same happens when the file is full, since a dead letter without room would
   keep its event, and the event's target would stand still.
+- Letters of this boot of the machine are aged by the monotonic clock, which nobody can set; those of an
+  earlier boot by the wall clock, once it was steady for an hour. While it is doubted, no age drops a letter.
 - Keeping an event again changes nothing: its id is there once.
 - ``removal`` takes out all of its letters or none, so that what accepts them again can be one with it.
 """
@@ -23,6 +25,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
+from forwarder.clock import ClockWatch
 from forwarder.dead_letters.reading import (
     COLUMNS,
     BatchOf,
@@ -35,8 +38,8 @@ from forwarder.dead_letters.reading import (
 )
 from forwarder.logs import limited
 from forwarder.model import Clock, Dead, Event, Leaving, SystemClock
-from forwarder.storage import Connection, Storage, StorageError, Work
-from forwarder.storage.salvage import insert, readable
+from forwarder.storage import Connection, Storage, StorageError, Work, this_boot
+from forwarder.storage.salvage import insert, read_one, readable
 
 ROW_OVERHEAD_BYTES = 250
 """What a row costs in the file beside its texts: id, index, numbers, and its part of half-filled pages."""
@@ -46,7 +49,7 @@ _TABLES = (
         position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, target TEXT NOT NULL, reason TEXT NOT NULL,
         code TEXT NOT NULL, message TEXT NOT NULL, attempts INTEGER NOT NULL, received_at REAL NOT NULL,
         died_at REAL NOT NULL, size INTEGER NOT NULL, bytes INTEGER NOT NULL, key BLOB NOT NULL,
-        body BLOB NOT NULL)""",
+        body BLOB NOT NULL, boot TEXT, since REAL)""",
     """CREATE TABLE IF NOT EXISTS dead_letter_totals (
         target TEXT PRIMARY KEY, events INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS dead_letters_of_target ON dead_letters (target, position, bytes)",
@@ -59,11 +62,16 @@ _TABLES = (
 )
 
 
+_MOMENT = ("boot TEXT", "since REAL")
+"""Columns that tables of earlier versions lack: the boot in which the event died, and when by its clock."""
+
 _PLACES = ", ".join("?" * len(Letter.__struct_fields__))
-_INSERT = f"INSERT INTO dead_letters ({COLUMNS}, bytes) VALUES ({_PLACES}, ?) ON CONFLICT (id) DO NOTHING"
+_INSERT = f"""INSERT INTO dead_letters ({COLUMNS}, bytes, boot, since) VALUES ({_PLACES}, ?, ?, ?)
+    ON CONFLICT (id) DO NOTHING"""
 _DELETE = "DELETE FROM dead_letters WHERE id = ?"
 
 _OLDEST_OF = "SELECT position, bytes FROM dead_letters WHERE target = ? ORDER BY position"
+_HAS_MOMENT = "SELECT 1 FROM pragma_table_info('dead_letters') WHERE name = 'since' AND cid > ?"
 _BEHIND = "WHERE position > ? ORDER BY position"
 
 Totals = dict[str, tuple[int, int]]
@@ -85,11 +93,25 @@ class _Change(NamedTuple):
     answer: int | None
 
 
+class _Ages(NamedTuple):
+    """Both clocks' moment; ``wall`` is None where nothing is to be aged by it."""
+
+    boot: str
+    now: float
+    wall: float | None
+
+    def age(self, died_at: float, boot: str | None, since: float | None) -> float:
+        if self.boot and boot == self.boot and since is not None:
+            return self.now - since
+        return 0.0 if self.wall is None else self.wall - died_at
+
+
 class DeadLetters:
     """The daemon's side: ``open`` once the storage is open, then ``keep``, and ``expire`` now and then.
 
     ``max_bytes`` counts texts and bodies with ``ROW_OVERHEAD_BYTES`` each; ``max_age`` is in seconds since
-    the event was given up on. ``on_dropped(target, count)`` is told, on the event loop, what the bounds cost.
+    the event was given up on. ``watch`` says whether the wall clock can be believed; ``boot`` is the
+    machine's. ``on_dropped(target, count)`` is told, on the event loop, what the bounds cost.
     """
 
     def __init__(
@@ -100,18 +122,24 @@ class DeadLetters:
         max_age: float,
         clock: Clock | None = None,
         on_dropped: Callable[[str, int], None] | None = None,
+        watch: ClockWatch | None = None,
+        boot: str | None = None,
     ) -> None:
         self._storage = storage
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._clock = clock or SystemClock()
         self._on_dropped = on_dropped
+        self._watch = watch or ClockWatch(self._clock)
+        self._boot = this_boot() if boot is None else boot
         self._totals: Totals = {}
         self._log = structlog.get_logger("dead_letters")
 
     async def open(self) -> None:
         """Make the tables if need be, count what is there, and drop what the bounds no longer allow."""
         await self._storage.run(_make_tables)
+        newest = await self._storage.run(_newest)
+        self._watch.see(newest)
         await self._change(_make_tables)
 
     async def keep(self, target: str, dead: Sequence[Dead], leaving: Leaving | None = None) -> None:
@@ -120,8 +148,12 @@ class DeadLetters:
         Cancelled, the writing goes on: ``Storage.close`` waits for it, and keeping them again is harmless.
         """
         wall = self._clock.wall()
-        to_wall = wall - self._clock.monotonic()
-        rows = [_row(_letter(target, each, each.event.received_at + to_wall, wall)) for each in dead]
+        now = self._clock.monotonic()
+        moment = self._boot, now
+        rows = [
+            (*_row(_letter(target, each, each.event.received_at + wall - now, wall)), *moment)
+            for each in dead
+        ]
 
         def write(connection: Connection) -> None:
             if leaving is not None:
@@ -133,19 +165,20 @@ class DeadLetters:
         except StorageError as problem:
             if problem.reason != "full":
                 raise
-            await self._change(write, room=2 * sum(row[-1] for row in rows))
+            await self._change(write, room=2 * sum(row[-3] for row in rows))
 
     def burial(self, target: str, reason: str, code: str, message: str) -> Burial:
         """What keeps events as dead letters in another's transaction, or raises LettersFull. ``expire`` is to
         follow, which counts them."""
         wall, now, max_bytes = self._clock.wall(), self._clock.monotonic(), self._max_bytes
+        moment = self._boot, now
 
         def bury(connection: Connection, events: Sequence[Event]) -> None:
             letters = [
                 _letter(target, Dead(event, reason, code, message), event.received_at + wall - now, wall)
                 for event in events
             ]
-            connection.executemany(_INSERT, map(_row, letters))
+            connection.executemany(_INSERT, [(*_row(letter), *moment) for letter in letters])
             if _kept(connection) > max_bytes:
                 raise LettersFull(f"these events do not fit: dead letters may hold at most {max_bytes} bytes")
 
@@ -196,13 +229,12 @@ class DeadLetters:
 
     async def _change(self, change: Work[int | None], room: int = 0) -> int | None:
         """``room``: bytes of the oldest letters that give way to the change."""
-        died_before = self._clock.wall() - self._max_age
-        max_bytes = self._max_bytes
+        ages, max_age, max_bytes = self._ages(), self._max_age, self._max_bytes
 
         def work(connection: Connection) -> _Change:
             dropped = _drop_for_room(connection, room)
             answer = change(connection)
-            dropped += _drop_old(connection, died_before)
+            dropped += _drop_old(connection, ages, max_age)
             dropped += _drop_for_room(connection, _kept(connection) - max_bytes)
             return _Change(_totals(connection), dropped, answer)
 
@@ -210,6 +242,14 @@ class DeadLetters:
         # Counted when it is done, whether or not the one who asked is still there.
         changed.add_done_callback(self._learn)
         return (await asyncio.shield(changed)).answer
+
+    def _ages(self) -> _Ages | None:
+        """How old letters are now; None while the clock is doubted."""
+        self._watch.look()
+        if self._watch.is_doubted:
+            return None
+        wall = self._clock.wall() if self._watch.is_proven else None
+        return _Ages(self._boot, self._clock.monotonic(), wall)
 
     def _learn(self, changed: asyncio.Future[_Change]) -> None:
         if changed.cancelled() or changed.exception() is not None:
@@ -240,13 +280,28 @@ def _row(letter: Letter) -> tuple[Any, ...]:
 def _make_tables(connection: Connection) -> None:
     for statement in _TABLES:
         connection.execute(statement)
+    there = _columns(connection)
+    for column in _MOMENT:
+        if column.split()[0] not in there:
+            connection.execute(f"ALTER TABLE dead_letters ADD COLUMN {column}")
+
+
+def _columns(connection: Connection) -> set[str]:
+    return {name for _, name, *_ in connection.execute("PRAGMA table_info(dead_letters)")}
+
+
+def _newest(connection: Connection) -> float:
+    """When the newest letter's event died, by the wall clock."""
+    found = connection.execute("SELECT died_at FROM dead_letters ORDER BY position DESC LIMIT 1").fetchone()
+    return float(found[0]) if found else 0.0
 
 
 def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
     """Take over the letters that can be read; the totals come with them."""
     _make_tables(new)
     counts = Counter({"dead letters": 0, "unreadable parts of the dead letters": 0})
-    for row in readable(damaged, f"SELECT position, {COLUMNS}, bytes FROM dead_letters {_BEHIND}"):
+    moment = "boot, since" if read_one(damaged, _HAS_MOMENT, 0) else "NULL, NULL"
+    for row in readable(damaged, f"SELECT position, {COLUMNS}, bytes, {moment} FROM dead_letters {_BEHIND}"):
         if row is None:
             counts["unreadable parts of the dead letters"] += 1
         elif insert(new, _INSERT, row[1:]):
@@ -264,13 +319,15 @@ def _kept(connection: Connection) -> int:
     return int(kept)
 
 
-def _drop_old(connection: Connection, died_before: float) -> Counter[str]:
+def _drop_old(connection: Connection, ages: _Ages | None, max_age: float) -> Counter[str]:
     """Drop the letters from the oldest on up to the first that is young enough."""
     last, dropped = 0, Counter[str]()
-    for position, target, died_at in connection.execute(
-        "SELECT position, target, died_at FROM dead_letters ORDER BY position"
+    if ages is None:
+        return dropped
+    for position, target, *moment in connection.execute(
+        "SELECT position, target, died_at, boot, since FROM dead_letters ORDER BY position"
     ):
-        if died_at >= died_before:
+        if ages.age(*moment) <= max_age:
             break
         last = position
         dropped[target] += 1

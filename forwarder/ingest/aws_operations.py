@@ -3,8 +3,10 @@
 Invariants:
 - A full target refuses its own entries of a PutEvents call and no other's; only when nothing was taken is
   the call refused as a whole. An entry that cannot be read, or is too large, is refused alone as well.
-- A RUM call is taken whole or not at all, and leaves as the one batch it came as, unless its target merges.
-  Only an event with half of a surrogate pair in a string is left out, and counted.
+- A RUM call leaves as the one batch it came as, unless its target merges. An event that RUM would refuse
+  costs the whole call, as with RUM. One that only this daemon refuses (it is too large, or has half of a
+  surrogate pair in a string) costs no other: the others are accepted, and the answer is 400, which makes no
+  client try again (aws-rum-web drops its batch, and stays on).
 - A large call is read in slices: its entries are counted, then each is judged by its length before anything
   in it is.
 - An answer about events that are ours has a status that no SDK tries again: 200, or for RUM 400.
@@ -16,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from forwarder.apis import put_events, put_project_events, surrogates, wire
 from forwarder.apis.put_events import (
@@ -50,6 +53,7 @@ from forwarder.ingest.operations import Call, Fates, PostOnly, Reply, Results
 from forwarder.ingest.shares import refuse_whole
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
+from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Draft, Refusal
 from forwarder.receipts import DELIVERED, Receipt
@@ -57,9 +61,11 @@ from forwarder.receipts import DELIVERED, Receipt
 INVALID_ARGUMENT = "InvalidArgument"
 EXPIRED = "EventExpired"
 DEFAULT_BUS = "default"
+TOO_LARGE = "too_large"
 
 T = TypeVar("T")
 
+_log = structlog.get_logger("ingest")
 _ENTRY_CODES = {429: THROTTLING, 503: INTERNAL}
 """By the status a whole request would get: the codes of entries that AWS's clients try again."""
 
@@ -262,7 +268,8 @@ class _PutRumEventsCall:
     async def _admit(
         self, request: Envelope, events: Sequence[RumEvent | Part], work: Work
     ) -> list[Draft | Refusal]:
-        """Every event admitted; BadRequest when one is not, as RUM takes all or nothing."""
+        """Every event admitted, or refused for a reason of our own; BadRequest when RUM would refuse one (it
+        takes all or nothing), and when none is left."""
         api, name, most = self._route.api, self._monitor, self._route.max_event_bytes
         longest = longest_event(most)
         key = api.call_key(name, request)
@@ -274,8 +281,8 @@ class _PutRumEventsCall:
             if not isinstance(event, RumEvent):
                 size = memoryview(event).nbytes
                 if size > longest:
-                    problem = Refusal(VALIDATION, f"RumEvents[{i}]: {too_long(size, most)}", "too_large")
-                    raise aws.refused(problem, events=len(events))
+                    drafts.append(Refusal(VALIDATION, f"RumEvents[{i}]: {too_long(size, most)}", TOO_LARGE))
+                    continue
                 place = f"$.RumEvents[{i}]"
                 part = event
                 try:
@@ -289,20 +296,41 @@ class _PutRumEventsCall:
             draft = api.admit_one(event, key, name, i)
             if isinstance(draft, Draft):
                 [draft] = within_limits(self._route, [draft])
-            if isinstance(draft, Refusal):
+                if isinstance(draft, Refusal):
+                    draft = Refusal(draft.code, f"RumEvents[{i}]: {draft.message}", draft.reason)
+            if isinstance(draft, Refusal) and draft.reason != TOO_LARGE:
                 raise aws.refused(draft, events=len(events))
             drafts.append(draft)
-        if drafts and isinstance(drafts[0], Refusal) and all(isinstance(draft, Refusal) for draft in drafts):
+        self._log_refused(drafts)
+        if drafts and all(isinstance(draft, Refusal) for draft in drafts):
+            assert isinstance(drafts[0], Refusal)
             raise aws.refused(drafts[0], events=len(events))
         return drafts
 
+    def _log_refused(self, drafts: Sequence[Draft | Refusal]) -> None:
+        """The page that sent them does not read the answer."""
+        refusals = [draft for draft in drafts if isinstance(draft, Refusal)]
+        if refusals:
+            log = limited(_log, f"rum event refused {self._route.name} {refusals[0].reason}")
+            log.warning(
+                "event refused",
+                target=self._route.name,
+                reason=refusals[0].reason,
+                refused=len(refusals),
+                accepted=len(drafts) - len(refusals),
+                error=refusals[0].message,
+            )
+
     def reply(self, results: Results, fates: Fates | None) -> Reply:
+        refused = [result for result in results if isinstance(result, Refusal)]
         pairs = zip(results, _told(results, fates), strict=True)
-        refusals = [told for result, told in pairs if type(result) is str and type(told) is Refusal]
-        if not refusals:
+        dead = [told for result, told in pairs if type(result) is str and type(told) is Refusal]
+        if not refused and not dead:
             return Reply(200, self._route.api.render_results(results))
-        first = refusals[0]
-        message = f"{len(refusals)} of {len(results)} events became dead letters here. {first.message}"
+        first = (dead or refused)[0]
+        counts = [f"{len(refused)} refused"] * bool(refused) + [f"{len(dead)} dead letters"] * bool(dead)
+        others = len(results) - len(refused) - len(dead)
+        message = f"Of {len(results)} events {' and '.join(counts)}, {others} accepted. {first.message}"
         return Reply(400, wire.error_body(first.code, message), {wire.ERROR_HEADER: first.code})
 
 

@@ -1,25 +1,26 @@
-"""Request bodies: read, and gunzipped, within bounds.
+"""Request bodies: read, and unpacked, within bounds.
 
 Invariants:
 - What has come is reserved, and nothing that is only promised: ``Content-Length`` is a check, no reservation.
 - While a body is arriving its memory can be taken back for a peer that holds less; its sender gets 429.
 - A body has ``deadline`` seconds, and may not fall below ``MIN_RATE`` meanwhile.
-- ``max_body`` bounds the body before and after gunzip; a bomb costs at most one step beyond it.
+- ``max_body`` bounds the body before and after it is unpacked; a bomb costs at most one step beyond it.
 - What ends early, comes too slowly or does not unpack is a BadRequest, never an empty or a short body.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from aiohttp import HttpVersion10, web
+from multidict import MultiMapping
 
 from forwarder.ingest.budget import Lease, taken_back
 from forwarder.ingest.dialects.errors import MALFORMED, MEDIA_TYPE, TIMEOUT, BadRequest, too_large
 from forwarder.ingest.slices import Work
-from forwarder.ingest.unpacking import gunzip
+from forwarder.ingest.unpacking import DEFLATE, GZIP, GZIP_MAGIC, unpack
 
 MIN_RATE = 1024.0
 RATE_GRACE = 10.0
@@ -28,10 +29,12 @@ again by TCP with its doubling pauses, take 6 s."""
 CHUNK_BYTES = 64
 """What a piece of a body holds beside its bytes: a body in pieces of one byte is not small."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-ACCEPT_ENCODING = {"Accept-Encoding": "gzip"}
+ACCEPT_ENCODING = {"Accept-Encoding": "gzip, deflate"}
 TOO_SLOW = "too_slow"
-_GZIP = frozenset({"gzip", "x-gzip"})
+ENCODING = "Content-Encoding"
+_CODINGS = {"gzip": GZIP, "x-gzip": GZIP, "deflate": DEFLATE, "x-deflate": DEFLATE}
 _PLAIN = frozenset({"", "identity"})
+_MAX_NAMED = 100
 
 
 class Arrivals:
@@ -118,34 +121,44 @@ async def read_body(
     max_body: int,
     deadline: float,
     arrivals: Arrivals,
-    packed: bool = False,
+    codings: Sequence[str] = (),
     check: Callable[[bytes], None] | None = None,
 ) -> bytes:
-    """The body, unpacked if it is gzip. ``deadline``: seconds the sender has for all of it.
+    """The body, unpacked. ``deadline``: seconds the sender has for all of it; ``codings``: of its head.
 
     ``check`` is shown the body as it came, and may raise BadRequest.
     """
     body = await _read(request, lease, max_body, deadline, arrivals)
     if check is not None:
         check(body)
-    if not packed:
+    if not codings:
         return body
     work = Work(lease.peer)
     await work.begin(len(body))
-    return await work.through(gunzip(body, lease, max_body))
+    for number, coding in enumerate(codings):
+        if number and not body.startswith(GZIP_MAGIC):
+            break  # named twice, and applied once
+        body = await work.through(unpack(coding, body, lease, max_body))
+    return body
 
 
-def is_gzipped(headers: Mapping[str, str]) -> bool:
-    """Whether the body is gzip; BadRequest when it is anything else but plain."""
-    encoding = headers.get("Content-Encoding")
-    if encoding is None:
-        return False
-    encoding = encoding.strip().lower()
-    if encoding in _GZIP:
-        return True
-    if encoding in _PLAIN:
-        return False
-    message = f"Content-Encoding {encoding!r} is not known here; send gzip or none."
+def codings_of(headers: Mapping[str, str]) -> Sequence[str]:
+    """How the body is packed, outermost first; BadRequest when that is not possible here.
+
+    A proxy may name a coding once more in a header of its own. ``gzip`` twice is taken: no JSON begins as
+    gzip does, so the body shows how often it is packed.
+    """
+    value = headers.get(ENCODING)
+    if value is None:
+        return ()
+    values = headers.getall(ENCODING) if isinstance(headers, MultiMapping) else [value]
+    named = [name for value in values for part in value.split(",") if (name := part.strip().lower())]
+    packed = [name for name in named if name not in _PLAIN]
+    codings = [_CODINGS.get(name, "") for name in packed]
+    if "" not in codings and (len(codings) < 2 or codings == [GZIP, GZIP]):
+        return codings
+    sent = ", ".join(named)[:_MAX_NAMED]
+    message = f"{ENCODING} {sent!r} is not accepted: send gzip, deflate or identity, and only one of them."
     raise BadRequest(415, MEDIA_TYPE, message, headers=ACCEPT_ENCODING)
 
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from forwarder.config import IngestConfig
 from forwarder.ingest.auth.guard import Admission
-from forwarder.ingest.bodies import Arrivals, is_gzipped, read_body
+from forwarder.ingest.bodies import Arrivals, codings_of, read_body
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
 from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known, told_fates
@@ -65,14 +65,14 @@ class Exchange:
     ) -> Reply:
         """``headers``: those of the request that can be believed."""
         settings = self._settings
-        lines, packed = operation.holds_lines(headers), is_gzipped(headers)
+        lines, codings = operation.holds_lines(headers), codings_of(headers)
         body = await read_body(
             request,
             lease,
             settings.max_body,
             settings.read_timeout,
             self.arrivals,
-            packed,
+            codings,
             partial(_check, admission, lease) if admission.check_body is not None else None,
         )
         if not self._turns.may_enter():

@@ -3,17 +3,23 @@
 Invariants:
 - A sender is believed when it names no type, or one that clients send without being asked (curl's default,
   a browser's beacon): then the body decides. A type that names another format is refused.
+- ``application/json`` says no more than that: Fluent Bit (``json_stream``) and rsyslog (batches by line) send
+  several values with it, so of such a body the dialect reads what is there.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from forwarder.ingest.dialects.errors import MEDIA_TYPE, BadRequest
 
-LINES = frozenset(
-    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
-)
+_LINES = re.compile(
+    r"(?:application|text)/(?:x-)?(?:ndjson|nd-json|jsonl|jsonlines|json-lines|ldjson|json-stream|stream\+json)"
+    r"|application/[a-z0-9.!#$&^_-]+\+(?:x-)?(?:ndjson|jsonl)"
+).fullmatch
+"""JSON per line has no registered type, so there are several: ``x-ndjson`` (Vector, Fluent Bit, Fluentd, and
+``vnd.elasticsearch+x-ndjson`` of Elastic's clients), ``jsonl``, ``stream+json`` (Spring), ``x-ldjson``."""
 JSON = frozenset(
     {
         "",
@@ -29,6 +35,12 @@ JSON = frozenset(
 ACCEPT = {"Accept": "application/json, application/x-ndjson"}
 _seen: dict[str, bool] = {"": False, "application/json": False, "application/x-amz-json-1.1": False}
 _MAX_SEEN = 100
+_MAX_NAMED = 100
+
+
+def is_lines(plain: str) -> bool:
+    """Whether a media type, in lower case and without parameters, means one JSON value per line."""
+    return _LINES(plain) is not None
 
 
 def holds_lines(headers: Mapping[str, str]) -> bool:
@@ -40,9 +52,12 @@ def holds_lines(headers: Mapping[str, str]) -> bool:
 
 def _judge(content_type: str) -> bool:
     plain = content_type.partition(";")[0].strip().lower()
-    lines = plain in LINES
+    lines = is_lines(plain)
     if not lines and plain not in JSON and not plain.endswith("+json"):
-        message = f"Content-Type {plain!r} is not taken here; send application/json or application/x-ndjson."
+        message = (
+            f"Content-Type {plain[:_MAX_NAMED]!r} is not accepted; send application/json, or "
+            "application/x-ndjson for one event per line."
+        )
         raise BadRequest(415, MEDIA_TYPE, message, headers=ACCEPT)
     if len(_seen) < _MAX_SEEN:
         _seen[content_type] = lines

@@ -262,8 +262,17 @@ class Refusing(PostOnly):
     names_batch = False
 
     def __init__(
-        self, label: str, dialect: Dialect, status: int, code: str, sentence: str, *, known: bool = True
+        self,
+        label: str,
+        dialect: Dialect,
+        status: int,
+        code: str,
+        sentence: str,
+        *,
+        known: bool = True,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
+        self._headers = headers
         self.label = label
         self.dialect = dialect
         self.known = known
@@ -273,7 +282,7 @@ class Refusing(PostOnly):
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
         message = f"{self._before}{name[:MAX_NAME]}{self._after}"
-        raise BadRequest(self._status, self._code, message, events=0)
+        raise BadRequest(self._status, self._code, message, headers=self._headers, events=0)
 
 
 def unknown_target(targets: Sequence[str]) -> Operation:

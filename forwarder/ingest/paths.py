@@ -1,18 +1,22 @@
 """From a request's path to its operation: exact paths by a dict, the rest by plain string searches.
 
 Invariants:
-- The path is judged as it came: what is percent-encoded in it (an ARN with slashes) is one name.
-- The Host header means nothing (SDKs put ``dataplane.`` before it), and AWS paths may have any prefix.
+- What is percent-encoded in a path (an ARN with slashes) is one name. Doubled slashes, a last slash, and
+  letters that are percent-encoded for no reason mean nothing.
+- The Host header means nothing (SDKs put ``dataplane.`` before it), and AWS paths may have any prefix. So
+  ``X-Amz-Target`` decides wherever the path names no other operation; native paths have no prefix.
 """
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from forwarder.apis import wire
 from forwarder.config import IngestConfig
+from forwarder.ingest import elsewhere
 from forwarder.ingest.aws_operations import (
     PutEventsOperation,
     PutProjectEventsOperation,
@@ -23,14 +27,11 @@ from forwarder.ingest.cloudevents_operation import CloudEvents, not_for
 from forwarder.ingest.cloudevents_operation import unknown_target as no_such_target
 from forwarder.ingest.describe_operation import DescribeEventBusOperation
 from forwarder.ingest.described import CLOUDEVENTS, EVENTS, TARGETS, Described
-from forwarder.ingest.dialects import aws, native, unknown
-from forwarder.ingest.dialects.errors import UNKNOWN_OPERATION
 from forwarder.ingest.identities import Identities
-from forwarder.ingest.operations import NativeEvents, Operation, Refusing, unknown_target
+from forwarder.ingest.operations import NativeEvents, Operation, unknown_target
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock
 
-NATIVE = "/v1/"
 OPENAPI = "/v1/openapi.json"
 MONITORS = "/appmonitors/"
 PROJECTS = "/events/projects/"
@@ -38,22 +39,9 @@ PUT_EVENTS = "AWSEvents.PutEvents"
 DESCRIBE_EVENT_BUS = "AWSEvents.DescribeEventBus"
 TARGET_HEADER = "X-Amz-Target"
 
-UNKNOWN_CALL = Refusing(
-    "put_events",
-    aws.JSON_1_1,
-    400,
-    UNKNOWN_OPERATION,
-    f'X-Amz-Target is "NAME"; only {PUT_EVENTS} and {DESCRIBE_EVENT_BUS} are known.',
-)
-NATIVE_NOWHERE = Refusing(
-    "other",
-    native.DIALECT,
-    404,
-    UNKNOWN_OPERATION,
-    f"There is nothing at NAME; events go to {TARGETS}<target>{EVENTS}.",
-    known=False,
-)
-NOWHERE = Refusing("other", unknown.DIALECT, 404, UNKNOWN_OPERATION, "There is nothing at NAME.", known=False)
+_slashes = re.compile("//+").sub
+_needless = re.compile("%(2[dDeE]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])").sub
+"""Percent-encoded letters, digits, and ``-._~`` (RFC 3986, 6.2.2.2)."""
 
 
 class Paths:
@@ -81,28 +69,28 @@ class Paths:
 
     def find(self, request: web.BaseRequest) -> tuple[Operation, str]:
         """The operation, and the name that the path gives it."""
-        path = request.rel_url.raw_path
-        exact = self._exact.get(path)
+        raw = request.rel_url.raw_path
+        exact = self._exact.get(raw)
         if exact is not None:
             return exact, ""
-        if path.endswith("/"):
-            target = request.headers.get(TARGET_HEADER)
-            if target == PUT_EVENTS:
-                return self._put_events, ""
-            if target == DESCRIBE_EVENT_BUS:
-                return self._describe_event_bus, ""
-            if target is not None or path == "/":
-                return UNKNOWN_CALL, target or ""
-        return self._find_by_name(path, request)
+        path = raw if raw == "/" else _normal(raw)
+        if path != "/" and (found := self._by_path(path, request)) is not None:
+            return found
+        target = request.headers.get(TARGET_HEADER)
+        if target is None:
+            return elsewhere.by_path(request.method, path, request.headers)
+        if target == PUT_EVENTS:
+            return self._put_events, ""
+        if target == DESCRIBE_EVENT_BUS:
+            return self._describe_event_bus, ""
+        return elsewhere.by_target(target)
 
-    def _find_by_name(self, path: str, request: web.BaseRequest) -> tuple[Operation, str]:
-        if path.startswith(NATIVE):
-            if path.startswith(TARGETS) and path.endswith(EVENTS):
-                return self._unknown_target, unquote(path[len(TARGETS) : -len(EVENTS)])
-            if path.startswith(CLOUDEVENTS):
-                name = unquote(path[len(CLOUDEVENTS) :])
-                return self._no_cloudevents.get(name, self._no_cloudevents[""]), name
-            return NATIVE_NOWHERE, path
+    def _by_path(self, path: str, request: web.BaseRequest) -> tuple[Operation, str] | None:
+        """The operation that this path names, if it does: a proxy may let only such paths through, so no
+        header may turn them into another."""
+        exact = self._exact.get(path.removesuffix("/"))
+        if exact is not None:
+            return exact, ""
         project = path.partition(PROJECTS)[2].removesuffix("/")
         if project:
             return self._put_project_events, unquote(project)
@@ -111,7 +99,28 @@ class Paths:
             region = wire.region_of_query(request.rel_url.raw_query_string)
             operation = self._put_rum_events.presigned(region) if region else self._put_rum_events
             return operation, unquote(monitor)
-        return NOWHERE, path
+        return self._by_unknown_name(path.removesuffix("/"))
+
+    def _by_unknown_name(self, path: str) -> tuple[Operation, str] | None:
+        if path.startswith(TARGETS) and path.endswith(EVENTS) and len(path) > len(TARGETS + EVENTS):
+            return self._unknown_target, unquote(path[len(TARGETS) : -len(EVENTS)])
+        if path.startswith(CLOUDEVENTS):
+            name = unquote(path[len(CLOUDEVENTS) :])
+            return self._no_cloudevents.get(name, self._no_cloudevents[""]), name
+        return None
+
+
+def _normal(path: str) -> str:
+    """The path without doubled slashes, and without percent-encoding where that changes nothing."""
+    if "//" in path:
+        path = _slashes("/", path)
+    if "%" in path:
+        path = _needless(_character, path)
+    return path or "/"
+
+
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))
 
 
 def _no_cloudevents(bindings: Bindings) -> dict[str, Operation]:

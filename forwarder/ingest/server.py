@@ -140,6 +140,15 @@ class IngestServer:
         self._hosts = Hosts(self.address, settings.hosts)
         self._sweep()
 
+    async def renew(self) -> None:
+        """Listen again if the unix socket was deleted."""
+        if (listener := self._listener) is not None:
+            renewed = await listener.renewed()
+            if self._listener is listener:
+                self._listener = renewed
+            else:
+                renewed.close()  # no longer wanted since a moment ago
+
     def begin_draining(self) -> None:
         """From now on every answer says ``Connection: close``."""
         self._draining = True

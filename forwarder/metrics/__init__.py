@@ -39,6 +39,7 @@ __all__ = [
     "HttpMetrics",
     "Ledger",
     "Metrics",
+    "NamesView",
     "ProcessMetrics",
     "Rates",
     "SenderMetrics",
@@ -79,8 +80,20 @@ class Rates(msgspec.Struct, frozen=True):
     delivered_per_second: float
 
 
+class NamesView(msgspec.Struct, frozen=True):
+    """A target's names at one moment: events set aside by reason, questions by answer, and of the delivered
+    events those that AWS may have dropped (``unconfirmed``) and those of buses that could not be verified."""
+
+    set_aside: Mapping[str, int]
+    questions: Mapping[str, int]
+    unconfirmed: int = 0
+    unverified: int = 0
+
+
 class Ledger(msgspec.Struct, frozen=True):
-    """Where every event of a target is: came in on the left, is or went on the right."""
+    """Where every event of a target is: came in on the left, is or went on the right.
+
+    ``unconfirmed`` is no part of the sum: these are among those delivered, by this run or the one before."""
 
     received: int
     recovered: int
@@ -89,6 +102,7 @@ class Ledger(msgspec.Struct, frozen=True):
     dead_lettered: int
     dropped: int
     in_queue: int
+    unconfirmed: int = 0
 
     @property
     def balanced(self) -> bool:
@@ -108,7 +122,7 @@ class Metrics:
         self._views: dict[str, tuple[Callable[[], QueueView], Callable[[], GateView]]] = {}
         self._transports: dict[str, Callable[[], str]] = {}
         self._credentials: dict[str, Callable[[], CredentialsView]] = {}
-        self._names: dict[str, tuple[Callable[[], Mapping[str, int]], Callable[[], Mapping[str, int]]]] = {}
+        self._names: dict[str, Callable[[], NamesView]] = {}
         self._letters: Callable[[], Mapping[str, tuple[int, int]]] = dict
         self._ticks: deque[_Tick] = deque(maxlen=RATE_WINDOW_TICKS + 1)
         self.unbound = TargetMetrics("", self._clock.wall)
@@ -143,14 +157,9 @@ class Metrics:
         """Ask this at every scrape for the target's credentials."""
         self._credentials[target] = view
 
-    def watch_names(
-        self,
-        target: str,
-        set_aside: Callable[[], Mapping[str, int]],
-        questions: Callable[[], Mapping[str, int]],
-    ) -> None:
-        """Ask these at every scrape for the events set aside by reason, and the questions by answer."""
-        self._names[target] = (set_aside, questions)
+    def watch_names(self, target: str, view: Callable[[], NamesView]) -> None:
+        """Ask this at every scrape for the target's names."""
+        self._names[target] = view
 
     def watch_dead_letters(self, view: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
         """Ask this at every scrape for target -> (events, bytes) of the dead letters kept."""
@@ -159,7 +168,7 @@ class Metrics:
     def ledger(self, target: str) -> dict[str, int | bool]:
         """The target's ledger by name, and ``balanced``."""
         own = self.for_target(target)
-        views = self._views.get(target)
+        views, names = self._views.get(target), self._names.get(target)
         ledger = Ledger(
             received=own.received,
             recovered=own.recovered,
@@ -168,6 +177,7 @@ class Metrics:
             dead_lettered=sum(own.dead_lettered.values()),
             dropped=sum(own.dropped.values()),
             in_queue=views[0]().events if views else 0,
+            unconfirmed=names().unconfirmed if names is not None else 0,
         )
         return {**msgspec.structs.asdict(ledger), "balanced": ledger.balanced}
 
@@ -230,11 +240,8 @@ class Metrics:
                 yield from _transport_samples(name, self._transports[name]())
         for name, credentials in self._credentials.items():
             yield from _credentials_samples(name, credentials())
-        for name, (set_aside, questions) in self._names.items():
-            for reason, events in set_aside().items():
-                yield "set_aside_events", (name, reason), events
-            for answer, count in questions().items():
-                yield "name_questions_total", (name, answer), count
+        for name, names in self._names.items():
+            yield from _names_samples(name, names())
         for name, (events, bytes_) in self._letters().items():
             yield "dead_letters_events", (name,), events
             yield "dead_letters_bytes", (name,), bytes_
@@ -257,6 +264,15 @@ def _gate_samples(name: str, view: GateView) -> Iterator[Sample]:
     yield "send_in_flight", (name,), view.in_flight
     yield "send_concurrency_limit", (name,), view.limit
     yield "throttle_wait_seconds_total", (name,), view.throttle_wait_seconds
+
+
+def _names_samples(name: str, view: NamesView) -> Iterator[Sample]:
+    yield "events_unconfirmed_total", (name,), view.unconfirmed
+    yield "events_unverified_total", (name,), view.unverified
+    for reason, events in view.set_aside.items():
+        yield "set_aside_events", (name, reason), events
+    for answer, count in view.questions.items():
+        yield "name_questions_total", (name, answer), count
 
 
 def _transport_samples(name: str, taken: str) -> Iterator[Sample]:

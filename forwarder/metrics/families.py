@@ -31,7 +31,7 @@ REJECT_REASONS = (
 )
 RETRY_REASONS = ("entry", *(status.value for status in CallStatus if status is not CallStatus.OK))
 DEATH_REASONS = ("rejected", "expired", "purged")
-DROP_REASONS = ("shutdown", "damaged", "purged")
+DROP_REASONS = ("shutdown", "damaged", "purged", "storage")
 FLUSH_REASONS = tuple(flush.value for flush in Flush)
 DISK_OPERATIONS = ("open", "read", "write", "sync", "other")
 CALL_OUTCOMES = ("ok", "partial", "throttled", "error", "timeout")
@@ -75,6 +75,20 @@ FAMILIES = tuple(
         ("events_retried_total", "counter", (*_T, "reason"), "Times an event went back to the queue.", True),
         ("events_dead_lettered_total", "counter", (*_T, "reason"), "Events kept as dead letters.", True),
         ("events_dropped_total", "counter", (*_T, "reason"), "Events lost; must stay 0.", True),
+        (
+            "events_unconfirmed_total",
+            "counter",
+            _T,
+            "Events counted as delivered to an event bus of which AWS then said that it does not exist.",
+            True,
+        ),
+        (
+            "events_unverified_total",
+            "counter",
+            _T,
+            "Events counted as delivered to an event bus that could not be verified.",
+            False,
+        ),
         ("events_recovered_total", "counter", _T, "Events found in the queue at start.", False),
         ("events_replayed_total", "counter", _T, "Events put back from the dead letters.", False),
         ("queue_events", "gauge", (*_T, "state"), "Events in the queue, counted.", True),

@@ -10,6 +10,8 @@ Invariants:
   tried again until it is.
 - What a put brings is counted when it is committed, in the order of commits, whoever still waits for it.
 - A put that fails took nothing. Every bound counts the puts that are on their way.
+- Rows of an earlier boot of the machine are aged by the wall clock as it was at the start. It may have been
+  wrong then, so where such rows were found nothing expires for an hour.
 - A damaged row is counted as dropped and set aside; it costs no other row.
 - Events of names that are not open hold up nothing on the disk: a put writes them as rows that are parked,
   which the read-ahead passes over; those that are in memory are parked when they are too many.
@@ -60,6 +62,9 @@ READS = 8
 
 ASIDE = 4
 """One part in so many of the front may be set aside; what is more is parked on the disk."""
+
+KEPT_SECONDS = 3_600.0
+"""So long after a start nothing expires where rows of an earlier boot were found."""
 
 ENTER_EVENTS = 8192
 """Of one put so many events enter the front at once; the others are read from the disk in their turn."""
@@ -117,6 +122,8 @@ class DiskQueue:
         self._parking = Parking(storage, self._front, self._held, front_bytes // ASIDE, around)
         self._number = self._next = self._read_to = self._own_after = 0
         self._reading = self._purging = False
+        self._to_wall = 0.0
+        self._expires_from = float("-inf")
         self._closed = False
         self._log = structlog.get_logger("queue")
 
@@ -126,6 +133,11 @@ class DiskQueue:
         found = await self._storage.run(lambda connection: rows.open_target(connection, name, kind, boot))
         self._number, self._own_after, self._next = found.number, found.own_after, found.last + 1
         self._read_to = rows.bounds_of(found.number)[0]
+        now = self._clock.monotonic()
+        self._to_wall = self._clock.wall() - now
+        heads = [row.head for row in found.parked] + ([] if found.oldest is None else [found.oldest])
+        if any(head.place <= found.own_after for head in heads):
+            self._expires_from = now + KEPT_SECONDS
         parked = sum(row.events for row in found.parked), sum(row.bytes for row in found.parked)
         self._tail_events = max(0, found.events - parked[0])
         self._tail_bytes = max(0, found.bytes - parked[1])
@@ -218,6 +230,8 @@ class DiskQueue:
 
     def take_expired(self, received_before: float) -> list[Event]:
         """What expired among the parked rows is read for the next time."""
+        if self._clock.monotonic() < self._expires_from:
+            return []
         expired = self._front.take_expired(received_before)
         self._parking.fetch_older_than(received_before)
         return expired
@@ -326,6 +340,11 @@ class DiskQueue:
         if self._number:
             self._settling.close(self._totals())
         return []
+
+    def forget(self) -> int:
+        """The disk no longer has the events of the closed queue: how many these were."""
+        lost, self._tail_events, self._tail_bytes = len(self), 0, 0
+        return lost
 
     def __len__(self) -> int:
         return len(self._front) + self._front.aside.parked_events + self._tail_events
@@ -483,7 +502,8 @@ class DiskQueue:
         reading.add_done_callback(self._learn)
 
     def _ages(self) -> Ages:
-        return Ages(self._own_after, self._clock.wall(), self._clock.monotonic())
+        now = self._clock.monotonic()
+        return Ages(self._own_after, now + self._to_wall, now)
 
     def _learn(self, reading: asyncio.Future[tuple[list[Found], bool]]) -> None:
         self._reading = False

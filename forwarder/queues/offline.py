@@ -113,11 +113,13 @@ def dump(where: Path, as_native: AsNative, only: str | None = None) -> Iterator[
 
 class Offline(NamedTuple):
     """What a purge without a daemon needs: how events are named by the kind of their target, how they are
-    kept (None: deleted), and the two clocks' moment."""
+    kept (None: deleted), and the moment by both clocks in this boot of the machine."""
 
     name_of: Callable[[str], NameOf]
     bury: Bury | None
     wall: float
+    now: float
+    boot: str
 
 
 async def purge(
@@ -127,9 +129,10 @@ async def purge(
     the bytes of their bodies and keys. UnknownTargetError when it never had a queue here."""
     numbers = await storage.run(lambda connection: _numbers(connection, target))
     wanted = cost = 0
-    ages = Ages(1 << 62, offline.wall, offline.wall)  # every moment is told by the wall clock
     for number, kind in numbers:
         first, end = rows.bounds_of(number)
+        own_after = await storage.run(partial(rows.own_after, number=number, boot=offline.boot))
+        ages = Ages(own_after, offline.wall, offline.now)
         after, ended = first, False
         while not ended:
             name_of = partial(_name_by, offline.name_of(kind))

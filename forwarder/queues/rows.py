@@ -235,6 +235,12 @@ def _own_after(connection: Connection, number: int, last: int, boot: str) -> int
     return own_after
 
 
+def own_after(connection: Connection, number: int, boot: str) -> int:
+    """The place behind which every row is of this boot; behind all of them when none is."""
+    known = connection.execute("SELECT after, boot FROM queue_boots WHERE number = ?", (number,)).fetchone()
+    return int(known[0]) if boot and known and known[1] == boot else bounds_of(number)[1]
+
+
 def insert(connection: Connection, parts: Sequence[Part]) -> None:
     if not has_room(connection, sum(part.head.bytes for part in parts)):
         raise StorageError("full", "the storage's share of the disk is full")

@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect
+from forwarder.storage.wal import Damage, mend
 
 # SQLite file format, section 1.3: what is the same in every file of ours, and what reading does without.
 _BEGINNING = b"SQLite format 3\0" + struct.pack(">H6B", PAGE_BYTES, 2, 2, 0, 64, 32, 32)
@@ -22,11 +24,17 @@ _HEADER = _BEGINNING + struct.pack(">19I", *[0] * 5, 4, 0, 1, 1, 0, 1, *[0] * 8)
 
 
 @contextmanager
-def open_damaged(path: Path, scratch: Path) -> Iterator[Connection]:
-    """A connection that reads what it can. ``scratch`` names the copy, if one is needed."""
+def open_damaged(path: Path, scratch: Path, log: Damage | None = None) -> Iterator[Connection]:
+    """A connection that reads what it can. ``scratch`` names the copy, if one is needed.
+
+    ``log``: what is wrong with the log, of which SQLite would read only the beginning.
+    """
     names = [scratch, Path(f"{scratch}-wal"), Path(f"{scratch}-shm")]
     try:
-        with closing(_connect(_with_header(path, scratch))) as connection:
+        source = _with_header(path, scratch)
+        if log is not None and log.last:
+            source = _with_log(path, source, scratch, log)
+        with closing(_connect(source)) as connection:
             # Else SQLite reads nothing of a file that is too short. Nothing is written to a schema here.
             connection.execute("PRAGMA writable_schema = ON")
             yield connection
@@ -44,6 +52,22 @@ def _connect(path: Path) -> Connection:
     except FileNotFoundError:
         pass
     return connect(Path(), "mode=memory")
+
+
+def _with_log(path: Path, source: Path, scratch: Path, damage: Damage) -> Path:
+    """The file under another name, with all of its log that can be read; as it was if there is no room."""
+    try:
+        if source != scratch:
+            try:
+                os.link(path, scratch)
+            except OSError:
+                shutil.copyfile(path, scratch)
+        mended = Path(f"{scratch}-wal")
+        mended.touch(mode=0o600)
+        mend(Path(f"{path}-wal"), mended, damage)
+    except OSError:
+        return source
+    return scratch
 
 
 def _with_header(path: Path, scratch: Path) -> Path:

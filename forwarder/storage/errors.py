@@ -28,8 +28,8 @@ _OPERATIONS = {"READ": "read", "CORRUPT": "read", "NOTADB": "read", "FSYNC": "sy
 class StorageError(Exception):
     """The file could not do what was asked of it.
 
-    ``reason``: full, io, damaged, format, network, unsafe, locked, missing, closed or other. ``operation``:
-    what the disk was doing, one of DISK_OPERATIONS.
+    ``reason``: full, io, damaged, replaced, format, network, unsafe, locked, missing, closed or other.
+    ``operation``: what the disk was doing, one of DISK_OPERATIONS.
     """
 
     def __init__(self, reason: str, message: str, operation: str = "other") -> None:

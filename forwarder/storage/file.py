@@ -36,6 +36,7 @@ from forwarder.storage.directory import (
 )
 from forwarder.storage.errors import StorageError, translate
 from forwarder.storage.salvage import Rescue
+from forwarder.storage.wal import Damage, damage_at
 
 FILE_NAME = "forwarder.db"
 LOCK_NAME = "forwarder.lock"
@@ -105,8 +106,9 @@ def open_for_writing(
     try:
         _refuse_other_formats(path)
         sentence = None
-        if damage := damage or _damage(path, check):
-            sentence = f"{damage}; {_replace(path, wall, rescues)}"
+        log = damage_at(path, crashed=check)
+        if damage := damage or (str(log) if log else _damage(path, check)):
+            sentence = f"{damage}; {_replace(path, wall, rescues, log)}"
         elif not _size(path):
             _make(path).replace(path)
             _sync_names(path)
@@ -250,21 +252,23 @@ def _sync_names(path: Path) -> None:
         os.close(directory)
 
 
-def _replace(path: Path, wall: float, rescues: Sequence[Rescue]) -> str:
+def _replace(path: Path, wall: float, rescues: Sequence[Rescue], log: Damage | None) -> str:
     """Put a new file in the damaged one's place, with what can be saved of it: what was done."""
-    new, saved = _salvage(path, path, rescues)
+    new, saved = _salvage(path, path, rescues, log)
     aside = _set_aside(path, wall)
     new.replace(path)
     _sync_names(path)
     return f"it is kept as {aside}, {saved}"
 
 
-def _salvage(damaged: Path, path: Path, rescues: Sequence[Rescue]) -> tuple[Path, str]:
+def _salvage(
+    damaged: Path, path: Path, rescues: Sequence[Rescue], log: Damage | None = None
+) -> tuple[Path, str]:
     """A new file, to be moved to ``path``, with what can be saved of the damaged one, and what that is."""
     counts: dict[str, int] = {}
 
     def fill(sound: Connection) -> None:
-        with open_damaged(damaged, path.with_name(f"{path.name}.copy")) as reading:
+        with open_damaged(damaged, path.with_name(f"{path.name}.copy"), log) as reading:
             for rescue in rescues:
                 counts.update(rescue(reading, sound))
 

@@ -38,11 +38,17 @@ class Inbox(Generic[J]):
             self._stopped = True
             self._changed.notify()
 
-    def next_group(self) -> list[J]:
-        """Wait for the next group; empty when stopped and nothing is left."""
+    def next_group(self, within: float = threading.TIMEOUT_MAX) -> list[J] | None:
+        """Wait for the next group; empty when none is due ``within`` so many seconds, None when stopped and
+        nothing is left."""
+        ends = time.monotonic() + within
         with self._changed:
             while not self._stopped and (left := self._due - time.monotonic()) > 0:
-                self._changed.wait(left)
+                if (still := ends - time.monotonic()) <= 0:
+                    return []
+                self._changed.wait(min(left, still))
+            if self._stopped and not self._waiting:
+                return None
             group, self._waiting = self._waiting, []
             self._due = threading.TIMEOUT_MAX
             return group

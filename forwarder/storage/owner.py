@@ -8,6 +8,8 @@ Invariants:
 - After such an error the file is opened anew, a damaged one set aside. When that fails, or the next commit
   meets the same, the thread ends, and ``watch`` says so.
 - A full disk costs the ballast and refuses what is new, until there is room for the ballast again.
+- Once a second, and at close, the paths are compared with the open files. What is no longer at its path is
+  written there anew before the next commit; when that is impossible the thread ends, and ``watch`` says so.
 - Whatever was submitted before ``close`` is done before the file is closed.
 """
 
@@ -30,8 +32,9 @@ from forwarder.model import Clock, SystemClock
 from forwarder.storage.ballast import Ballast
 from forwarder.storage.connection import Connection, cut_log, spare_bytes, used_bytes
 from forwarder.storage.errors import BROKEN, StorageError, translate
-from forwarder.storage.file import FILE_NAME, locked, move_in, open_for_writing, refuse_later_format
-from forwarder.storage.filesystem import filesystem_of, refuse_network
+from forwarder.storage.file import FILE_NAME
+from forwarder.storage.filesystem import filesystem_of
+from forwarder.storage.held import HeldFile
 from forwarder.storage.inbox import Inbox
 from forwarder.storage.salvage import Rescue
 from forwarder.storage.transaction import Done, Job, Work, transaction
@@ -42,6 +45,9 @@ LINGER = 0.003
 RELIEF_PAGES = 512
 RELIEF_SECONDS = 1.0
 """On a full disk: free pages given back at a time, few enough for the log, and how often."""
+
+LOOK_SECONDS = 1.0
+"""How often the paths are compared with the open files."""
 
 VACUUM_PAGES = 4096
 """Free pages given back to the file system at close, at most: 32 MiB, so that closing stays quick."""
@@ -73,19 +79,17 @@ class Storage:
         self.path = directory / FILE_NAME
         self._max_bytes = max_bytes
         self._linger = linger
-        self._clock = clock or SystemClock()
         self._metrics = metrics or StorageMetrics()
-        self._rescues = rescues
         self._ballast = ballast or Ballast(directory)
-        self._filesystem = filesystem
-        self._earlier = earlier
+        wall = (clock or SystemClock()).wall
+        self._held = HeldFile(self.path, max_bytes, rescues, earlier, filesystem, wall)
         self._inbox: Inbox[Job] = Inbox()
         self._thread = threading.Thread(target=self._own, name="storage", daemon=True)
         self._trouble: StorageError | None = None
         self._log = structlog.get_logger("storage")
-        self._connection: Connection
         self._reopened = False  # and nothing was committed since
-        self._relieved_at = 0.0
+        self._relieved_at = self._looked_at = 0.0
+        self._ended_by: Exception | None = None
         self._loop: asyncio.AbstractEventLoop
         self._opened: asyncio.Future[None]
         self._broken: asyncio.Future[None]
@@ -95,6 +99,11 @@ class Storage:
     def trouble(self) -> StorageError | None:
         """What kept the latest commit, or a part of it, from the disk; None when all is well."""
         return self._trouble
+
+    @property
+    def ended_by(self) -> Exception | None:
+        """What ended the storage, be it during ``close``; None when nothing did."""
+        return self._ended_by
 
     async def open(self) -> None:
         """Make or check the file and begin to take jobs; StorageError says why that is not possible."""
@@ -149,27 +158,27 @@ class Storage:
 
     # From here on: the storage's own thread.
 
+    @property
+    def _connection(self) -> Connection:
+        return self._held.connection
+
     def _own(self) -> None:
         answered = self._opened
         try:
-            refuse_network(self.path.parent, self._filesystem(self.path.parent))
-            if self._earlier is not None:
-                refuse_later_format(self._earlier, self.path.parent)
-            with locked(self.path.parent) as same_boot:
-                if self._earlier is not None:
-                    move_in(self._earlier, self.path)
-                self._connect(check=not same_boot)
-                try:
-                    self._tell([Done(self._opened, None, None)])
-                    answered = self._broken
-                    self._serve()
-                finally:
-                    self._connection.close()
+            same_boot = self._held.lock()
+            self._held.move_in()
+            self._connect(check=not same_boot)
+            self._tell([Done(self._opened, None, None)])
+            answered = self._broken
+            self._serve()
         except Exception as error:
+            self._ended_by = error
             self._tell([Done(answered, None, error)])
         finally:
             self._inbox.stop()
-            late = [Done(job.future, None, _is_closed()) for job in self._inbox.next_group()]
+            self._held.close()
+            self._held.unlock()
+            late = [Done(job.future, None, _is_closed()) for job in self._inbox.next_group() or ()]
             self._tell([*late, Done(self._closed, None, None)])
 
     def _connect(self, check: bool) -> None:
@@ -184,21 +193,23 @@ class Storage:
             self._refuse_what_is_new()
 
     def _open_file(self, *, check: bool = True, damage: str | None = None) -> None:
-        wall = self._clock.wall()
-        opened = open_for_writing(self.path, wall, self._max_bytes, self._rescues, check=check, damage=damage)
-        self._connection, sentence = opened
+        sentence = self._held.open(check=check, damage=damage)
         if sentence is not None:
             self._log.error("storage was damaged, begun anew", damage=sentence)
+            self._count(StorageError("damaged", sentence, "read"))
 
     def _serve(self) -> None:
-        while group := self._inbox.next_group():
+        while (group := self._inbox.next_group(LOOK_SECONDS)) is not None:
             try:
-                self._commit(group)
+                self._look()
+                if group:
+                    self._commit(group)
                 if self._connection.disk_is_full:
                     self._relieve()
             except BaseException:  # the thread ends here, but nobody waits for ever
                 self._tell([Done(job.future, None, _is_closed()) for job in group])
                 raise
+        self._look(last=True)
         with suppress(sqlite3.Error):  # the file is whole without this, and a full disk may refuse it
             # A script, since a single execute() stops after the first freed page.
             self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
@@ -235,7 +246,7 @@ class Storage:
             raise problem
         self._reopened = True
         with suppress(sqlite3.Error):
-            self._connection.close()
+            self._held.close()
         self._ballast.release()  # some disks say so when they are full
         self._open_file(damage=str(problem) if problem.reason == "damaged" else None)
         try:
@@ -243,6 +254,34 @@ class Storage:
                 raise problem
         except sqlite3.Error as error:
             raise translate(error) from error
+        if not self._ballast.make():
+            self._refuse_what_is_new()
+
+    def _look(self, *, last: bool = False) -> None:
+        """See that the open files and the ballast are still at their paths."""
+        now = time.monotonic()
+        if now < self._looked_at + LOOK_SECONDS and not last:
+            return
+        self._looked_at = now
+        try:
+            missing = self._held.missing()
+        except StorageError as error:
+            self._note(error)
+            return
+        if missing:
+            self._restore(missing)
+        elif not (self._connection.disk_is_full or self._ballast.make()):
+            self._refuse_what_is_new()
+
+    def _restore(self, missing: Sequence[Path]) -> None:
+        try:
+            problem = self._held.restore(missing)
+        except StorageError as error:
+            self._trouble = error
+            raise
+        self._trouble = problem  # until something is written again
+        self._count(problem)
+        self._log.error("storage files were not at their paths; written anew", problem=str(problem))
         if not self._ballast.make():
             self._refuse_what_is_new()
 
@@ -300,6 +339,10 @@ class Storage:
     def _tell(self, done: list[Done], seconds: float | None = None) -> None:
         with suppress(RuntimeError):  # the loop is gone, and everybody who waited with it
             self._loop.call_soon_threadsafe(self._resolve, done, seconds)
+
+    def _count(self, problem: StorageError) -> None:
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._metrics.failed, problem.operation)
 
     # And back on the event loop.
 

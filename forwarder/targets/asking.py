@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from forwarder.logs import limited
+from forwarder.logs import limited, moment
 from forwarder.model import Queue, Results
-from forwarder.targets.buses import UNASKABLE, UNVERIFIED, BusNames
+from forwarder.targets.buses import ELSEWHERE, UNASKABLE, UNVERIFIED, BusNames
 from forwarder.targets.names import CalledNames, TargetNames, shown
-from forwarder.targets.questions import Answer, Learned, Question, answer_of
+from forwarder.targets.questions import Answer, Judge, Learned, Question
 from forwarder.targets.turns import FOREVER
 
 Hold = Callable[[str | None], None]
@@ -61,28 +61,36 @@ class Asker:
         self._describe = describe
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._waiting = 0
+        self._judge = Judge()
         self._said: set[str] = set()
         self._log = structlog.get_logger("target").bind(target=target)
 
     async def run(self, queue: Queue, hold: Hold) -> None:
         """Until cancelled."""
         rounds = _Rounds(queue, self._names)
-        while True:
-            await rounds.begin()
-            question = self._names.next_question()
-            if question is None:
-                await rounds.end()
-                continue
-            results, arn = await self._describe(question.name)
-            # no await from here until the queue knows
-            learned = self._learn(question, results, arn)
-            for name in learned.opened:
-                queue.release(name)
-            for name in learned.closed:
-                queue.set_aside(name)
-            hold(self._names.held())
-            if learned.all:
-                await self._release_all(queue)
+        try:
+            while True:
+                self._say_deliveries()
+                await rounds.begin()
+                question = self._names.next_question()
+                if question is None:
+                    await rounds.end()
+                    continue
+                await self._ask(question, queue, hold)
+        finally:
+            self._say_deliveries()
+
+    async def _ask(self, question: Question, queue: Queue, hold: Hold) -> None:
+        results, arn = await self._describe(question.name)
+        # no await from here until the queue knows
+        learned = self._learn(question, results, arn)
+        for name in learned.opened:
+            queue.release(name)
+        for name in learned.closed:
+            queue.set_aside(name)
+        hold(self._names.held())
+        if learned.all:
+            await self._release_all(queue)
 
     async def answered(self, name: str, seconds: float) -> None:
         """Wait for an answer about this name, at most so long."""
@@ -102,7 +110,7 @@ class Asker:
                     del self._waiters[name]
 
     def _learn(self, question: Question, results: Results, arn: str) -> Learned:
-        answer, name = answer_of(results), question.name
+        answer, name = self._judge(results, has_answered=self._names.has_answers), question.name
         why = self._names.why(name)
         sentence = f"{results.code}: {results.message}" if results.message else results.code
         learned = self._names.learn(question, answer, sentence, results.delay or 0.0, arn)
@@ -124,6 +132,22 @@ class Asker:
         elif answer in (Answer.DENIED, Answer.UNASKABLE) and answer not in self._said:
             self._said.add(answer)
             self._log.warning(UNVERIFIED if answer is Answer.DENIED else UNASKABLE, bus=bus, error=sentence)
+
+    def _say_deliveries(self) -> None:
+        """Log deliveries that nobody can confirm. Those of calls that were in flight when the answer came
+        follow in a second line."""
+        for each in self._names.deliveries.unsaid():
+            self._log.error(
+                "delivered events are unconfirmed: their event bus was deleted",
+                bus=shown(each.name),
+                events=each.unsaid,
+                count="exact" if each.exact else "at least",
+                since=moment(each.since),
+                until=moment(each.until),
+            )
+        if self._names.elsewhere and ELSEWHERE not in self._said:
+            self._said.add(ELSEWHERE)
+            self._log.warning(ELSEWHERE, bus=shown(self._names.elsewhere))
 
     async def _release_all(self, queue: Queue) -> None:
         for number, name in enumerate(list(queue.aside_view())):

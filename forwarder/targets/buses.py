@@ -7,6 +7,7 @@ Invariants:
 - Three kinds of questions take turns, each at a separate rate: names known to exist and configured ones,
   again; unknown names, peer by peer; missing names, again, peer by peer.
 - Everything remembered is bounded; a name that is forgotten is unknown again.
+- A delivery to a bus counts as unconfirmed if the next answer about this bus is that it does not exist.
 - A configured bus never counts against the share, and no name does while no question can be answered.
 """
 
@@ -22,8 +23,9 @@ from forwarder.apis.wire import region_of_arn
 from forwarder.model import Batch, Chance, Results, full_jitter
 from forwarder.targets.barred import MISSING, UNCALLABLE, Barred, Heard
 from forwarder.targets.names import BURST, MAX_KNOWN, MAX_WAITING, PER_SECOND, UNKNOWN, shown
-from forwarder.targets.questions import NOTHING, Answer, Learned, Question
+from forwarder.targets.questions import DOUBTS, NOTHING, Answer, Learned, Question
 from forwarder.targets.turns import FOREVER, Agenda, Bucket, Turns
+from forwarder.targets.unconfirmed import Deliveries, Unconfirmed, delivered
 
 MAX_BUS_NAME = 256
 """Limit of CreateEventBus's Name: no longer name can exist, so AWS need not be asked."""
@@ -57,6 +59,7 @@ class BusNames:
         cap: float,
         region: str = "",
         now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         chance: Chance = random.random,
     ) -> None:
         self._configured = frozenset(configured) - {DEFAULT_BUS}
@@ -72,7 +75,9 @@ class BusNames:
         self.barred = Barred(self._configured, alone=self.alone, probe=probe, cap=cap)
         self._existing: OrderedDict[str, None] = OrderedDict()
         self._denied: OrderedDict[str, None] = OrderedDict()
-        self._missing: dict[str, None] = {}  # in ``_missing_turns`` too, but for configured ones
+        self._missing: dict[
+            str, int
+        ] = {}  # and how often denied since; in ``_missing_turns`` too, but for configured ones
         self._unknown_turns = Turns(MAX_WAITING, BURST, PER_SECOND)
         self._missing_turns = Turns(MAX_KNOWN, FOREVER, 1.0)
         self._missing_bucket = Bucket(MISSING_BURST, MISSING_PER_SECOND)
@@ -89,6 +94,9 @@ class BusNames:
         self._asked_at: float | None = None
         self._unaskable = ""
         self._unsaved: dict[str, bool] = {}
+        self.deliveries = Deliveries(now, wall)
+        self.unverified = 0
+        self.elsewhere = ""
         self.wanted: Callable[[], None] = lambda: None
         self.questions = dict.fromkeys((answer.value for answer in Answer), 0)
         if verify:
@@ -154,6 +162,10 @@ class BusNames:
             notes.append(f"{UNASKABLE}: {self._unaskable}")
         if self._denied:
             notes.append(UNVERIFIED)
+        if self.elsewhere:
+            notes.append(f"{ELSEWHERE}: {shown(self.elsewhere)}")
+        if notes:
+            notes.append(f"events delivered unverified: {self.unverified}")
         if self._failures:
             notes.append(f"cannot verify event buses: {self._trouble}")
         return "; ".join(notes)
@@ -174,10 +186,24 @@ class BusNames:
         self.wanted()
 
     def heard(self, batch: Batch, results: Results) -> Heard:
+        for name, events in delivered(batch, results).items():
+            self._count(name, events)
         heard = self.barred.heard(batch, results, self._now())
         if heard.closed:
             self.wanted()
         return heard
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether anything is known by AWS's answers, so that the endpoint can be asked."""
+        return bool(self._existing or self._missing or self._denied)
+
+    @property
+    def unconfirmed(self) -> int:
+        return self.deliveries.total
+
+    def unconfirmed_buses(self) -> list[Unconfirmed]:
+        return self.deliveries.found()
 
     @property
     def pending(self) -> bool:
@@ -206,6 +232,7 @@ class BusNames:
                 self._kinds.remove(kind)
                 self._kinds.append(kind)
                 self._asked_at = now
+                self.deliveries.ask(question.name)
                 return question
         return None
 
@@ -238,11 +265,17 @@ class BusNames:
             return Learned(all=True) if new else NOTHING
         self._unaskable = ""
         was_closed = self._is_closed(name)
+        denials = self._missing.get(name, DOUBTS) + 1 if answer is Answer.DENIED else 0
         self._forget(name)
+        if denials and denials < DOUBTS:
+            self._set_missing(name, question, now, denials)
+            return NOTHING
         if answer is Answer.MISSING:
+            self.deliveries.deny(name)
             self._set_missing(name, question, now)
             return NOTHING if was_closed else Learned(closed=(name,))
         if answer is Answer.EXISTS:
+            self.deliveries.confirm(name)
             self._set_existing(name, now + self._every)
             self._unsaved[name] = True
             if arn and name in self._configured:
@@ -264,6 +297,19 @@ class BusNames:
         return unsaved
 
     # --- inside
+
+    def _count(self, name: str, events: int) -> None:
+        """These were delivered."""
+        if name in self._missing:
+            self.deliveries.add_late(name, events)
+            return
+        elsewhere = self._is_elsewhere(name)
+        if name not in self._existing:
+            self.unverified += events
+        if self._verify and elsewhere:
+            self.elsewhere = name
+        elif self._verify:
+            self.deliveries.add(name, events)
 
     def _is_closed(self, name: str) -> bool:
         if not name:
@@ -326,9 +372,9 @@ class BusNames:
         self._existing.pop(name, None)
         self._agenda.discard(name)
 
-    def _set_missing(self, name: str, question: Question, now: float) -> None:
+    def _set_missing(self, name: str, question: Question, now: float, denials: int = 0) -> None:
         self._unsaved[name] = False
-        self._missing[name] = None
+        self._missing[name] = denials
         due = now + self._missing_again
         if name in self._configured:
             self._agenda.add(name, due)
@@ -358,6 +404,7 @@ UNVERIFIED = (
     "some event buses are not verified, because events:DescribeEventBus is denied; "
     "AWS drops events for a bus that does not exist"
 )
+ELSEWHERE = "event buses of another region are not verified; AWS drops events for a bus that does not exist"
 UNASKABLE = (
     "event buses are not verified, because the endpoint does not support DescribeEventBus; "
     "events for a bus that does not exist may be lost"

@@ -20,6 +20,7 @@ from forwarder.logs import one_line
 from forwarder.model import Batch, Names, Results
 from forwarder.targets.barred import Barred, Heard
 from forwarder.targets.turns import Turns
+from forwarder.targets.unconfirmed import Unconfirmed
 
 UNKNOWN = "unknown"
 BURST, PER_SECOND = 100.0, 1.0
@@ -58,6 +59,17 @@ class TargetNames(Names, Protocol):
     def questions(self) -> Mapping[str, int]:
         """Questions asked so far, by their answer."""
 
+    @property
+    def unconfirmed(self) -> int:
+        """Events counted as delivered to a bus that AWS then said does not exist."""
+
+    @property
+    def unverified(self) -> int:
+        """Events delivered to buses that could not be verified."""
+
+    def unconfirmed_buses(self) -> list[Unconfirmed]:
+        """The latest of these buses, a bounded number of them."""
+
 
 def shown(name: str) -> str:
     """A name for people: one line, and not too long."""
@@ -91,6 +103,7 @@ class CalledNames:
         self.turns = Turns(MAX_WAITING, BURST, PER_SECOND)
         self.wanted: Callable[[], None] = lambda: None
         self.questions: Mapping[str, int] = {}
+        self.unconfirmed = self.unverified = 0  # a call for a missing one is answered with an error
 
     def is_open(self, name: str, peer: str) -> bool:
         if name in self.barred:
@@ -130,6 +143,9 @@ class CalledNames:
 
     def note(self) -> str:
         return ""
+
+    def unconfirmed_buses(self) -> list[Unconfirmed]:
+        return []
 
     def heard(self, batch: Batch, results: Results) -> Heard:
         heard = self.barred.heard(batch, results, self._now())

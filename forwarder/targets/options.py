@@ -197,6 +197,6 @@ def _is_url(text: str) -> bool:
     return url.scheme in ("http", "https") and re.fullmatch(_HOST, url.hostname or "") is not None
 
 
-def call_limits(max_events: int, max_bytes: Bytes, max_wait: Duration, *, whole: bool = False) -> Limits:
+def call_limits(max_events: int, max_bytes: Bytes, max_wait: Duration) -> Limits:
     """The limits of a target whose single event may fill a call."""
-    return Limits(max_events, int(max_bytes), int(max_bytes), float(max_wait), whole)
+    return Limits(max_events, int(max_bytes), int(max_bytes), float(max_wait))

@@ -10,6 +10,9 @@ from forwarder.apis import codes
 from forwarder.model import CallStatus, Results
 from forwarder.targets.turns import Turn
 
+DOUBTS = 3
+"""So many answers in a row are believed that one alone is not."""
+
 
 class Answer(enum.StrEnum):
     """What became of one question."""
@@ -47,6 +50,24 @@ def answer_of(results: Results) -> Answer:
     if results.code in _UNASKABLE:
         return Answer.UNASKABLE
     return Answer.DENIED if results.status is CallStatus.REFUSED else Answer.UNANSWERED
+
+
+class Judge:
+    """Decides whether an endpoint cannot be asked: by AWS's own code at once; by a page or a status without a
+    code, which may come from anybody on the way, only by the third in a row, and never once it answered."""
+
+    def __init__(self) -> None:
+        self._doubts = 0
+
+    def __call__(self, results: Results, *, has_answered: bool) -> Answer:
+        answer = answer_of(results)
+        if answer is not Answer.UNASKABLE:
+            self._doubts = 0
+        elif results.code == codes.WRONG_SHAPE or results.code.isdigit():
+            self._doubts += 1
+            if has_answered or self._doubts < DOUBTS:
+                return Answer.UNANSWERED
+        return answer
 
 
 class Question(NamedTuple):

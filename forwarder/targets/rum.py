@@ -20,7 +20,7 @@ from forwarder.targets.asking import Hold, Prober
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.examining import Facts
 from forwarder.targets.names import CalledNames
-from forwarder.targets.options import Count, Rate, Retry, TargetOptions, call_limits, positive
+from forwarder.targets.options import Count, Rate, Retry, TargetOptions, positive
 
 UNASKED = (
     "whether the app monitors exist was not asked: AWS answers that by name and not by id, to who may do "
@@ -32,16 +32,18 @@ class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What one call may carry. AWS publishes no limits; these are those of its own browser client, about.
 
     ``max_events``: events a call.
-    ``max_bytes``: bytes a call, by the API's formula.
+    ``max_bytes``: bytes a call, by the API's formula; a client's own batch, and a larger event, leave whole.
+    ``max_event_bytes``: bytes of one event; a larger one is refused, and costs no other event of its batch.
     ``max_wait``: how long the first event waits for others.
     """
 
     max_events: Count = 100
     max_bytes: Bytes = Bytes(256 << 10)
+    max_event_bytes: Bytes = Bytes(4 << 20)
     max_wait: Duration = Duration(1.0)
 
     def __post_init__(self) -> None:
-        positive(self, "max_bytes")
+        positive(self, "max_bytes", "max_event_bytes")
 
 
 class RumRetry(Retry, frozen=True, kw_only=True):
@@ -78,10 +80,9 @@ class Rum:
 
     def __init__(self, name: str, options: RumOptions) -> None:
         batch = options.batch
-        self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait, whole=True)
-        self.api = PutRumEvents(
-            tuple(options.app_monitors), options.merge, max_event_bytes=int(batch.max_bytes)
-        )
+        most = int(batch.max_event_bytes)
+        self.limits = Limits(batch.max_events, int(batch.max_bytes), most, float(batch.max_wait), whole=True)
+        self.api = PutRumEvents(tuple(options.app_monitors), options.merge, max_event_bytes=most)
         self._client = AwsClient("rum", options, options.workers, name)
         self._name = name
         self.names = CalledNames(

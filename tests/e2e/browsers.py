@@ -107,16 +107,23 @@ class Browser:
 
     @contextlib.contextmanager
     def page(
-        self, client: str, daemon: str, *, signing: bool = False, host: str = "origin", **config: Any
+        self,
+        client: str,
+        daemon: str,
+        *,
+        signing: bool = False,
+        host: str = "origin",
+        rows: int = 0,
+        **config: Any,
     ) -> Iterator[Page]:
-        """A page with the ``new`` or the ``old`` client, that sends to this daemon."""
+        """A page with the ``new`` or the ``old`` client, that sends to this daemon; it has a table."""
         settings = {
             "monitor": MONITOR,
             "region": REGION,
             "config": {"endpoint": daemon, "signing": signing, "telemetries": [], **QUICK, **config},
             "credentials": CREDENTIALS if signing else None,
         }
-        _do(self.process, "open", client=client, host=host, settings=settings)
+        _do(self.process, "open", client=client, host=host, rows=rows, settings=settings)
         try:
             yield Page(self.process)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -141,6 +142,51 @@ def test_only_an_app_monitor_that_no_target_binds_switches_the_client_off(
         page.record("order", n=1)
         page.dispatch()
         assert len(page.sent()) == len(before)
+
+
+REPLAY = "com.amazon.rum.rrweb_event"
+DEFAULTS = ["errors", "performance", "http", "replay"]
+"""The telemetries of aws-rum-web 3.x where a page names none."""
+
+
+def sizes(sent: Sent) -> list[int]:
+    return [len(json.dumps(event)) for event in sent.batch["RumEvents"] if event["type"] == REPLAY]
+
+
+def test_the_session_replay_of_a_page_with_a_long_table_arrives_as_it_was_sent(
+    browser: Browser, daemon: Daemon, sandbox: Sandbox
+) -> None:
+    with browser.page("new", daemon.url, rows=700, telemetries=DEFAULTS, alias="shop") as page:
+        page.record("order", n=1)
+        sent = page.until(lambda each: each.status is not None and REPLAY in each.types)
+    assert max(size for each in sent for size in sizes(each)) > 256 * 1024
+    assert {each.status for each in sent if each.by == "fetch"} == {200}
+    arrives(sandbox, daemon, sent)
+
+
+def test_an_event_that_is_too_large_costs_no_other_and_the_page_goes_on(
+    browser: Browser, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    targets = TARGET.format(url=sandbox.url, more=", batch: {max_event_bytes: 100KiB}")
+    with (
+        a_daemon(tmp_path, targets, more=cors(browser)) as daemon,
+        browser.page("new", daemon.url, dispatchInterval=0) as page,
+    ):
+        page.record("before", n=1)
+        page.record("huge", text="x" * 200_000)
+        page.record("after", n=2)
+        page.dispatch()
+        [told] = [each for each in page.until(lambda each: each.status == 400) if "huge" in each.types]
+        assert {"before", "huge", "after"} <= told.types
+        page.record("later", n=3)
+        page.dispatch()
+        page.until(has("later"))
+        wanted = (told.types - {"huge"}) | {"later"}
+        until(
+            lambda: wanted <= {e["entry"]["type"] for e in sandbox.arrived("rum")}, "neighbours", daemon.log
+        )
+        assert "huge" not in {each["entry"]["type"] for each in sandbox.arrived("rum")}
+        assert "event refused" in daemon.log.read_text()
 
 
 def fill(daemon: Daemon, sandbox: Sandbox) -> None:

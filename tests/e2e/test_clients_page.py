@@ -29,6 +29,8 @@ PAGE = (ROOT / "docs" / "clients.md").read_text()
 ADDRESS = "http://127.0.0.1:2780"
 NOT_TESTED = "*Not tested*"
 FOR_ALL = ("Clients", "What holds for all of them")
+ONE_CLIENT = "Only the client that sends"
+"""Of all exports its blocks get the keys and the region: they say themselves where the daemon is."""
 _SECTION = re.compile(r"^##? ([^\n]+)\n(.*?)(?=^##? |\Z)", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXPORT = re.compile(r"\b([A-Z_]+)=(\S+)")
@@ -51,8 +53,9 @@ class Block(NamedTuple):
 def blocks() -> list[Block]:
     found: list[Block] = []
     for_all: dict[str, str] = {}
+    keys = dict(_EXPORT.findall(next(line for line in PAGE.splitlines() if "AWS_ACCESS_KEY_ID=" in line)))
     for section, content in _SECTION.findall(PAGE):
-        exports = dict(for_all)
+        exports = dict(keys if section == ONE_CLIENT else for_all)
         for number, (language, text) in enumerate(_BLOCK.findall(content)):
             if language == "sh" and all(line.startswith("export ") for line in text.splitlines()):
                 exports.update(_EXPORT.findall(text))

@@ -14,7 +14,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,12 +28,12 @@ from forwarder.sandbox import SandboxSettings, running
 from forwarder.targets import option_types
 from tests.integration.events import KINDS, MONITOR, TARGETS, Event, chunks, marker_of
 from tests.integration.scraper import Ledger, balances, ledgers
+from tests.unit.ingest.support import Peer
 
 DEADLINE = float(os.environ.get("TEST_DEADLINE", "30"))
 """Seconds after which something never happened. Less where the code is broken on purpose."""
 
 LOOK = 0.01
-FRESH_MARGIN = 0.02
 
 T = TypeVar("T")
 Settings = dict[str, Any]
@@ -72,18 +72,8 @@ class World:
     storage: Path
     ingest: str = ""
     admin: str = ""
-    max_age: float = 0.0
-    """Seconds for which the admin listener gives an answer again; a read here waits until it is a new one."""
-    read_at: dict[str, float] = field(default_factory=dict)
 
     # --- the daemon
-
-    async def fresh(self, path: str) -> None:
-        """Wait until the admin listener makes this answer anew."""
-        now, before = asyncio.get_running_loop().time, self.read_at.get(self.admin + path, float("-inf"))
-        if (wait := before + self.max_age - now()) > 0:
-            await asyncio.sleep(wait)
-        self.read_at[self.admin + path] = now() + FRESH_MARGIN
 
     async def post(self, kind: str, batch: Sequence[Event]) -> Sent:
         """One native request, whatever its answer."""
@@ -102,7 +92,6 @@ class World:
         return ids
 
     async def status(self, kind: str) -> dict[str, Any]:
-        await self.fresh("/status")
         status = await self._get(f"{self.admin}/status")
         target: dict[str, Any] = status["targets"][TARGETS[kind]]
         return target
@@ -112,7 +101,6 @@ class World:
             return answer.status == 200
 
     async def metrics(self) -> str:
-        await self.fresh("/metrics")
         async with self.http.get(f"{self.admin}/metrics") as answer:
             return await answer.text()
 
@@ -247,7 +235,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         running(SandboxSettings(listen="127.0.0.1:0")) as sandbox,
         aiohttp.ClientSession(timeout=timeout) as http,
     ):
-        yield World(http, sandbox.url, tmp_path / "state")
+        try:
+            yield World(http, sandbox.url, tmp_path / "state")
+        finally:
+            Peer.abort_all()
 
 
 @asynccontextmanager
@@ -257,7 +248,6 @@ async def daemon_of(place: World, clock: Clock | None = None, **changes: Setting
     daemon = Daemon(config, clock, admin_max_age=0.0)  # tests read what they did a moment ago
     await daemon.start()
     place.ingest, place.admin = f"http://{daemon.ingest_address}", f"http://{daemon.admin_address}"
-    place.max_age = 0.0
     try:
         yield daemon
     except BaseException:  # no time for what cannot be sent

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forwarder.admin.server import MAX_AGE_SECONDS
 from tests.integration.harness import DEADLINE, Settings, World, settings, until
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +100,6 @@ async def daemon_beside(
         line = await daemon.says(wait_for)
         if wait_for == "ready":
             place.ingest, place.admin = f"http://{line['ingest']}", f"http://{line['admin']}"
-            place.max_age = MAX_AGE_SECONDS
         yield daemon
 
 
@@ -110,7 +108,7 @@ def run_command(place: World, **changes: Settings) -> list[str]:
     place.storage.parent.mkdir(parents=True, exist_ok=True)
     config = place.storage.with_suffix(".yaml")
     config.write_text(json.dumps(settings(place.sandbox, place.storage, **changes)))
-    return [sys.executable, "-m", "forwarder", "run", "-c", str(config)]
+    return [sys.executable, str(ROOT / "tests" / "fresh.py"), "run", "-c", str(config)]
 
 
 @asynccontextmanager

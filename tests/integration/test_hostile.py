@@ -321,10 +321,12 @@ async def test_a_connection_that_is_refused_is_told_so_when_it_speaks(place: Wor
     async with scene(place, ingest={"max_connections": 4}) as at:
         with closing(connected(place.ingest, 1)[0]), closing(connected(place.ingest, 1)[0]):
             others = connected(place.ingest, 3)
-            answer = await at.answer(request(PATH, event("eventbridge", "no")))
-            assert (answer.status, answer.json["__type"]) == (503, "ServiceUnavailable")
-            assert answer.headers["retry-after"]
-            assert await at.counted("http_connections_refused_total") >= 1
-            assert not [line for line in at.daemon.lines if line.get("level") == "error"]
-            for each in others:
-                each.close()
+            try:
+                answer = await at.answer(request(PATH, event("eventbridge", "no")))
+                assert (answer.status, answer.json["__type"]) == (503, "ServiceUnavailable")
+                assert answer.headers["retry-after"]
+                assert await at.counted("http_connections_refused_total") >= 1
+                assert not [line for line in at.daemon.lines if line.get("level") == "error"]
+            finally:
+                for each in others:
+                    each.close()

@@ -102,6 +102,59 @@ async def test_while_questions_fail_verified_names_go_on_and_unknown_ones_wait_o
     assert (await place.summary("eventbridge"))["dropped"] == 0
 
 
+ONE_FAILURE: list[dict[str, Any]] = [
+    *({**fault, "times": 1} for fault in FAILING),
+    {"fault": "throttle", "times": 2},
+    {"fault": "reset_after", "times": 1},
+    {"fault": "error", "status": 404, "code": "404", "times": 1},
+    *({"fault": "wrong_shape", "shape": shape, "times": 2} for shape in ("html", "empty", "object")),
+]
+
+
+@pytest.mark.parametrize("buses", [["nobus"], ["nobus", "real"], []], ids=["one", "several", "none"])
+@pytest.mark.parametrize("fault", ONE_FAILURE, ids=lambda fault: "-".join(map(str, fault.values())))
+async def test_a_question_that_fails_once_on_an_empty_target_costs_no_event_of_a_missing_bus(
+    place: World, fault: dict[str, Any], buses: list[str]
+) -> None:
+    await place.make_bus("real")
+    await place.order({**fault, **QUESTION})
+    options = {"buses": buses, "default": len(buses) != 1, "timeouts": {"connect": "200ms", "read": "200ms"}}
+    async with daemon_of(place, orders=options, shutdown={"drain_timeout": "100ms"}) as daemon:
+        await place.send("eventbridge", events("eventbridge", markers(5), EventBusName="nobus"))
+        if len(buses) != 1:
+            await place.send("eventbridge", events("eventbridge", real := markers(2), EventBusName="real"))
+            await place.all_arrive("eventbridge", real)
+
+        async def known() -> bool:
+            return bool((await aside(place))["reasons"] == {"missing": 5})
+
+        await until(known, "the bus is known to be missing")
+        assert await place.injected("eventbridge", str(fault["fault"])) == fault["times"]
+        assert (await place.summary("eventbridge"))["dropped"] == 0
+        assert (await place.status("eventbridge"))["state"] == ("held" if len(buses) == 1 else "open")
+        await daemon.stop()
+
+
+async def test_an_answer_of_somebody_on_the_way_is_no_answer_from_an_endpoint_that_knows_the_question(
+    place: World,
+) -> None:
+    await place.make_bus("real")
+    async with daemon_in(place, orders={"verify_interval": "200ms"}):
+        await place.send("eventbridge", events("eventbridge", first := markers(2), EventBusName="real"))
+        await place.all_arrive("eventbridge", first)
+        await place.order({"fault": "wrong_shape", "shape": "html", **QUESTION})
+        await place.send("eventbridge", events("eventbridge", markers(3), EventBusName="nobus"))
+
+        async def asked() -> bool:
+            return await place.injected("eventbridge", "wrong_shape") > 4
+
+        await until(asked, "the page of HTML came five times")
+        await place.send("eventbridge", events("eventbridge", more := markers(2), EventBusName="real"))
+        await place.all_arrive("eventbridge", more)
+        assert (await place.summary("eventbridge"))["dropped"] == 0
+        await place.make_bus("nobus")
+
+
 @pytest.mark.parametrize("shape", ["html", "empty", "list", "object", "null"])
 async def test_an_endpoint_that_answers_questions_with_something_else_is_sent_to(
     place: World, shape: str

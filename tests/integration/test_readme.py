@@ -317,7 +317,6 @@ ROWS_NATIVE: dict[str, Bad] = {
     "`Time` is no time": native({**EVENT, "Time": "yesterday"}),
     "one bad event among good ones": native([EVENT, {**EVENT, "Detail": 1}]),
     "one bad line among good ones": Bad(body=json.dumps(EVENT).encode() + b'\n{"Source"\n', headers=LINES),
-    "lines without their content type": Bad(body=b"{}\n{}\n"),
     "an event that no call could carry": native({**EVENT, "Detail": {"x": "x" * 1_048_560}}),
     "RUM: `details` is not an object": native({**RUM_EVENT, "details": "text"}, "web"),
     "RUM: an id that is no UUID": native({**RUM_EVENT, "AppMonitorId": "web"}, "web"),
@@ -332,10 +331,10 @@ ROWS_NATIVE: dict[str, Bad] = {
     "an unknown path": Bad("/v1/events", EVENT),
     "not POST": Bad(method="GET"),
     "a content type that is not JSON": Bad(body=b"<a/>", headers={"Content-Type": "text/xml"}),
-    "an encoding other than gzip": Bad(body=b"x", headers={"Content-Encoding": "br"}),
+    "another encoding": Bad(body=b"x", headers={"Content-Encoding": "br"}),
     "gzip that is not gzip": Bad(body=b"x" * 20, headers={"Content-Encoding": "gzip"}),
     "a body over `ingest.max_body`": Bad(headers={"Content-Length": "8388609"}),
-    "the same after gunzip": Bad(body=gzipped_zeros(), headers={"Content-Encoding": "gzip"}),
+    "the same after it is unpacked": Bad(body=gzipped_zeros(), headers={"Content-Encoding": "gzip"}),
     "headers over `ingest.max_header_bytes`": Bad(headers={"X-Long": "x" * 17_000}),
 }
 

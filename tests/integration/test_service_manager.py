@@ -126,7 +126,7 @@ async def test_a_reload_is_told_from_its_begin_to_its_end(place: World, ear: Ear
         daemon.ask(signal.SIGHUP)
         await hears(ear, "RELOADING", "1")
         await hears(ear, "READY", "1", times=2)
-        assert daemon.said("read again")
+        await daemon.says("read again")
         await hears_more_beats(ear)
     assert ear.said("MONOTONIC_USEC")[0].isdecimal()
 

@@ -289,6 +289,19 @@ def test_the_table_begins_with_what_a_kill_would_lose_and_ends_with_what_is_wron
     )
 
 
+def test_the_status_names_each_bus_with_unconfirmed_events_and_says_when_a_count_is_a_lower_bound() -> None:
+    span = {"since": 1_800_000_000.0, "until": 1_800_000_060.0}
+    buses = [
+        {"name": "shop", "events": 1425, "at_least": False, **span},
+        {"name": "old", "events": 1, "at_least": True, **span},
+    ]
+    orders = {**REPORT["targets"]["orders"], "unconfirmed_buses": buses}  # type: ignore[index]
+    when = "was deleted between 2027-01-15T08:00:00.000Z and 2027-01-15T08:01:00.000Z"
+    shown = render_status({**REPORT, "targets": {"orders": orders}}).splitlines()
+    assert f"orders: 1425 delivered events are unconfirmed: event bus shop {when}" in shown
+    assert f"orders: at least 1 delivered event is unconfirmed: event bus old {when}" in shown
+
+
 async def test_status_prints_the_table_or_the_json(
     daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:

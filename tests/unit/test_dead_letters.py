@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, Letter, Wanted, export, list_, show
 from forwarder.dead_letters.keeping import shares_over
@@ -327,3 +328,105 @@ async def test_reading_a_storage_without_dead_letters_finds_none(tmp_path: Path)
     await storage.close()
     assert list(list_(tmp_path)) == []
     assert show(tmp_path, "a") is None
+
+
+class SteppedClock(TurnedClock):
+    """A clock whose wall time is stepped against the other."""
+
+    step = 0.0
+
+    def wall(self) -> float:
+        return self.now + self.step
+
+
+@pytest.fixture
+def stepped(room: Room) -> SteppedClock:
+    room.clock = SteppedClock()
+    return room.clock
+
+
+@pytest.mark.parametrize("step", [15 * DAY, -15 * DAY])
+async def test_a_step_of_the_wall_clock_deletes_no_dead_letter_and_is_said_once(
+    room: Room, stepped: SteppedClock, step: float
+) -> None:
+    letters = await room.letters(max_age=14 * DAY)
+    await letters.keep("orders", [room.dead("before")])
+    with capture_logs() as lines:
+        stepped.step = step
+        for _ in range(3):
+            await letters.expire()
+        await letters.keep("orders", [room.dead("after")])
+    assert room.ids() == ["before", "after"]
+    assert [line["event"] for line in lines] == [
+        "wall clock doubted; no dead letter is deleted for its age for an hour"
+    ]
+    stepped.now += 2 * 3600
+    await letters.expire()
+    assert room.ids() == ["before", "after"], "they died in this boot, two hours ago"
+    stepped.now += 14 * DAY
+    await letters.expire()
+    assert room.ids() == []
+
+
+async def test_a_step_while_no_daemon_runs_deletes_no_letter_of_this_boot(
+    room: Room, stepped: SteppedClock
+) -> None:
+    await (await room.letters()).keep("orders", [room.dead("a")])
+    stepped.step = 15 * DAY
+    letters = await room.letters()
+    stepped.now += 7200
+    await letters.expire()
+    assert room.ids() == ["a"]
+
+
+def make_of_another_boot(room: Room) -> None:
+    with closing(sqlite3.connect(room.directory / "forwarder.db")) as connection:
+        connection.execute("UPDATE dead_letters SET boot = 'another'")
+        connection.commit()
+
+
+async def test_letters_of_an_earlier_boot_wait_an_hour_for_a_clock_that_is_set_after_the_start(
+    room: Room, stepped: SteppedClock
+) -> None:
+    await (await room.letters()).keep("orders", [room.dead("a")])
+    await room.close()
+    make_of_another_boot(room)
+    stepped.step = 15 * DAY
+    letters = await room.letters()
+    stepped.now += 3500
+    await letters.expire()
+    assert room.ids() == ["a"], "the clock may be set still"
+    stepped.now += 200
+    await letters.expire()
+    assert room.ids() == []
+
+
+async def test_a_start_with_a_clock_older_than_the_newest_letter_deletes_nothing_for_an_hour(
+    room: Room, stepped: SteppedClock
+) -> None:
+    letters = await room.letters()
+    await letters.keep("orders", [room.dead("old")])
+    stepped.now += 15 * DAY
+    await room.close()
+    with closing(sqlite3.connect(room.directory / "forwarder.db")) as connection:
+        connection.execute("UPDATE dead_letters SET died_at = died_at + 30 * 86400")
+        connection.commit()
+    with capture_logs() as lines:
+        letters = await room.letters()
+    assert "behind the newest dead letter" in lines[0]["reason"]
+    assert room.ids() == ["old"]
+    stepped.now += 3700
+    await letters.expire()
+    assert room.ids() == [], "by the clock of this boot it is too old"
+
+
+async def test_a_table_of_an_earlier_version_is_taken_over(room: Room) -> None:
+    await (await room.letters()).keep("orders", [room.dead("a")])
+    await room.close()
+    with closing(sqlite3.connect(room.directory / "forwarder.db")) as connection:
+        connection.execute("ALTER TABLE dead_letters DROP COLUMN boot")
+        connection.execute("ALTER TABLE dead_letters DROP COLUMN since")
+        connection.commit()
+    letters = await room.letters()
+    await letters.keep("orders", [room.dead("b")])
+    assert room.ids() == ["a", "b"]

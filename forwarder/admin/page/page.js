@@ -10,6 +10,7 @@ const FATES = {
   dropped: "lost",
   refused: "refused to the sender",
   retried: "tried again",
+  delivered: "delivered, and of these",
 };
 
 const place = (id) => document.getElementById(id);
@@ -69,9 +70,20 @@ function showTargets(targets) {
   ])));
 }
 
+/** Deliveries that nobody can confirm, bus by bus. */
+function unconfirmed(name, target) {
+  return target.unconfirmed_buses.map((bus) => {
+    const least = bus.at_least ? "at least " : "";
+    const events = `${whole.format(bus.events)} delivered ${bus.events === 1 ? "event is" : "events are"}`;
+    const when = `between ${moment(bus.since)} and ${moment(bus.until)}`;
+    return `${name}: ${least}${events} unconfirmed: event bus ${bus.name} was deleted ${when}`;
+  });
+}
+
 function sentences(status) {
   const said = [];
   for (const [name, each] of Object.entries(status.targets)) {
+    said.push(...unconfirmed(name, each));
     if (!each.message) continue;
     const next = each.next_probe_seconds === null ? "" : ` (next try in ${span(each.next_probe_seconds)})`;
     said.push(`${name}, ${each.state} since ${moment(each.since)}: ${each.message}${next}`);

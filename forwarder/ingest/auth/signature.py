@@ -28,7 +28,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from forwarder.ingest.auth.access_keys import AccessKey, AccessKeys
 from forwarder.ingest.auth.proofs import NotProven
-from forwarder.ingest.media import LINES
+from forwarder.ingest.media import is_lines
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 TERMINATOR = "aws4_request"
@@ -205,7 +205,8 @@ def _must_be_signed(headers: Headers) -> set[str]:
     names = {name.lower() for name in headers}
     decisive = {name for name in names if name.startswith(_DECISIVE_PREFIXES)}
     decisive |= names & _DECISIVE
-    if headers.get("Content-Encoding", IDENTITY).strip().lower() != IDENTITY:
+    codings = ",".join(headers.getall("Content-Encoding", ())).split(",")
+    if any(coding.strip().lower() not in ("", IDENTITY) for coding in codings):
         decisive.add("content-encoding")
     return {"host", *decisive}
 
@@ -228,7 +229,7 @@ def believed(claim: Claim, headers: Headers) -> Headers:
 
 def _has_one_reading(headers: Headers) -> bool:
     plain = headers[CONTENT_TYPE].partition(";")[0].strip().lower()
-    if plain in LINES:
+    if is_lines(plain):
         return True
     has_attributes = any(name[:3].lower() == CLOUDEVENT for name in headers)
     return plain.startswith(CLOUDEVENTS) and not has_attributes

@@ -40,7 +40,7 @@ _AWS_ID: Schema = {
         "schema": {"type": "string"},
     }
 }
-_GZIP = "With Content-Encoding: gzip, packed."
+_GZIP = "With Content-Encoding: gzip or deflate, packed."
 _PARAMETERS: list[Schema] = [
     {
         "name": "Idempotency-Key",

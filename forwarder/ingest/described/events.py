@@ -83,6 +83,7 @@ EVENTBRIDGE: dict[str, Schema] = {
     "TraceHeader": {"type": "string", "minLength": 1, "maxLength": put_events.MAX_TRACE_HEADER},
     "EndpointId": {
         "type": "string",
+        "description": "A global endpoint. The daemon needs the package awscrt to call it.",
         "maxLength": put_events.MAX_ENDPOINT_ID,
         "pattern": f"^({put_events.ENDPOINT_ID_PATTERN})?$",
     },

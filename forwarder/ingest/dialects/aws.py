@@ -7,12 +7,14 @@ Invariants:
   are those of any call that could not be decoded at once.
 - Every error carries its code in the body (``__type``) and, by the server, in the header: SDKs of one kind
   read only the first, others only the second.
+- ``CBOR`` and ``QUERY`` are only for errors: no operation that is accepted here speaks them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from typing import TypeVar
+from xml.sax.saxutils import escape
 
 import msgspec
 
@@ -180,5 +182,24 @@ def _error(problem: BadRequest) -> bytes:
     return wire.error_body(problem.code, problem.message)
 
 
+def _cbor_error(problem: BadRequest) -> bytes:
+    """A CBOR map of two texts (RFC 8949; Smithy RPC v2 CBOR, "Operation error serialization")."""
+    pairs = ("__type", problem.code, "message", problem.message)
+    return b"\xa2" + b"".join([_cbor_text(text.encode("utf-8", "replace")) for text in pairs])
+
+
+def _cbor_text(text: bytes) -> bytes:
+    return b"\x79" + len(text).to_bytes(2, "big") + text
+
+
+def _query_error(problem: BadRequest) -> bytes:
+    """AWS Query, "Operation error serialization": XML."""
+    code, message = escape(problem.code), escape(problem.message)
+    error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+    return f"<ErrorResponse>{error}</ErrorResponse>".encode("utf-8", "replace")
+
+
 JSON_1_1 = Dialect("application/x-amz-json-1.1", _error, aws=True)
 REST_JSON = Dialect("application/json", _error, aws=True)
+CBOR = Dialect("application/cbor", _cbor_error, aws=True)
+QUERY = Dialect("text/xml", _query_error, aws=True)

@@ -50,6 +50,12 @@ def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | 
         start = end
 
 
+def goes_on(body: bytes) -> Generator[None, None, bool]:
+    """Whether lines follow the one in which the first value of a body ends, as far as blocks show it."""
+    end = yield from _end_of_value(body, 0, _line_end(body, BLOCK))
+    return bool(body[end:].strip(SPACE))
+
+
 def numbers(body: bytes, places: Sequence[int], count: int) -> Generator[None, None, dict[int, int] | None]:
     """The numbers, from 1, of the lines that hold something and are at these places among such lines.
 

@@ -1,6 +1,8 @@
 """The native dialect: one event, a JSON array of them, or one per line, in the target's own field names.
 
 Invariants:
+- Several values one after the other are several events, also where the content type does not say so: agents
+  send lines as application/json, and nothing else can be meant.
 - A small body is decoded at once; only when that fails is it taken apart event by event, so that one bad
   event never costs its neighbours, whatever is wrong with it, and good bodies never pay for it.
 - A larger body is counted before it is taken apart, and an event's length is judged before it is decoded. All
@@ -98,6 +100,7 @@ class Codec:
         except BROKEN:
             if len(body) > TAKEN_APART:
                 return None
+            lines = lines or _has_several(body)
             items = self._parse_lines(body, lease) if lines else self._parse_apart(body, lease)
         if not items:
             raise _no_events()
@@ -112,7 +115,12 @@ class Codec:
             return
         is_array = _is_array(body)
         yield None
-        yield from self._step_array(body, lease) if is_array else self._step_one(body, lease)
+        if is_array:
+            yield from self._step_array(body, lease)
+        elif (yield from lines_.goes_on(body)):
+            yield from self._step_lines(body, lease)
+        else:
+            yield from self._step_one(body, lease)
 
     def _step_array(self, body: bytes, lease: Lease) -> Steps:
         seen = False
@@ -129,13 +137,16 @@ class Codec:
         body = _stripped(body)
         if not body:
             raise _no_events()
-        lease.take_for_events(1)
-        yield None
         if len(body) <= self._longest:
             signs = yield from count_signs(body, self._most_signs)
             if signs <= self._most_signs:
+                if _has_several(body):
+                    yield from self._step_lines(body, lease)
+                    return
                 yield from _check_json(body)
             yield None
+        lease.take_for_events(1)
+        yield None
         yield from self._step(msgspec.Raw(body))
 
     def _step_lines(self, body: bytes, lease: Lease) -> Steps:
@@ -180,7 +191,14 @@ class Codec:
     def _parse_whole(self, body: bytes, lines: bool) -> list[Item | Refusal]:
         if lines:
             return self._one.decode_lines(body)
-        return self._many.decode(body) if _is_array(body) else [self._one.decode(body)]
+        if _is_array(body):
+            return self._many.decode(body)
+        try:
+            return [self._one.decode(body)]
+        except msgspec.DecodeError as problem:
+            if _MANY_VALUES not in str(problem):
+                raise
+            return self._one.decode_lines(body)
 
     def _parse_lines(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
         return [item for item in self._step_lines(body, lease) if item is not None]
@@ -252,6 +270,19 @@ def _stripped(body: bytes) -> bytes:
     return body.strip(SPACE) if b"\x0b" in body or b"\x0c" in body else body.strip()
 
 
+def _has_several(body: bytes) -> bool:
+    """Whether something follows the first JSON value of a body that is not an array."""
+    if _is_array(body):
+        return False
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError as problem:
+        return _MANY_VALUES in str(problem)
+    except (UnicodeDecodeError, RecursionError):
+        pass
+    return False
+
+
 def _check_json(body: bytes) -> Generator[None, None, None]:
     """A single event that is not JSON at all makes the whole body so."""
     try:
@@ -274,10 +305,7 @@ def _no_events() -> BadRequest:
 
 
 def _not_json(problem: Exception, body: bytes) -> BadRequest:
-    message = f"The body is not valid JSON: {sentence(problem, body)}."
-    if _MANY_VALUES in message:
-        message += " To send one event per line, say Content-Type: application/x-ndjson."
-    return BadRequest(400, SERIALIZATION, message)
+    return BadRequest(400, SERIALIZATION, f"The body is not valid JSON: {sentence(problem, body)}.")
 
 
 DIALECT = Dialect("application/json", _error, aws=False)

@@ -9,6 +9,7 @@ import { chromium } from 'playwright-core';
 const CLIENTS = { new: 'aws-rum-web', old: 'aws-rum-web-1' };
 const RECORD = readFileSync(new URL('record.js', import.meta.url), 'utf8');
 
+const ROW = `<tr class="row">${'<td class="cell">12.50</td>'.repeat(3)}</tr>`;
 const scripts = {};
 for (const [name, packageName] of Object.entries(CLIENTS)) {
   const built = await build({
@@ -23,11 +24,12 @@ for (const [name, packageName] of Object.entries(CLIENTS)) {
 }
 
 const site = createServer((request, response) => {
-  const { pathname } = new URL(request.url, 'http://site');
+  const { pathname, searchParams } = new URL(request.url, 'http://site');
   const script = scripts[pathname];
   response.setHeader('Content-Type', script ? 'text/javascript; charset=utf-8' : 'text/html; charset=utf-8');
   const name = pathname.slice(1);
-  response.end(script ?? `<!doctype html><title>${name}</title>${CLIENTS[name] ? `<script src="/${name}.js"></script>` : ''}`);
+  const table = `<table>${ROW.repeat(Number(searchParams.get('rows') ?? 0))}</table>`;
+  response.end(script ?? `<!doctype html><title>${name}</title>${table}${CLIENTS[name] ? `<script src="/${name}.js"></script>` : ''}`);
 });
 await new Promise((resolve) => site.listen(0, resolve));
 const { port } = site.address();
@@ -39,12 +41,12 @@ let page, base;
 const sent = () => page.evaluate(() => JSON.parse(localStorage.getItem('sent') ?? '[]'));
 const actions = {
   // Open a page with the client in it, in a profile of its own.
-  async open({ client, host, settings }) {
+  async open({ client, host, rows, settings }) {
     const context = await browser.newContext();
     base = hosts[host];
     await context.addInitScript(`window.settings = ${JSON.stringify(settings)};\n${RECORD}`);
     page = await context.newPage();
-    await page.goto(`${base}/${client}`);
+    await page.goto(`${base}/${client}?rows=${rows}`);
   },
   // Record an event, as the page's own program would.
   record: ({ type, data }) => page.evaluate(([type, data]) => window.rum.recordEvent(type, data), [type, data]),

@@ -9,7 +9,8 @@ import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+from weakref import WeakSet
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
@@ -48,9 +49,19 @@ class Answer:
 class Peer:
     """One connection to the server."""
 
+    _all: ClassVar[WeakSet[Peer]] = WeakSet()
+
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self._all.add(self)
+
+    @classmethod
+    def abort_all(cls) -> None:
+        """Close what a test left open: a stream that outlives its event loop fails a later test."""
+        for peer in tuple(cls._all):
+            peer.writer.transport.abort()
+        cls._all.clear()
 
     @classmethod
     async def connect(cls, address: str, source: str | None = None) -> Peer:
@@ -274,6 +285,7 @@ async def serving(
         yield Ingest(server, bindings, lent, routes.metrics, receipts, senders.files)
     finally:
         await server.close()
+        Peer.abort_all()
         assert not receipts.waits, "every wait leaves nothing behind"
         assert lent.used == 0, "every byte of the budget comes back"
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from forwarder.apis.put_events import PutEvents
+from forwarder.apis.put_rum_events import PutRumEvents
 from tests.unit.ingest.support import ENTRY, MONITOR, NATIVE, PUT_EVENTS, Answer, Routes, serving
 
 PROJECT = "/events/projects/shop"
@@ -171,6 +172,37 @@ async def test_a_bad_rum_event_costs_the_whole_batch() -> None:
         assert is_aws_error(answer, 400, "ValidationException")
         assert ingest.count("web") == 0
         assert ingest.rejected("web") == {"invalid": 2}
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("size", [1_500, 200_000], ids=["small-body", "large-body"])
+async def test_a_rum_event_that_is_too_large_costs_no_other_of_its_batch(merge: bool, size: int) -> None:
+    most = size - 500
+    api = PutRumEvents((MONITOR,), merge=merge, max_event_bytes=most)
+    routes = Routes().add("web", api, names=(MONITOR,), max_event_bytes=most)
+    call = rum_call(4)
+    call["RumEvents"] = [dict(event) for event in call["RumEvents"]]
+    call["RumEvents"][1]["details"] = json.dumps({"text": "x" * size})
+    call["RumEvents"][3]["details"] = json.dumps(
+        {"text": '"' * (size * 2 // 3)}
+    )  # too large when it is escaped
+    async with serving(routes) as ingest:
+        answer = await ingest.post(MONITOR_PATH, call)
+        assert is_aws_error(answer, 400, "ValidationException")
+        assert "Of 4 events 2 refused, 2 accepted. RumEvents[1].details" in answer.json["message"]
+        assert ingest.rejected("web") == {"too_large": 2}
+        again = await ingest.post(MONITOR_PATH, call)
+        assert (again.status, again.body) == (400, answer.body), "it is known again, and taken once"
+        assert ingest.count("web") == 2
+
+
+async def test_a_rum_batch_of_nothing_but_large_events_is_refused_whole_and_may_come_again() -> None:
+    routes = Routes().add("web", PutRumEvents((MONITOR,), max_event_bytes=100), names=(MONITOR,))
+    call = rum_call(2)
+    call["RumEvents"] = [{**event, "details": json.dumps({"text": "x" * 200})} for event in call["RumEvents"]]
+    async with serving(routes) as ingest:
+        assert is_aws_error(await ingest.post(MONITOR_PATH, call), 400, "ValidationException")
+        assert (ingest.count("web"), ingest.rejected("web")) == (0, {"too_large": 2})
 
 
 async def test_an_app_monitor_or_project_that_is_not_bound_is_404() -> None:

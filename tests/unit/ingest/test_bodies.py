@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import tracemalloc
+import zlib
 
 import pytest
 
@@ -99,20 +100,31 @@ async def test_a_gzip_bomb_is_413_and_costs_no_more_memory_than_the_bound() -> N
         assert peak < 6 * MIB
 
 
+EVENTS = json.dumps([EVENT] * 200).encode()
+PACKED = gzip.compress(EVENTS, mtime=0)
+ZLIB = zlib.compress(EVENTS)
+RAW = ZLIB[2:-4]
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        gzip.compress(b"[]" * 500, mtime=0)[:-3],
-        gzip.compress(b"[]", mtime=0) + b"more",
+        PACKED[:-9],
+        PACKED[:40],
+        PACKED + b"more",
+        PACKED + bytes(100) + b"x",
         b"plain",
         b"\x1f\x8b",
+        PACKED[:-1] + b"x",
     ],
+    ids=["in-data", "early", "followed", "padded-and-followed", "plain", "magic", "wrong-length"],
 )
 @pytest.mark.parametrize(("path", "headers"), [(NATIVE, GZIP), ("/", AWS)])
 async def test_gzip_that_does_not_unpack_is_400(path: str, headers: dict[str, str], body: bytes) -> None:
     async with serving() as ingest:
         answer = await ingest.post(path, body, headers)
         assert (answer.status, code(answer)) == (400, "MalformedHttpRequestException")
+        assert ingest.count() == 0
 
 
 async def test_several_gzip_members_are_one_body() -> None:
@@ -122,12 +134,99 @@ async def test_several_gzip_members_are_one_body() -> None:
         assert (await ingest.post(NATIVE, packed, GZIP)).status == 202
 
 
-@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "aws-chunked"])
-async def test_another_encoding_is_415_and_names_ours(encoding: str) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [PACKED[: len(PACKED) - n] for n in range(1, 9)] + [PACKED + bytes(n) for n in (1, 7, 300_000)],
+    ids=[f"cut-{n}" for n in range(1, 9)] + ["one-zero", "seven-zeros", "a-buffer-of-zeros"],
+)
+async def test_a_gzip_trailer_that_is_cut_or_padded_as_old_net_does_costs_nothing(body: bytes) -> None:
+    async with serving() as ingest:
+        assert (await ingest.post(NATIVE, body, GZIP)).status == 202
+        assert ingest.count() == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ZLIB,
+        zlib.compress(EVENTS, 0),
+        zlib.compress(EVENTS, 9),
+        ZLIB[:-1],
+        ZLIB[:-4],
+        ZLIB + bytes(9),
+        RAW,
+        RAW + b"\0",
+    ],
+    ids=["zlib", "stored", "best", "cut-1", "cut-4", "padded", "raw", "raw-padded"],
+)
+@pytest.mark.parametrize("encoding", ["deflate", "Deflate", "identity, deflate", "deflate,"])
+async def test_deflate_is_taken_with_and_without_its_frame(body: bytes, encoding: str) -> None:
+    async with serving() as ingest:
+        assert (await ingest.post(NATIVE, body, {"Content-Encoding": encoding})).status == 202
+        assert ingest.count() == 200
+
+
+@pytest.mark.parametrize(
+    "body", [ZLIB[:-5], ZLIB[:2], RAW[:-1], ZLIB + b"x", RAW + b"x", ZLIB[:-1] + b"\0", EVENTS, b"x", PACKED]
+)
+async def test_deflate_that_does_not_unpack_is_400(body: bytes) -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(NATIVE, body, {"Content-Encoding": "deflate"})
+        assert (answer.status, code(answer)) == (400, "MalformedHttpRequestException")
+        assert "deflate" in answer.json["error"]["message"]
+        assert ingest.count() == 0
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_a_deflate_bomb_is_413_and_costs_no_more_memory_than_the_bound(raw: bool) -> None:
+    bomb = zlib.compress(b"\0" * (200 * MIB), 1)
+    async with serving(max_body=MIB) as ingest:
+        tracemalloc.start()
+        answer = await ingest.post(NATIVE, bomb[2:] if raw else bomb, {"Content-Encoding": "deflate"})
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (answer.status, code(answer)) == (413, "RequestEntityTooLargeException")
+        assert peak < 6 * MIB
+        assert ingest.budget.used == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ("gzip", PACKED),
+        ("x-gzip", PACKED),
+        ("GZIP", PACKED),
+        ("gzip, identity", PACKED),
+        ("identity,gzip", PACKED),
+        (" , gzip , ", PACKED),
+        ("", EVENTS),
+        (",", EVENTS),
+        ("identity", EVENTS),
+        ("Identity, identity", EVENTS),
+        ("gzip\r\nContent-Encoding: gzip", PACKED),
+        ("gzip\r\nContent-Encoding: gzip", gzip.compress(PACKED)),
+        ("gzip, gzip", gzip.compress(PACKED)),
+        ("identity\r\nContent-Encoding: gzip", PACKED),
+    ],
+)
+async def test_a_coding_is_taken_however_it_is_written(headers: str, body: bytes) -> None:
+    async with serving() as ingest:
+        assert (await ingest.post(NATIVE, body, {"Content-Encoding": headers})).status == 202
+        assert ingest.count() == 200
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    ["br", "zstd", "compress", "gzip, br", "deflate, gzip", "gzip, gzip, gzip", "aws-chunked", "gzip;q=1"],
+)
+async def test_another_encoding_is_415_and_names_it_and_ours(encoding: str) -> None:
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, b"x", {"Content-Encoding": encoding})
         assert (answer.status, code(answer)) == (415, "UnsupportedMediaTypeException")
-        assert answer.headers["accept-encoding"] == "gzip"
+        assert answer.headers["accept-encoding"] == "gzip, deflate"
+        message = answer.json["error"]["message"]
+        assert repr(encoding) in message
+        assert "gzip, deflate or identity" in message
 
 
 @pytest.mark.parametrize(("path", "headers"), [(NATIVE, {}), ("/", PUT_EVENTS)])

@@ -72,7 +72,7 @@ def test_in_an_array_every_bad_event_is_refused_and_no_good_one(rows: list[bytes
     assert names(items) == ["a" if row == b'{"name":"a"}' else "refused" for row in rows]
 
 
-@pytest.mark.parametrize("body", [b"{", b"[{]", b'[{"name":"a"},]', b"[" * 100_000, b"{}{}"])
+@pytest.mark.parametrize("body", [b"{", b"[{]", b'[{"name":"a"},]', b"[" * 100_000])
 def test_what_is_not_json_is_refused_whole(body: bytes) -> None:
     with pytest.raises(BadRequest) as problem:
         parse(body, lines=False)

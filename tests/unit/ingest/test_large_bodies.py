@@ -13,7 +13,7 @@ from forwarder.apis.wire import is_json_object
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.dialects.errors import BadRequest
 from forwarder.ingest.slices import Work
-from forwarder.ingest.unpacking import MAX_MEMBERS, gunzip
+from forwarder.ingest.unpacking import MAX_MEMBERS, unpack
 from tests.unit.ingest.support import EVENT, MIB, MONITOR, NATIVE, PUT_EVENTS, serving
 
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -183,7 +183,7 @@ def test_a_text_is_judged_without_an_object_for_what_is_in_it() -> None:
 async def test_many_members_of_gzip_are_one_body() -> None:
     members = [gzip.compress(b"%d\n" % i) for i in range(2000)]
     with Lease(Budget(64 * MIB)) as lease:
-        body = await Work().through(gunzip(b"".join(members), lease, MIB))
+        body = await Work().through(unpack("gzip", b"".join(members), lease, MIB))
         assert body == b"".join(b"%d\n" % i for i in range(2000))
         assert lease.held == len(body)
 
@@ -191,5 +191,5 @@ async def test_many_members_of_gzip_are_one_body() -> None:
 async def test_more_members_than_anybody_makes_are_refused() -> None:
     packed = gzip.compress(b"") * (MAX_MEMBERS + 1)
     with Lease(Budget(64 * MIB)) as lease, pytest.raises(BadRequest, match="members") as problem:
-        await Work().through(gunzip(packed, lease, MIB))
+        await Work().through(unpack("gzip", packed, lease, MIB))
     assert problem.value.status == 413

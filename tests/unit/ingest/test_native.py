@@ -114,7 +114,7 @@ async def test_events_of_which_none_was_taken_are_400_with_a_result_each() -> No
         (b"{", "not valid JSON"),
         (b"[1,]", "not valid JSON"),
         (b'{"Source":"\xff"}', "JSON"),
-        (b'{"a":1}\n{"a":2}', "application/x-ndjson"),
+        (b'{"a":1}\n{"a":2}', "None of the 2 events was taken."),
         (b"[" * 5000, "nested too deeply"),
         (b"[]", "no events"),
         (b"7", "Expected `object`"),
@@ -225,3 +225,85 @@ async def test_rum_and_evidently_events_go_to_their_targets() -> None:
         assert json.loads(batch.key)["Id"] == MONITOR
         assert json.loads(batch.events[0].body)["type"] == "page_view"
         assert json.loads(ingest.bodies("lab")[0]["data"]) == {"a": 1}
+
+
+AGENTS_LINES = [
+    "application/x-ndjson",  # Vector (newline framing), Fluent Bit (json_lines), Fluentd (json)
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonlines",
+    "application/jsonlines",
+    "application/json-lines",
+    "application/x-json-lines",
+    "application/x-ldjson",
+    "application/stream+json",  # Spring WebFlux before 6
+    "application/x-json-stream",
+    "application/vnd.elasticsearch+x-ndjson; compatible-with=8",  # Elastic's clients
+    "text/x-ndjson",
+    "text/ndjson;charset=UTF-8",
+    "text/jsonl",
+    "Application/X-NDJSON; Charset=utf-8",
+    "application/json",  # Fluent Bit (json_stream; json_lines before 2.1)
+    "application/json; charset=utf-8",  # rsyslog (omhttp, batch.format=newline)
+    "text/plain; charset=ISO-8859-1",  # Apache HttpClient's StringEntity
+    "application/octet-stream",
+    "application/x-www-form-urlencoded",  # curl -d
+    "",
+]
+
+
+@pytest.mark.parametrize("content_type", AGENTS_LINES)
+@pytest.mark.parametrize("count", [2, 500, 3_000], ids=["few", "some", "many"])
+async def test_lines_are_taken_with_every_content_type_that_agents_send(
+    content_type: str, count: int
+) -> None:
+    body = b"".join([json.dumps({**EVENT, "Detail": {"n": n}}).encode() + b"\n" for n in range(count)])
+    async with serving() as ingest:
+        answer = await ingest.post(NATIVE, body, {"Content-Type": content_type})
+        assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (202, count, 0)
+        assert [json.loads(each["Detail"])["n"] for each in ingest.bodies()] == list(range(count))
+
+
+@pytest.mark.parametrize("count", [2, 500, 3_000])
+async def test_values_without_anything_between_them_are_events_too(count: int) -> None:
+    """Fluent Bit's ``json_stream`` sends them so."""
+    async with serving() as ingest:
+        answer = await ingest.post(NATIVE, json.dumps(EVENT).encode() * count)
+        assert (answer.status, ingest.count()) == (202, count)
+
+
+@pytest.mark.parametrize("count", [1, 300, 3_000])
+async def test_a_bad_line_costs_no_other_whatever_the_content_type(count: int) -> None:
+    line = json.dumps(EVENT).encode()
+    body = b"\n".join([line] * count + [b'{"Source"', b'{"Sauce":1}'] + [line] * count)
+    async with serving() as ingest:
+        for headers in ({"Content-Type": "application/json"}, NDJSON):
+            answer = await ingest.post(NATIVE, body, headers)
+            assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (202, 2 * count, 2)
+
+
+@pytest.mark.parametrize("size", [100, 20_000, 200_000])
+async def test_an_event_over_several_lines_is_one_event(size: int) -> None:
+    body = json.dumps({**EVENT, "Detail": {"x": ["y" * 50] * (size // 50)}}, indent=2).encode() + b"\n \n"
+    async with serving() as ingest:
+        assert (await ingest.post(NATIVE, body)).json["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/msgpack",
+        "application/json-seq",
+        "application/x-protobuf",
+        "text/csv",
+        "application/logplex-1",
+    ],
+)
+async def test_a_type_that_is_not_json_is_415_and_named_with_what_is_accepted(content_type: str) -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(NATIVE, b"x", {"Content-Type": content_type})
+        assert answer.status == 415
+        message = answer.json["error"]["message"]
+        assert repr(content_type) in message
+        assert "application/x-ndjson" in message
+        assert answer.headers["accept"] == "application/json, application/x-ndjson"

@@ -9,7 +9,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from forwarder.metrics import FAMILIES, CredentialsView, GateView, Metrics
+from forwarder.metrics import FAMILIES, CredentialsView, GateView, Metrics, NamesView
 from forwarder.metrics.families import (
     QUESTION_ANSWERS,
     SECRET_FILES,
@@ -67,9 +67,8 @@ def make_busy() -> tuple[Metrics, TurnedClock]:
     target.latency(0.3, 8)
     metrics.watch("orders", lambda: queue_view(6, 5, clock.now - 2.5), lambda: gate_view("throttled"))
     metrics.watch_dead_letters(lambda: {"orders": (1, 300)})
-    metrics.watch_names(
-        "orders", lambda: dict.fromkeys(SET_ASIDE_REASONS, 1), lambda: dict.fromkeys(QUESTION_ANSWERS, 1)
-    )
+    reasons, answers = dict.fromkeys(SET_ASIDE_REASONS, 1), dict.fromkeys(QUESTION_ANSWERS, 1)
+    metrics.watch_names("orders", lambda: NamesView(reasons, answers, unconfirmed=3, unverified=2))
     metrics.watch_credentials("orders", lambda: CredentialsView(1_700_003_600.0, 2, 1))
     metrics.http.request("native", 202, 0.002)
     metrics.http.repeat("put_events")
@@ -117,6 +116,8 @@ def test_what_the_calls_counted_is_what_the_scraper_reads() -> None:
     assert of(metrics, "dead_letters_bytes", target="orders") == 300
     assert of(metrics, "http_requests_total", route="native", code="202") == 1
     assert of(metrics, "memory_budget_bytes", kind="used") == 10
+    assert of(metrics, "events_unconfirmed_total", target="orders") == 3
+    assert of(metrics, "events_unverified_total", target="orders") == 2
 
 
 def test_depth_and_state_are_asked_at_the_scrape() -> None:
@@ -173,8 +174,18 @@ def test_the_ledger_balances_when_every_event_has_its_place() -> None:
         "dead_lettered": 2,
         "dropped": 2,
         "in_queue": 4,
+        "unconfirmed": 0,
         "balanced": True,
     }
+
+
+def test_unconfirmed_events_are_no_part_of_the_sum() -> None:
+    metrics = Metrics(TurnedClock())
+    target = metrics.for_target("orders")
+    target.took(5, 500)
+    target.settled(delivered=5)
+    metrics.watch_names("orders", lambda: NamesView({}, {}, unconfirmed=4))
+    assert (metrics.ledger("orders")["unconfirmed"], metrics.ledger("orders")["balanced"]) == (4, True)
 
 
 def test_the_ledger_says_when_an_event_has_no_place() -> None:

@@ -586,3 +586,36 @@ async def test_what_is_stranded_is_counted_once_and_then_known(tmp_path: Path) -
     damage(tmp_path, "DELETE FROM queue_rows")
     async with stored(tmp_path) as storage:
         assert await stranded(storage, []) == {"orders": 7}
+
+
+@pytest.mark.parametrize("step", [30 * 86_400.0, -30 * 86_400.0])
+async def test_no_event_of_an_earlier_boot_expires_for_an_hour_whatever_the_wall_clock_says(
+    tmp_path: Path, step: float
+) -> None:
+    class Clock:
+        now, step = 5_000.0, 0.0
+
+        def wall(self) -> float:
+            return 1_700_000_000.0 + self.now + self.step
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock = Clock()
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, clock=clock, boot="first")
+        await queue.open()
+        await queue.put(events(3, received_at=clock.now))
+        queue.close()
+    clock.now, clock.step = 100.0, step
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, clock=clock, boot="second")
+        await queue.open()
+        while not list(queue.waiting()):  # until they are read
+            await asyncio.sleep(0.01)
+        assert queue.take_expired(clock.now - 86_400.0) == []
+        clock.now += 3_000.0
+        clock.step += 30 * 86_400.0
+        assert queue.take_expired(clock.now - 86_400.0) == []
+        assert len(queue) == 3
+        queue.close()

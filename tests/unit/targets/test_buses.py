@@ -10,7 +10,7 @@ import pytest
 from forwarder.model import CallStatus, Results, same_for_all
 from forwarder.targets import buses
 from forwarder.targets.buses import BusNames
-from forwarder.targets.questions import Answer, Question, answer_of
+from forwarder.targets.questions import Answer, Judge, Question, answer_of
 
 UNKNOWN_SECONDS = 300.0
 
@@ -229,6 +229,35 @@ def test_a_bus_that_may_not_be_described_is_sent_to() -> None:
     assert "DescribeEventBus is denied" in world.names.note()
     world.run(1800.0)
     assert world.asked == ["secret"], "not asked again soon"
+
+
+def test_a_missing_bus_stays_closed_until_it_is_denied_three_times_in_a_row() -> None:
+    world = World()
+    world.names.is_open("nobus", "p")
+    world.ask_all()
+    for trouble in (Answer.DENIED, Answer.DENIED, None, Answer.DENIED, Answer.DENIED):
+        world.trouble = trouble
+        world.run(31.0)
+        assert world.names.why("nobus") == "missing"
+    world.run(31.0)
+    assert world.released == ["nobus"]
+
+
+@pytest.mark.parametrize("code", ["wrong_shape", "404", "405"])
+def test_an_endpoint_cannot_be_asked_by_its_third_foreign_answer_in_a_row(code: str) -> None:
+    foreign = same_for_all(CallStatus.UNAVAILABLE, 0, code, "")
+    judge = Judge()
+    answers = [judge(foreign, has_answered=False) for _ in range(2)]
+    judge(Results(CallStatus.OK, []), has_answered=False)
+    answers += [judge(foreign, has_answered=False) for _ in range(3)]
+    unanswered = [Answer.UNANSWERED] * 2
+    assert answers == [*unanswered, *unanswered, Answer.UNASKABLE]
+    assert judge(foreign, has_answered=True) is Answer.UNANSWERED
+
+
+def test_awss_own_word_that_it_does_not_know_the_question_counts_at_once() -> None:
+    unknown = same_for_all(CallStatus.HELD, 0, "UnknownOperationException", "")
+    assert Judge()(unknown, has_answered=True) is Answer.UNASKABLE
 
 
 def test_an_endpoint_that_does_not_know_the_question_is_sent_to() -> None:

@@ -1,0 +1,69 @@
+"""Notices when the wall clock cannot be believed: after a step, and when it is behind what was written by it.
+
+Invariants:
+- A step is seen as a change of the wall clock against the monotonic one. A machine that slept looks the same.
+- While the clock is doubted, nothing is deleted for its age. It is doubted for an hour; this is logged once.
+- What an earlier boot of the machine wrote can only be aged by the wall clock. A clock may be wrong until it
+  is set over the network, so for an hour after the start nothing is aged by it.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from forwarder.model import Clock
+
+DOUBTED_SECONDS = 3_600.0
+STEP_SECONDS = 60.0
+"""A smaller change makes nothing too old."""
+
+
+class ClockWatch:
+    """``look`` now and then; before anything is deleted for its age, too."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started_at = clock.monotonic()
+        self._offset = clock.wall() - clock.monotonic()
+        self._doubted_until = float("-inf")
+        self._reason = ""
+        self._log = structlog.get_logger("clock")
+
+    def look(self) -> None:
+        """Compare the clocks."""
+        offset = self._clock.wall() - self._clock.monotonic()
+        moved = offset - self._offset
+        if abs(moved) < STEP_SECONDS:
+            return
+        self._offset = offset
+        way = "forward" if moved > 0 else "back"
+        self._doubt(f"the wall clock moved {way} by {abs(moved):.0f} seconds")
+
+    def see(self, written_at: float) -> None:
+        """Something was written at this moment of the wall clock."""
+        if (behind := written_at - self._clock.wall()) >= STEP_SECONDS:
+            self._doubt(f"the wall clock is {behind:.0f} seconds behind the newest dead letter")
+
+    def _doubt(self, reason: str) -> None:
+        self._doubted_until = self._clock.monotonic() + DOUBTED_SECONDS
+        self._reason = reason
+        self._log.warning(
+            "wall clock doubted; no dead letter is deleted for its age for an hour", reason=reason
+        )
+
+    @property
+    def is_doubted(self) -> bool:
+        """Nothing may be deleted for its age now."""
+        return self._clock.monotonic() < self._doubted_until
+
+    @property
+    def is_proven(self) -> bool:
+        """What an earlier boot wrote may be aged by the wall clock now."""
+        return not self.is_doubted and self._clock.monotonic() >= self._started_at + DOUBTED_SECONDS
+
+    def sentence(self) -> str:
+        """For people; "" when the clock is believed."""
+        if not self.is_doubted:
+            return ""
+        minutes = (self._doubted_until - self._clock.monotonic()) / 60
+        return f"{self._reason}; no dead letter is deleted for its age for {minutes:.0f} minutes"

@@ -1,0 +1,145 @@
+"""Storage files deleted, moved or replaced while in use. Another SQLite judges what is on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from forwarder import logs
+from forwarder.storage import Connection, Storage, StorageError, owner
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_last_lines", {})
+    monkeypatch.setattr(owner, "LOOK_SECONDS", 0.02)
+
+
+def note(connection: Connection) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS notes (text TEXT)")
+    connection.execute("INSERT INTO notes VALUES (?)", ("x" * 100,))
+
+
+def notes(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM notes").fetchone()
+        return int(count)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+async def storage(directory: Path) -> AsyncIterator[Storage]:
+    storage = Storage(directory, linger=0.0)
+    await storage.open()
+    for _ in range(50):
+        await storage.run(note)
+    yield storage
+    await storage.close()
+
+
+def remove_all(directory: Path) -> None:
+    shutil.rmtree(directory)
+
+
+def move_all(directory: Path) -> None:
+    directory.rename(directory.with_name("elsewhere"))
+
+
+def remove(name: str) -> object:
+    return lambda directory: (directory / name).unlink()
+
+
+NAMES = ("forwarder.db", "forwarder.db-wal", "forwarder.db-shm", "forwarder.lock")
+WAYS = [remove_all, move_all, *map(remove, NAMES)]
+IDS = ["directory deleted", "directory moved", *NAMES]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+async def test_what_was_told_as_kept_is_at_its_path_again_and_it_is_said(
+    storage: Storage, directory: Path, way: object
+) -> None:
+    assert callable(way)
+    with capture_logs() as lines:
+        way(directory)
+        async with asyncio.timeout(10):
+            while storage.trouble is None:  # also where nothing is written
+                await asyncio.sleep(0.01)
+        assert storage.trouble.reason == "replaced"
+        assert notes(directory / "forwarder.db") == 50
+        await storage.run(note)
+        assert storage.trouble is None
+    assert next(line["log_level"] for line in lines) == "error"
+    with pytest.raises(StorageError, match="another forwarder"):
+        await Storage(directory).open()
+    await storage.close()
+    assert storage.ended_by is None
+    assert notes(directory / "forwarder.db") == 51
+
+
+@pytest.mark.parametrize("way", [remove_all, move_all, remove("forwarder.db")], ids=["rm -r", "mv", "rm"])
+async def test_what_is_deleted_right_before_the_close_is_at_its_path_after_it(
+    storage: Storage, directory: Path, way: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert callable(way)
+    monkeypatch.setattr(owner, "LOOK_SECONDS", 3600.0)
+    await storage.run(note)
+    way(directory)
+    await storage.run(note)  # is committed to a file that has no name
+    await storage.close()
+    assert storage.ended_by is None
+    assert notes(directory / "forwarder.db") == 52
+
+
+async def test_another_file_in_its_place_is_left_alone_and_what_was_kept_is_saved_beside_it(
+    storage: Storage, directory: Path
+) -> None:
+    watching = asyncio.ensure_future(storage.watch())
+    another = directory.with_name("another")
+    with closing(sqlite3.connect(another)) as connection:
+        connection.execute("CREATE TABLE theirs (text TEXT)")
+        connection.execute("PRAGMA user_version = 1")
+    before = another.read_bytes()
+    another.replace(directory / "forwarder.db")
+    with pytest.raises(StorageError, match="another file is there") as problem:
+        async with asyncio.timeout(10):
+            await watching
+    assert problem.value.reason == "replaced"
+    with pytest.raises(StorageError):
+        await storage.run(note)
+    await storage.close()
+    assert isinstance(storage.ended_by, StorageError)
+    assert (directory / "forwarder.db").read_bytes() == before
+    assert not (directory / "forwarder.db-wal").exists()  # it is not that file's
+    (saved,) = directory.glob("forwarder.db.saved-*")
+    assert notes(saved) == 50
+
+
+async def test_a_place_that_cannot_be_had_ends_the_storage(storage: Storage, directory: Path) -> None:
+    shutil.rmtree(directory)
+    directory.write_text("a file in the directory's place")
+    with pytest.raises(StorageError, match="could not be kept"):
+        async with asyncio.timeout(10):
+            await storage.watch()
+    await storage.close()
+    assert isinstance(storage.ended_by, StorageError)
+
+
+async def test_a_ballast_that_was_deleted_is_made_again(storage: Storage, directory: Path) -> None:
+    (directory / "forwarder.ballast").unlink()
+    async with asyncio.timeout(10):
+        while not (directory / "forwarder.ballast").exists():
+            await asyncio.sleep(0.01)
+    assert storage.trouble is None
+    assert os.stat(directory / "forwarder.ballast").st_size > 0
