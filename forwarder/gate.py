@@ -249,7 +249,7 @@ class Gate:
             self._refused(call, batch, results)
         elif apart:
             self._answered(call)
-        elif results.status is CallStatus.HELD and results.code in codes.OF_A_PART:
+        elif results.status is CallStatus.HELD and results.called and results.code in codes.OF_A_PART:
             aside = self._step_aside(call, results)
         else:
             self._trouble(call, results)

@@ -57,6 +57,8 @@ LEDGER = "tests/integration/test_ledger.py"
 CONTROL = "tests/integration/test_control.py"
 REPLAY = "tests/unit/control/test_operations.py"
 CREDENTIALS = "tests/integration/test_credentials.py"
+BROKEN_SOURCES = "tests/unit/targets/test_broken_sources.py"
+TRUST_OF_SOURCES = "tests/unit/targets/test_trust_of_sources.py"
 TIME = "tests/unit/test_time.py"
 ACK = "tests/integration/test_ack.py"
 REPEATS = "tests/unit/ingest/test_repeats.py"
@@ -409,8 +411,8 @@ MUTATIONS = [
     mutation(
         "a cancel is swallowed in a call",
         "forwarder/targets/aws.py",
-        "        except Exception as error:\n            results = translate(error, count, operation, ",
-        "        except BaseException as error:\n            results = translate(error, count, operation, ",
+        "        except Exception as error:\n            if not called",
+        "        except BaseException as error:\n            if not called",
         TARGETS,
         "cancelling",
     ),
@@ -1060,19 +1062,67 @@ MUTATIONS = [
     ),
     mutation(
         "a call that was never made counts as one of unknown fate",
-        "forwarder/targets/aws.py",
-        "            return results if called else msgspec.structs.replace(results, called=False)\n",
-        "            return results\n",
-        CREDENTIALS,
-        "fails_for_a_while and role",
+        "forwarder/targets/translation.py",
+        "    return msgspec.structs.replace(results, called=False)\n",
+        "    return results\n",
+        BROKEN_SOURCES,
+        "role and denied",
     ),
     mutation(
         "a client whose credentials are no good is kept",
         "forwarder/targets/aws.py",
-        "            if client is not None and results.status is CallStatus.HELD and",
-        "            if client is not None and False and",
+        "            if client is not None and self._speaks_against(",
+        "            if client is not None and False and self._speaks_against(",
         CREDENTIALS,
         "ended_early and role",
+    ),
+    mutation(
+        "a credential program leaves behind what it started",
+        "forwarder/targets/program.py",
+        "            os.killpg(process.pid, signal.SIGKILL)",
+        "            process.kill()",
+        BROKEN_SOURCES,
+        "program and hangs and not profile",
+    ),
+    mutation(
+        "a program of a source profile is not ended in time",
+        "forwarder/targets/sources.py",
+        "            provider._profile_provider_builder = builder",
+        "            _ = builder",
+        BROKEN_SOURCES,
+        "source and profile and hangs",
+    ),
+    mutation(
+        "a daemon asks for an MFA code",
+        "forwarder/targets/sources.py",
+        "            provider._prompter = _no_prompt\n",
+        "            pass\n",
+        BROKEN_SOURCES,
+        "MFA",
+    ),
+    mutation(
+        "one denied app monitor costs all of them their client",
+        "forwarder/targets/aws.py",
+        "        return not (taken and results.code in ACCESS_DENIED)\n",
+        "        return True\n",
+        TRUST_OF_SOURCES,
+        "denied_app_monitor",
+    ),
+    mutation(
+        "STS is asked without the target's region",
+        "forwarder/targets/sources.py",
+        "create_credential_resolver(session, region_name=region)",
+        "create_credential_resolver(session)",
+        TRUST_OF_SOURCES,
+        "region_that and web and us-west-2",
+    ),
+    mutation(
+        "keys of the environment are said to need no restart",
+        "forwarder/targets/translation.py",
+        "    if known in OF_CREDENTIALS and (cure := renewal_of(source)):",
+        "    if known in () and (cure := renewal_of(source)):",
+        "tests/integration/test_broken_credentials.py",
+        "ask_for_a_restart",
     ),
     mutation(
         "events that are parsed are not reserved",

@@ -25,12 +25,18 @@ _UNAVAILABLE = """
     RequestAbortedException MalformedHttpRequestException ConflictException InvalidStateException
 """
 
-# Common Errors again: credentials, signatures, the clock, policies, and what does not exist.
-_HELD = """
+# Common Errors again: keys that AWS does not accept.
+_OF_CREDENTIALS = """
     ExpiredToken ExpiredTokenException UnrecognizedClientException InvalidClientTokenId
     InvalidAccessKeyId InvalidSignatureException SignatureDoesNotMatch IncompleteSignature
     IncompleteSignatureException MissingAuthenticationToken MissingAuthenticationTokenException
-    RequestExpired RequestTimeTooSkewed AuthFailure NotAuthorized OptInRequired
+    AuthFailure
+"""
+
+# And the clock, policies, and what does not exist.
+_HELD = f"""
+    {_OF_CREDENTIALS}
+    RequestExpired RequestTimeTooSkewed NotAuthorized OptInRequired
     AccessDenied AccessDeniedException ForbiddenException UnauthorizedOperation
     ResourceNotFoundException NotFoundException UnknownOperation UnknownOperationException
     InvalidAction NoSuchEndpoint
@@ -51,6 +57,9 @@ CALL_CODES: dict[str, CallStatus] = {
     )
     for code in codes.split()
 }
+
+OF_CREDENTIALS = frozenset(_OF_CREDENTIALS.split())
+"""Of those that hold: what new credentials can end."""
 
 ACCESS_DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
 NOT_FOUND = frozenset({"NotFoundException", "ResourceNotFoundException"})

@@ -22,9 +22,10 @@ def _doctor(arguments: Arguments) -> int:
 
     import msgspec
 
-    from forwarder import doctor
+    from forwarder import doctor, logs
     from forwarder.config import ConfigError
 
+    logs.configure("error")  # what is found is said in the findings
     try:
         config = read(arguments.config)
     except ConfigError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -34,7 +35,8 @@ async def status(url: str, as_json: bool) -> int:
 
 def render_status(report: dict[str, Any]) -> str:
     """The status as a table; what a kill would lose stands first."""
-    lines = [*head_of(report), "", *table_of(report), "", *notes_of(report), tail_of(report)]
+    notes = [*notes_of(report), *credentials_of(report)]
+    lines = [*head_of(report), "", *table_of(report), "", *notes, tail_of(report)]
     return "\n".join(lines)
 
 
@@ -83,6 +85,17 @@ def notes_of(report: dict[str, Any]) -> list[str]:
     if storage["trouble"]:
         notes.append(one_line(f"storage: {storage['trouble']}"))
     return notes
+
+
+def credentials_of(report: dict[str, Any]) -> list[str]:
+    """Where each target's credentials came from, once it has some."""
+    lines = []
+    for name, target in report["targets"].items():
+        if source := target.get("credentials_source"):
+            end = target["credentials_end"]
+            until = "" if end is None else f", until {datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%SZ}"
+            lines.append(f"{name}: credentials from {source}{until}")
+    return lines
 
 
 def set_aside_of(name: str, target: dict[str, Any]) -> list[str]:

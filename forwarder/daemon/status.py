@@ -62,6 +62,7 @@ class Status:
         lane, metrics = built.lane, self._rooms.metrics
         queue, gate = lane.queue.view(), lane.gate.view()
         rates, ledger = metrics.rates(name), metrics.ledger(name)
+        credentials = built.target.credentials()
         age = 0.0 if queue.oldest_at is None else self._rooms.clock.monotonic() - queue.oldest_at
         return {
             "kind": self._rooms.config.targets[name].kind,
@@ -95,7 +96,8 @@ class Status:
                     {"unconfirmed": ledger["unconfirmed"], "unverified": built.target.names.unverified}
                 ),
             },
-            "credentials_end": built.target.credentials().ends_at,
+            "credentials_end": credentials.ends_at,
+            "credentials_source": credentials.source,
             "rates": {
                 "received_per_second": rates.received_per_second,
                 "delivered_per_second": rates.delivered_per_second,

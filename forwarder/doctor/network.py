@@ -21,6 +21,7 @@ import aiohttp
 
 from forwarder.doctor.findings import Finding
 from forwarder.logs import one_line
+from forwarder.targets.source_table import BUNDLES, BY_BUNDLE
 
 REFUSED_SECONDS, ODD_SECONDS = 300.0, 30.0
 """AWS refuses signatures of a clock that is five minutes off; half a minute shows that nobody sets it."""
@@ -39,12 +40,14 @@ class Answered(NamedTuple):
 async def examine(
     name: str,
     url: str,
-    ca_file: str,
+    authorities: tuple[str, str],
     connect: float,
     read: float,
     wall: Callable[[], float] = time.time,
 ) -> list[Finding]:
-    """``name``: the target. ``connect``, ``read``: seconds to wait for."""
+    """``name``: the target. ``authorities``: the setting that names them, "" for none, and their file.
+    ``connect``, ``read``: seconds to wait for."""
+    setting, ca_file = authorities
     place = urlsplit(url)
     findings = [await _name(name, place, connect + read)]
     if findings[0].level == "FAIL":
@@ -52,13 +55,13 @@ async def examine(
     try:
         trust = await asyncio.to_thread(ssl.create_default_context, cafile=ca_file)
     except OSError as error:
-        return [*findings, _untrusting(name, ca_file, error)]
+        return [*findings, _untrusting(name, setting, ca_file, error)]
     try:
         patience = aiohttp.ClientTimeout(total=connect + read, connect=connect)
         answered = await _get(url, trust, patience, wall)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         return [*findings, _unreachable(name, place, error)]
-    return [*findings, _secured(name, place), *_answer(name, place, answered)]
+    return [*findings, _secured(name, place, setting), *_answer(name, place, answered)]
 
 
 async def _get(
@@ -93,12 +96,12 @@ async def _name(name: str, place: SplitResult, patience: float) -> Finding:
     return Finding("ok", about, f"{host} is {', '.join(addresses)}")
 
 
-def _untrusting(name: str, ca_file: str, error: OSError) -> Finding:
+def _untrusting(name: str, setting: str, ca_file: str, error: OSError) -> Finding:
     return Finding(
         "FAIL",
         f"{name}: TLS",
-        f"the authorities to trust cannot be read, {ca_file}: {error.strerror or error}",
-        "Correct AWS_CA_BUNDLE, or the ca_bundle of the profile.",
+        f"the authorities of {setting or 'certifi'} cannot be read, {ca_file}: {error.strerror or error}",
+        f"Name a readable file of PEM certificates in {BUNDLES}.",
     )
 
 
@@ -109,7 +112,7 @@ def _unreachable(name: str, place: SplitResult, error: Exception) -> Finding:
             "FAIL",
             f"{name}: TLS",
             f"{place.hostname} does not show a certificate that can be trusted: {one_line(str(cause))}",
-            "Correct the certificate or endpoint_url; an authority of your own goes into AWS_CA_BUNDLE.",
+            f"Correct the certificate or endpoint_url. {BY_BUNDLE}.",
         )
     said = getattr(cause, "strerror", None) or str(error) or "no answer in time"
     return Finding(
@@ -120,10 +123,11 @@ def _unreachable(name: str, place: SplitResult, error: Exception) -> Finding:
     )
 
 
-def _secured(name: str, place: SplitResult) -> Finding:
+def _secured(name: str, place: SplitResult, setting: str) -> Finding:
     about = f"{name}: TLS"
+    by = f", by {setting}" if setting else ""
     if place.scheme == "https":
-        return Finding("ok", about, f"the certificate of {place.hostname} is trusted")
+        return Finding("ok", about, f"the certificate of {place.hostname} is trusted{by}")
     if _is_here(place.hostname or ""):
         return Finding("ok", about, "none, and none is needed on this host")
     return Finding(

@@ -11,18 +11,8 @@ from forwarder.doctor.findings import Finding, is_well
 from forwarder.model import CallStatus, Results
 from forwarder.targets import AwsTarget
 from forwarder.targets.examining import Facts
+from forwarder.targets.source_table import BY_CERTIFI, cure_of, in_words, trust_of
 
-PROVIDERS = {
-    "env": "the environment (AWS_ACCESS_KEY_ID)",
-    "shared-credentials-file": "the shared credentials file",
-    "config-file": "the shared configuration file",
-    "custom-process": "the profile's credential_process",
-    "sso": "the profile's SSO login",
-    "assume-role": "a role, assumed with other credentials",
-    "assume-role-with-web-identity": "a role, by a web identity token (IRSA)",
-    "container-role": "the container's role (ECS, EKS Pod Identity)",
-    "iam-role": "the instance's role (IMDS)",
-}
 NOT_THERE, DENIED = "ResourceNotFoundException", "AccessDeniedException"
 
 
@@ -35,7 +25,12 @@ async def examine(name: str, target: AwsTarget, options: Any, wall: Callable[[],
             return [*findings, _nowhere(name, facts)]
         timeouts = options.timeouts
         findings += await network.examine(
-            name, facts.url, facts.ca_file, float(timeouts.connect), float(timeouts.read), wall
+            name,
+            facts.url,
+            (facts.ca_setting, facts.ca_file),
+            float(timeouts.connect),
+            float(timeouts.read),
+            wall,
         )
         if not is_well(findings):
             return findings
@@ -54,9 +49,11 @@ def _credentials(name: str, facts: Facts) -> Finding:
             "FAIL",
             about,
             facts.credentials_problem,
-            "Give the process credentials: environment, shared files, profile, role, container or instance.",
+            f"{facts.credentials_remedy or cure_of('')}.",
         )
-    found = f"found in {PROVIDERS.get(facts.provider, facts.provider)}"
+    found = f"found in {in_words(facts.provider)}"
+    if facts.ca_setting and trust_of(facts.provider) == BY_CERTIFI:
+        found += f" (for this source {facts.ca_setting} does not count, only the authorities of certifi)"
     if facts.ends_at is None:
         return Finding("ok", about, f"{found}; they do not end")
     return Finding(

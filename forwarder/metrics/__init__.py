@@ -66,11 +66,15 @@ class GateView(msgspec.Struct, frozen=True):
 
 
 class CredentialsView(msgspec.Struct, frozen=True):
-    """A target's credentials at one moment. ``ends_at`` (wall clock) is None when they do not end."""
+    """A target's credentials at one moment. ``ends_at`` (wall clock) is None when they do not end.
+
+    ``source``: where the last ones came from, in words; "" before the first.
+    """
 
     ends_at: float | None
     refreshed: int
     failed: int
+    source: str = ""
 
 
 class Rates(msgspec.Struct, frozen=True):

@@ -3,7 +3,8 @@
 Invariants:
 - One question of a target is in flight at a time, on a connection that the workers do not use.
 - The queue is updated in the same step as the verdict. No answer closes the gate. Only calls with events
-  close it, and ``hold``, if the only bus of a target does not exist.
+  close it, and ``hold``: if the only bus of a target does not exist, and while no question can even be asked
+  because there are no credentials or the configuration is wrong.
 - Names in the queue with no question planned (there was no place, or they were forgotten) are found again, a
   bounded number at a time.
 - A change of state is logged; names that senders chose are cut, made one line, and logged rarely.
@@ -88,7 +89,7 @@ class Asker:
             queue.release(name)
         for name in learned.closed:
             queue.set_aside(name)
-        hold(self._names.held())
+        hold(self._names.held() or (None if results.called else sentence_of(results)))
         if learned.all:
             await self._release_all(queue)
 
@@ -112,7 +113,7 @@ class Asker:
     def _learn(self, question: Question, results: Results, arn: str) -> Learned:
         answer, name = self._judge(results, has_answered=self._names.has_answers), question.name
         why = self._names.why(name)
-        sentence = f"{results.code}: {results.message}" if results.message else results.code
+        sentence = sentence_of(results)
         learned = self._names.learn(question, answer, sentence, results.delay or 0.0, arn)
         self._say(answer, name, why, sentence)
         if answer is not Answer.UNANSWERED:
@@ -155,6 +156,10 @@ class Asker:
                 await asyncio.sleep(0)
             if not self._names.why(name):
                 queue.release(name)
+
+
+def sentence_of(results: Results) -> str:
+    return f"{results.code}: {results.message}" if results.message else results.code
 
 
 class Prober:

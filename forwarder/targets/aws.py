@@ -1,12 +1,13 @@
 """One client of an AWS API: made when first needed, made anew when its credentials are no good, called once.
 
 Invariants:
-- ``call`` raises nothing but cancellation: what the SDK raises becomes Results here, and nowhere else.
-- Unknown trouble is UNAVAILABLE, which means retry. REFUSED is only what AWS said about this very operation:
-  trouble on the way to credentials is never blamed on the events.
+- ``call`` raises nothing but cancellation: what the SDK raises becomes Results (``translation``).
 - A client that held the target is not used again, so that new credentials, profiles and roles are found;
   calls in flight on it are left to end.
-- Credentials are there before a request is made; when they are not, the results say that nothing was sent.
+- Credentials are there before a request is made, and the SDK signs with these. What fails before a call is
+  made is trouble of the credentials or the configuration: it holds the target, nothing was sent, and the
+  message names the source and the cure.
+- One app monitor, project or bus that is denied while others get through speaks against no client.
 - A 200 whose body is not a JSON object (or nothing) is no answer of AWS's: retry.
 - Both call paths, the SDK's own and the fast one, end in the same words: an answer is read here, once, and
   trouble is one of the SDK's exceptions.
@@ -23,19 +24,22 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiobotocore.session import AioSession
+from aiobotocore.credentials import AioCredentials
 from botocore import exceptions as errors
 from botocore import xform_name
+from botocore.credentials import ReadOnlyCredentials
 
 from forwarder.apis import wire
-from forwarder.apis.codes import OTHER, WRONG_SHAPE, call_status, known_code
-from forwarder.config import without_secrets, without_users
+from forwarder.apis.codes import ACCESS_DENIED, WRONG_SHAPE
+from forwarder.config import without_secrets
 from forwarder.model import CallStatus, Outcome, Results, same_for_all
-from forwarder.targets.credentials import CredentialsWatch
+from forwarder.targets.credentials import Credentials
 from forwarder.targets.examining import Facts, examine
-from forwarder.targets.fast_path import Answer, FastPath, Keys
+from forwarder.targets.fast_path import Answer, FastPath
 from forwarder.targets.options import TargetOptions
-from forwarder.targets.session import STAND_IN_REGION, client_config, configured_region, open_session
+from forwarder.targets.session import client_config, needed_region, open_session, read_trust, region_at_start
+from forwarder.targets.sources import Keys, Progress, SourceTrouble, find_keys
+from forwarder.targets.translation import before_call, translate
 
 Read = Callable[[Mapping[str, Any], int], list[Outcome] | None]
 """Reads an answer of so many events; None when it is not what the API answers."""
@@ -43,27 +47,6 @@ Read = Callable[[Mapping[str, Any], int], list[Outcome] | None]
 decode = msgspec.json.Decoder().decode
 
 FAST, PLAIN = "fast", "plain"
-TIMEOUT, CONNECTION = "timeout", "connection"
-CREDENTIALS, CONFIGURATION, TLS = "credentials", "configuration", "tls"
-
-_TIMEOUTS = (TimeoutError, errors.ReadTimeoutError, errors.ConnectTimeoutError)
-_ON_THE_WAY = (
-    errors.ConnectionError,
-    errors.HTTPClientError,
-    errors.MetadataRetrievalError,
-    errors.IncompleteReadError,
-    errors.ChecksumError,
-)
-_NO_CREDENTIALS = (
-    errors.NoCredentialsError,
-    errors.PartialCredentialsError,
-    errors.CredentialRetrievalError,
-    errors.TokenRetrievalError,
-    errors.NoAuthTokenError,
-    errors.SSOError,
-    errors.LoginError,
-)
-MAX_MESSAGE = 500
 _MISSING = "ResourceNotFoundException"
 _ANSWER = "forwarder:answer"
 
@@ -82,7 +65,7 @@ class AwsClient:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.transport: str = PLAIN if options.transport == PLAIN else ""
-        self.region = configured_region(options)
+        self.region = region_at_start(options)
         """Empty when none is configured anywhere: an endpoint of the operator's own takes events of any."""
         self._service = service
         self._options = options
@@ -90,9 +73,9 @@ class AwsClient:
         self._log = structlog.get_logger("target").bind(target=name)
         # one more than the workers, so that the target can ask questions of its own while all are busy
         self._config = client_config(options, workers + 1)
-        # The SDK's timeouts bound the steps; this bounds name look-ups, credentials and slow drips as well.
+        # The SDK's timeouts bound the steps; this bounds name look-ups and slow drips as well.
         self._deadline = 2 * (float(options.timeouts.connect) + float(options.timeouts.read))
-        self.credentials = CredentialsWatch()
+        self.credentials = Credentials(self._find, target=name)
         self._opening = asyncio.Lock()
         self._open: _Open | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -114,11 +97,12 @@ class AwsClient:
         goes, and strings. ``keep_after``: codes that hold, and do not speak against the client.
         """
         client: _Open | None = None
+        keys: Keys | None = None
         called = False
         try:
+            keys = await self.credentials.ready()
             async with asyncio.timeout(self._deadline):
                 client = await self._client()
-                keys = await self.credentials.ready(client.session)
                 called = True
                 client.users += 1
                 try:
@@ -127,17 +111,29 @@ class AwsClient:
                     client.users -= 1
             outcomes = None if answer is None else read(answer, count)
         except Exception as error:
-            results = translate(error, count, operation, self._hide)
-            is_no_good = not called or results.code not in keep_after
-            if client is not None and results.status is CallStatus.HELD and is_no_good:
+            if not called or isinstance(error, SourceTrouble):  # the SDK signs by itself, on the plain path
+                return before_call(error, count, self._hide)
+            results = translate(error, count, self._hide, self.credentials.source)
+            if client is not None and self._speaks_against(client, results, keep_after):
                 self._retire(client)
-            return results if called else msgspec.structs.replace(results, called=False)
+                self.credentials.drop(keys)
+            return results
         finally:
             self._sweep(client)
         if outcomes is None:
             message = f"{operation} was answered with 200, but not with what it answers"
             return same_for_all(CallStatus.UNAVAILABLE, count, WRONG_SHAPE, message)
+        client.taken = True
         return Results(CallStatus.OK, outcomes)
+
+    @staticmethod
+    def _speaks_against(client: _Open, results: Results, keep_after: Collection[str]) -> bool:
+        """Whether new credentials or a new client could help. A denial between answers that are none is about
+        what was named in the call."""
+        if results.status is not CallStatus.HELD or results.code in keep_after:
+            return False
+        taken, client.taken = client.taken, client.taken and results.code not in ACCESS_DENIED
+        return not (taken and results.code in ACCESS_DENIED)
 
     async def _ask(
         self, client: _Open, keys: Keys, operation: str, params: Mapping[str, Any], body: bytes | None
@@ -173,12 +169,13 @@ class AwsClient:
         """What can be found out about this operation's calls without one."""
 
         def tell(error: Exception) -> str:
-            return translate(error, 0, operation, self._hide).message
+            return before_call(error, 0, self._hide).message
 
-        return await examine(self._options, self._service, self.region, operation, self.credentials, tell)
+        return await examine(self._options, self._service, operation, self.credentials, tell)
 
     async def close(self) -> None:
         """Close every connection. The client must not be called again."""
+        await self.credentials.close()
         if self._open is not None:
             self._retire(self._open)
         while self._closing:
@@ -192,19 +189,23 @@ class AwsClient:
         return self._open
 
     async def _new_client(self) -> _Open:
-        region = self.region or await asyncio.to_thread(configured_region, self._options)
-        region = region or (STAND_IN_REGION if self._options.endpoint_url else "")
-        if not region:
-            raise errors.NoRegionError
-        session = await open_session(self._options, self._service, region)
-        await self.credentials.ready(session)
+        region = self.region or await asyncio.to_thread(needed_region, self._options)
+        session = await open_session(self._options, self._service, _Held(self.credentials))
+        verify = await asyncio.to_thread(read_trust, session)
         making = session.create_client(
-            self._service, region_name=region, endpoint_url=self._options.endpoint_url, config=self._config
+            self._service,
+            region_name=region,
+            endpoint_url=self._options.endpoint_url,
+            verify=verify,
+            config=self._config,
         )
         sdk = await making.__aenter__()
         sdk.meta.events.register("before-call", _give_body)
         sdk.meta.events.register("before-parse", _read_answer)
-        return _Open(sdk, session, FastPath(self._wall))
+        return _Open(sdk, FastPath(self._wall))
+
+    async def _find(self, progress: Progress) -> Keys:
+        return await find_keys(self._options, progress, self._hide)
 
     def _retire(self, client: _Open) -> None:
         """Use this client no more; it is closed when the last call on it has ended."""
@@ -237,75 +238,36 @@ def _give_body(params: dict[str, Any], **_: object) -> None:
         params["body"] = body
 
 
+class _Held(AioCredentials):  # type: ignore[misc]
+    """What the SDK signs with: at every call the keys of the target, which it neither finds nor renews."""
+
+    METHOD = "forwarder"
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__("", "", method=self.METHOD)
+        self._credentials = credentials
+
+    async def load(self) -> AioCredentials:
+        """As a credential provider of the SDK."""
+        return self
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        keys = await self._credentials.ready()
+        return ReadOnlyCredentials(keys.access_key, keys.secret_key, keys.token, keys.account_id)
+
+
 class _Open:
-    """An SDK client, the session it is of, its fast path, and how many calls are on it."""
+    """An SDK client, its fast path, and how many calls are on it. ``taken``: since AWS last denied one."""
 
-    __slots__ = ("closed", "fast", "retired", "sdk", "session", "users")
+    __slots__ = ("closed", "fast", "retired", "sdk", "taken", "users")
 
-    def __init__(self, sdk: Any, session: AioSession, fast: FastPath) -> None:
+    def __init__(self, sdk: Any, fast: FastPath) -> None:
         self.sdk = sdk
-        self.session = session
         self.fast = fast
         self.users = 0
+        self.taken = False
         self.retired = False
         self.closed = False
-
-
-def translate(
-    error: Exception, count: int, operation: str, hide: Callable[[str], str] = without_users
-) -> Results:
-    """What the SDK raised while it should do ``operation`` with so many events; ``hide`` what is secret."""
-    if isinstance(error, errors.ClientError):
-        return _refused(error, count, operation, hide)
-    status, code = _classify(error)
-    return same_for_all(status, count, code, _short(hide(f"{type(error).__name__}: {error}")))
-
-
-def _classify(error: Exception) -> tuple[CallStatus, str]:
-    if isinstance(error, _TIMEOUTS):
-        return CallStatus.UNAVAILABLE, TIMEOUT
-    if isinstance(error, errors.SSLError):
-        return CallStatus.HELD, TLS
-    if isinstance(error, _ON_THE_WAY):
-        return CallStatus.UNAVAILABLE, CONNECTION
-    if isinstance(error, _NO_CREDENTIALS):
-        return CallStatus.HELD, CREDENTIALS
-    if isinstance(
-        error, errors.BotoCoreError
-    ):  # all others are about profiles, regions, endpoints, parts missing
-        return CallStatus.HELD, CONFIGURATION
-    return CallStatus.UNAVAILABLE, OTHER
-
-
-def _refused(error: errors.ClientError, count: int, operation: str, hide: Callable[[str], str]) -> Results:
-    """An answer that is an error, of our operation or of one that should have given us credentials."""
-    metadata = error.response.get("ResponseMetadata") or {}
-    headers: dict[str, str] = metadata.get("HTTPHeaders") or {}
-    http_status = int(metadata.get("HTTPStatusCode") or 0)
-    code, message = _words(error, http_status, headers)
-    status = call_status(code, http_status)
-    if error.operation_name != operation:
-        message = f"{error.operation_name}: {message}"
-        if status is CallStatus.REFUSED:
-            status = CallStatus.HELD
-    known = known_code(code)
-    message = message if known == code else f"{code}: {message}"
-    return same_for_all(status, count, known, _short(hide(message)), wire.retry_delay(headers))
-
-
-def _words(error: errors.ClientError, http_status: int, headers: Mapping[str, str]) -> tuple[str, str]:
-    """AWS's code and message."""
-    said = error.response.get("Error") or {}
-    code = str(said.get("Code") or http_status)
-    if code.isdigit():  # botocore reads the code of JSON 1.1 from the body only
-        code = (wire.header(headers, wire.ERROR_HEADER) or code).partition(":")[0]
-    if 300 <= http_status < 400:
-        return code, f"redirected to {wire.header(headers, 'Location')}; redirects are not followed"
-    return code, str(said.get("Message") or f"HTTP status {http_status}")
-
-
-def _short(message: str) -> str:
-    return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
 
 def _read_answer(

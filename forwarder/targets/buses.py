@@ -68,6 +68,7 @@ class BusNames:
         self._verify = verify
         self._every = every
         self._missing_again = min(every, probe)
+        self._backoff_cap = min(BACKOFF_CAP, probe)
         self._region = region
         self._now = now
         self._chance = chance
@@ -351,7 +352,7 @@ class BusNames:
         """No answer: the question is asked again after a pause, behind the others of its kind."""
         self._failures += 1
         self._trouble = sentence
-        pause = full_jitter(self._failures, BACKOFF_BASE, BACKOFF_CAP, self._chance)
+        pause = full_jitter(self._failures, BACKOFF_BASE, self._backoff_cap, self._chance)
         self._resumes_at = now + max(pause, min(delay, BACKOFF_CAP) * (1 + self._chance() / 10))
         name, turn = question.name, question.turn
         if turn is None:

@@ -1,9 +1,9 @@
-"""The credentials of one client: asked for before each call, counted, and when they end.
+"""The credentials of one target: found when first needed, renewed before they end, counted.
 
 Invariants:
-- What fails here failed before anything was sent.
-- Only what the SDK offers in public is used: when credentials end is found by asking whether they end within
-  so many seconds.
+- What fails here failed before anything was sent, and is a ``SourceTrouble``.
+- Keys that have not ended are used: renewing them is done beside the calls, and its failure holds nobody.
+- There is one search at a time. A call waits for it at most WAIT_SECONDS.
 - A key is never logged or shown. The SDK logs failed refreshes with all it was answered, so it is silenced.
 """
 
@@ -11,81 +11,152 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_left
-from typing import Any
+from datetime import UTC, datetime
 
 import structlog
-from aiobotocore.session import AioSession
-from botocore.exceptions import NoCredentialsError
 
 from forwarder.metrics import CredentialsView
 from forwarder.model import Clock, SystemClock
+from forwarder.targets.searches import Find, Search
+from forwarder.targets.source_table import cure_of, in_words
+from forwarder.targets.sources import CREDENTIALS, Keys, SourceTrouble
 
-logging.getLogger("aiobotocore.credentials").setLevel(logging.CRITICAL)
+for _name in ("credentials", "tokens"):
+    logging.getLogger(f"aiobotocore.{_name}").setLevel(logging.CRITICAL)
 
-LONGEST_SECONDS = 7 * 86_400
-"""No AWS credentials that end last longer than this; what lasts longer is taken not to end."""
+WAIT_SECONDS = 10.0
+"""How long a call waits for keys before it fails; the search goes on, for the next call."""
+
+RENEW_SECONDS = 900.0
+"""How long before their end keys are renewed, as by the SDK."""
+
+AGAIN_SECONDS = 10.0
+"""The pause between searches for newer keys while the old ones last."""
+
+LAST_SECONDS = 10.0
+"""Keys that end so soon are not used for another call."""
+
+MAX_HANGING = 3
+"""Searches that hang in a file, and are left to it, before no other is begun."""
 
 
-class CredentialsWatch:
-    """Sees the credentials of one client through all its sessions."""
+class Credentials:
+    """The keys of one target. ``find`` searches once."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, find: Find, clock: Clock | None = None, target: str = "") -> None:
+        self._find = find
         self._clock = clock or SystemClock()
-        self._keys: object = None
+        self._keys: Keys | None = None
+        self._known: Keys | None = None
         self._ends_at: float | None = None
+        self._search: Search | None = None
+        self._hanging: list[Search] = []
+        self._again_at = 0.0
         self._refreshed = 0
         self._failed = 0
-        self._asking = asyncio.Lock()
         self._late = False
-        self._log = structlog.get_logger("credentials")
+        self._said = ""
+        self._log = structlog.get_logger("credentials").bind(**({"target": target} if target else {}))
 
     def view(self) -> CredentialsView:
-        return CredentialsView(self._ends_at, self._refreshed, self._failed)
+        known = self._known
+        return CredentialsView(
+            self._ends_at, self._refreshed, self._failed, in_words(known.source) if known else ""
+        )
+
+    @property
+    def source(self) -> str:
+        """The SDK's word for the source of the keys found last."""
+        return self._known.source if self._known is not None else ""
 
     def secrets(self) -> tuple[str | None, ...]:
         """What must not be told of the keys in use."""
-        return tuple(getattr(self._keys, name, None) for name in ("token", "secret_key", "access_key"))
+        keys = self._known
+        return () if keys is None else (keys.token, keys.secret_key, keys.access_key)
 
-    async def ready(self, session: AioSession) -> Any:
-        """The session's credentials, frozen, refreshed if it was time; raises what the SDK does."""
+    async def ready(self) -> Keys:
+        """Keys to sign with; raises SourceTrouble when there are none."""
+        keys = self._keys
+        if keys is not None and not self._ends_within(LAST_SECONDS):
+            if self._ends_within(RENEW_SECONDS) and self._clock.monotonic() >= self._again_at:
+                self._searching()
+            return keys
+        return await self._found()
+
+    def drop(self, keys: Keys | None) -> None:
+        """Search again before the next call, unless there are others than these by now."""
+        if keys is not None and keys is self._keys:
+            self._keys = None
+
+    async def close(self) -> None:
+        searches = [*self._hanging, *([self._search] if self._search else [])]
+        for search in searches:
+            search.cancel()
+        for search in searches:
+            await search.ended(0.0 if search.hangs else 2.0)
+
+    async def _found(self) -> Keys:
+        search = self._searching()
         try:
-            credentials = await session.get_credentials()
-            if credentials is None:
-                raise NoCredentialsError
-            if _due(credentials) and not self._asking.locked():
-                async with self._asking:
-                    keys = await credentials.get_frozen_credentials()
-                    self._say_if_late(keys == self._keys)
-            else:
-                keys = await credentials.get_frozen_credentials()
-        except Exception:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await asyncio.shield(search.result)
+        except TimeoutError:
+            self._failed += not search.result.done()
+            raise self._slow(search) from None
+
+    def _slow(self, search: Search) -> SourceTrouble:
+        source = search.progress.source
+        return SourceTrouble(
+            CREDENTIALS, source, f"there was no answer within {WAIT_SECONDS:g} seconds", cure_of(source)
+        )
+
+    def _searching(self) -> Search:
+        """The search that goes on, or a new one."""
+        search = self._search
+        if search is not None and search.hangs and len(self._hanging) < MAX_HANGING:
+            self._hanging = [*(each for each in self._hanging if each.hangs), search]
+            search = None
+        if search is None:
+            search = self._search = Search(self._find)
+            search.result.add_done_callback(self._done)
+        return search
+
+    def _done(self, result: asyncio.Future[Keys]) -> None:
+        if self._search is not None and result is self._search.result:
+            self._search = None
+        self._again_at = self._clock.monotonic() + AGAIN_SECONDS
+        if result.cancelled():
+            return
+        error = result.exception()
+        if error is not None:
             self._failed += 1
-            raise
-        if keys != self._keys:
-            self._keys = keys
+            self._say_late(error)
+            return
+        self._late = False
+        self._take(result.result())
+
+    def _take(self, keys: Keys) -> None:
+        known, self._keys = self._known, keys
+        self._ends_at = None if keys.lasts is None else self._clock.wall() + keys.lasts
+        if known is None or known[:3] != keys[:3]:
             self._refreshed += 1
-            self._ends_at = self._end_of(credentials)
-        return keys
+        self._known = keys
+        if keys.source != self._said:
+            self._said = keys.source
+            self._log.info("credentials found", source=in_words(keys.source), ends=_moment(self._ends_at))
 
-    def _say_if_late(self, failed: bool) -> None:
-        """The SDK hides that a refresh failed as long as the old credentials are good."""
-        self._failed += failed
-        if failed and not self._late:
+    def _say_late(self, error: BaseException) -> None:
+        if self._keys is not None and not self._late:
+            self._late = True
             self._log.warning(
-                "credentials could not be refreshed; they are good for a while", ends=self._ends_at
+                "credentials could not be renewed; the old ones are still used",
+                ends=_moment(self._ends_at),
+                error=str(error),
             )
-        self._late = failed
 
-    def _end_of(self, credentials: Any) -> float | None:
-        """When they end, to the second, by the wall clock; None when they do not."""
-        ends_within = getattr(credentials, "refresh_needed", None)
-        if ends_within is None:
-            return None
-        seconds = bisect_left(range(LONGEST_SECONDS), True, key=ends_within)
-        return None if seconds == LONGEST_SECONDS else self._clock.wall() + seconds
+    def _ends_within(self, seconds: float) -> bool:
+        return self._ends_at is not None and self._clock.wall() + seconds > self._ends_at
 
 
-def _due(credentials: Any) -> bool:
-    """Whether the SDK will ask for new ones now."""
-    return hasattr(credentials, "refresh_needed") and bool(credentials.refresh_needed())
+def _moment(wall: float | None) -> str:
+    return "never" if wall is None else f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%dT%H:%M:%SZ}"

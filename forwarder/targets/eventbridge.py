@@ -23,10 +23,11 @@ from forwarder.config import Bytes, Duration
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Queue, Results
 from forwarder.targets.asking import Asker, Hold
-from forwarder.targets.aws import CONFIGURATION, AwsClient
+from forwarder.targets.aws import AwsClient
 from forwarder.targets.buses import BusNames
 from forwarder.targets.examining import Facts
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
+from forwarder.targets.sources import CONFIGURATION
 
 ACCESS_DENIED = "AccessDeniedException"
 THROTTLED = "ThrottlingException"
@@ -115,7 +116,7 @@ class EventBridge:
         params, body = self._request(batch)
         count = len(batch.events)
         results = await self._client.call("PutEvents", params, count, self.api.read_results, body)
-        if batch.key and results.code == CONFIGURATION:
+        if batch.key and results.called and results.code == CONFIGURATION:
             results = msgspec.structs.replace(results, code=ENDPOINT)
         return weigh(results, [event.name for event in batch.events])
 

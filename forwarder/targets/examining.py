@@ -7,16 +7,16 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
-from botocore.exceptions import NoRegionError
-from botocore.httpsession import get_cert_path
 
-from forwarder.targets.credentials import CredentialsWatch
+from forwarder.targets.credentials import Credentials
 from forwarder.targets.options import TargetOptions
-from forwarder.targets.session import STAND_IN_REGION, client_config, open_session
+from forwarder.targets.session import client_config, needed_region, new_session, trust_setting
+from forwarder.targets.sources import SourceTrouble
 
 Tell = Callable[[Exception], str]
 """The sentence for what the SDK raised."""
@@ -26,7 +26,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What was found. A ``problem`` is a sentence, and "" when there is none.
 
     ``url``: where events go. ``provider``: the SDK's word for where credentials came from. ``ca_file``: whom
-    to trust. ``unasked``: why AWS was not asked whether what the target names exists, if it was not.
+    to trust, and ``ca_setting`` the setting that says so. ``unasked``: why AWS was not asked whether what the
+    target names exists, if it was not.
     """
 
     url: str = ""
@@ -34,41 +35,43 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = ""
     ends_at: float | None = None
     credentials_problem: str = ""
+    credentials_remedy: str = ""
     ca_file: str = ""
+    ca_setting: str = ""
     unasked: str = ""
 
 
 async def examine(
-    options: TargetOptions, service: str, region: str, operation: str, watch: CredentialsWatch, tell: Tell
+    options: TargetOptions, service: str, operation: str, credentials: Credentials, tell: Tell
 ) -> Facts:
     """The facts of one target. Credentials may be fetched on the way, as for a call."""
     try:
-        region = region or (STAND_IN_REGION if options.endpoint_url else "")
-        if not region:
-            raise NoRegionError
-        session = await open_session(options, service, region)
+        region = await asyncio.to_thread(needed_region, options)
+        session = await asyncio.to_thread(new_session, options, service)
+        setting, trusted = trust_setting(session)
         making = session.create_client(
             service,
             region_name=region,
             endpoint_url=options.endpoint_url,
+            verify=trusted,
             config=client_config(options, 1),
             aws_access_key_id="unused",  # so that the place is found without credentials
             aws_secret_access_key="unused",
         )
         async with making as client:
             url = _place(client, operation, options.endpoint_url is not None)
-        trusted = get_cert_path(session.get_config_variable("ca_bundle") or True)
-        facts = Facts(url=url, ca_file=str(trusted))
+        facts = Facts(url=url, ca_file=trusted, ca_setting=setting)
     except Exception as error:
         return Facts(url_problem=tell(error), credentials_problem=tell(error))
     try:
-        await watch.ready(session)
-        credentials = await session.get_credentials()
+        await credentials.ready()
+    except SourceTrouble as trouble:
+        return msgspec.structs.replace(
+            facts, credentials_problem=f"{trouble.code}: {trouble.sentence}", credentials_remedy=trouble.cure
+        )
     except Exception as error:
         return msgspec.structs.replace(facts, credentials_problem=tell(error))
-    return msgspec.structs.replace(
-        facts, provider=str(getattr(credentials, "method", "")), ends_at=watch.view().ends_at
-    )
+    return msgspec.structs.replace(facts, provider=credentials.source, ends_at=credentials.view().ends_at)
 
 
 def _place(client: object, operation: str, own: bool) -> str:

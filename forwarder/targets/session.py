@@ -4,7 +4,10 @@ Invariants:
 - A redirect is never followed: the next host would get the body and the session token.
 - ``AWS_ENDPOINT_URL`` redirects none of our clients, not even those that fetch credentials, for it usually
   names this daemon. ``AWS_ENDPOINT_URL_STS`` and its like, for the services credentials come from, do count.
-- The SDK never retries: one place retries, the worker.
+- The SDK never retries an event call: one place retries, the worker. Calls for credentials are tried three
+  times, as by every SDK.
+- Trusted certificates are those of the SDK: ``AWS_CA_BUNDLE``, else ``ca_bundle`` of the profile, else
+  ``REQUESTS_CA_BUNDLE``, else those of certifi.
 - Everything that reads files (profiles, service models) happens in a thread; models are read once.
 - TLS contexts are shared: reading the trusted certificates takes a client 50 ms of CPU.
 - The service models are botocore's own and ours, whatever lies in ``~/.aws/models``.
@@ -19,7 +22,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import (
@@ -29,7 +32,7 @@ from aiobotocore.credentials import (
 )
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError, DataNotFoundError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, DataNotFoundError, InvalidConfigError, NoRegionError
 from botocore.httpsession import get_cert_path
 from botocore.loaders import Loader
 
@@ -43,6 +46,11 @@ KEEP_ALIVE_SECONDS = 55
 """AWS closes idle connections after 60 s; ours go first, or a call would now and then meet a closed one."""
 
 DNS_SECONDS = 30
+
+CREDENTIALS_READ_SECONDS = 5.0
+"""How long one call for credentials may wait for its answer; a target's own ``timeouts`` can shorten it."""
+
+CREDENTIALS_TRIES = 3
 
 STAND_IN_REGION = "us-east-1"
 """The region to sign for when the endpoint is the operator's own and no region is configured anywhere."""
@@ -133,25 +141,77 @@ def client_config(options: TargetOptions, connections: int) -> AioConfig:
     )
 
 
-async def open_session(options: TargetOptions, service: str, region: str) -> AioSession:
-    """A session that is ready to make clients without blocking the loop."""
+async def open_session(options: TargetOptions, service: str, keys: CredentialProvider) -> AioSession:
+    """A session that makes clients without blocking the loop. They sign with what ``keys`` loads."""
     session = await asyncio.to_thread(new_session, options, service)
-    if options.role is not None:
-        provider = AssumedRole(session, options.role, region)
-        session = await asyncio.to_thread(new_session, options, service)
-        session.register_component("credential_provider", AioCredentialResolver([provider]))
+    session.register_component("credential_provider", AioCredentialResolver([keys]))
     return session
 
 
 def configured_region(options: TargetOptions) -> str:
-    """The region of the options, else of the environment or the profile, else ""."""
+    """The region of the options, else of the environment or the profile, else "". Raises as the SDK does when
+    the shared files cannot be used."""
     if options.region:
         return options.region
-    try:
-        found = ForwarderSession(profile=options.profile).get_config_variable("region")
-    except BotoCoreError:
-        found = None  # a profile or a file that cannot be used: the client says so, until it can
+    found = ForwarderSession(profile=options.profile).get_config_variable("region")
     return str(found or os.environ.get("AWS_REGION") or "")
+
+
+def region_at_start(options: TargetOptions) -> str:
+    """As ``configured_region``, and "" where files cannot be used: calls report that, until they can."""
+    try:
+        return configured_region(options)
+    except BotoCoreError:
+        return ""
+
+
+def needed_region(options: TargetOptions) -> str:
+    """The region to call and to sign for; raises when there is none."""
+    region = configured_region(options) or (STAND_IN_REGION if options.endpoint_url else "")
+    if not region:
+        raise NoRegionError
+    return region
+
+
+def trust_setting(session: AioSession) -> tuple[str, str]:
+    """Which setting names the trusted authorities, and their file; ("", certifi's file) when none does."""
+    own = session.get_config_variable("ca_bundle")
+    if own is not None:
+        return "AWS_CA_BUNDLE" if "AWS_CA_BUNDLE" in os.environ else "ca_bundle of the profile", str(own)
+    other = os.environ.get("REQUESTS_CA_BUNDLE")
+    return ("", str(get_cert_path(True))) if other is None else ("REQUESTS_CA_BUNDLE", other)
+
+
+def read_trust(session: AioSession) -> str:
+    """Read the trusted certificates, which blocks; their file. Raises InvalidConfigError if that fails."""
+    setting, path = trust_setting(session)
+    if setting and not path.strip():
+        raise InvalidConfigError(
+            error_msg=f"{setting} is empty: name a file of PEM certificates, or unset it"
+        )
+    try:
+        NoRedirectSession(verify=path).tls_context()
+    except OSError as error:  # ssl.SSLError is one
+        why = error.strerror or str(error)
+        if isinstance(error, ssl.SSLError):
+            why = "it has no PEM certificate"
+        raise InvalidConfigError(
+            error_msg=f"{setting or 'certifi'}: {path}: {why}; name a readable file of PEM certificates"
+        ) from error
+    return path
+
+
+def _readable_files(session: AioSession) -> None:
+    """Raise for shared files that exist and cannot be read: the SDK would take them for empty."""
+    for variable in ("config_file", "credentials_file"):
+        path = os.path.expanduser(os.path.expandvars(session.get_config_variable(variable)))
+        if os.path.isfile(path):
+            try:
+                open(path, "rb").close()
+            except OSError as error:
+                raise InvalidConfigError(
+                    error_msg=f"{path}: {error.strerror}; let the user of the forwarder read it"
+                ) from error
 
 
 class _Services:
@@ -183,7 +243,8 @@ def _loader() -> Loader:
     return _Loader([Loader.BUILTIN_DATA_PATH, str(MODELS)], include_default_search_paths=False)
 
 
-def new_session(options: TargetOptions, service: str) -> AioSession:
+def new_session(options: TargetOptions, service: str = "") -> AioSession:
+    """A session, with the models of the service, if one is named, read already. It reads files: it blocks."""
     session = ForwarderSession(profile=options.profile)
     session.user_agent_extra = ""
     session.register_component("data_loader", _loader())
@@ -191,48 +252,51 @@ def new_session(options: TargetOptions, service: str) -> AioSession:
         AioConfig(
             http_session_cls=NoRedirectSession,
             connect_timeout=float(options.timeouts.connect),
-            read_timeout=float(options.timeouts.read),
-            retries={"mode": "standard", "total_max_attempts": 1},
+            read_timeout=min(float(options.timeouts.read), CREDENTIALS_READ_SECONDS),
+            retries={"mode": "standard", "total_max_attempts": CREDENTIALS_TRIES},
             ignore_configured_endpoint_urls=True,
             use_fips_endpoint=options.use_fips,
             use_dualstack_endpoint=options.use_dualstack,
         )
     )
+    _readable_files(session)
     _ = session.full_config
-    session.warm_up_loader_caches(service)
-    if options.role is not None:
-        session.warm_up_loader_caches("sts")
+    if service:
+        session.warm_up_loader_caches(service)
     return session
 
 
-class AssumedRole:
-    """A credential provider: the role, assumed with what the source session's usual chain finds.
+class CredentialProvider(Protocol):
+    """One of the SDK's ways to credentials."""
 
-    The role is assumed when credentials are first needed, and again before they expire.
-    """
+    METHOD: str
+
+    async def load(self) -> Any: ...
+
+
+class AssumedRole:
+    """A credential provider: the target's role, assumed with the credentials of ``source``."""
 
     METHOD = "assume-role"
     CANONICAL_NAME = "forwarder-role"
 
-    def __init__(self, source: AioSession, role: Role, region: str) -> None:
+    def __init__(self, session: AioSession, source: Any, role: Role, region: str) -> None:
+        self._session = session
         self._source = source
         self._role = role
         self._region = region
 
     async def load(self) -> AioDeferredRefreshableCredentials:
-        source = await self._source.get_credentials()
-        if source is None:
-            raise NoCredentialsError
         arguments = {"RoleSessionName": self._role.session_name}
         if self._role.external_id is not None:
             arguments["ExternalId"] = self._role.external_id
         fetcher = AioAssumeRoleCredentialFetcher(
             client_creator=self._client,
-            source_credentials=source,
+            source_credentials=self._source,
             role_arn=self._role.arn,
             extra_args=arguments,
         )
         return AioDeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
 
     def _client(self, service: str, **keys: str) -> Any:
-        return self._source.create_client(service, region_name=self._region, **keys)
+        return self._session.create_client(service, region_name=self._region, **keys)

@@ -18,7 +18,7 @@ from aiobotocore.session import AioSession
 
 from forwarder.targets import TARGETS
 from forwarder.targets.options import TargetOptions
-from forwarder.targets.session import STAND_IN_REGION, NoRedirectSession, client_config, new_session
+from forwarder.targets.session import STAND_IN_REGION, client_config, new_session, read_trust
 
 MOST_SECONDS = 2.0
 _NO_KEY = "AKIAIOSFODNN7EXAMPLE"
@@ -41,8 +41,7 @@ async def warm_up(targets: Iterable[TargetOptions]) -> None:
 def _read(options: TargetOptions, service: str) -> AioSession:
     """In a thread: the models, and the certificates that are trusted."""
     session = new_session(options, service)
-    verify = session.get_config_variable("ca_bundle")
-    NoRedirectSession(verify=True if verify is None else verify).tls_context()
+    read_trust(session)
     return session
 
 

@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,7 +29,7 @@ SOON, LATER = 300.0, 3600.0
 
 SOON_FOR_AN_INSTANCE, WINDOW_OF_AN_INSTANCE = 1600.0, 2000.0
 """The SDK takes keys of an instance that end within 25 minutes for good for longer, so the time before the
-end in which it refreshes is moved before that."""
+end in which keys are renewed is moved before that."""
 
 _numbers = itertools.count(1)
 
@@ -131,13 +132,17 @@ def container(source: Source, request: web.Request, body: str) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, token_file: Path) -> AsyncIterator[Source]:
+async def serving(
+    handler: Handler, token_file: Path, hangs: Callable[[], bool] = lambda: False
+) -> AsyncIterator[Source]:
     source = Source(token_file)
     token_file.write_text("token-1")
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         body = await request.text()
         assert isinstance(request, web.Request)
+        if hangs():
+            await asyncio.sleep(60)
         return _refused(500) if source.down else handler(source, request, body)
 
     app = web.Application()
@@ -169,8 +174,6 @@ def use_imds(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     forget_credentials(monkeypatch)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", source.url)
-    window = "botocore.credentials.RefreshableCredentials._advisory_refresh_timeout"
-    monkeypatch.setattr(window, WINDOW_OF_AN_INSTANCE)
 
 
 def use_container(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,16 +88,23 @@ async def nothing_lost(place: World, names: list[str]) -> None:
 
 
 async def test_credentials_are_refreshed_before_they_end_and_no_call_meets_the_old_ones(
-    place: World, way: Way, source: Source
+    place: World, way: Way, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.lasts = way.soon
+    monkeypatch.setattr("forwarder.targets.credentials.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("forwarder.targets.credentials.RENEW_SECONDS", sources.WINDOW_OF_AN_INSTANCE)
     async with daemon_in(place, orders=way.options or {}):
         names = await deliver(place)
         assert (await value(place, EXPIRY)) == pytest.approx(source.ends, abs=5)
         if way.soon < MINUTES:
             assert source.ends - time.time() < MINUTES, "an alarm ten minutes before the end would ring"
-        source.lasts = LATER
+        source.lasts, given = LATER, len(source.keys)
         names += await deliver(place)
+
+        async def renewed() -> bool:
+            return len(source.keys) > given and (await value(place, EXPIRY) or 0) - time.time() > 2 * MINUTES
+
+        await until(renewed, "the keys are renewed")
         lasting = source.keys[-1]
         await place.accept_keys(lasting)
         names += await deliver(place)

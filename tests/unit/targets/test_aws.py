@@ -17,11 +17,13 @@ from aiohttp import web
 from botocore import exceptions as errors
 
 from forwarder.model import CallStatus, Kind, Outcome, Results
-from forwarder.targets.aws import AwsClient, translate
+from forwarder.targets.aws import AwsClient
 from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.evidently import EvidentlyOptions
 from forwarder.targets.options import Role, TargetOptions
 from forwarder.targets.rum import RumOptions
+from forwarder.targets.sources import _trouble
+from forwarder.targets.translation import before_call, translate
 from tests.unit.targets.fake_aws import (
     Answer,
     Call,
@@ -76,7 +78,7 @@ def named(pair: Any) -> str | None:
 
 @pytest.mark.parametrize(("error", "code"), UNAVAILABLE, ids=named)
 def test_an_exception_that_tells_nothing_is_retried(error: Exception, code: str) -> None:
-    results = translate(error, 2, "PutEvents")
+    results = translate(error, 2)
     assert (results.status, results.code) == (CallStatus.UNAVAILABLE, code)
     assert [outcome.kind for outcome in results.outcomes] == [Kind.RETRY] * 2
     assert type(error).__name__ in results.message
@@ -84,7 +86,7 @@ def test_an_exception_that_tells_nothing_is_retried(error: Exception, code: str)
 
 @pytest.mark.parametrize(("error", "code"), HELD, ids=named)
 def test_an_exception_only_a_person_can_end_holds(error: Exception, code: str) -> None:
-    results = translate(error, 2, "PutEvents")
+    results = translate(error, 2)
     assert (results.status, results.code) == (CallStatus.HELD, code)
     assert [outcome.kind for outcome in results.outcomes] == [Kind.RETRY] * 2
 
@@ -101,30 +103,30 @@ def answer(status: int, code: str, operation: str = "PutEvents", **headers: str)
 
 @pytest.mark.parametrize("code", ["ValidationException", "ValidationError", "SerializationException"])
 def test_a_refusal_on_the_way_to_credentials_is_never_blamed_on_the_events(code: str) -> None:
-    assert translate(answer(400, code), 1, "PutEvents").status is CallStatus.REFUSED
-    results = translate(answer(400, code, "AssumeRole"), 1, "PutEvents")
-    assert results.status is CallStatus.HELD
+    assert translate(answer(400, code), 1).status is CallStatus.REFUSED
+    results = before_call(_trouble(answer(400, code, "AssumeRole"), "env", str), 1)
+    assert (results.status, results.code, results.called) == (CallStatus.HELD, "credentials", False)
     assert "AssumeRole" in results.message
 
 
 def test_an_unknown_code_is_told_in_the_message_only() -> None:
-    results = translate(answer(500, "BrandNewException"), 1, "PutEvents")
+    results = translate(answer(500, "BrandNewException"), 1)
     assert (results.status, results.code) == (CallStatus.UNAVAILABLE, "other")
     assert results.message == "BrandNewException: words"
 
 
 def test_a_code_that_is_only_in_the_header_is_read() -> None:
     error = answer(400, "400", **{"x-amzn-errortype": "ThrottlingException:http://internal.amazon.com/"})
-    assert translate(error, 1, "PutEvents").status is CallStatus.THROTTLED
+    assert translate(error, 1).status is CallStatus.THROTTLED
 
 
 @pytest.mark.parametrize("name", ["retry-after", "Retry-After"])
 def test_the_delay_is_read_however_the_header_is_written(name: str) -> None:
-    assert translate(answer(429, "ThrottlingException", **{name: "7"}), 1, "PutEvents").delay == 7.0
+    assert translate(answer(429, "ThrottlingException", **{name: "7"}), 1).delay == 7.0
 
 
 def test_a_very_long_message_is_cut() -> None:
-    assert len(translate(RuntimeError("x" * 100_000), 1, "PutEvents").message) <= 500
+    assert len(translate(RuntimeError("x" * 100_000), 1).message) <= 500
 
 
 async def put(options: TargetOptions, client: AwsClient | None = None) -> Results:
@@ -324,12 +326,16 @@ async def test_a_role_is_assumed_once_and_signs_every_call(monkeypatch: pytest.M
 
 
 async def test_a_role_is_assumed_again_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forwarder.targets.credentials.AGAIN_SECONDS", 0.0)
     async with fake_aws(OK) as aws, fake_aws(role_answer("ASIAOLD", 300), role_answer("ASIANEW")) as sts:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
         options = EventBridgeOptions(region="eu-west-1", endpoint_url=aws.url, role=ROLE)
         client = AwsClient("events", options, 1)
-        for _ in range(3):
-            await put(options, client)
+        await put(options, client)
+        await put(options, client)
+        while client.credentials.view().refreshed < 2:
+            await asyncio.sleep(0.01)
+        await put(options, client)
         await client.close()
     assert "Credential=ASIANEW/" in aws.calls[-1].headers["authorization"]
     assert len(sts.calls) == 2
@@ -402,12 +408,15 @@ async def test_a_role_without_credentials_to_assume_it_holds(monkeypatch: pytest
         assert sts.calls == aws.calls == []
 
 
-async def test_a_throttled_sts_slows_down(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_throttled_sts_is_tried_as_by_every_sdk_and_then_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with fake_aws(OK) as aws, fake_aws(role_refusal(400, "Throttling")) as sts:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
         results = await put(EventBridgeOptions(region="eu-west-1", endpoint_url=aws.url, role=ROLE))
-    assert results.status is CallStatus.THROTTLED
-    assert len(sts.calls) == 1
+    assert (results.status, results.code) == (CallStatus.HELD, "credentials")
+    assert "AssumeRole: Throttling: no, you" in results.message
+    assert len(sts.calls) == 3
 
 
 async def test_a_redirect_of_sts_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +425,7 @@ async def test_a_redirect_of_sts_is_not_followed(monkeypatch: pytest.MonkeyPatch
             monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
             results = await put(EventBridgeOptions(region="eu-west-1", endpoint_url=aws.url, role=ROLE))
         assert elsewhere.calls == aws.calls == []
-    assert results.status is CallStatus.UNAVAILABLE
+    assert (results.status, results.code) == (CallStatus.HELD, "credentials")
 
 
 async def test_the_role_of_a_profile_is_not_sought_at_the_general_endpoint_url(
@@ -440,7 +449,7 @@ async def test_sts_itself_is_asked_when_only_the_general_endpoint_url_is_set(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     async with hosts_asked_for(monkeypatch) as hosts:
         await put(EventBridgeOptions(region="eu-west-1", role=ROLE))
-    assert hosts == ["sts.eu-west-1.amazonaws.com:443"]
+    assert set(hosts) == {"sts.eu-west-1.amazonaws.com:443"}
 
 
 async def test_calls_that_start_together_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:

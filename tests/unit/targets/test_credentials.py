@@ -1,122 +1,190 @@
-"""What is seen of a client's credentials: when they end, and how often they were had or not."""
+"""The credentials of one target: found once, renewed beside the calls, and what is seen of them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import asyncio
+import threading
 
 import pytest
 import structlog
-from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials
-from botocore.exceptions import NoCredentialsError
 
-from forwarder.targets.credentials import CredentialsWatch
+from forwarder.targets import credentials as module
+from forwarder.targets.credentials import Credentials
+from forwarder.targets.searches import LONGEST_SECONDS
+from forwarder.targets.sources import CREDENTIALS, Keys, Progress, SourceTrouble
+from tests.unit.turned_time import TurnedClock
 
-LASTING, DUE, LATE = 7200.0, 800.0, 500.0
-"""Seconds to the end: no refresh yet; one that may fail; one that must not."""
-
-
-class Session:
-    """As much of a session as the watch asks for."""
-
-    def __init__(self, credentials: object) -> None:
-        self._credentials = credentials
-
-    async def get_credentials(self) -> object:
-        return self._credentials
+LASTING, DUE = 7200.0, 800.0
+"""Seconds to the end: long before it, and within the time in which keys are renewed."""
 
 
 class Issuer:
-    """Credentials of the SDK that end so many seconds from now, and what its source says when asked anew."""
+    """A source of keys that last so many seconds, and its state."""
 
-    def __init__(self, seconds: float, *, down: bool = False) -> None:
-        self._issued = 0
-        self.down = down
-        self.seconds = seconds
-        self.session: Any = Session(
-            AioRefreshableCredentials.create_from_metadata(
-                self._issue(), self.refresh, "a source of the test"
-            )
-        )
+    def __init__(self, lasts: float | None) -> None:
+        self.lasts = lasts
+        self.issued = 0
+        self.down = False
+        self.key = ""
+        self.waits = threading.Event()
+        self.waits.set()
 
-    def _issue(self) -> dict[str, str]:
-        self._issued += 1
-        end = datetime.now(UTC) + timedelta(seconds=self.seconds)
-        return {
-            "access_key": f"AKID{self._issued}",
-            "secret_key": "s",
-            "token": "t",
-            "expiry_time": end.isoformat(),
-        }
-
-    async def refresh(self) -> dict[str, str]:
+    async def find(self, progress: Progress) -> Keys:
+        progress.source = "custom-process"
+        await asyncio.to_thread(self.waits.wait)
         if self.down:
-            raise OSError("the source is down")
-        self.seconds = LASTING
-        return self._issue()
+            raise SourceTrouble(CREDENTIALS, "custom-process", "the source is down", "Mend it")
+        self.issued += 1
+        return Keys(self.key or f"AKID{self.issued}", "secret-key", "t", None, "custom-process", self.lasts)
 
 
-def now() -> float:
-    return datetime.now(UTC).timestamp()
+@pytest.fixture
+def clock() -> TurnedClock:
+    return TurnedClock()
 
 
-async def test_the_end_of_credentials_is_found_to_the_second() -> None:
-    watch, issuer = CredentialsWatch(), Issuer(LASTING)
-    await watch.ready(issuer.session)
-    ends_at = watch.view().ends_at
-    assert ends_at is not None
-    assert ends_at == pytest.approx(now() + LASTING, abs=2)
-    await watch.ready(issuer.session)
-    assert (watch.view().ends_at, watch.view().refreshed, watch.view().failed) == (ends_at, 1, 0)
+async def renewed(credentials: Credentials, refreshed: int, failed: int = 0) -> None:
+    """Wait until so many searches have ended, with keys and without."""
+    async with asyncio.timeout(10):
+        while (credentials.view().refreshed, credentials.view().failed) != (refreshed, failed):
+            await asyncio.sleep(0.002)
 
 
-async def test_credentials_that_never_end_are_had_once() -> None:
-    watch = CredentialsWatch()
-    session: Any = Session(AioCredentials("AKID", "s"))
-    for _ in range(3):
-        await watch.ready(session)
-    assert (watch.view().ends_at, watch.view().refreshed, watch.view().failed) == (None, 1, 0)
+async def test_the_end_of_the_keys_is_known_and_lasting_keys_are_looked_for_once(clock: TurnedClock) -> None:
+    issuer = Issuer(LASTING)
+    credentials = Credentials(issuer.find, clock)
+    keys = [await credentials.ready() for _ in range(3)]
+    view = credentials.view()
+    assert view.ends_at == pytest.approx(clock.wall() + LASTING)
+    assert (view.refreshed, view.failed) == (1, 0)
+    assert view.source == "the profile's credential_process"
+    assert keys[0] is keys[2]
 
 
-async def test_new_keys_after_a_rebuild_count_and_the_same_keys_do_not() -> None:
-    watch = CredentialsWatch()
+async def test_keys_that_never_end_have_no_end_to_tell(clock: TurnedClock) -> None:
+    credentials = Credentials(Issuer(None).find, clock)
+    await credentials.ready()
+    clock.now += 10 * 86_400
+    await credentials.ready()
+    assert (credentials.view().ends_at, credentials.view().refreshed) == (None, 1)
+
+
+async def test_the_same_keys_found_again_are_no_new_ones(clock: TurnedClock) -> None:
+    issuer = Issuer(None)
+    credentials = Credentials(issuer.find, clock)
     for key in ("AKID1", "AKID1", "AKID2"):
-        session: Any = Session(AioCredentials(key, "s"))
-        await watch.ready(session)
-    assert watch.view().refreshed == 2
+        issuer.key = key
+        keys = await credentials.ready()
+        credentials.drop(keys)
+    assert credentials.view().refreshed == 2
 
 
-async def test_a_refresh_that_fails_while_the_keys_are_still_good_is_counted_and_said_once(
-    caplog: pytest.LogCaptureFixture,
+async def test_keys_are_dropped_only_while_they_are_the_latest(clock: TurnedClock) -> None:
+    issuer = Issuer(None)
+    credentials = Credentials(issuer.find, clock)
+    first = await credentials.ready()
+    credentials.drop(first)
+    second = await credentials.ready()
+    credentials.drop(first)  # another call, which was in flight with the first ones, was refused
+    assert await credentials.ready() is second
+    assert issuer.issued == 2
+
+
+async def test_keys_are_renewed_before_they_end_and_no_call_waits_for_it(clock: TurnedClock) -> None:
+    issuer = Issuer(LASTING)
+    credentials = Credentials(issuer.find, clock)
+    await credentials.ready()
+    clock.now += LASTING - DUE
+    issuer.waits.clear()
+    assert (await credentials.ready()).access_key == "AKID1"
+    issuer.waits.set()
+    await renewed(credentials, 2)
+    assert (await credentials.ready()).access_key == "AKID2"
+
+
+async def test_a_renewal_that_fails_is_said_once_and_holds_nobody_until_the_keys_end(
+    clock: TurnedClock,
 ) -> None:
-    watch, issuer = CredentialsWatch(), Issuer(DUE)
-    issuer.down = True
+    issuer = Issuer(LASTING)
+    credentials = Credentials(issuer.find, clock)
     with structlog.testing.capture_logs() as lines:
-        await watch.ready(issuer.session)  # the first keys, which count as new
-        await watch.ready(issuer.session)
-        await watch.ready(issuer.session)
-    assert (watch.view().refreshed, watch.view().failed) == (1, 2)
+        await credentials.ready()
+        clock.now += LASTING - DUE
+        issuer.down = True
+        for failed in (1, 2):
+            assert (await credentials.ready()).access_key == "AKID1"
+            await renewed(credentials, 1, failed)
+            clock.now += module.AGAIN_SECONDS
+        clock.now += DUE
+        with pytest.raises(SourceTrouble, match="the source is down"):
+            await credentials.ready()
     assert [line["event"] for line in lines] == [
-        "credentials could not be refreshed; they are good for a while"
+        "credentials found",
+        "credentials could not be renewed; the old ones are still used",
     ]
-    assert not caplog.records, "the SDK would log what the source said, keys and all"
+    assert "the source is down" in lines[1]["error"]
+    assert not [line for line in lines if "secret-key" in str(line)]
     issuer.down = False
-    await watch.ready(issuer.session)
-    assert (watch.view().refreshed, watch.view().failed) == (2, 2)
-    assert watch.view().ends_at == pytest.approx(now() + LASTING, abs=2)
+    assert (await credentials.ready()).access_key == "AKID2"
 
 
-async def test_a_refresh_that_fails_when_it_must_not_is_raised_and_counted() -> None:
-    watch, issuer = CredentialsWatch(), Issuer(LATE)
-    issuer.down = True
-    with pytest.raises(OSError, match="down"):
-        await watch.ready(issuer.session)
-    assert (watch.view().refreshed, watch.view().failed) == (0, 1)
+async def test_a_source_that_fails_is_asked_at_most_now_and_then_while_the_keys_last(
+    clock: TurnedClock,
+) -> None:
+    issuer = Issuer(DUE)
+    credentials = Credentials(issuer.find, clock)
+    await credentials.ready()
+    for _ in range(50):
+        await credentials.ready()
+        await asyncio.sleep(0)
+    assert issuer.issued == 1
 
 
-async def test_no_credentials_are_a_failure() -> None:
-    watch = CredentialsWatch()
-    session: Any = Session(None)
-    with pytest.raises(NoCredentialsError):
-        await watch.ready(session)
-    assert watch.view().failed == 1
+async def test_a_search_that_takes_long_fails_the_call_names_its_source_and_serves_the_next(
+    clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer = Issuer(LASTING)
+    issuer.waits.clear()
+    credentials = Credentials(issuer.find, clock)
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
+    with pytest.raises(SourceTrouble, match=r"credential_process: there was no answer within 0.05 seconds"):
+        await credentials.ready()
+    monkeypatch.undo()
+    issuer.waits.set()
+    assert (await credentials.ready()).access_key == "AKID1"
+    assert issuer.issued == 1, "it is the same search"
+
+
+async def test_calls_that_come_together_share_one_search(clock: TurnedClock) -> None:
+    issuer = Issuer(LASTING)
+    credentials = Credentials(issuer.find, clock)
+    found = await asyncio.gather(*(credentials.ready() for _ in range(8)))
+    assert (len(set(found)), issuer.issued) == (1, 1)
+
+
+async def test_a_search_that_hangs_in_a_file_blocks_neither_the_loop_nor_a_later_search_nor_the_close(
+    clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer, opened = Issuer(LASTING), threading.Event()
+    files: list[str] = ["a pipe that nobody writes to"]
+
+    async def find(progress: Progress) -> Keys:
+        if files:
+            opened.wait(60)  # as open() does; nothing can cancel it
+        return await issuer.find(progress)
+
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
+    credentials = Credentials(find, clock)
+    waiting, turns = asyncio.create_task(credentials.ready()), 0
+    while not waiting.done():
+        await asyncio.sleep(0.002)
+        turns += 1
+    assert isinstance(waiting.exception(), SourceTrouble)
+    assert turns >= 3, "the loop turns meanwhile"
+    monkeypatch.undo()
+    assert credentials._search is not None
+    credentials._search.began_at -= LONGEST_SECONDS + 2  # it ought to have ended by now
+    files.clear()
+    assert (await credentials.ready()).access_key == "AKID1"
+    await credentials.close()
+    opened.set()
