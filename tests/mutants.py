@@ -76,6 +76,8 @@ NOTIFYING = "tests/unit/daemon/test_notifying.py"
 MANAGER = "tests/integration/test_service_manager.py"
 FUZZ = "tests/fuzz/test_fuzz.py"
 LARGE = "tests/unit/ingest/test_large_bodies.py"
+NEIGHBOURS = "tests/unit/ingest/test_neighbours.py"
+CLOUDEVENTS = "tests/unit/ingest/test_cloudevents.py"
 RESULTS = "tests/unit/ingest/test_results.py"
 SLICES = "tests/unit/ingest/test_slices.py"
 HOSTILE = "tests/integration/test_hostile.py"
@@ -1395,6 +1397,46 @@ MUTATIONS = [
         "        return [self._decode(raw) for raw in raws]\n",
         "        return [self._decode(raw) for raw in raws[:3]]\n",
         FUZZ,
+    ),
+    mutation(
+        "broken entries: a quote with a letter behind it ends a string",
+        "forwarder/apis/split.py",
+        """|\\\\.)*+"(?=[\\s,:}\\]]|\\Z)'\n""",
+        """|\\\\.)*+"'\n""",
+        NEIGHBOURS,
+        "nobody_knows",
+    ),
+    mutation(
+        "broken entries: an unreadable entry of a small call costs all",
+        "forwarder/ingest/dialects/aws.py",
+        "    if unread and len(unread) == len(entries):\n",
+        "    if unread:\n",
+        NEIGHBOURS,
+        "wrong_type",
+    ),
+    mutation(
+        "half a surrogate pair: its stand-in stays in the Detail",
+        "forwarder/apis/surrogates.py",
+        '            pairs = [(old, (lower if old[:1] == b"d" else upper) + old[1:]) for old in found]\n',
+        "            pairs = [(old, lower + old[1:]) for old in found]\n",
+        NEIGHBOURS,
+        "byte_for_byte",
+    ),
+    mutation(
+        "CloudEvents: a URI in a header is decoded whole",
+        "forwarder/ingest/dialects/cloudevents/attributes.py",
+        "    if name in URIS:\n",
+        "    if False:\n",
+        CLOUDEVENTS,
+        "uri",
+    ),
+    mutation(
+        "CloudEvents: the two forms of an event are two events",
+        "forwarder/ingest/dialects/cloudevents/identity.py",
+        "        return binascii.a2b_base64(event.base64)\n",
+        "        return event.base64.encode()\n",
+        CLOUDEVENTS,
+        "one_event",
     ),
     Mutation(
         "an array has as many events as it likes",

@@ -20,11 +20,12 @@ _STRING = rb'"(?:[^"\\]++|\\.)*+"(?=[\s,:}\]]|\Z)'
 """A quote with a letter behind it begins a string and ends none: one before it is missing."""
 _FLAT = rb'\{[^{}\[\]"]*+(?:%b[^{}\[\]"]*+)*+\}' % _STRING
 _next = re.compile(
-    rb'(?:[^"{}\[\],]++|%b|%b)*+(?:([\[\]{},])|("(?:[^"\\]++|\\.)*+)\Z|(")|\Z)' % (_STRING, _FLAT), re.DOTALL
+    rb'(?:[^"{}\[\],]++|%b|%b)*+(?:([\[{]++|[\]}]++|,)|("(?:[^"\\]++|\\.)*+)\Z|(")|\Z)' % (_STRING, _FLAT),
+    re.DOTALL,
 ).finditer
 _end_of_string = re.compile(rb'(?:[^"\\]++|\\.)*+("?)', re.DOTALL).match
 _name = re.compile(rb'[ \t\r\n]*+("(?:[^"\\]++|\\.)*+")[ \t\r\n]*+:', re.DOTALL).match
-_OPENING = (b"[", b"{")
+_OPENING, _CLOSING = (b"[", b"{"), (b"]", b"}")
 _AFTER_STRINGS = b" \t\r\n\v\f,:}]"
 _SIGN, _OPEN, _BAD = 1, 2, 3
 STEP = 8 * 1024
@@ -42,29 +43,42 @@ def split(data: bytes, start: int, end: int, *, closed: bool = True) -> Iterator
 
     Not ``closed``: it ends behind its last part, without a bracket.
     """
-    begin, depth = start + 1, 1
-    for tokens in _tokens(data, begin, end):
-        for place, sign in tokens:
-            if sign in _OPENING:
-                depth += 1
-            elif sign != b",":
-                depth -= 1
-                if not depth:
+    begin, depth, opened, place = start + 1, 1, -1, end
+    at = begin
+    while at < end and depth:  # no token is kept: so many objects would set off the garbage collector
+        upto, text = _text(data, at, end)
+        inside, opened = _end_of_open(text, opened)
+        for token in _next(text, inside) if opened < 0 else ():
+            sign = token[_SIGN]
+            if sign is None:
+                opened = max(opened, _opened(token, at))  # an empty token comes last
+            elif sign == b",":
+                if depth == 1:
+                    place = at + token.start(_SIGN)
+                    yield _part(data, begin, place)
+                    begin = place + 1
+            elif sign[:1] in _OPENING:
+                depth += 1 if sign in _OPENING else len(sign)
+            else:
+                before = depth
+                depth -= 1 if sign in _CLOSING else len(sign)
+                if depth <= 0:
+                    depth, place = 0, at + token.start(_SIGN) + before - 1
                     break
-            elif depth == 1:
-                yield _part(data, begin, place)
-                begin = place + 1
-        if not depth:
-            break
+        if opened < 0 and depth and text.endswith(b'"') and data[upto : upto + 1] not in _AFTER_STRINGS:
+            raise _bad_string(upto - 1)
         yield None
-    if depth:
-        if closed or depth > 1:
-            raise Unsplittable(f"it ends too early (byte {end})")
+        at = upto
+    if opened >= 0:
+        raise _bad_string(opened)
+    if not depth:
+        if begin > start + 1 or data[begin:place].strip(SPACE):
+            yield _part(data, begin, place)
+        _check_end(data, place + 1, end)
+    elif closed or depth > 1:
+        raise Unsplittable(f"it ends too early (byte {end})")
+    else:
         yield _part(data, begin, end)
-        return
-    if begin > start + 1 or data[begin:place].strip(SPACE):
-        yield _part(data, begin, place)
-    _check_end(data, place + 1, end)
 
 
 def members(data: bytes) -> Iterator[tuple[str, Span, Span] | None]:
@@ -86,37 +100,34 @@ def members(data: bytes) -> Iterator[tuple[str, Span, Span] | None]:
         yield name, part, (found.end(), part[1])
 
 
-def _tokens(data: bytes, start: int, end: int) -> Iterator[list[tuple[int, bytes]]]:
-    """The brackets and commas outside of strings, with their places; none of an object of which none of the
-    members has any."""
-    opened = -1  # where the string began that the text is in
-    while start < end:
-        upto = min(start + STEP, end)
-        text = data[start:upto]
-        if (len(text) - len(text.rstrip(b"\\"))) % 2:  # never between a backslash and what it escapes
-            upto = min(upto + 1, end)
-            text = data[start:upto]
-        begin = 0
-        if opened >= 0:
-            found = _end_of_string(text)
-            assert found is not None  # it matches anything
-            begin = found.end()
-            if found[1]:
-                if text[begin : begin + 1] not in _AFTER_STRINGS:
-                    raise _bad_string(opened)
-                opened = -1
-        found_ = [token for token in _next(text, begin) if token.lastindex] if opened < 0 else []
-        if found_ and found_[-1].lastindex == _OPEN:
-            opened = start + found_.pop().start(_OPEN)
-        for token in found_:
-            if token.lastindex == _BAD:
-                raise _bad_string(start + token.start(_BAD))
-        if opened < 0 and text.endswith(b'"') and data[upto : upto + 1] not in _AFTER_STRINGS:
-            raise _bad_string(upto - 1)
-        yield [(start + token.start(1), token[1]) for token in found_]
-        start = upto
-    if opened >= 0:
+def _end_of_open(text: bytes, opened: int) -> tuple[int, int]:
+    """Where a string ends that began at ``opened``, before the text, and -1; else where it began."""
+    if opened < 0:
+        return 0, -1
+    found = _end_of_string(text)
+    assert found is not None  # it matches anything
+    if not found[1]:
+        return found.end(), opened
+    if text[found.end() : found.end() + 1] not in _AFTER_STRINGS:
         raise _bad_string(opened)
+    return found.end(), -1
+
+
+def _opened(token: re.Match[bytes], at: int) -> int:
+    """Where the string begins that the text ends in; -1 when it ends in none."""
+    if token[_BAD]:
+        raise _bad_string(at + token.start(_BAD))
+    return at + token.start(_OPEN) if token[_OPEN] else -1
+
+
+def _text(data: bytes, start: int, end: int) -> tuple[int, bytes]:
+    """A part of the text and its end, which is never between a backslash and what it escapes."""
+    upto = min(start + STEP, end)
+    text = data[start:upto]
+    if (len(text) - len(text.rstrip(b"\\"))) % 2:
+        upto = min(upto + 1, end)
+        text = data[start:upto]
+    return upto, text
 
 
 def _bad_string(place: int) -> Unsplittable:

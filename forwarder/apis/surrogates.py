@@ -62,6 +62,8 @@ class _Masked:
             return self._text(value, where)
         if isinstance(value, msgspec.Raw):
             data = bytes(value)
+            if b"\\u" not in data:
+                return value
             return msgspec.Raw((yield from _exchange(data, [(new, old) for old, new in self._pairs])))
         if isinstance(value, list):
             texts = []
@@ -75,9 +77,10 @@ class _Masked:
             return members
         if isinstance(value, msgspec.Struct):
             for name in value.__struct_fields__:
-                self._check_text(getattr(value, name), name)
-                setattr(value, name, (yield from self.original(getattr(value, name), name)))
-        yield
+                each = getattr(value, name)
+                if each is not None and not (isinstance(each, str) and each.isascii()):
+                    self._check_text(each, name)
+                    setattr(value, name, (yield from self.original(each, name)))
         return value
 
     def _check_text(self, value: object, where: str) -> None:

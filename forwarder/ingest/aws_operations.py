@@ -328,9 +328,11 @@ class _PutRumEventsCall:
         if not refused and not dead:
             return Reply(200, self._route.api.render_results(results))
         first = (dead or refused)[0]
-        counts = [f"{len(refused)} refused"] * bool(refused) + [f"{len(dead)} dead letters"] * bool(dead)
+        counts = [f"{len(refused)} refused"] * bool(refused) + [f"{len(dead)} became dead letters"] * bool(
+            dead
+        )
         others = len(results) - len(refused) - len(dead)
-        message = f"Of {len(results)} events {' and '.join(counts)}, {others} accepted. {first.message}"
+        message = f"Of {len(results)} events, {', '.join(counts)} and {others} were accepted. {first.message}"
         return Reply(400, wire.error_body(first.code, message), {wire.ERROR_HEADER: first.code})
 
 

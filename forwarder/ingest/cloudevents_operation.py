@@ -172,10 +172,11 @@ class _CloudEventsCall:
                 results[i] = result
             taken = taken or str in map(type, put_)
             await work.rest()
-            for i, pending in theirs:
-                results[i] = await asyncio.shield(
-                    pending
-                )  # None when that one was not taken: then it is ours to put
+            for number, (i, pending) in enumerate(theirs):
+                if number % FEW == 0:
+                    await work.rest()  # one event may be in a batch many times
+                # None when that one was not taken: then it is ours to put
+                results[i] = await asyncio.shield(pending)
         return [result for result in results if result is not None]
 
     async def _claim_and_put(

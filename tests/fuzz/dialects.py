@@ -56,6 +56,35 @@ def read(text: str) -> Any:
         sys.setrecursionlimit(limit)
 
 
+def parts_in(text: str) -> list[str]:
+    """What stands between the commas of an array or object, whatever it is: letter by letter."""
+    parts, begin, depth, quoted, escaped = [], 0, 0, False, False
+    for place, letter in enumerate(text):
+        if quoted:
+            quoted, escaped = letter != '"' or escaped, letter == "\\" and not escaped
+        elif letter == '"':
+            quoted = True
+        elif letter in "[{":
+            depth += 1
+            begin = place + 1 if depth == 1 else begin
+        elif letter in "]}" or (letter == "," and depth == 1):
+            depth -= letter != ","
+            if depth == (letter == ","):
+                parts.append(text[begin:place])
+                begin = place + 1
+    return parts
+
+
+def entries_in(text: str, member: str) -> int:
+    """How many entries a text has that is no JSON: of the list by this name, or of the array that it is."""
+    if member:
+        named = [re.match(r'\s*("(?:[^"\\]|\\.)*")\s*:', part, re.DOTALL) for part in parts_in(text)]
+        values = [part[name.end() :] for name, part in zip(named, parts_in(text), strict=True) if name]
+        names = [json.loads(name[1], strict=False) for name in named if name]
+        text = dict(zip(names, values, strict=True))[member]
+    return len(parts_in(text))
+
+
 def values_in(text: str) -> int:
     """How many values of JSON stand one after the other; 0 when it is not JSON to its end."""
     decoder, number, place = json.JSONDecoder(parse_int=float), 0, 0
@@ -142,7 +171,7 @@ class Dialect:
 
     ``operation`` makes it; ``name`` is what a path says beside it. ``events`` counts those of a body that
     Python could read; ``is_good`` judges one that was taken, by its body and its call's envelope. ``once``:
-    an event that came before, in whatever body, is not taken again.
+    an event that came before, in whatever body, is not taken again. ``member``: a call's list of entries.
     """
 
     label: str
@@ -155,6 +184,7 @@ class Dialect:
     lines: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     once: bool = False
+    member: str = ""
 
     def bodies(self, random: Random) -> Callable[[], bytes]:
         return (lines if self.lines else bodies)(random, self.seeds)
@@ -229,6 +259,7 @@ DIALECTS: tuple[Dialect, ...] = (
         number_of("Entries"),
         is_entry,
         "orders",
+        member="Entries",
     ),
     Dialect(
         "PutRumEvents",
@@ -238,6 +269,7 @@ DIALECTS: tuple[Dialect, ...] = (
         number_of("RumEvents"),
         is_rum_event,
         "web",
+        member="RumEvents",
     ),
     Dialect(
         "PutProjectEvents",
@@ -247,6 +279,7 @@ DIALECTS: tuple[Dialect, ...] = (
         number_of("events"),
         is_project_event,
         "lab",
+        member="events",
     ),
     Dialect(
         "native, eventbridge",

@@ -167,6 +167,147 @@ async def test_headers_are_unquoted_and_percent_decoded_once(value: str, read: s
         assert detail(await sent(b"", heads(subject=value), ingest))["subject"] == read
 
 
+URIS = [
+    "/a%20b",
+    "/a%2Fb",
+    "/%C3%A9?q=%22#x",
+    "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66",
+    "https://example.com/shop?a=1&b=%7B%7D#%E2%82%AC",
+]
+"""Valid references without a raw ``%25``."""
+
+
+@pytest.mark.parametrize("source", URIS)
+@pytest.mark.parametrize("encodes", [False, True], ids=["Go, Java, JavaScript", "Python"])
+async def test_a_uri_arrives_as_it_was_set_whether_its_sdk_percent_encodes_or_not(
+    source: str, encodes: bool
+) -> None:
+    header = source.replace("%", "%25") if encodes else source
+    async with serving() as ingest:
+        entry = await sent(b"", {**heads(source=header), "ce-dataschema": header}, ingest)
+        assert entry["Source"] == source
+        assert detail(entry)["dataschema"] == source
+
+
+@pytest.mark.parametrize(
+    ("source", "arrives"),
+    [
+        ("/100%25", "/100%"),  # from Go; from Python it is /100%, which is no valid reference
+        ("/a%2525", "/a%25"),  # a raw %25 from Python
+        ("/%C3%A9", "/%C3%A9"),  # from Python, /é, which is no valid reference
+        ('"/a%20b"', "/a%20b"),
+        ("/a b", "/a b"),
+    ],
+)
+async def test_of_a_uri_in_a_header_only_percent_signs_are_decoded(source: str, arrives: str) -> None:
+    async with serving() as ingest:
+        assert (await sent(b"", heads(source=source), ingest))["Source"] == arrives
+
+
+async def test_a_header_in_latin_1_is_named_as_such() -> None:
+    async with serving() as ingest:
+        for name, header in (("ce-subject", "ce-subject"), ("Content-Type", "content-type")):
+            value = b"caf\xe9" if header == "ce-subject" else b"text/caf\xe9"
+            lines = [f"{key}: {text}".encode() for key, text in heads().items()] + [
+                name.encode() + b": " + value
+            ]
+            head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n%b\r\n\r\n"
+            peer = await ingest.peer()
+            await peer.send(head % (PATH.encode(), b"\r\n".join(lines)))
+            answer = await peer.answer()
+            await peer.close()
+            assert answer.status == 400
+            said = answer.json["error"]["message"]
+            assert f"{name} is not valid UTF-8: byte 0xE9" in said
+            assert "Latin-1" in said
+            assert "%C3%A9" in said
+
+
+LENIENT: list[dict[str, Any]] = [
+    {"dataschema": "#"},  # Azure Event Grid
+    {"dataschema": ""},
+    {"dataschema": "schemas/order.json"},
+    {"subject": ""},
+    {"subject": 5},
+    {"subject": "arn:" + ":" * 5 + "x" * 3000},
+    {"time": ""},
+    {"time": "0001-01-01T00:00:00Z"},  # the zero time of Go and .NET
+    {"time": "1969-12-31T23:59:59Z"},
+    {"time": "yesterday"},
+    {"time": 1522949460},
+    {"datacontenttype": ""},
+    {"datacontenttype": "json"},
+    {"datacontenttype": "text/plain", "data": {"a": 1}},
+    {"my_extension": "a", "my-extension": "b", "myExtension": "c", "": "d"},
+    {"x": {"a": [1, None]}, "y": [1], "z": 1.5, "n": 2**31, "big": 2**70, "text": "\x07\ufdd0"},
+    {"source": "my shop/é"},
+    {"source": "a%2"},
+]
+
+
+@pytest.mark.parametrize("more", LENIENT)
+async def test_an_attribute_that_nothing_needs_costs_no_event_and_arrives_as_it_is(
+    more: dict[str, Any],
+) -> None:
+    async with serving() as ingest:
+        entry = await sent(event(**more), STRUCTURED, ingest)
+        assert detail(entry) == event(**more)
+        assert entry["Source"] == more.get("source", NEEDED["source"])
+        assert entry["Time"] > 1_700_000_000  # it came now
+        answer = await ingest.post(PATH, [event(id="2", **more), event(id="3")], BATCH)
+        assert answer.json["rejected"] == 0
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ce-my_ext": "a", "ce-My-Ext": "b"},
+        {"ce-dataschema": "", "ce-subject": "", "ce-time": ""},
+        {"ce-tenant": "%41b"},
+    ],
+)
+async def test_a_header_that_nothing_needs_costs_no_event(more: dict[str, str]) -> None:
+    async with serving() as ingest:
+        said = detail(await sent(b"", {**heads(), **more}, ingest))
+        for header, value in more.items():
+            assert said[header.removeprefix("ce-").lower()] == value.replace("%41", "A")
+
+
+async def test_an_extension_that_came_twice_is_a_list_and_the_media_type_may_come_by_its_name() -> None:
+    async with serving() as ingest:
+        headers = {**heads(), "ce-tag": "a", "CE-Tag": "b", "Ce-Id": NEEDED["id"]}
+        said = detail(await sent(b"<a/>", {**headers, "ce-datacontenttype": "text/xml"}, ingest))
+        assert (said["tag"], said["datacontenttype"], said["data"]) == ("a, b", "text/xml", "<a/>")
+
+
+FORMS: list[tuple[dict[str, str], bytes, dict[str, Any]]] = [
+    ({"ce-source": "/a%20b"}, b"", {"source": "/a%20b"}),
+    ({"ce-source": "/%C3%A9"}, b"", {"source": "/é"}),
+    ({"ce-n": "5", "ce-b": "true"}, b"", {"n": 5, "b": True}),
+    ({"ce-subject": "%C3%A9"}, b"", {"subject": "é"}),
+    ({"ce-time": "2026-11-21T12:00:00Z"}, b"", {"time": "2026-11-21T13:00:00.000+01:00"}),
+    ({**JSON}, b'{"a":1}', {"data": {"a": 1}}),
+    ({"Content-Type": "application/json; charset=utf-8"}, b'{ "a" : 1 }', {"data": {"a": 1}}),
+    ({"Content-Type": "text/plain"}, "é".encode(), {"data": "é", "datacontenttype": "text/plain"}),
+    ({"Content-Type": "text/plain"}, b"a", {"data_base64": "YQ==", "datacontenttype": "text/plain"}),
+    ({"Content-Type": THRIFT}, b"\x00\x01", {"data_base64": "AAE=", "datacontenttype": THRIFT}),
+]
+
+
+@pytest.mark.parametrize(("headers", "body", "more"), FORMS)
+async def test_the_binary_and_the_structured_form_of_an_event_are_one_event(
+    headers: dict[str, str], body: bytes, more: dict[str, Any]
+) -> None:
+    async with serving() as ingest:
+        first = await ingest.post(PATH, body, {**heads(), **headers})
+        second = await ingest.post(PATH, event(**more), STRUCTURED)
+        assert (first.status, second.status) == (202, 202)
+        assert first.headers["x-forwarder-event-id"] == second.headers["x-forwarder-event-id"]
+        other = await ingest.post(PATH, event(**{**more, "subject": "other"}), STRUCTURED)
+        assert other.headers["x-forwarder-event-id"] != first.headers["x-forwarder-event-id"]
+        assert ingest.count() == 2
+
+
 BAD_HEADERS: list[tuple[dict[str, str], str]] = [
     (heads(subject="%C0%A0"), "ce-subject is not UTF-8"),
     (heads(subject="%ED%A0%80"), "ce-subject is not UTF-8"),
