@@ -70,11 +70,12 @@ async def test_a_token_file_that_is_missing_is_all_that_status_and_log_say_until
                 metrics = await place.metrics()
         ours = [line for line in lines if line.get("target") == TARGETS[kind]]
         told = [line for line in ours if line["event"].startswith(("target", "credentials"))]
+        # A process limits how often it logs the first two.
         allowed = {
             "target held",
             "target recovered",
             "credentials found",
-        }  # a process says the first two seldom
+        }
         assert {line["event"] for line in told} <= allowed
         assert all(
             line["reason"].startswith("credentials: ") for line in told if line["event"] == "target held"
