@@ -1,12 +1,13 @@
-"""Which file is at a path.
+"""Which file is at a path, and that it reaches the disk.
 
 Invariants:
 - A file is known by its device and inode. While somebody has it open, its inode is given to no other file.
-- Nothing is opened: closing a file again would release the locks that SQLite has on it.
+- ``identity`` opens nothing: closing a file again would release the locks that SQLite has on it.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 Identity = tuple[int, int]
@@ -20,3 +21,12 @@ def identity(path: Path) -> Identity | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return about.st_dev, about.st_ino
+
+
+def sync(path: Path) -> None:
+    """Write a file, or the names in a directory, to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -12,7 +12,6 @@ import asyncio
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 
@@ -26,32 +25,39 @@ SOCKET_MODE = 0o660
 Factory = Callable[[], asyncio.Protocol]
 
 
-class Listener(NamedTuple):
+class Listener:
     """Accepts until it is closed. ``name``: of a unix socket of our own."""
 
-    server: asyncio.AbstractServer
-    address: str
-    name: SocketFile | None
-    factory: Factory
+    def __init__(self, server: asyncio.Server, factory: Factory, name: SocketFile | None = None) -> None:
+        self.address = written(server.sockets[0].getsockname())
+        self._server = server
+        self._factory = factory
+        self._name = name
+        self._closed = False
 
     def close(self) -> None:
         """Accept no more; clients of a unix socket see at once that nobody listens."""
-        self.server.close()
-        if self.name is not None:
-            self.name.remove()
+        self._closed = True
+        self._server.close()
+        if self._name is not None:
+            self._name.remove()
 
-    async def renewed(self) -> Listener:
-        """This listener, or one in its place if its unix socket was deleted. Connections stay."""
-        if self.name is None or self.name.is_there():
-            return self
+    async def renew(self) -> None:
+        """Listen again if the unix socket was deleted. Connections stay."""
+        if self._name is None or self._name.is_there():
+            return
+        path = self._name.path
         try:
-            again = await _listen_at(self.name.path, self.factory)
+            again = await _listen_at(path, self._factory)
         except OSError as problem:
-            say_not_renewed(self.name.path, problem)
-            return self
-        self.server.close()
-        say_renewed(self.name.path)
-        return again
+            say_not_renewed(path, problem)
+            return
+        if self._closed:  # meanwhile
+            again.close()
+            return
+        self._server.close()
+        self._server, self._name = again._server, again._name
+        say_renewed(path)
 
 
 async def listen(
@@ -66,13 +72,13 @@ async def listen(
     else:
         host, port = where.address
         server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_port=reuse_port)
-    return Listener(server, written(server.sockets[0].getsockname()), None, factory)
+    return Listener(server, factory)
 
 
 async def _listen_at(path: Path, factory: Factory) -> Listener:
     listening = unix_socket(path, SOCKET_MODE)
     server = await asyncio.get_running_loop().create_unix_server(factory, sock=listening, backlog=BACKLOG)
-    return Listener(server, written(server.sockets[0].getsockname()), SocketFile(path), factory)
+    return Listener(server, factory, SocketFile(path))
 
 
 def say_renewed(path: Path) -> None:

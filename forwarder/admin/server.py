@@ -135,12 +135,8 @@ class AdminServer:
 
     async def renew(self) -> None:
         """Listen again if the unix socket was deleted."""
-        if (listener := self._listener) is not None:
-            renewed = await listener.renewed()
-            if self._listener is listener:
-                self._listener = renewed
-            else:
-                renewed.close()  # no longer wanted since a moment ago
+        if self._listener is not None:
+            await self._listener.renew()
 
     def _connect(self) -> asyncio.Protocol:
         """One connection more; of too many an idle one goes."""

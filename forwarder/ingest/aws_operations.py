@@ -159,11 +159,13 @@ class _PutEventsCall:
         """Every entry admitted or refused, and which entries go to which target."""
         wall = self._operation.clock.wall()
         drafts: list[Draft | Refusal] = []
+        nowhere: list[Refusal] = []
         groups: dict[Route[PutEvents], list[int]] = {}
         for i, entry in enumerate(entries):
             route = entry if isinstance(entry, Refusal) else self._find(entry.EventBusName or DEFAULT_BUS)
             if isinstance(route, Refusal):
                 drafts.append(route)
+                nowhere.append(route)
                 continue
             assert isinstance(entry, Entry)
             if self._trace is not None and entry.TraceHeader is None and route.api.fill_trace_header:
@@ -172,12 +174,8 @@ class _PutEventsCall:
             drafts.append(route.api.admit(entry, wall, endpoint))
             groups.setdefault(route, []).append(i)
         if not groups:
-            _refuse_whole_region(drafts)
-        places = {i for some in groups.values() for i in some}
-        count(
-            self._operation.unbound,
-            [d for i, d in enumerate(drafts) if isinstance(d, Refusal) and i not in places],
-        )
+            _refuse_whole_region(nowhere)
+        count(self._operation.unbound, nowhere)
         return drafts, groups
 
     def _find(self, bus: str) -> Route[PutEvents] | Refusal:
@@ -187,11 +185,11 @@ class _PutEventsCall:
         return place
 
 
-def _refuse_whole_region(drafts: Sequence[Draft | Refusal]) -> None:
+def _refuse_whole_region(refusals: Sequence[Refusal]) -> None:
     """BadRequest when no entry is for a region of its bus's target: then the call is signed for another."""
-    for draft in drafts:
-        if isinstance(draft, Refusal) and draft.code == VALIDATION:
-            raise aws.refused(draft)
+    for refusal in refusals:
+        if refusal.code == VALIDATION:
+            raise aws.refused(refusal)
 
 
 class PutRumEventsOperation(PostOnly):
@@ -328,11 +326,8 @@ class _PutRumEventsCall:
         if not refused and not dead:
             return Reply(200, self._route.api.render_results(results))
         first = (dead or refused)[0]
-        counts = [f"{len(refused)} refused"] * bool(refused) + [f"{len(dead)} became dead letters"] * bool(
-            dead
-        )
-        others = len(results) - len(refused) - len(dead)
-        message = f"Of {len(results)} events, {', '.join(counts)} and {others} were accepted. {first.message}"
+        accepted = len(results) - len(refused) - len(dead)
+        message = f"{accepted} accepted, {len(refused)} refused, {len(dead)} dead-lettered. {first.message}"
         return Reply(400, wire.error_body(first.code, message), {wire.ERROR_HEADER: first.code})
 
 

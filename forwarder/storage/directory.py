@@ -20,6 +20,7 @@ import stat
 from contextlib import closing, suppress
 from pathlib import Path
 
+from forwarder.files import sync
 from forwarder.storage.errors import StorageError
 
 OTHERS = 0o007
@@ -86,7 +87,7 @@ def take_over(old: Path, new: Path, later_format: int) -> None:
             with suppress(FileNotFoundError):
                 Path(f"{new}-wal").chmod(GROUP_MODE)
         coming.replace(new)
-        _sync(new.parent)
+        sync(new.parent)
     elif not old.samefile(new):
         return  # not the one that was taken over: nobody knows what it is
     try:
@@ -114,7 +115,7 @@ def _link(source: Path, name: Path) -> None:
         os.link(source, name)
     except OSError:
         shutil.copy2(source, name)
-        _sync(name)
+        sync(name)
 
 
 def leave_marker(old: Path, new: Path, later_format: int) -> None:
@@ -132,7 +133,7 @@ def leave_marker(old: Path, new: Path, later_format: int) -> None:
         connection.commit()
     marker.chmod(0o644)  # another user of the group may start next
     marker.replace(old)
-    _sync(old.parent)
+    sync(old.parent)
     remove_log(old)
 
 
@@ -148,11 +149,3 @@ def is_marker(path: Path) -> bool:
             return is_moved(file.read(100))
     except FileNotFoundError:
         return False
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

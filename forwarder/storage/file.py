@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from forwarder.files import sync
 from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
@@ -111,7 +112,7 @@ def open_for_writing(
             sentence = f"{damage}; {_replace(path, wall, rescues, log)}"
         elif not _size(path):
             _make(path).replace(path)
-            _sync_names(path)
+            sync(path.parent)
         return tune(connect(path, "mode=rw"), max_bytes), sentence
     except sqlite3.Error as error:
         raise translate(error) from error
@@ -244,20 +245,12 @@ def _make(path: Path, fill: Callable[[Connection], None] | None = None) -> Path:
     return new
 
 
-def _sync_names(path: Path) -> None:
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def _replace(path: Path, wall: float, rescues: Sequence[Rescue], log: Damage | None) -> str:
     """Put a new file in the damaged one's place, with what can be saved of it: what was done."""
     new, saved = _salvage(path, path, rescues, log)
     aside = _set_aside(path, wall)
     new.replace(path)
-    _sync_names(path)
+    sync(path.parent)
     return f"it is kept as {aside}, {saved}"
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+from forwarder.files import sync
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect
 from forwarder.storage.directory import create
 from forwarder.storage.errors import StorageError
@@ -28,7 +29,7 @@ def write_anew(connection: Connection, path: Path) -> None:
         target.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         target.execute("PRAGMA journal_mode = OFF")  # when this fails there was no file
         connection.backup(target)
-    _sync(new)
+    sync(new)
     try:
         os.link(new, path)
         new.unlink()
@@ -39,7 +40,7 @@ def write_anew(connection: Connection, path: Path) -> None:
         if path.exists():
             raise
         new.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def save_aside(connection: Connection, path: Path, wall: float) -> Path | None:
@@ -65,11 +66,3 @@ def abandon(connection: Connection) -> None:
     at the path may have the same inode, and would lose its log.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -76,9 +76,7 @@ class BusNames:
         self.barred = Barred(self._configured, alone=self.alone, probe=probe, cap=cap)
         self._existing: OrderedDict[str, None] = OrderedDict()
         self._denied: OrderedDict[str, None] = OrderedDict()
-        self._missing: dict[
-            str, int
-        ] = {}  # and how often denied since; in ``_missing_turns`` too, but for configured ones
+        self._missing: dict[str, int] = {}  # how often denied since; in _missing_turns unless configured
         self._unknown_turns = Turns(MAX_WAITING, BURST, PER_SECOND)
         self._missing_turns = Turns(MAX_KNOWN, FOREVER, 1.0)
         self._missing_bucket = Bucket(MISSING_BURST, MISSING_PER_SECOND)

@@ -115,7 +115,7 @@ async def test_a_rum_call_that_aws_refuses_is_an_error_that_no_client_sends_agai
         said = await post(place, *call("rum", None, "reject", None))
         assert (said.status, said.ack) == (400, "delivered")
         assert said.body["__type"] == said.headers["x-amzn-ErrorType"] == "ValidationException"
-        assert said.body["message"].startswith("Of 3 events, 1 became dead letters and 2 were accepted. ")
+        assert said.body["message"].startswith("2 accepted, 0 refused, 1 dead-lettered. ")
         [letter] = place.letters().values()
         assert letter.code == "ValidationException"
         assert len(await place.arrivals("rum")) == 3

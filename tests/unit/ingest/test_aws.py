@@ -189,7 +189,7 @@ async def test_a_rum_event_that_is_too_large_costs_no_other_of_its_batch(merge: 
     async with serving(routes) as ingest:
         answer = await ingest.post(MONITOR_PATH, call)
         assert is_aws_error(answer, 400, "ValidationException")
-        assert "Of 4 events, 2 refused and 2 were accepted. RumEvents[1].details" in answer.json["message"]
+        assert "2 accepted, 2 refused, 0 dead-lettered. RumEvents[1].details" in answer.json["message"]
         assert ingest.rejected("web") == {"too_large": 2}
         again = await ingest.post(MONITOR_PATH, call)
         assert (again.status, again.body) == (400, answer.body), "it is known again, and taken once"
