@@ -260,6 +260,10 @@ class Queue(Protocol):
     bound, and ``close`` returns or keeps it. ``put`` takes all of its events or none.
     """
 
+    @property
+    def expires_from(self) -> float:
+        """Monotonic seconds before which no event may expire: a clock in doubt gave some their age."""
+
     async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
         """Return when the events are ours; raise QueueFull or QueueUnavailable when none was taken.
 

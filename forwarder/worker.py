@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
@@ -128,6 +129,12 @@ class Lane(msgspec.Struct):
         if self.queue.sendable:
             return False
         return len(self.queue) == 0 or self.names is None or not self.names.pending
+
+    def policy_at(self, now: float) -> Policy:
+        """The policy; without an age while the queue cannot know how old its events are."""
+        if now >= self.queue.expires_from:
+            return self.policy
+        return msgspec.structs.replace(self.policy, max_age=math.inf)
 
     def hear(self, batch: Batch, results: Results) -> bool:
         """Open and close names by what became of a batch, before it is settled; whether the trouble is of
@@ -246,7 +253,7 @@ async def work(lane: Lane) -> None:
                 # no await from here until every event has its place
                 now = lane.clock.monotonic()
                 lesson = call.learn(batch, results, apart=lane.hear(batch, results))
-                fate = dispose(batch, results, now, lane.policy, lesson, lane.chance)
+                fate = dispose(batch, results, now, lane.policy_at(now), lesson, lane.chance)
             except Exception:  # a bug, which ends the daemon: the others may still bring these events through
                 lane.queue.settle(retry=batch.events)
                 raise

@@ -118,6 +118,38 @@ def mutation(name: str, file: str, before: str, after: str, tests: str, words: s
 
 MUTATIONS = [
     mutation(
+        "buses: a denied bus that was deleted is probed",
+        "forwarder/targets/buses.py",
+        "            self.barred.discard(name)\n            self.deliveries.deny(name)\n",
+        "            self.deliveries.deny(name)\n",
+        "tests/unit/targets/test_buses.py",
+        "denied_and_then_deleted",
+    ),
+    mutation(
+        "credentials: a program's children in other sessions live on",
+        "forwarder/targets/program.py",
+        "    _kill_children()\n",
+        "",
+        "tests/unit/targets/test_program.py",
+        "session_of_its_own",
+    ),
+    mutation(
+        "lines: nobody counts the values of a long line",
+        "forwarder/ingest/dialects/lines.py",
+        "    while len(found) <= most:\n",
+        "    while True:\n",
+        "tests/unit/ingest/test_large_bodies.py",
+        "long_line",
+    ),
+    mutation(
+        "disk: a worker gives up what a doubted clock aged",
+        "forwarder/worker.py",
+        "if now >= self.queue.expires_from:",
+        "if True:",
+        "tests/unit/test_worker.py",
+        "doubted_clock",
+    ),
+    mutation(
         "storage: a deleted file is noticed by nobody",
         "forwarder/storage/identity.py",
         "if identity(path) != known]",
@@ -152,7 +184,7 @@ MUTATIONS = [
     mutation(
         "clock: events of an earlier boot expire at once",
         "forwarder/queues/disk.py",
-        "            self._expires_from = now + KEPT_SECONDS\n",
+        "            self.expires_from = now + KEPT_SECONDS\n",
         "            pass\n",
         "tests/unit/queues/test_disk.py",
         "of_an_earlier_boot_expires",

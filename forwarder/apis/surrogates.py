@@ -19,7 +19,7 @@ import msgspec
 
 T = TypeVar("T")
 
-LONGEST = (1 << 20) + 64 * 1024
+LONGEST = (4 << 20) + 64 * 1024
 """Bytes of an event's JSON in which halves are looked for: more than the largest event has."""
 
 _surrogates = re.compile(rb"\\u([dD][89a-fA-F])")

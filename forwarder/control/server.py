@@ -72,8 +72,14 @@ class ControlServer:
         self._runner = runner
 
     async def _listen(self, runner: web.AppRunner, listener: socket.socket) -> None:
-        self._site, self._name = web.SockSite(runner, listener), SocketFile(self.path)
-        await self._site.start()
+        site, name = web.SockSite(runner, listener), SocketFile(self.path)
+        try:
+            await site.start()
+        except BaseException:
+            name.remove()
+            listener.close()
+            raise
+        self._site, self._name = site, name
 
     async def renew(self) -> None:
         """Make the socket again if it was deleted: without it nobody can do anything to the daemon."""

@@ -123,7 +123,7 @@ class DiskQueue:
         self._number = self._next = self._read_to = self._own_after = 0
         self._reading = self._purging = False
         self._to_wall = 0.0
-        self._expires_from = float("-inf")
+        self.expires_from = float("-inf")
         self._closed = False
         self._log = structlog.get_logger("queue")
 
@@ -137,7 +137,7 @@ class DiskQueue:
         self._to_wall = self._clock.wall() - now
         heads = [row.head for row in found.parked] + ([] if found.oldest is None else [found.oldest])
         if any(head.place <= found.own_after for head in heads):
-            self._expires_from = now + KEPT_SECONDS
+            self.expires_from = now + KEPT_SECONDS
         parked = sum(row.events for row in found.parked), sum(row.bytes for row in found.parked)
         self._tail_events = max(0, found.events - parked[0])
         self._tail_bytes = max(0, found.bytes - parked[1])
@@ -230,7 +230,7 @@ class DiskQueue:
 
     def take_expired(self, received_before: float) -> list[Event]:
         """What expired among the parked rows is read for the next time."""
-        if self._clock.monotonic() < self._expires_from:
+        if self._clock.monotonic() < self.expires_from:
             return []
         expired = self._front.take_expired(received_before)
         self._parking.fetch_older_than(received_before)

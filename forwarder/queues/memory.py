@@ -38,6 +38,8 @@ NAMED_SLICE_EVENTS = 500
 class MemoryQueue:
     """A queue of at most ``max_events`` events and ``max_bytes`` bytes of memory."""
 
+    expires_from = float("-inf")
+
     def __init__(
         self,
         limits: Limits,

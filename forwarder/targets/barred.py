@@ -105,6 +105,12 @@ class Barred:
         self._agenda.add(name, now + self._pause(self._bars[name].failures))
         return name
 
+    def discard(self, name: str) -> None:
+        """AWS answered something else about this name."""
+        if self._bars.pop(name, None) is not None:
+            self._agenda.discard(name)
+            self.missed(name)
+
     def missed(self, name: str) -> None:
         """There was nothing to probe with."""
         if self._probing == name:

@@ -188,9 +188,13 @@ class BusNames:
         for name, events in delivered(batch, results).items():
             self._count(name, events)
         heard = self.barred.heard(batch, results, self._now())
+        for name in self._missing.keys() & set(heard.closed):
+            self.barred.discard(
+                name
+            )  # a probe would succeed: AWS accepts events for a missing bus, and drops them
         if heard.closed:
             self.wanted()
-        return heard
+        return heard._replace(opened=[name for name in heard.opened if not self._is_closed(name)])
 
     @property
     def has_answers(self) -> bool:
@@ -270,6 +274,7 @@ class BusNames:
             self._set_missing(name, question, now, denials)
             return NOTHING
         if answer is Answer.MISSING:
+            self.barred.discard(name)
             self.deliveries.deny(name)
             self._set_missing(name, question, now)
             return NOTHING if was_closed else Learned(closed=(name,))

@@ -4,14 +4,17 @@ It is a script: ``python -I -S program.py LIFELINE SECONDS COMMAND...`` writes w
 exits as it exited. It imports nothing but the standard library, so that starting it costs some milliseconds.
 
 Invariants:
-- Nothing of the group is left when the program ended, took too long, wrote too much, or when LIFELINE, a pipe
-  from the daemon, is closed. So a killed daemon leaves no program behind either.
+- Nothing that the program started is left when it ended, took too long, wrote too much, or when LIFELINE, a
+  pipe from the daemon, is closed. So a killed daemon leaves no program behind either. On Linux this includes
+  processes that left the group.
+- What cannot be killed (it runs as another user, or hangs in the kernel) is not waited for.
 - The program reads nothing: its standard input is empty.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import selectors
 import signal
@@ -23,12 +26,18 @@ from typing import IO
 MAX_OUTPUT = 64 << 10
 MAX_ERRORS = 4 << 10
 NOT_RUN, TOO_LONG, TOO_MUCH, ABANDONED = 127, 124, 125, 126
+END_SECONDS = 1.0
+"""How long to wait for what was killed."""
+PR_SET_CHILD_SUBREAPER = 36
+"""Linux, prctl(2): processes whose parents ended become children of this one."""
 EXIT_LOOK_SECONDS = 0.05
 """How often to look whether the program ended while others keep its output open."""
 
 
 def main(lifeline: int, seconds: float, command: list[str]) -> int:
     """Run the command; the exit code."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         process = subprocess.Popen(
             command,
@@ -45,8 +54,14 @@ def main(lifeline: int, seconds: float, command: list[str]) -> int:
     finally:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the number is still the group's
-    code = process.wait()
-    os.write(2, errors)
+    try:
+        code = process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        return _fail(TOO_LONG, "it could not be killed, and still runs")
+    _kill_children()
+    os.write(
+        2, errors.decode(errors="replace").encode()
+    )  # the SDK reads it as UTF-8, and may be cut inside one
     if failure:
         return failure
     with contextlib.suppress(BrokenPipeError):
@@ -55,6 +70,27 @@ def main(lifeline: int, seconds: float, command: list[str]) -> int:
     if code < 0:
         return _fail(128 - code, f"it was ended by signal {-code}")
     return code
+
+
+def _kill_children() -> None:
+    """Kill what the program left behind in other groups: each becomes our child when its parent ends."""
+    ends_at = time.monotonic() + END_SECONDS
+    while time.monotonic() < ends_at and (children := _children()):
+        for child in children:
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.001)
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return list(map(int, file.read().split()))
+    except OSError:
+        return []
 
 
 def _read(

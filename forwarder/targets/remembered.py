@@ -144,9 +144,14 @@ class RememberedNames:
         try:
             await self._storage.run(write)
             self._loaded = True
-        except StorageError as problem:
+        except (
+            StorageError,
+            asyncio.CancelledError,
+        ) as problem:  # nobody knows of a write that was cancelled
             self._forget_writes([name for _, name, _, _ in kept])
             self._names.deliveries.not_saved([*(each.name for each in counts), *dropped])
+            if isinstance(problem, asyncio.CancelledError):
+                raise
             limited(self._log, f"{target} verified names").warning(
                 "verified bus names cannot be written", error=str(problem)
             )

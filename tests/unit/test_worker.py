@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
 
 from forwarder.gate import Lesson
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
-from forwarder.worker import Fate, Policy, dispose
+from forwarder.worker import Fate, Lane, Policy, dispose
 
 _ids = itertools.count()
 POLICY = Policy(max_age=3600.0)
@@ -168,3 +169,15 @@ def test_every_event_has_exactly_one_fate() -> None:
     fate = fate_of(sent, Results(CallStatus.OK, outcomes))
     placed = [*fate.delivered, *fate.retry, *(dead.event for dead in fate.dead)]
     assert sorted(event.id for event in placed) == sorted(event.id for event in sent.events)
+
+
+def test_no_event_is_given_up_for_an_age_that_a_doubted_clock_gave_it() -> None:
+    class Recovered:
+        expires_from = NOW + 1
+
+    nothing: Any = None
+    queue: Any = Recovered()
+    lane = Lane("t", nothing, queue, nothing, POLICY, nothing, nothing, nothing)
+    sent, failed = batch(1, received_at=NOW - 14 * 86_400), Results(CallStatus.OK, [FAILED])
+    assert fate_of(sent, failed, policy=lane.policy_at(NOW)).retry == sent.events
+    assert fate_of(sent, failed, policy=lane.policy_at(NOW + 1)).dead

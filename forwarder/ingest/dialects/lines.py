@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Sequence
 
 import msgspec
@@ -16,9 +17,13 @@ from forwarder.apis import surrogates
 from forwarder.apis.scan import count_signs, signs
 
 BLOCK = 32 * 1024
+TURN = 256
+"""Values of a long line that are found in one step."""
 SPACE = b" \t\r\n"
 
-_values = msgspec.json.Decoder(msgspec.Raw).decode_lines
+_value = msgspec.json.Decoder(msgspec.Raw)
+_values = _value.decode_lines
+_behind = re.compile(r"trailing characters \(byte (\d+)\)").search
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Part = msgspec.Raw | bytes
@@ -36,13 +41,13 @@ def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | 
         if block.strip(SPACE):
             signs_ = yield from count_signs(block, most_signs)
             dear = signs_ > most_signs
-            found: Sequence[Part] | None = None if dear else (yield from _decoded(block))
+            found: Sequence[Part] | None = None if dear else (yield from _decoded(block, most))
             if found is None and not dear:
                 ended = yield from _end_of_value(body, start, end)
                 if ended != end:
                     end, block = ended, body[start:ended]
                     signs_ = yield from count_signs(block, most_signs)
-                    found = None if signs_ > most_signs else (yield from _decoded(block))
+                    found = None if signs_ > most_signs else (yield from _decoded(block, most))
                     yield None
             if found is None:
                 found = yield from _split(block, most)
@@ -85,7 +90,9 @@ def _line_end(body: bytes, start: int) -> int:
     return body.find(b"\n", start) + 1 or len(body)
 
 
-def _decoded(block: bytes) -> Generator[None, None, list[msgspec.Raw] | None]:
+def _decoded(block: bytes, most: int) -> Generator[None, None, list[msgspec.Raw] | None]:
+    if len(block) > 2 * BLOCK:
+        return (yield from _one_by_one(block, most))
     try:
         return _values(block)
     except msgspec.DecodeError:
@@ -96,6 +103,31 @@ def _decoded(block: bytes) -> Generator[None, None, list[msgspec.Raw] | None]:
         return (yield from surrogates.lines_again(_values, block))
     except _BROKEN:
         return None
+
+
+def _one_by_one(block: bytes, most: int) -> Generator[None, None, list[msgspec.Raw] | None]:
+    """The values of a block with a long line: most often one, but nobody has counted them.
+
+    The decoder stops behind the first value and says where that is.
+    """
+    found: list[msgspec.Raw] = []
+    rest = memoryview(block)
+    while len(found) <= most:
+        try:
+            found.append(
+                _value.decode(rest) if found else (yield from surrogates.decode_steps(_value, block))
+            )
+            break
+        except _BROKEN as problem:
+            behind = _behind(str(problem))
+        if behind is None:
+            return None
+        end = int(behind[1]) - 1  # the byte that it looked at is behind the value
+        found.append(msgspec.Raw(bytes(rest[:end]).rstrip()))
+        rest = rest[end:]
+        if len(found) % TURN == 0:
+            yield
+    return found
 
 
 def _end_of_value(body: bytes, start: int, end: int) -> Generator[None, None, int]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from forwarder.apis import surrogates
-from forwarder.apis.scan import count_signs
+from forwarder.apis.scan import count_signs, signs
 from forwarder.ingest.budget import RAW_BYTES, Lease
 from forwarder.ingest.dialects import arrays
 from forwarder.ingest.dialects import lines as lines_
@@ -277,10 +277,18 @@ def _has_several(body: bytes) -> bool:
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except msgspec.DecodeError as problem:
-        return _MANY_VALUES in str(problem)
+        return _MANY_VALUES in str(problem) or _goes_on(body)
     except (UnicodeDecodeError, RecursionError):
-        pass
+        return _goes_on(body)
     return False
+
+
+def _goes_on(body: bytes) -> bool:
+    """Whether the first line closes what it opens, and others follow: then each line is an event."""
+    line, _, rest = body.partition(b"\n")
+    if len(line) > TAKEN_APART or not rest.strip(SPACE):
+        return False
+    return sum(found.count(b"[") - found.count(b"]") for found in signs(line)) == 0
 
 
 def _check_json(body: bytes) -> Generator[None, None, None]:

@@ -308,9 +308,29 @@ async def test_the_binary_and_the_structured_form_of_an_event_are_one_event(
         assert ingest.count() == 2
 
 
+@pytest.mark.parametrize("value", ["%C0%A0", "caf%E9.txt"])
+async def test_percent_signs_that_encode_nothing_cost_no_event_where_nothing_needs_them(value: str) -> None:
+    async with serving() as ingest:
+        assert (await ingest.post(PATH, b"", heads(subject=value))).status == 202
+        assert value in json.dumps(ingest.bodies())
+
+
+async def test_a_link_to_the_data_keeps_its_percent_signs() -> None:
+    async with serving() as ingest:
+        assert (await ingest.post(PATH, b"", heads(dataref="http://x/a%2Fb"))).status == 202
+        assert "http://x/a%2Fb" in json.dumps(ingest.bodies())
+
+
+async def test_a_half_of_a_surrogate_pair_in_a_needed_attribute_is_named() -> None:
+    async with serving() as ingest:
+        answer = await ingest.post(PATH, event(id="\ud83d"), STRUCTURED)
+        assert answer.status == 400
+        assert "id has half of a surrogate pair" in answer.json["error"]["message"]
+
+
 BAD_HEADERS: list[tuple[dict[str, str], str]] = [
-    (heads(subject="%C0%A0"), "ce-subject is not UTF-8"),
-    (heads(subject="%ED%A0%80"), "ce-subject is not UTF-8"),
+    (heads(type="%C0%A0"), "ce-type is not UTF-8"),
+    (heads(resources="%ED%A0%80"), "ce-resources is not UTF-8"),
     (heads(id="%00"), "id has a character"),
     ({**heads(), "CE-ID": "again"}, "ce-id came twice"),
     ({**heads(), "ce-data": "x"}, "ce-data is no attribute"),

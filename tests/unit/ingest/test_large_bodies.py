@@ -11,6 +11,7 @@ import pytest
 
 from forwarder.apis.wire import is_json_object
 from forwarder.ingest.budget import Budget, Lease
+from forwarder.ingest.dialects import lines
 from forwarder.ingest.dialects.errors import BadRequest
 from forwarder.ingest.slices import Work
 from forwarder.ingest.unpacking import MAX_MEMBERS, unpack
@@ -193,3 +194,8 @@ async def test_more_members_than_anybody_makes_are_refused() -> None:
     with Lease(Budget(64 * MIB)) as lease, pytest.raises(BadRequest, match="members") as problem:
         await Work().through(unpack("gzip", packed, lease, MIB))
     assert problem.value.status == 413
+
+
+def test_no_more_values_of_a_long_line_are_found_than_may_be_in_a_request() -> None:
+    found = [part for part in lines.parts(b"1 " * 100_000, 1_000, 1 << 20) if part is not None]
+    assert sum(map(len, found)) == 1_001

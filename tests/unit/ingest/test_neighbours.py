@@ -244,6 +244,32 @@ async def test_a_rum_event_with_a_half_in_a_string_costs_no_other(large: bool) -
         assert "details has half of a surrogate pair" in answer.json["message"]
 
 
+CUT = json.dumps({**EVENT, "Detail": {"a": "\ud83d"}})
+
+
+@pytest.mark.parametrize(("first", "refused"), [(CUT, 0), ('{"Source":nope}', 1)])
+@pytest.mark.parametrize("size", [10, 30_000])
+async def test_the_first_of_several_lines_of_no_declared_type_costs_only_itself(
+    first: str, refused: int, size: int
+) -> None:
+    rest = [json.dumps({**EVENT, "Detail": {"a": "x" * size}})] * 3
+    async with serving() as ingest:
+        answer = await ingest.post(NATIVE, "\n".join([first, *rest]).encode())
+        assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (
+            202,
+            4 - refused,
+            refused,
+        )
+
+
+async def test_large_events_in_one_line_are_told_apart() -> None:
+    event = json.dumps({**EVENT, "Detail": {"a": "x" * 100_000}})
+    async with serving() as ingest:
+        for between in ("", " "):
+            answer = await ingest.post(NATIVE, between.join([event] * 3).encode(), LINES)
+            assert (answer.status, answer.json["accepted"]) == (202, 3)
+
+
 async def test_pretty_printed_lines_with_halves_are_told_apart() -> None:
     pretty = [json.dumps({**EVENT, "Detail": {"a": "\ud83d", "n": n}}, indent=1) for n in range(300)]
     async with serving() as ingest:

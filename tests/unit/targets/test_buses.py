@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from forwarder.model import CallStatus, Results, same_for_all
+from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 from forwarder.targets import buses
 from forwarder.targets.buses import BusNames
 from forwarder.targets.questions import Answer, Judge, Question, answer_of
@@ -136,6 +136,30 @@ def test_a_missing_bus_stays_closed_and_says_so() -> None:
     assert world.names.reason("nobus") == "event bus nobus does not exist in eu-west-1"
     assert world.asked == ["nobus"]
     assert world.released == []
+
+
+def test_a_bus_that_was_denied_and_then_deleted_is_not_sent_to_as_a_probe() -> None:
+    """AWS accepts events for a missing bus and drops them, so a probe would open it."""
+    world = World(existing=["shop"])
+    world.names.is_open("shop", "p")
+    world.ask_all()
+    batch = Batch(b"", [Event("1", b"{}", 2, b"", 0.0, name="shop")], 2, Flush.TIME)
+    denied = same_for_all(
+        CallStatus.HELD, 1, "AccessDeniedException", "denied on resource: arn:x:event-bus/shop"
+    )
+    late = world.names.heard(batch, denied)
+    assert list(late.closed) == ["shop"]
+    assert world.names.why("shop") == "uncallable"
+    world.existing.clear()
+    world.run(61.0)
+    assert world.names.why("shop") == "missing"
+    assert "does not exist" in world.names.reason("shop")
+    world.names.heard(batch, denied)  # of a call that was under way
+    world.clock.now += 1_000.0
+    assert world.names.next_probe() is None
+    delivered = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
+    assert list(world.names.heard(batch, delivered).opened) == []
+    assert not world.names.is_open("shop", "p")
 
 
 def test_the_default_bus_is_never_asked_about() -> None:

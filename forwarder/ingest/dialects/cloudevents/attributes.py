@@ -18,13 +18,15 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from forwarder.apis.surrogates import HalfPair
 from forwarder.apis.wire import time_number
 from forwarder.ingest.dialects.bounds import capped
 from forwarder.ingest.dialects.errors import VALIDATION
 from forwarder.model import Refusal
 
 REQUIRED = ("specversion", "id", "source", "type")
-URIS = frozenset({"source", "dataschema"})
+NEEDED = frozenset({*REQUIRED, "eventbusname", "resources"})
+URIS = frozenset({"source", "dataschema", "dataref"})
 """Their percent signs belong to them: in headers only ``%25`` is undone, as most SDKs encode nothing."""
 VERSION = "1.0"
 
@@ -88,8 +90,10 @@ def unescaped(name: str, value: str) -> str:
         return value
     try:
         return unquote_to_bytes(value).decode()
-    except ValueError:
-        raise Unfit(f"ce-{name[:100]} is not UTF-8 after percent-decoding.") from None
+    except ValueError:  # most SDKs encode nothing: then these percent signs are its own
+        if name in NEEDED:
+            raise Unfit(f"ce-{name[:100]} is not UTF-8 after percent-decoding.") from None
+        return value
 
 
 def check_header(header: str, value: str) -> None:
@@ -147,6 +151,8 @@ def _length(value: Value) -> int:
 
 
 def _check_required(name: str, value: Value) -> None:
+    if isinstance(value, msgspec.Raw) and bytes(memoryview(value)[:1]) == b'"':
+        raise Unfit(f"{HalfPair(name)}.")
     if not isinstance(value, str) or not value:
         raise Unfit(f"{name} must be a string that is not empty.")
     if not (value.isascii() and value.isprintable()) and _forbidden(value):

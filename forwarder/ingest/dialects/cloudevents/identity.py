@@ -29,7 +29,7 @@ _text = msgspec.json.Decoder(str)
 def identity(peer: str, target: str, event: CloudEvent) -> bytes:
     """Equal for the same event of the same peer sent again; different if anything that decides the entry
     is."""
-    known = sorted([(name, _known_as(name, value)) for name, value in event.attributes.items()])
+    known = sorted([(name.lower(), _known_as(name, value)) for name, value in event.attributes.items()])
     media = event.attributes.get("datacontenttype")
     if media is not None and _media(media) == _JSON_TYPE:  # which is the default
         known.remove(("datacontenttype", _JSON_TYPE))
