@@ -400,7 +400,7 @@ ROWS_CLOUD: dict[str, Bad] = {
     "`source` is no text": cloud({**CLOUD_EVENT, "source": 7}),
     "`type` is too long": cloud({**CLOUD_EVENT, "type": "x" * 129}),
     "`data` and `data_base64`": cloud({**CLOUD_EVENT, "data": 1, "data_base64": "AA=="}),
-    "a header that is not UTF-8": cloud(b"", headers={**CE_HEADERS, "ce-subject": "%C0%A0"}),
+    "a header that is not UTF-8": cloud(b"", headers={**CE_HEADERS, "ce-type": "%C0%A0"}),
     "one bad event in a batch": cloud([CLOUD_EVENT, {**CLOUD_EVENT, "id": None}], headers=BATCH),
     "a batch that is no array": cloud(CLOUD_EVENT, headers=BATCH),
     "a target of another kind": cloud(CLOUD_EVENT, "web"),

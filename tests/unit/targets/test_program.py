@@ -13,7 +13,7 @@ import pytest
 from forwarder.targets import programs
 
 GUARD = Path(programs.__file__).with_name("program.py")
-SLEEPER = "86399.75"
+SLEEPER = f"86399.{os.getpid()}"  # other tests run beside this one
 
 
 @pytest.fixture
