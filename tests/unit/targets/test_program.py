@@ -39,9 +39,10 @@ def sleepers() -> list[str]:
     return [line for line in found if line.startswith("sleep") and SLEEPER in line]
 
 
-@pytest.mark.parametrize("ends", ["true", f"sleep {SLEEPER}"])
-def test_a_child_in_a_session_of_its_own_is_killed_with_the_program(lifeline: int, ends: str) -> None:
-    run(lifeline, f"setsid sleep {SLEEPER} & setsid sh -c 'sleep {SLEEPER} & wait' & sleep 0.2; {ends}")
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_child_in_a_session_of_its_own_is_killed_with_the_program(lifeline: int, ends: bool) -> None:
+    last = "true" if ends else f"sleep {SLEEPER}"
+    run(lifeline, f"setsid sleep {SLEEPER} & setsid sh -c 'sleep {SLEEPER} & wait' & sleep 0.2; {last}")
     assert sleepers() == []
 
 
