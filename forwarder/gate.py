@@ -5,6 +5,7 @@ Invariants:
   neither lengthen the back-off nor open the gate again.
 - A closed gate opens for one call at a time; the first that AWS answers opens it for all.
 - ``held`` is trouble that only a person can end; one probe per interval, which grows up to its cap.
+- Every trouble has a reason of a closed set, by one table (``codes.reason_of``); ``Standing`` says it.
 - Trouble that may be of one bus, app monitor or project alone holds nobody while others get through: its
   events step aside. So they do when the target is held, that the next probe may be of another.
 - What others know of the target (a bus is missing, dead letters cannot be written) blocks the gate under
@@ -25,12 +26,15 @@ import msgspec
 import structlog
 
 from forwarder.apis import codes
+from forwarder.changes import Changes
 from forwarder.line import FOREVER, Line, resolve
 from forwarder.logs import limited
 from forwarder.metrics import GateView
 from forwarder.model import Batch, CallStatus, Chance, Clock, Kind, Results, full_jitter
 from forwarder.pace import Pace
 from forwarder.slots import Slots
+from forwarder.standing import Standing
+from forwarder.states import Reason, State
 
 SUSPECTS = 3
 """Different events refused, with nothing ever taken, before the envelope is blamed and not the events."""
@@ -42,9 +46,9 @@ DRAIN_PATIENCE = 2 * DRAIN_BACKOFF_CAP
 """Seconds without a delivery after which a drain takes the trouble of a part for the whole target's."""
 
 _CLOSED_STATES = {
-    CallStatus.THROTTLED: "throttled",
-    CallStatus.UNAVAILABLE: "throttled",
-    CallStatus.HELD: "held",
+    CallStatus.THROTTLED: State.BACKING_OFF,
+    CallStatus.UNAVAILABLE: State.BACKING_OFF,
+    CallStatus.HELD: State.HELD,
 }
 
 
@@ -111,24 +115,18 @@ class Gate:
         self._chance = chance
         self._name = name
         self._log = structlog.get_logger("gate").bind(target=name)
-        self._state = self._said = "open"
-        self._message = ""
-        self._closed_for = 0.0
-        self._since = clock.monotonic()
-        self._since_wall = clock.wall()
+        self._standing = Standing(Changes(self._log, clock.monotonic), clock)
         self._closed_until = 0.0
         self._epoch = 0
         self._failures = 0
         self._slots = Slots(options.min_slots, options.slots)
         self._pace = Pace(options.pace)
         self._probing = False
-        self._throttled_seconds = 0.0
-        self._blocks: dict[str, str] = {}
+        self._learned_from = -1.0
         self._delivered_at: float | None = None
         self._suspects: set[str] = set()
         self._draining = False
         self._drained_at = 0.0
-        self._blocked_at = 0.0
         self._last_try_failed = False
         self._line = Line(self._must_wait)
         self._pausing: set[asyncio.Future[None]] = set()
@@ -136,16 +134,12 @@ class Gate:
     def call(self) -> Call:
         return Call(self)
 
-    def block(self, owner: str, message: str) -> None:
+    def block(self, owner: str, message: str, reason: Reason) -> None:
         """Hold the target for a reason of the owner's, until ``unblock``."""
-        if owner not in self._blocks:
-            self._blocked_at = self._clock.monotonic()
-            self._log.warning("target held", reason=message)
-        self._blocks[owner] = message
+        self._standing.block(owner, reason, message)
 
     def unblock(self, owner: str) -> None:
-        if self._blocks.pop(owner, None) is not None:
-            self._log.info("target no longer held", owner=owner)
+        if self._standing.unblock(owner):
             self._end_pauses()
 
     def retry_now(self) -> None:
@@ -166,13 +160,22 @@ class Gate:
         """True while draining when no further call can help: held after its last try, or blocked."""
         if not self._draining:
             return False
-        blocked_for = self._clock.monotonic() - max(self._drained_at, self._blocked_at)
-        return self._last_try_failed or (bool(self._blocks) and blocked_for > DRAIN_BACKOFF_CAP)
+        blocked_for = self._clock.monotonic() - max(self._drained_at, self._standing.blocked_at)
+        return self._last_try_failed or (self.is_blocked and blocked_for > DRAIN_BACKOFF_CAP)
 
     @property
     def calling(self) -> bool:
         """Whether calls are in flight."""
         return self._slots.taken > 0
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether an owner holds the target, so that no call passes."""
+        return self._standing.blocked
+
+    def has_learned_since(self, moment: float) -> bool:
+        """Whether a call that began then or later (monotonic seconds) was answered or has failed."""
+        return self._learned_from >= moment
 
     async def pause(self) -> None:
         """Wait as long as who blocks the gate should before its next try; a drain ends the wait."""
@@ -186,17 +189,24 @@ class Gate:
 
     def view(self) -> GateView:
         now = self._clock.monotonic()
-        closed = self._state != "open"
-        blocked = bool(self._blocks)
+        standing = self._standing
+        probes = standing.state is not State.OPEN and not standing.blocked
+        seen = standing.seen
         return GateView(
-            state="held" if blocked else self._state,
-            since_wall=self._since_wall,
-            message="; ".join(self._blocks.values()) if blocked else self._message,
-            next_probe_in=max(0.0, self._closed_until - now) if closed and not blocked else None,
+            state=seen.state,
+            reason=seen.reason,
+            since_wall=seen.since_wall,
+            message=seen.message,
+            next_probe_in=max(0.0, self._closed_until - now) if probes else None,
             in_flight=self._slots.taken,
             limit=self._slots.limit,
-            throttle_wait_seconds=self._throttled_seconds + self._throttled_now(now),
+            throttle_wait_seconds=standing.backed_off_seconds,
+            met=standing.met,
         )
+
+    @property
+    def _state(self) -> State:
+        return self._standing.state
 
     async def _enter(self, call: Call) -> None:
         await self._line.stand()
@@ -204,7 +214,7 @@ class Gate:
         call.began_at = self._clock.monotonic()
         call.round = self._slots.take()
         call.epoch = self._epoch
-        call.probe = self._state != "open"
+        call.probe = self._state is not State.OPEN
         self._probing = self._probing or call.probe
         self._pace.spend(call.began_at)
         self._line.pass_word()
@@ -220,12 +230,12 @@ class Gate:
     def _must_wait(self) -> float:
         """Seconds until a call may pass: 0 for now, infinity for "when something changes"."""
         slots = self._slots
-        if self._blocks or self.gave_up:
+        if self.is_blocked or self.gave_up:
             return FOREVER
-        if slots.taken >= (slots.limit if self._state == "open" else slots.most):
+        if slots.taken >= (slots.limit if self._state is State.OPEN else slots.most):
             return FOREVER
         now = self._clock.monotonic()
-        if self._state != "open":
+        if self._state is not State.OPEN:
             if self._probing:
                 return FOREVER
             if self._closed_until > now:
@@ -238,6 +248,7 @@ class Gate:
         self._line.pass_word()
 
     def _learn(self, call: Call, batch: Batch, results: Results, apart: bool) -> Lesson:
+        self._learned_from = max(self._learned_from, call.began_at)
         if Kind.DELIVERED in map(_kind_of, results.outcomes):
             self._delivered_at = self._clock.monotonic()
             self._suspects.clear()
@@ -256,10 +267,8 @@ class Gate:
         return Lesson(self._delivered_at is not None, aside)
 
     def _answered(self, call: Call) -> None:
-        if self._state != "open" and call.epoch == self._epoch:
+        if self._state is not State.OPEN and call.epoch == self._epoch:
             self._open()
-        elif self._said != self._state:
-            self._say()
 
     def _count_answer(self, call: Call, results: Results) -> None:
         """An answer of AWS's tells the slots how long it took, or that single entries were throttled."""
@@ -284,7 +293,9 @@ class Gate:
         """
         never_left = results.code == codes.ENDPOINT and not self._draining
         if never_left or self._others_get_through():
-            limited(self._log, f"{self._name} aside").warning("some events held", reason=_sentence(results))
+            reason = codes.reason_of(results.status, results.code)
+            log = limited(self._log, f"{self._name} aside {reason}")
+            log.warning("events set aside", reason=reason, error=_sentence(results))
             if not never_left:
                 self._answered(call)
         else:
@@ -296,30 +307,30 @@ class Gate:
         patience, last = self._options.probe, self._delivered_at
         if self._draining:
             patience = DRAIN_PATIENCE
-            last = last if self._state == "held" else max(last or 0.0, self._drained_at)
+            last = last if self._state is State.HELD else max(last or 0.0, self._drained_at)
         return last is not None and self._clock.monotonic() - last < patience
 
     def _trouble(self, call: Call, results: Results) -> None:
         state = _CLOSED_STATES[results.status]
         stale = call.epoch != self._epoch
-        news = state == "held" and self._state == "throttled" and not self._probing
+        news = state is State.HELD and self._state is State.BACKING_OFF and not self._probing
         if stale and not news:
             return
-        if state == "throttled" and self._state == "open":
+        if state is State.BACKING_OFF and self._state is State.OPEN:
             self._slots.troubled(call.round)
-        self._failures = 1 if state != self._state else self._failures + 1
+        self._failures = 1 if state is not self._state else self._failures + 1
         self._epoch += 1
         self._probing = False
-        self._last_try_failed = self._draining and state == self._state == "held"  # not when it was news
+        self._last_try_failed = self._draining and state is self._state is State.HELD  # not when it was news
         self._closed_until = self._clock.monotonic() + self._pause(state, results.delay)
-        self._enter_state(state, _sentence(results))
+        self._standing.enter(state, codes.reason_of(results.status, results.code), _sentence(results))
         self._line.pass_word()
 
-    def _pause(self, state: str, asked_for: float | None) -> float:
+    def _pause(self, state: State, asked_for: float | None) -> float:
         options = self._options
-        if state == "held" and self._draining:
+        if state is State.HELD and self._draining:
             return min(options.probe, DRAIN_BACKOFF_CAP)
-        if state == "held":
+        if state is State.HELD:
             return min(options.probe_cap, options.probe * 2.0 ** min(self._failures - 1, 32))
         pause = full_jitter(self._failures, options.backoff_base, options.backoff_cap, self._chance)
         if asked_for is not None:
@@ -329,34 +340,8 @@ class Gate:
     def _open(self) -> None:
         self._failures = 0
         self._probing = False
-        self._enter_state("open", "")
+        self._standing.enter(State.OPEN)
         self._line.pass_word()
-
-    def _enter_state(self, state: str, message: str) -> None:
-        changed = state != self._state
-        if changed:
-            now = self._clock.monotonic()
-            self._closed_for = round(now - self._since, 3)
-            self._throttled_seconds += self._throttled_now(now)
-            self._state, self._since, self._since_wall = state, now, self._clock.wall()
-        self._message = message
-        self._say()
-
-    def _say(self) -> None:
-        """Log the state, unless it was logged last; what comes too often is said with a later call."""
-        state = self._state
-        if state == self._said or not (log := limited(self._log, f"{self._name} {state}")):
-            return
-        if state == "held":
-            log.warning("target held", reason=self._message)
-        elif state == "throttled":
-            log.info("target backing off", reason=self._message)
-        else:
-            log.info("target recovered", was=self._said, after_seconds=self._closed_for)
-        self._said = state
-
-    def _throttled_now(self, now: float) -> float:
-        return now - self._since if self._state == "throttled" else 0.0
 
 
 _kind_of = attrgetter("kind")

@@ -40,6 +40,7 @@ from forwarder.model import (
     full_jitter,
 )
 from forwarder.receipts import Receipts
+from forwarder.states import Reason
 from forwarder.storage import StorageError
 
 LETTERS = "dead letters"
@@ -279,7 +280,7 @@ async def bury(lane: Lane, dead: Sequence[Dead]) -> None:
         elif problem.reason == "full" and len(some) > 1:
             most = len(some) // 2
         else:
-            lane.gate.block(LETTERS, f"dead letters cannot be written: {problem}")
+            lane.gate.block(LETTERS, f"dead letters cannot be written: {problem}", Reason.STORAGE)
             await lane.gate.pause()
 
 
@@ -340,12 +341,12 @@ def _expired(event: Event, lane: Lane, trouble: str) -> Dead:
     return Dead(event, "expired", "max_age", message)
 
 
-def hold_for_names(lane: Lane, sentence: str | None) -> None:
+def hold_for_names(lane: Lane, sentence: str | None, reason: Reason = Reason.MISSING) -> None:
     """Hold the target while there is a sentence."""
     if sentence is None:
         lane.gate.unblock(NAMES)
     else:
-        lane.gate.block(NAMES, sentence)
+        lane.gate.block(NAMES, sentence, reason)
 
 
 def account(

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from forwarder.model import CallStatus, Kind
+from forwarder.states import Reason
 
 # The SDKs' common list of throttle codes (botocore, retries/standard.py, names them too), and two of quotas.
 _THROTTLED = """
@@ -144,6 +145,30 @@ def _by_http(status: int) -> CallStatus:
     if 300 <= status < 500 and status not in _TELLS_NOTHING:
         return CallStatus.HELD
     return CallStatus.UNAVAILABLE
+
+
+_ON_THE_WAY = frozenset({"timeout", "connection", "tls"})
+"""Of those that are tried again: no answer came."""
+
+_HELD_FOR = {
+    **dict.fromkeys(OF_CREDENTIALS | {"credentials", "401"}, Reason.CREDENTIALS),
+    # a clock that is wrong makes every signature wrong
+    **dict.fromkeys(("RequestExpired", "RequestTimeTooSkewed"), Reason.CREDENTIALS),
+    **dict.fromkeys(ACCESS_DENIED | {"403"}, Reason.ACCESS),
+    **dict.fromkeys(("NotAuthorized", "OptInRequired"), Reason.ACCESS),
+    **dict.fromkeys(("ForbiddenException", "UnauthorizedOperation"), Reason.ACCESS),
+    **dict.fromkeys(NOT_FOUND, Reason.MISSING),
+}
+"""Why a target is held, by the code of the call; every other code is about the configuration."""
+
+
+def reason_of(status: CallStatus, code: str) -> Reason:
+    """Why a target is backing off or held after a call with this status and code."""
+    if status is CallStatus.THROTTLED:
+        return Reason.THROTTLED
+    if status is CallStatus.UNAVAILABLE:
+        return Reason.UNREACHABLE if code in _ON_THE_WAY else Reason.UNAVAILABLE
+    return _HELD_FOR.get(code, Reason.CONFIGURATION)
 
 
 def known_code(code: str) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from forwarder.client.connecting import EXIT_OK, EXIT_UNAVAILABLE, Unreachable, say, session_for
 from forwarder.logs import moment, one_line
+from forwarder.states import in_words
 
 
 async def status(url: str, as_json: bool) -> int:
@@ -54,6 +55,7 @@ def table_of(report: dict[str, Any]) -> list[str]:
         "TARGET",
         "KIND",
         "STATE",
+        "REASON",
         "WAITING",
         "IN FLIGHT",
         "OLDEST",
@@ -70,9 +72,8 @@ def notes_of(report: dict[str, Any]) -> list[str]:
     notes = []
     for name, target in report["targets"].items():
         if target["message"]:
-            probe = target["next_probe_seconds"]
-            when = f" (next try in {span(probe)})" if probe is not None else ""
-            notes.append(one_line(f"{name}: {target['message']}{when}"))
+            notes.append(one_line(f"{name}: {_standing(target)}{target['message']}{_next_try(target)}"))
+            notes += cure_of(target)
         notes += set_aside_of(name, target)
         notes += unconfirmed_of(name, target)
     storage = report["storage"]
@@ -84,7 +85,24 @@ def notes_of(report: dict[str, Any]) -> list[str]:
         notes.append(one_line(f"clock: {clock}"))
     if storage["trouble"]:
         notes.append(one_line(f"storage: {storage['trouble']}"))
+        notes += cure_of(storage)
     return notes
+
+
+def _standing(target: dict[str, Any]) -> str:
+    """The state of a target that is not open, for a sentence."""
+    reason = target.get("reason")
+    return f"{in_words(target['state'], reason)} since {moment(target['since'])}: " if reason else ""
+
+
+def _next_try(target: dict[str, Any]) -> str:
+    probe = target["next_probe_seconds"]
+    return f" (next try in {span(probe)})" if probe is not None else ""
+
+
+def cure_of(troubled: dict[str, Any]) -> list[str]:
+    """What to do about it, and where the runbook says more."""
+    return [f"  cure: {troubled['cure']} ({troubled['runbook']})"] if troubled.get("cure") else []
 
 
 def credentials_of(report: dict[str, Any]) -> list[str]:
@@ -150,7 +168,8 @@ def _row(name: str, target: dict[str, Any]) -> tuple[str, ...]:
     return (
         name,
         target["kind"],
-        target["state"],
+        in_words(target["state"]),
+        target.get("reason") or "-",
         str(target["waiting"]),
         str(target["in_flight"]),
         span(oldest) if oldest else "-",

@@ -27,6 +27,7 @@ from forwarder.model import Clock, Event, Limits, QueueFull, QueueView, memory_b
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.purging import Chosen, NameOf
+from forwarder.states import Reason
 from forwarder.storage import StorageError
 
 OPERATOR = "operator"
@@ -98,7 +99,8 @@ class Controls:
         if name not in self._paused:
             self._paused.add(name)
             moment = datetime.fromtimestamp(self._clock.wall(), UTC)
-            target.gate.block(OPERATOR, f"paused by an operator since {moment:%Y-%m-%dT%H:%M:%SZ}")
+            message = f"paused by an operator since {moment:%Y-%m-%dT%H:%M:%SZ}"
+            target.gate.block(OPERATOR, message, Reason.OPERATOR)
         return _state(target)
 
     def resume(self, name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from forwarder.cures import OF_SET_ASIDE
 from forwarder.metrics.families import SET_ASIDE_REASONS
 from forwarder.model import AsideView, Clock, Queue
 from forwarder.targets.names import TargetNames, shown
@@ -85,6 +86,7 @@ class SetAside:
             "name": shown(name),
             "reason": self._names.why(name),
             "message": self._names.reason(name) or _LEAVING,
+            "cure": found.text if (found := OF_SET_ASIDE.get(self._names.why(name))) else "",
             "events": view.events,
             "bytes": view.bytes,
             "oldest_age_seconds": round(max(0.0, now - view.oldest_at), 3),

@@ -7,8 +7,11 @@ from typing import Any
 
 from forwarder import __version__
 from forwarder.clock import ClockWatch
+from forwarder.cures import Cure, cure, storage_cure
 from forwarder.daemon.lanes import Built, Rooms
 from forwarder.metrics import versions
+from forwarder.states import State, in_words
+from forwarder.storage import StorageError
 from forwarder.targets.names import shown
 from forwarder.targets.unconfirmed import Unconfirmed
 
@@ -42,7 +45,7 @@ class Status:
                 "path": str(rooms.config.storage.directory()),
                 "dead_letters_events": sum(events for events, _ in letters),
                 "dead_letters_bytes": sum(size for _, size in letters),
-                "trouble": str(rooms.storage.trouble or ""),
+                **_trouble(rooms.storage.trouble),
                 "stranded": dict(self.stranded),
             },
         }
@@ -51,9 +54,9 @@ class Status:
         """What waits, and who is in trouble. Only names, as a service manager shows it to anybody."""
         views = {name: each.lane.gate.view() for name, each in self._built.items()}
         parts = [f"events waiting: {sum(len(each.lane.queue) for each in self._built.values())}"]
-        for state in ("held", "throttled"):
-            if names := [name for name, view in views.items() if view.state == state]:
-                parts.append(f"{state}: {', '.join(names)}")
+        for state in (State.HELD, State.BACKING_OFF):
+            if names := [f"{name} ({view.reason})" for name, view in views.items() if view.state is state]:
+                parts.append(f"{in_words(state)}: {', '.join(names)}")
         if self._rooms.storage.trouble:
             parts.append("the disk refuses")
         return "; ".join(parts)
@@ -69,7 +72,9 @@ class Status:
             "region": built.target.region,
             "transport": built.target.transport,
             "state": gate.state,
+            "reason": gate.reason,
             "since": gate.since_wall,
+            **_cure(None if gate.state is State.OPEN else cure(gate.state, gate.reason)),
             "message": gate.message
             or "; ".join(filter(None, (built.target.names.note(), built.set_aside.sentence()))),
             "next_probe_seconds": gate.next_probe_in,
@@ -103,6 +108,17 @@ class Status:
                 "delivered_per_second": rates.delivered_per_second,
             },
         }
+
+
+def _cure(found: Cure | None) -> dict[str, str]:
+    return {"cure": found.text if found else "", "runbook": found.page if found else ""}
+
+
+def _trouble(problem: StorageError | None) -> dict[str, str]:
+    """What keeps the storage from writing; all of it "" when nothing does."""
+    if problem is None:
+        return {"trouble": "", "reason": "", **_cure(None)}
+    return {"trouble": str(problem), "reason": problem.cause, **_cure(storage_cure(problem.cause))}
 
 
 def _unconfirmed(each: Unconfirmed) -> dict[str, Any]:

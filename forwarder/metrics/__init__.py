@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from forwarder.metrics.exposition import Exposition
-from forwarder.metrics.families import DISK_OPERATIONS, FAMILIES, STATES, TRANSPORTS, Family
+from forwarder.metrics.families import DISK_OPERATIONS, FAMILIES, TRANSPORTS, Family
 from forwarder.metrics.history import History, Reading
 from forwarder.metrics.numbers import (
     Histogram,
@@ -28,6 +28,7 @@ from forwarder.metrics.numbers import (
 )
 from forwarder.metrics.senders import SenderMetrics
 from forwarder.model import Clock, QueueView, SystemClock
+from forwarder.states import Reason, State
 
 __all__ = [
     "DISK_OPERATIONS",
@@ -54,15 +55,19 @@ RATE_WINDOW_TICKS = 20
 
 
 class GateView(msgspec.Struct, frozen=True):
-    """A gate at one moment. ``message`` is AWS's own sentence; no ``next_probe_in`` when open or blocked."""
+    """A gate at one moment. ``message`` is AWS's own sentence; no ``next_probe_in`` when open or blocked.
 
-    state: str
+    ``met``: every state with its reason that was seen so far."""
+
+    state: State
+    reason: Reason
     since_wall: float
     message: str
     next_probe_in: float | None
     in_flight: int
     limit: int
     throttle_wait_seconds: float
+    met: Set[tuple[State, Reason]] = frozenset({(State.OPEN, Reason.NONE)})
 
 
 class CredentialsView(msgspec.Struct, frozen=True):
@@ -263,8 +268,9 @@ def _queue_samples(name: str, view: QueueView, now: float) -> Iterator[Sample]:
 
 
 def _gate_samples(name: str, view: GateView) -> Iterator[Sample]:
-    for state in STATES:
-        yield "target_state", (name, state), int(state == view.state)
+    now = view.state, view.reason
+    for each in sorted({*view.met, now}):
+        yield "target_state", (name, *each), int(each == now)
     yield "send_in_flight", (name,), view.in_flight
     yield "send_concurrency_limit", (name,), view.limit
     yield "throttle_wait_seconds_total", (name,), view.throttle_wait_seconds

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from forwarder.model import CallStatus, Flush
+from forwarder.states import REASONS, State
 
 PREFIX = "forwarder_"
 OTHER = "other"
@@ -40,7 +41,8 @@ UNAUTHENTICATED_REASONS = ("missing", "malformed", "unknown", "scope", "clock", 
 HANDSHAKE_FAILURES = ("certificate", "timeout", OTHER)
 ADMIN_REFUSALS = ("host", "version")
 SECRET_FILES = ("tokens", "access_keys", "tls")
-STATES = ("open", "throttled", "held")
+STATES = tuple(state.value for state in State)
+STATE_REASONS = tuple(reason.value for reasons in REASONS.values() for reason in reasons)
 QUEUE_STATES = ("waiting", "in_flight")
 REFRESH_OUTCOMES = ("ok", "failed")
 BUDGET_KINDS = ("used", "limit")
@@ -117,7 +119,13 @@ FAMILIES = tuple(
         ("event_failures_total", "counter", (*_T, "code"), "Failed tries of single events, by code.", False),
         ("event_attempts", "histogram", _T, "Tries a delivered event needed.", False),
         ("delivery_latency_seconds", "histogram", _T, "From taken by us to taken by AWS.", False),
-        ("target_state", "gauge", (*_T, "state"), "1 for the state the target is in.", True),
+        (
+            "target_state",
+            "gauge",
+            (*_T, "state", "reason"),
+            "1 for the state the target is in and its reason; 0 for those it was in before.",
+            True,
+        ),
         ("transport", "gauge", (*_T, "transport"), "1 for the call path in use.", True),
         ("target_last_success_timestamp_seconds", "gauge", _T, "When AWS last took events.", False),
         ("send_in_flight", "gauge", _T, "Calls in flight.", False),
@@ -230,6 +238,7 @@ VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("batch_flushes_total", "reason"): FLUSH_REASONS,
     ("send_duration_seconds", "outcome"): CALL_OUTCOMES,
     ("target_state", "state"): STATES,
+    ("target_state", "reason"): STATE_REASONS,
     ("transport", "transport"): TRANSPORTS,
     ("credentials_refresh_total", "outcome"): REFRESH_OUTCOMES,
     ("queue_disk_errors_total", "op"): DISK_OPERATIONS,

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from forwarder.model import Event, memory_bytes
-from forwarder.storage import Connection, StorageError, Work, has_room
+from forwarder.storage import Connection, StorageError, Work, has_room, no_room
 
 SEQUENCE_BITS = 40
 
@@ -243,7 +243,7 @@ def own_after(connection: Connection, number: int, boot: str) -> int:
 
 def insert(connection: Connection, parts: Sequence[Part]) -> None:
     if not has_room(connection, sum(part.head.bytes for part in parts)):
-        raise StorageError("full", "the storage's share of the disk is full")
+        raise no_room(connection)
     for head, events, parked in parts:
         payload = _encoder.encode(list(map(_item_of, events)))
         checksum = _checksum(head, payload)

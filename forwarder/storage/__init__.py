@@ -5,7 +5,7 @@ Invariants:
 """
 
 from forwarder.storage.boot import this_boot
-from forwarder.storage.connection import Connection, has_room
+from forwarder.storage.connection import Connection, has_room, no_room
 from forwarder.storage.errors import StorageError
 from forwarder.storage.file import holds_storage, open_read_only, salvaged
 from forwarder.storage.owner import Storage
@@ -17,6 +17,7 @@ __all__ = [
     "StorageError",
     "Work",
     "has_room",
+    "no_room",
     "holds_storage",
     "open_read_only",
     "salvaged",

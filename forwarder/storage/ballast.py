@@ -38,11 +38,7 @@ class Ballast:
     ) -> None:
         self._path = directory / BALLAST_NAME
         self._size = size
-        self._free = free
-
-    @property
-    def disk_is_full(self) -> bool:
-        return self._free(self._path.parent) < LOW_BYTES
+        self.free = free
 
     def size(self) -> int:
         """Bytes of it on the disk."""
@@ -55,7 +51,7 @@ class Ballast:
         """Make it if there is room for twice as much; False when there is not."""
         if self.size() == self._size:
             return True
-        if self._free(self._path.parent) < 2 * self._size:
+        if self.free(self._path.parent) < 2 * self._size:
             return False
         try:
             self._write()

@@ -10,24 +10,26 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from forwarder.storage.errors import StorageError
+
 PAGE_BYTES = 8192
 LOG_BYTES = 8 << 20
 """What SQLite's write-ahead log shrinks back to after a long reader made it grow."""
 
 RESERVE_BYTES = 16 << 20
-"""The end of the quota, or its last eighth if that is less: for writes that make room, not for events."""
+"""The end of storage.max_bytes, or its last eighth if that is less: for writes that make room, not for events."""
 
 BUSY_SECONDS = 1.0
 """How long a group waits for a program that holds the file; then every job of it is told."""
 
 
 class Connection(sqlite3.Connection):
-    """``disk_is_full``: until there is room again, only writes that make some are taken.
+    """``full``: why, until there is room on the disk again, only writes that make some are taken.
 
     ``room``: bytes that the transaction may still bring; None until it is asked for, and in the next one.
     """
 
-    disk_is_full = False
+    full: StorageError | None = None
     room: int | None = None
 
 
@@ -53,8 +55,8 @@ def tune(connection: Connection, max_bytes: int | None) -> Connection:
 
 
 def spare_bytes(connection: Connection) -> int:
-    """What there is room for, but for the reserve: by the quota, or nothing while the disk is full."""
-    if connection.disk_is_full:
+    """What there is room for, but for the reserve: by storage.max_bytes, or nothing while the disk is full."""
+    if connection.full is not None:
         return 0
     most = number(connection, "max_page_count")
     spare = most - used_pages(connection)
@@ -70,6 +72,20 @@ def has_room(connection: Connection, size: int) -> bool:
         return False
     connection.room -= size
     return True
+
+
+def bytes_left(connection: Connection) -> int:
+    """By how much the file may still grow, the reserve included."""
+    return (number(connection, "max_page_count") - used_pages(connection)) * PAGE_BYTES
+
+
+def no_room(connection: Connection) -> StorageError:
+    """Why ``has_room`` says no."""
+    if connection.full is not None:
+        return connection.full
+    most = number(connection, "max_page_count") * PAGE_BYTES
+    sentence = f"the storage is full: storage.max_bytes is reached ({most} bytes, of which the last are a reserve)"
+    return StorageError("full", sentence, "write", "max_bytes")
 
 
 def used_pages(connection: Connection) -> int:

@@ -14,7 +14,7 @@ BROKEN = frozenset({"io", "damaged"})
 """Reasons after which a connection is not used again; a full disk or a busy file leave it as it was."""
 
 _SENTENCES = {
-    sqlite3.SQLITE_FULL: ("full", "the disk, or the storage's share of it, is full"),
+    sqlite3.SQLITE_FULL: ("full", "the file system or storage.max_bytes is full"),
     sqlite3.SQLITE_IOERR: ("io", "the disk failed to read or write"),
     sqlite3.SQLITE_CORRUPT: ("damaged", "the storage file is damaged"),
     sqlite3.SQLITE_NOTADB: ("damaged", "the storage file is damaged"),
@@ -29,12 +29,14 @@ class StorageError(Exception):
     """The file could not do what was asked of it.
 
     ``reason``: full, io, damaged, replaced, format, network, unsafe, locked, missing, closed or other.
-    ``operation``: what the disk was doing, one of DISK_OPERATIONS.
+    ``operation``: what the disk was doing, one of DISK_OPERATIONS. ``cause``: the reason, or what is full:
+    file_system, inodes, user_quota or max_bytes; read_only for a disk that may not be written.
     """
 
-    def __init__(self, reason: str, message: str, operation: str = "other") -> None:
+    def __init__(self, reason: str, message: str, operation: str = "other", cause: str = "") -> None:
         super().__init__(message)
         self.reason = reason
+        self.cause = cause or reason
         self.operation = operation if operation in DISK_OPERATIONS else "other"
 
 

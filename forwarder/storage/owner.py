@@ -7,7 +7,8 @@ Invariants:
   an error of the disk itself, damage, or a file that another program holds, fails all of them.
 - After such an error the file is opened anew, a damaged one set aside. When that fails, or the next commit
   meets the same, the thread ends, and ``watch`` says so.
-- A full disk costs the ballast and refuses what is new, until there is room for the ballast again.
+- A full disk costs the ballast and refuses what is new, until there is room for the ballast again. What is
+  full is named: the file system, its inodes, a quota, or storage.max_bytes (``room``).
 - Once a second, and at close, the paths are compared with the open files. What is no longer at its path is
   written there anew before the next commit; when that is impossible the thread ends, and ``watch`` says so.
 - Whatever was submitted before ``close`` is done before the file is closed.
@@ -26,18 +27,19 @@ from typing import TypeVar
 
 import structlog
 
-from forwarder.logs import limited
 from forwarder.metrics import StorageMetrics
 from forwarder.model import Clock, SystemClock
 from forwarder.storage.ballast import Ballast
-from forwarder.storage.connection import Connection, cut_log, spare_bytes, used_bytes
+from forwarder.storage.connection import Connection, bytes_left, cut_log, spare_bytes, used_bytes
 from forwarder.storage.errors import BROKEN, StorageError, translate
 from forwarder.storage.file import FILE_NAME
 from forwarder.storage.filesystem import filesystem_of
 from forwarder.storage.held import HeldFile
 from forwarder.storage.inbox import Inbox
+from forwarder.storage.room import Room
 from forwarder.storage.salvage import Rescue
 from forwarder.storage.transaction import Done, Job, Work, transaction
+from forwarder.storage.trouble import Trouble
 
 LINGER = 0.003
 """Seconds a job waits for others to share its commit: an fsync costs more than most jobs do."""
@@ -85,8 +87,9 @@ class Storage:
         self._held = HeldFile(self.path, max_bytes, rescues, earlier, filesystem, wall)
         self._inbox: Inbox[Job] = Inbox()
         self._thread = threading.Thread(target=self._own, name="storage", daemon=True)
-        self._trouble: StorageError | None = None
+        self._room = Room(directory, max_bytes, self._ballast.free)
         self._log = structlog.get_logger("storage")
+        self._trouble = Trouble(self._log)
         self._reopened = False  # and nothing was committed since
         self._relieved_at = self._looked_at = 0.0
         self._ended_by: Exception | None = None
@@ -98,7 +101,7 @@ class Storage:
     @property
     def trouble(self) -> StorageError | None:
         """What kept the latest commit, or a part of it, from the disk; None when all is well."""
-        return self._trouble
+        return self._trouble.now
 
     @property
     def ended_by(self) -> Exception | None:
@@ -176,6 +179,7 @@ class Storage:
             self._tell([Done(answered, None, error)])
         finally:
             self._inbox.stop()
+            self._trouble.flush(last=True)
             self._held.close()
             self._held.unlock()
             late = [Done(job.future, None, _is_closed()) for job in self._inbox.next_group() or ()]
@@ -188,7 +192,10 @@ class Storage:
             if error.reason not in ("full", "io"):
                 raise
             self._ballast.release()  # a full disk lets nobody open the file either
-            self._open_file(check=check)
+            try:
+                self._open_file(check=check)
+            except StorageError as again:
+                raise self._room.named(again, 1 << 62) from again
         if not self._ballast.make():
             self._refuse_what_is_new()
 
@@ -204,8 +211,9 @@ class Storage:
                 self._look()
                 if group:
                     self._commit(group)
-                if self._connection.disk_is_full:
+                if self._connection.full is not None:
                     self._relieve()
+                self._trouble.flush()
             except BaseException:  # the thread ends here, but nobody waits for ever
                 self._tell([Done(job.future, None, _is_closed()) for job in group])
                 raise
@@ -220,17 +228,18 @@ class Storage:
         try:
             done, wrote = transaction(self._connection, group)
         except sqlite3.Error as error:
-            self._fail(group, translate(error))
+            self._fail(group, self._room.named(translate(error), bytes_left(self._connection)))
             return
         seconds = time.perf_counter() - began
         self._reopened = False
-        if any(_is_full(each.error) for each in done):
-            self._give_way()
+        done = [each._replace(error=self._named(each.error)) for each in done]
+        for each in done:
+            self._give_way(each.error)
         self._finish(done, seconds, wrote)
 
     def _fail(self, group: list[Job], problem: StorageError) -> None:
         """The transaction is gone: what may come of its jobs after this error."""
-        made_room = problem.reason == "full" and self._give_way()
+        made_room = self._give_way(problem)
         alone = problem.reason not in (*BROKEN, "locked") and len(group) > 1
         if made_room or alone:
             for job in group:
@@ -270,16 +279,16 @@ class Storage:
             return
         if missing:
             self._restore(missing)
-        elif not (self._connection.disk_is_full or self._ballast.make()):
+        elif self._connection.full is None and not self._ballast.make():
             self._refuse_what_is_new()
 
     def _restore(self, missing: Sequence[Path]) -> None:
         try:
             problem = self._held.restore(missing)
         except StorageError as error:
-            self._trouble = error
+            self._trouble.now = error
             raise
-        self._trouble = problem  # until something is written again
+        self._trouble.now = problem  # until something is written again
         self._count(problem)
         self._log.error("storage files were not at their paths; written anew", problem=str(problem))
         if not self._ballast.make():
@@ -287,19 +296,28 @@ class Storage:
 
     # A full disk.
 
-    def _give_way(self) -> bool:
-        """Give up the ballast if it is the disk that is full, not our share of it; whether that was now."""
-        if self._connection.disk_is_full or not self._ballast.disk_is_full:
+    def _named(self, error: Exception | None) -> Exception | None:
+        """An error of one job, with what is full."""
+        if not isinstance(error, StorageError):
+            return error
+        return self._room.named(error, bytes_left(self._connection))
+
+    def _give_way(self, problem: Exception | None) -> bool:
+        """Give up the ballast if it is the disk that is full, not the storage's own bound; whether that was
+        now."""
+        if self._connection.full is not None or not isinstance(problem, StorageError):
+            return False
+        if problem.reason != "full" or problem.cause == "max_bytes":
             return False
         self._ballast.release()
-        self._refuse_what_is_new()
+        self._refuse_what_is_new(problem)
         with suppress(sqlite3.Error):
             cut_log(self._connection)
         return True
 
-    def _refuse_what_is_new(self) -> None:
-        self._connection.disk_is_full = True
-        self._note(StorageError("full", "the disk is full"))
+    def _refuse_what_is_new(self, problem: StorageError | None = None) -> None:
+        self._connection.full = problem or self._room.file_system_is_full()
+        self._note(self._connection.full)
 
     def _relieve(self) -> None:
         """Give free pages back to the disk, little by little; with the ballast back, all is as before."""
@@ -311,7 +329,7 @@ class Storage:
             self._connection.executescript(f"PRAGMA incremental_vacuum({RELIEF_PAGES})")
             cut_log(self._connection)
         if self._ballast.make():
-            self._connection.disk_is_full = False
+            self._connection.full = None
             self._note(None)
 
     def _finish(self, done: list[Done], seconds: float | None = None, wrote: bool = False) -> None:
@@ -321,16 +339,10 @@ class Storage:
         self._tell(done, seconds)
 
     def _note(self, problem: StorageError | None) -> None:
-        before = self._trouble
         if problem is not None:
-            self._trouble = problem
-        elif before is not None and (before.reason != "full" or self._has_room()):
-            self._trouble = None
-        if self._trouble is not None and before is None:
-            log = limited(self._log, "storage trouble")
-            log.warning("storage cannot write", reason=self._trouble.reason, problem=str(self._trouble))
-        elif self._trouble is None and before is not None:
-            limited(self._log, "storage works").info("storage works again")
+            self._trouble.note(problem)
+        elif self.trouble is not None:
+            self._trouble.ended(has_room=self._has_room())
 
     def _has_room(self) -> bool:
         """More than a little: else every other commit would be a change of state."""
@@ -358,10 +370,6 @@ class Storage:
                 future.set_result(answer)
             else:
                 future.set_exception(error)
-
-
-def _is_full(error: Exception | None) -> bool:
-    return isinstance(error, StorageError) and error.reason == "full"
 
 
 def _is_closed() -> StorageError:

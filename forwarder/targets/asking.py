@@ -17,15 +17,17 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from forwarder.apis.codes import reason_of
 from forwarder.logs import limited, moment
 from forwarder.model import Queue, Results
+from forwarder.states import Reason
 from forwarder.targets.buses import ELSEWHERE, UNASKABLE, UNVERIFIED, BusNames
 from forwarder.targets.names import CalledNames, TargetNames, shown
 from forwarder.targets.questions import Answer, Judge, Learned, Question
 from forwarder.targets.turns import FOREVER
 
-Hold = Callable[[str | None], None]
-"""Hold the whole target for this reason; None ends the hold."""
+Hold = Callable[[str | None, Reason], None]
+"""Hold the whole target for this sentence and reason; None ends the hold."""
 
 LOOK_SECONDS = 5.0
 FOUND_AT_ONCE = 1_000
@@ -89,7 +91,12 @@ class Asker:
             queue.release(name)
         for name in learned.closed:
             queue.set_aside(name)
-        hold(self._names.held() or (None if results.called else sentence_of(results)))
+        if (missing := self._names.held()) is not None:
+            hold(missing, Reason.MISSING)
+        elif not results.called:
+            hold(sentence_of(results), reason_of(results.status, results.code))
+        else:
+            hold(None, Reason.NONE)
         if learned.all:
             await self._release_all(queue)
 

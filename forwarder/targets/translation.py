@@ -2,6 +2,8 @@
 
 Invariants:
 - Unknown trouble is UNAVAILABLE, which means retry. REFUSED is only what AWS said about this very call.
+- A certificate that is not trusted holds, since only a person can mend it; a TLS handshake that fails for
+  another reason is trouble on the way.
 - What failed before the call holds the target and was not called: it is never blamed on the events, the bus,
   the app monitor or the project.
 - A message that tells what to do is cut before that, never in it.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import aiohttp
 import msgspec
 from botocore import exceptions as errors
 
@@ -57,7 +60,8 @@ def translate(
         return _refused(error, count, hide, source)
     status, code = _classify(error)
     words = hide(f"{type(error).__name__}: {error}")
-    message = f"{_short(words, MAX_CAUSE)}. {BY_BUNDLE}." if code == TLS else _short(words)
+    untrusted = code == TLS and status is CallStatus.HELD
+    message = f"{_short(words, MAX_CAUSE)}. {BY_BUNDLE}." if untrusted else _short(words)
     return same_for_all(status, count, code, message)
 
 
@@ -65,7 +69,8 @@ def _classify(error: Exception) -> tuple[CallStatus, str]:
     if isinstance(error, _TIMEOUTS):
         return CallStatus.UNAVAILABLE, TIMEOUT
     if isinstance(error, errors.SSLError):
-        return CallStatus.HELD, TLS
+        handshake = isinstance(error.kwargs.get("error"), aiohttp.ClientConnectorSSLError)
+        return (CallStatus.UNAVAILABLE if handshake else CallStatus.HELD), TLS
     if isinstance(error, _ON_THE_WAY):
         return CallStatus.UNAVAILABLE, CONNECTION
     if isinstance(error, NO_CREDENTIALS):

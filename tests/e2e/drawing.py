@@ -20,7 +20,7 @@ GAP_SECONDS = 5.0
 """No line is drawn over a time that long without a value."""
 
 COLOURS = ("#2f6fb3", "#1a9c5b", "#d9822b", "#c23030", "#8f5fbf", "#0f9aa6", "#a0782c", "#d44f8e")
-STATES = {0: ("open", "#1a9c5b"), 1: ("throttled", "#d9822b"), 2: ("held", "#c23030")}
+STATES = {0: ("open", "#1a9c5b"), 1: ("backing off", "#d9822b"), 2: ("held", "#c23030")}
 STYLE = (
     "text{font:11px sans-serif;fill:#24292f}.title{font-weight:bold}.dim{fill:#57606a}.stat{font-size:26px}"
     ".panel{fill:none;stroke:#d0d7de}.grid{stroke:#d0d7de;stroke-dasharray:2 3}"

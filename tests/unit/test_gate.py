@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 
 import pytest
 import structlog
 
-from forwarder import logs
 from forwarder.gate import SUSPECTS, Call, Gate, GateOptions, Lesson
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 from forwarder.pace import SLACK_SECONDS
 from forwarder.slots import START
+from forwarder.states import Reason
 
 GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
 THROTTLED = same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "Rate exceeded")
@@ -95,7 +94,7 @@ async def test_no_more_calls_pass_than_there_are_slots(gate: Gate) -> None:
 
 async def test_a_throttle_closes_the_gate_for_the_back_off(gate: Gate, clock: HandClock) -> None:
     await meet(gate, THROTTLED)
-    assert gate.view().state == "throttled"
+    assert gate.view().state == "backing_off"
     assert not await passes(gate)
     clock.now += 0.2
     assert await passes(gate)
@@ -133,7 +132,7 @@ async def test_a_success_that_started_before_the_gate_closed_does_not_open_it(ga
     assert late is not None
     late.learn(one(), THROTTLED)
     early.learn(one(), GOOD)
-    assert gate.view().state == "throttled"
+    assert gate.view().state == "backing_off"
 
 
 async def test_the_back_off_doubles_up_to_its_cap_and_starts_again_after_a_success(
@@ -254,8 +253,8 @@ async def test_one_event_that_is_refused_again_and_again_does_not_hold_the_targe
 
 
 async def test_no_probe_passes_a_block_and_only_its_owner_ends_it(gate: Gate, clock: HandClock) -> None:
-    gate.block("verify", "event bus orders does not exist")
-    gate.block("dead letters", "disk full")
+    gate.block("verify", "event bus orders does not exist", Reason.MISSING)
+    gate.block("dead letters", "disk full", Reason.STORAGE)
     clock.now += 10_000
     assert not await passes(gate)
     view = gate.view()
@@ -268,7 +267,7 @@ async def test_no_probe_passes_a_block_and_only_its_owner_ends_it(gate: Gate, cl
 
 
 async def test_a_waiting_call_enters_when_the_block_ends(gate: Gate) -> None:
-    gate.block("verify", "no bus")
+    gate.block("verify", "no bus", Reason.MISSING)
     entering = asyncio.ensure_future(gate.call().__aenter__())
     await asyncio.sleep(0)
     gate.unblock("verify")
@@ -409,7 +408,7 @@ async def test_a_try_asked_for_goes_at_once_alone_and_if_it_fails_the_gate_close
 
 
 async def test_a_try_asked_for_passes_no_block(gate: Gate) -> None:
-    gate.block("operator", "paused")
+    gate.block("operator", "paused", Reason.OPERATOR)
     gate.retry_now()
     assert not await passes(gate)
 
@@ -453,14 +452,14 @@ async def test_a_target_that_is_blocked_while_draining_is_given_a_moment(
 ) -> None:
     gate.drain()
     clock.now += 5.0
-    gate.block("dead letters", "the disk is full")
+    gate.block("dead letters", "the disk is full", Reason.STORAGE)
     assert not gate.gave_up
     clock.now += 1.1
     assert gate.gave_up
 
 
 async def test_draining_a_blocked_target_gives_up(gate: Gate, clock: HandClock) -> None:
-    gate.block("verify", "no bus")
+    gate.block("verify", "no bus", Reason.MISSING)
     gate.drain()
     clock.now += 2
     assert gate.gave_up
@@ -505,17 +504,75 @@ async def test_time_spent_throttled_is_counted(gate: Gate, clock: HandClock) -> 
     assert gate.view().throttle_wait_seconds == pytest.approx(3)
 
 
-async def test_a_hold_that_came_too_soon_to_be_logged_is_logged_with_a_later_call(
-    gate: Gate, clock: HandClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limited = functools.partial(logs.limited, now=clock.monotonic)
-    monkeypatch.setattr("forwarder.gate.limited", lambda log, key: limited(log, f"{key} of a test"))
+async def test_every_change_of_state_is_logged_with_its_reason_however_soon_it_comes(gate: Gate) -> None:
     with structlog.testing.capture_logs() as lines:
-        for results in (EXPIRED, GOOD, WORSE):  # all within a second
+        for results in (EXPIRED, DENIED, GOOD, DOWN, WORSE, GOOD):  # all within a second
             await meet(gate, results)
             gate.retry_now()
-        assert [line["event"] for line in lines] == ["target held", "target recovered"]
-        clock.now += 30
-        await meet(gate, WORSE)
-    assert lines[-1]["event"] == "target held"
-    assert "invalid" in lines[-1]["reason"]
+    assert [(line["event"], line["reason"]) for line in lines] == [
+        ("target held", "credentials"),
+        ("target held", "access"),
+        ("target recovered", "access"),
+        ("target backing off", "unavailable"),
+        ("target held", "credentials"),
+        ("target recovered", "credentials"),
+    ]
+    assert lines[0]["error"] == "ExpiredTokenException: expired"
+
+
+async def test_the_same_trouble_again_is_not_logged_again(gate: Gate, clock: HandClock) -> None:
+    with structlog.testing.capture_logs() as lines:
+        for results in (EXPIRED, WORSE, EXPIRED):
+            await meet(gate, results)
+            clock.now += 400
+    assert len(lines) == 1
+
+
+async def test_a_state_lasts_since_its_reason_began_whatever_its_probes_meet(
+    gate: Gate, clock: HandClock
+) -> None:
+    began = clock.now = 5000.0
+    await meet(gate, EXPIRED)
+    for results in (WORSE, EXPIRED):
+        clock.now += 400
+        await meet(gate, results)
+    assert (gate.view().reason, gate.view().since_wall) == ("credentials", began)
+    changed = clock.now = clock.now + 400
+    await meet(gate, DENIED)
+    assert (gate.view().reason, gate.view().since_wall) == ("access", changed)
+
+
+async def test_a_block_lasts_since_it_began_and_what_it_hid_since_that_began(
+    gate: Gate, clock: HandClock
+) -> None:
+    held = clock.now
+    await meet(gate, EXPIRED)
+    blocked = clock.now = clock.now + 600
+    gate.block("verify", "no bus", Reason.MISSING)
+    clock.now += 600
+    gate.block("verify", "still no bus", Reason.MISSING)
+    view = gate.view()
+    assert (view.reason, view.message, view.since_wall) == ("missing", "still no bus", blocked)
+    paused = clock.now = clock.now + 600
+    gate.block("operator", "paused", Reason.OPERATOR)
+    assert (gate.view().reason, gate.view().since_wall) == ("operator", paused)
+    gate.unblock("operator")
+    gate.unblock("verify")
+    assert (gate.view().reason, gate.view().since_wall) == ("credentials", held)
+
+
+async def test_a_target_that_was_only_blocked_is_open_since_the_block_ended(
+    gate: Gate, clock: HandClock
+) -> None:
+    gate.block("verify", "no bus", Reason.MISSING)
+    clock.now += 600
+    gate.unblock("verify")
+    assert (gate.view().state, gate.view().since_wall) == ("open", clock.now)
+
+
+async def test_time_spent_backing_off_is_counted_over_a_change_of_reason(gate: Gate, clock: HandClock) -> None:
+    await meet(gate, THROTTLED)
+    clock.now += 3
+    await meet(gate, DOWN)
+    clock.now += 4
+    assert gate.view().throttle_wait_seconds == pytest.approx(7)

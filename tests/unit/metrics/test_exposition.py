@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Iterable
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +19,7 @@ from forwarder.metrics.families import (
 )
 from forwarder.metrics.senders import MAX_SENDERS
 from forwarder.model import QueueView
+from forwarder.states import REASONS, Reason, State
 
 
 class TurnedClock:
@@ -31,12 +33,16 @@ class TurnedClock:
         return self.now
 
 
+EVERY = [(state, reason) for state, reasons in REASONS.items() for reason in reasons]
+
+
 def queue_view(waiting: int = 0, in_flight: int = 0, oldest_at: float | None = None) -> QueueView:
     return QueueView(waiting, waiting * 10, in_flight, in_flight * 10, 100_000, 1 << 26, oldest_at)
 
 
-def gate_view(state: str = "open") -> GateView:
-    return GateView(state, 0.0, "", None, 2, 8, 1.5)
+def gate_view(state: State = State.OPEN, met: Iterable[tuple[State, Reason]] = ()) -> GateView:
+    """The state for its first reason, after those of ``met``."""
+    return GateView(state, REASONS[state][0], 0.0, "", None, 2, 8, 1.5, frozenset(met))
 
 
 def scrape(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -65,7 +71,7 @@ def make_busy() -> tuple[Metrics, TurnedClock]:
     target.failed("InternalFailure", 1)
     target.attempts(1, 8)
     target.latency(0.3, 8)
-    metrics.watch("orders", lambda: queue_view(6, 5, clock.now - 2.5), lambda: gate_view("throttled"))
+    metrics.watch("orders", lambda: queue_view(6, 5, clock.now - 2.5), lambda: gate_view(State.BACKING_OFF, EVERY))
     metrics.watch_dead_letters(lambda: {"orders": (1, 300)})
     reasons, answers = dict.fromkeys(SET_ASIDE_REASONS, 1), dict.fromkeys(QUESTION_ANSWERS, 1)
     metrics.watch_names("orders", lambda: NamesView(reasons, answers, unconfirmed=3, unverified=2))
@@ -131,12 +137,21 @@ def test_depth_and_state_are_asked_at_the_scrape() -> None:
     assert of(metrics, "queue_oldest_event_age_seconds", target="orders") == 0
 
 
-@pytest.mark.parametrize("state", ["open", "throttled", "held"])
-def test_exactly_one_state_of_a_target_is_one(state: str) -> None:
+@pytest.mark.parametrize("state", list(State))
+def test_exactly_one_state_and_reason_of_a_target_is_one(state: State) -> None:
     metrics = Metrics(TurnedClock())
-    metrics.watch("web", queue_view, lambda: gate_view(state))
-    values = {s: of(metrics, "target_state", target="web", state=s) for s in ("open", "throttled", "held")}
-    assert values == {"open": 0, "throttled": 0, "held": 0} | {state: 1}
+    metrics.watch("web", queue_view, lambda: gate_view(state, EVERY))
+    values = {
+        each: of(metrics, "target_state", target="web", state=each[0], reason=each[1]) for each in EVERY
+    }
+    assert values == dict.fromkeys(EVERY, 0) | {(state, REASONS[state][0]): 1}
+
+
+def test_a_state_that_was_never_met_has_no_series() -> None:
+    metrics = Metrics(TurnedClock())
+    metrics.watch("web", queue_view, lambda: gate_view(State.HELD, {(State.OPEN, Reason.NONE)}))
+    states = [dict(labels)["state"] for name, labels in scrape(metrics) if name == "forwarder_target_state"]
+    assert states == ["held", "open"]
 
 
 def test_buckets_are_cumulative_and_end_in_the_count() -> None:

@@ -1,0 +1,133 @@
+"""What to do about each trouble: one table for the page, the status, the log and the doctor.
+
+Invariants:
+- Every reason of a state, every reason why events are set aside, and every cause of the storage's trouble has
+  a cure, and each cure has a section in docs/runbook.md (tests compare).
+- A cure holds for every target: it has no name, path or word of anybody else in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from forwarder.states import Reason, State
+
+RUNBOOK = "docs/runbook.md"
+
+
+class Cure(msgspec.Struct, frozen=True):
+    """``text``: what to do, in a sentence or two. ``anchor``: the section of the runbook."""
+
+    text: str
+    anchor: str
+
+    @property
+    def page(self) -> str:
+        return f"{RUNBOOK}#{self.anchor}"
+
+
+OF_STATES: Mapping[tuple[State, Reason], Cure] = {
+    (State.HELD, Reason.CREDENTIALS): Cure(
+        "Renew the credentials, or mend the source that the message names. If AWS refuses a signature, check "
+        "the clock of this host.",
+        "held-credentials",
+    ),
+    (State.HELD, Reason.ACCESS): Cure(
+        "Allow events:PutEvents, rum:PutRumEvents or evidently:PutProjectEvents for these credentials.",
+        "held-access",
+    ),
+    (State.HELD, Reason.MISSING): Cure(
+        "Create the event bus, app monitor or project, or correct its name in the configuration. Then run "
+        "`forwarder flush`.",
+        "held-missing",
+    ),
+    (State.HELD, Reason.STORAGE): Cure(
+        "Make room for the storage, or mend its disk. Delivery goes on by itself.",
+        "held-storage",
+    ),
+    (State.HELD, Reason.OPERATOR): Cure(
+        "Run `forwarder resume` when the target may deliver again.",
+        "held-operator",
+    ),
+    (State.HELD, Reason.CONFIGURATION): Cure(
+        "Correct what the message names: region, profile, endpoint_url, certificate or app monitor. Restart if "
+        "it is a setting.",
+        "held-configuration",
+    ),
+    (State.BACKING_OFF, Reason.THROTTLED): Cure(
+        "If the queue keeps growing, ask AWS for a higher quota, or fill the calls better (batch.max_wait).",
+        "backing-off-throttled",
+    ),
+    (State.BACKING_OFF, Reason.UNAVAILABLE): Cure(
+        "Wait: the service answers with errors, and the events are sent again. If it goes on, check AWS's "
+        "health page and any proxy in between.",
+        "backing-off-unavailable",
+    ),
+    (State.BACKING_OFF, Reason.UNREACHABLE): Cure(
+        "Test the way to the endpoint from this host: name, route, firewall, proxy, VPC endpoint, TLS.",
+        "backing-off-unreachable",
+    ),
+}
+
+OF_SET_ASIDE: Mapping[str, Cure] = {
+    "missing": Cure(
+        "Create it, or correct the name at the sender. Then run `forwarder flush`.",
+        "forwardereventssetaside",
+    ),
+    "unknown": Cure(
+        "Wait for AWS's answer. If none comes, look at the state of the target.",
+        "forwardereventssetaside",
+    ),
+    "uncallable": Cure(
+        "Allow the calls, or install awscrt for global endpoints; or remove the events with "
+        "`forwarder queue purge`.",
+        "forwardereventssetaside",
+    ),
+}
+"""By the reason why events are set aside; those that are ``released`` are being sent."""
+
+OF_STORAGE: Mapping[str, Cure] = {
+    "file_system": Cure(
+        "Make room on the file system. Events are accepted again by themselves.",
+        "storage-file-system",
+    ),
+    "inodes": Cure(
+        "Remove files from the file system: it has no inode left. Events are accepted again by themselves.",
+        "storage-inodes",
+    ),
+    "user_quota": Cure(
+        "Raise the disk quota of the forwarder's user or project, or make room within it.",
+        "storage-user-quota",
+    ),
+    "max_bytes": Cure(
+        "Let the queues drain, purge dead letters, or raise storage.max_bytes.",
+        "storage-max-bytes",
+    ),
+    "read_only": Cure(
+        "Find out why the file system is read-only (`dmesg`), mend it, and mount it writable again.",
+        "storage-read-only",
+    ),
+    "io": Cure("Look at the disk (`dmesg`, SMART) and replace it if it fails.", "storage-io"),
+    "damaged": Cure(
+        "Keep the `.damaged-` file, which has what could not be read, and look at the disk.",
+        "storage-damaged",
+    ),
+    "locked": Cure("End the other program that holds the storage file.", "storage-locked"),
+    "replaced": Cure(
+        "Keep cleaners and mounts away from storage.path; look for a `.saved-` file.",
+        "storage-replaced",
+    ),
+    "other": Cure("Look at the log, and at the disk.", "storage-other"),
+}
+"""By what keeps the storage from writing."""
+
+
+def cure(state: State, reason: Reason) -> Cure:
+    """For a target that is not open."""
+    return OF_STATES[state, reason]
+
+
+def storage_cure(cause: str) -> Cure:
+    return OF_STORAGE.get(cause, OF_STORAGE["other"])
