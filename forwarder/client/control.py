@@ -30,6 +30,7 @@ from forwarder.client.connecting import (
 )
 from forwarder.client.progress import Progress
 from forwarder.logs import one_line
+from forwarder.states import in_words
 
 STEPS_PER_SECOND = 5
 FIRST_WAIT_SECONDS = 0.1
@@ -88,13 +89,21 @@ async def operate(socket: Path, action: str, target: str | None) -> int:
     try:
         async with Control(socket) as control:
             names = [target] if target is not None else (await control.ask("/targets"))["targets"]
-            for name in names:
-                state = await control.ask(f"/targets/{quote(name, safe='')}/{action}", {})
-                said = f": {one_line(state['message'])}" if state["message"] else ""
-                print(f"{name}: {state['state']}, {state['waiting']} events wait{said}")
+            asking = [control.ask(f"/targets/{quote(name, safe='')}/{action}", {}) for name in names]
+            for name, state in zip(names, await asyncio.gather(*asking), strict=True):
+                print("\n".join(_lines_of(name, state)))
     except (Unreachable, Later, Refused) as problem:
         return _told(problem)
     return EXIT_OK
+
+
+def _lines_of(name: str, state: dict[str, Any]) -> list[str]:
+    """What became of a target: its state, and what to do where it needs somebody."""
+    said = f": {one_line(state['message'])}" if state["message"] else ""
+    open_question = "" if state.get("answered", True) else " (no answer yet)"
+    words = in_words(state["state"], state.get("reason", ""))
+    line = f"{name}: {words}{open_question}, {state['waiting']} events wait{said}"
+    return [line, *([f"  cure: {state['cure']}"] if state.get("cure") else [])]
 
 
 async def purge(socket: Path, wanted: Wanted) -> int:

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from forwarder.control.purging import Purged, Purging, Wanting
+from forwarder.cures import cure
 from forwarder.dead_letters import BatchOf, DeadLetters, Letter, Wanted, removal
 from forwarder.gate import Gate
 from forwarder.logs import limited
@@ -27,10 +28,14 @@ from forwarder.model import Clock, Event, Limits, QueueFull, QueueView, memory_b
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.purging import Chosen, NameOf
-from forwarder.states import Reason
+from forwarder.states import Reason, State
 from forwarder.storage import StorageError
 
 OPERATOR = "operator"
+FLUSH_SECONDS = 2.0
+"""How long a flush waits for what comes of it: less than clients wait for an answer."""
+
+LOOK_SECONDS = 0.02
 STEP_LETTERS = 500
 STEP_BYTES = 4 << 20
 STEP_PURGED = 5_000
@@ -48,7 +53,7 @@ class Stopping(Exception):
 class Controlled(msgspec.Struct, frozen=True):
     """The parts of one target that an operator can act on. ``batch_of``: see there. ``name_of``: the bus, app
     monitor or project of an event, from its body and its key. ``metrics`` counts what is purged. ``hurry``:
-    asks again about names that are not known to exist."""
+    asks again about names that are not known to exist; ``is_asking`` while an answer is about to come."""
 
     name: str
     queue: MemoryQueue | DiskQueue
@@ -58,6 +63,7 @@ class Controlled(msgspec.Struct, frozen=True):
     name_of: NameOf = lambda body, key: ""
     metrics: TargetMetrics | None = None
     hurry: Callable[[], None] = lambda: None
+    is_asking: Callable[[], bool] = lambda: False
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -109,13 +115,22 @@ class Controls:
         target.gate.unblock(OPERATOR)
         return _state(target)
 
-    def flush(self, name: str) -> dict[str, Any]:
-        """What waits is due now, a closed gate gives one call its try, and names are asked about again."""
+    async def flush(self, name: str) -> dict[str, Any]:
+        """What waits is due now, a closed gate gives one call its try, and names are asked about again.
+
+        The state after that, and whether it is the outcome (``answered``): an outcome is waited for, but not
+        for long.
+        """
         target = self._find(name)
+        began = self._clock.monotonic()
         target.queue.flush()
         target.hurry()
         target.gate.retry_now()
-        return _state(target)
+        while not (answered := _has_outcome(target, began)):
+            if self._clock.monotonic() - began >= FLUSH_SECONDS:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+        return {**_state(target), "answered": answered}
 
     async def count(self, wanted: Wanted) -> dict[str, int]:
         """How many dead letters are wanted, by target."""
@@ -263,12 +278,23 @@ def _again(letter: Letter, now: float, name_of: NameOf) -> Event:
     return Event(letter.id, letter.body, letter.size, letter.key, now, name=name)
 
 
+def _has_outcome(target: Controlled, since: float) -> bool:
+    """Whether it is known what comes of a flush: names are asked about, and a call was tried or cannot be."""
+    if target.is_asking():
+        return False
+    gate = target.gate
+    return gate.is_blocked or target.queue.sendable == 0 or gate.has_learned_since(since)
+
+
 def _state(target: Controlled) -> dict[str, Any]:
     gate, queue = target.gate.view(), target.queue.view()
     return {
         "target": target.name,
         "state": gate.state,
+        "reason": gate.reason,
+        "since": gate.since_wall,
         "message": gate.message,
+        "cure": "" if gate.state is State.OPEN else cure(gate.state, gate.reason).text,
         "waiting": queue.waiting_events,
         "in_flight": queue.in_flight_events,
     }

@@ -109,7 +109,7 @@ class ControlServer:
                 web.get("/targets", self._targets),
                 web.post("/targets/{target}/pause", self._does(self._controls.pause)),
                 web.post("/targets/{target}/resume", self._does(self._controls.resume)),
-                web.post("/targets/{target}/flush", self._does(self._controls.flush)),
+                web.post("/targets/{target}/flush", self._flush),
                 web.post("/targets/{target}/replay", self._replay),
                 web.post("/targets/{target}/queue/count", self._count_queue),
                 web.post("/targets/{target}/queue/purge", self._purge_queue),
@@ -125,6 +125,9 @@ class ControlServer:
             return _json(operation(request.match_info["target"]))
 
         return handle
+
+    async def _flush(self, request: web.Request) -> web.Response:
+        return _json(await self._controls.flush(request.match_info["target"]))
 
     async def _targets(self, _request: web.Request) -> web.Response:
         return _json({"targets": self._controls.names})

@@ -161,6 +161,7 @@ class Daemon:
                 each.target.api.name_of,
                 each.lane.metrics,
                 each.target.names.hurry,
+                each.target.names.is_asking,
             )
             for name, each in self._built.items()
         ]

@@ -99,7 +99,7 @@ class Barred:
 
     def next(self, now: float) -> str | None:
         """The name to probe now; its probe is under way from here on."""
-        if self._is_busy(now) or (name := self._agenda.next(now)) is None:
+        if self.is_probing(now) or (name := self._agenda.next(now)) is None:
             return None
         self._probing, self._probe_ends = name, now + PROBE_SECONDS
         self._agenda.add(name, now + self._pause(self._bars[name].failures))
@@ -118,7 +118,7 @@ class Barred:
 
     def wait(self, now: float) -> float:
         """Seconds until the next probe; FOREVER when there is none."""
-        return max(self._agenda.wait(now), self._probe_ends - now if self._is_busy(now) else 0.0)
+        return max(self._agenda.wait(now), self._probe_ends - now if self.is_probing(now) else 0.0)
 
     def hurry(self, now: float) -> None:
         """Every name is tried as soon as it can be."""
@@ -126,7 +126,8 @@ class Barred:
         for name in self._bars:
             self._agenda.add(name, now)
 
-    def _is_busy(self, now: float) -> bool:
+    def is_probing(self, now: float) -> bool:
+        """Whether a probe is under way."""
         return bool(self._probing) and now < self._probe_ends
 
     def _open(self, batch: Batch, results: Results) -> list[str]:

@@ -196,6 +196,9 @@ class BusNames:
             self.wanted()
         return heard._replace(opened=[name for name in heard.opened if not self._is_closed(name)])
 
+    def is_asking(self) -> bool:
+        return self._asked_at is not None or self.wait() <= 0 or self.barred.is_probing(self._now())
+
     @property
     def has_answers(self) -> bool:
         """Whether anything is known by AWS's answers, so that the endpoint can be asked."""

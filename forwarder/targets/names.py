@@ -51,6 +51,9 @@ class TargetNames(Names, Protocol):
     def hurry(self) -> None:
         """Ask and try again, as soon as the rates allow."""
 
+    def is_asking(self) -> bool:
+        """Whether a question or a probe is under way, or is due now."""
+
     @property
     def pending(self) -> bool:
         """Whether answers are about to come that may open names."""
@@ -172,6 +175,9 @@ class CalledNames:
         """Seconds until there is something to do."""
         now = self._now()
         return min(self.turns.wait(now), self.barred.wait(now))
+
+    def is_asking(self) -> bool:
+        return self.wait() <= 0 or self.barred.is_probing(self._now())
 
     @property
     def pending(self) -> bool:

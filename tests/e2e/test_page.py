@@ -84,7 +84,7 @@ async def test_a_target_that_is_held_is_seen_with_aws_s_sentence_and_so_is_its_e
     send(daemon, 5)
     await tab.shows(ROWS, lambda rows: rows["orders"][STATE] == "■ held")
     text = await tab.evaluate(TEXT)
-    assert "Held, only a person can help: orders" in text
+    assert "Action needed, not delivering: orders" in text
     assert f"Expired. {ATTACK}" in text
     assert await tab.evaluate("document.querySelector('#summary').getAttribute('role')") == "status"
     sandbox.mend()  # the role of the target beside it is never to be had here

@@ -126,7 +126,7 @@ async def test_a_paused_target_takes_events_and_sends_none_until_it_is_resumed(
         other = next(each for each in TARGETS if each != kind)
         await place.all_arrive(other, [(await sent_one(place, other))])
         assert await place.arrived(kind) == {}
-        assert f'state="held",target="{TARGETS[kind]}"}} 1.0' in await place.metrics()
+        assert f'reason="operator",state="held",target="{TARGETS[kind]}"}} 1.0' in await place.metrics()
         await operate(place, "resume", kind)
         assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
 
@@ -172,6 +172,44 @@ async def test_a_flush_ends_the_back_off_of_a_closed_gate(place: World, fault: S
         await until(closed, "the gate is closed")
         await operate(place, "flush", "eventbridge")
         assert await place.all_arrive("eventbridge", names) == dict.fromkeys(names, 1)
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a command printed, without the log of the daemon in this process."""
+    lines = capsys.readouterr().out.splitlines()
+    return [line for line in lines if line.startswith(("orders:", "  cure:"))]
+
+
+async def test_a_flush_asks_about_a_missing_bus_and_prints_what_came_of_it(
+    place: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"buses": ["shop"], "verify_interval": "600s"}
+    async with daemon_in(place, **LONG, orders=options):
+        assert "event bus shop does not exist" in await place.held("eventbridge")
+        since = (await place.status("eventbridge"))["since"]
+        await place.send("eventbridge", events("eventbridge", names := markers(3)))
+        await operate(place, "flush", "eventbridge")
+        first, second = printed(capsys)
+        assert first == "orders: held (missing), 3 events wait: event bus shop does not exist in eu-west-1"
+        assert second.startswith("  cure: Create the event bus")
+        assert (await place.status("eventbridge"))["since"] == since
+        await place.make_bus("shop")
+        await operate(place, "flush", "eventbridge")
+        assert printed(capsys) == ["orders: open, 0 events wait"]
+        assert await place.arrived("eventbridge") == dict.fromkeys(names, 1)
+
+
+async def test_a_flush_waits_for_an_outcome_but_not_for_long(
+    place: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forwarder.control.operations.FLUSH_SECONDS", 0.1)
+    async with daemon_in(place, **LONG, shutdown={"drain_timeout": "100ms"}):
+        await place.order({"fault": "access_denied", "times": 1}, {"fault": "hang"})
+        await place.send("eventbridge", events("eventbridge", markers(3)))
+        await place.held("eventbridge")
+        await operate(place, "flush", "eventbridge")
+        assert printed(capsys)[0].startswith("orders: held (access) (no answer yet), 0 events wait: Access")
+        await place.heal()
 
 
 async def test_a_flush_ends_the_delays_of_single_events(place: World) -> None:

@@ -224,7 +224,7 @@ async def test_a_dead_aws_and_full_queues_never_turn_health_red_and_status_says_
 
         async def states() -> bool:
             seen = [(await place.status(kind))["state"] for kind in KINDS]
-            return seen == ["throttled", "held", "open"]
+            return seen == ["backing_off", "held", "open"]
 
         await until(states, "each target says how it is")
         for health in ("live", "ready"):

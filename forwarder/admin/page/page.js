@@ -4,7 +4,7 @@
 import { plot } from "./plots.js";
 
 const LOOK_MS = 2000, PATIENCE_MS = 5000, LOOKS_PER_HISTORY = 3;
-const SHAPES = { open: "●", throttled: "▲", held: "■" };
+const SHAPES = { open: "●", backing_off: "▲", held: "■" };
 const FATES = {
   dead_lettered: "dead letter",
   dropped: "lost",
@@ -42,6 +42,12 @@ function moment(seconds) {
   return new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC";
 }
 
+/** A state and its reason in words. */
+function standing(each) {
+  const words = each.state.replace("_", " ");
+  return each.reason ? `${words} (${each.reason})` : words;
+}
+
 function fill(id, nodes) {
   place(id).replaceChildren(...nodes);
 }
@@ -57,7 +63,7 @@ function showTargets(targets) {
   const count = (value) => make("td", whole.format(value), { class: "number" });
   fill("targets", Object.entries(targets).map(([name, each]) => row([
     make("th", name, { scope: "row" }),
-    make("td", `${SHAPES[each.state] ?? "?"} ${each.state}`, { class: `state ${each.state}` }),
+    make("td", `${SHAPES[each.state] ?? "?"} ${standing(each)}`, { class: `state ${each.state}` }),
     count(each.waiting),
     count(each.in_flight),
     make("td", each.oldest_age_seconds ? span(each.oldest_age_seconds) : "–", { class: "number" }),
@@ -80,28 +86,40 @@ function unconfirmed(name, target) {
   });
 }
 
+/** What is wrong: each a sentence, with what to do where that is known. */
 function sentences(status) {
   const said = [];
   for (const [name, each] of Object.entries(status.targets)) {
-    said.push(...unconfirmed(name, each));
+    for (const sentence of unconfirmed(name, each)) said.push({ sentence });
     if (!each.message) continue;
     const next = each.next_probe_seconds === null ? "" : ` (next try in ${span(each.next_probe_seconds)})`;
-    said.push(`${name}, ${each.state} since ${moment(each.since)}: ${each.message}${next}`);
+    const cure = each.cure || each.set_aside.largest[0]?.cure;
+    said.push({ sentence: `${name}, ${standing(each)} since ${moment(each.since)}: ${each.message}${next}`, cure, runbook: each.runbook });
   }
   for (const [name, events] of Object.entries(status.storage.stranded)) {
-    said.push(`${name}: ${whole.format(events)} events wait on disk for a target that is not configured`);
+    said.push({ sentence: `${name}: ${whole.format(events)} events wait on disk for a target that is not configured` });
   }
-  if (status.storage.trouble) said.push(`storage: ${status.storage.trouble}`);
+  const { trouble, reason, cure, runbook } = status.storage;
+  if (trouble) said.push({ sentence: `storage (${reason}): ${trouble}`, cure, runbook });
   return said;
+}
+
+function itemOf({ sentence, cure, runbook }) {
+  const item = make("li", sentence);
+  if (cure) item.append(make("p", runbook ? `What to do: ${cure} (${runbook})` : `What to do: ${cure}`, { class: "cure" }));
+  return item;
 }
 
 function showSummary(status) {
   const all = Object.entries(status.targets);
-  const held = all.filter(([, each]) => each.state === "held").map(([name]) => name);
-  const slow = all.filter(([, each]) => each.state === "throttled").map(([name]) => name);
+  const named = (chosen) => all.filter(([, each]) => chosen(each)).map(([name]) => name);
+  const paused = named((each) => each.reason === "operator");
+  const held = named((each) => each.state === "held" && each.reason !== "operator");
+  const slow = named((each) => each.state === "backing_off");
   const parts = [];
   if (status.draining) parts.push("It is stopping.");
-  if (held.length) parts.push(`Held, only a person can help: ${held.join(", ")}.`);
+  if (held.length) parts.push(`Action needed, not delivering: ${held.join(", ")}.`);
+  if (paused.length) parts.push(`Paused by an operator: ${paused.join(", ")}.`);
   if (slow.length) parts.push(`Backing off: ${slow.join(", ")}.`);
   if (status.storage.trouble) parts.push("The storage has trouble.");
   const bad = held.length || status.storage.trouble;
@@ -164,7 +182,7 @@ function showStatus(status) {
   showSummary(status);
   const said = sentences(status);
   place("trouble").hidden = !said.length;
-  fill("sentences", said.map((sentence) => make("li", sentence)));
+  fill("sentences", said.map(itemOf));
   showTotals(status);
   showTargets(status.targets);
   showReasons(status);

@@ -148,7 +148,7 @@ async def running(answer: Answer, **options: Any) -> AsyncIterator[Running]:
         here = Running(target, queue, aws, [])
         tasks = [
             asyncio.create_task(work(lane)),
-            asyncio.create_task(target.watch(queue, here.held.append)),
+            asyncio.create_task(target.watch(queue, lambda held, reason: here.held.append(held))),
         ]
         try:
             yield here
