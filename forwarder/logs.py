@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, MutableMapping
@@ -87,13 +88,20 @@ def one_line(text: str) -> str:
 
 
 def _console() -> Callable[[Any, str, Fields], str]:
-    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=30)
+    renderer = structlog.dev.ConsoleRenderer(colors=has_colours(), pad_event_to=30, sort_keys=False)
 
     def render(logger: Any, method: str, fields: Fields) -> str:
         fields["timestamp"] = _timestamp()
-        return str(renderer(logger, method, fields))
+        first = {"target": fields.pop("target")} if "target" in fields else {}
+        return str(renderer(logger, method, {**first, **fields}))
 
     return render
+
+
+def has_colours() -> bool:
+    """Whether stderr is a terminal with colours, and nobody asked for none (https://no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and sys.stderr.isatty()
 
 
 def moment(wall: float) -> str:

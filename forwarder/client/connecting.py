@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import TextIO
 
 import aiohttp
 
@@ -24,7 +26,12 @@ def session_for(url: str) -> tuple[aiohttp.ClientSession, str]:
     return aiohttp.ClientSession(timeout=TIMEOUT), base.rstrip("/")
 
 
+def can_rewrite(stream: TextIO) -> bool:
+    """Whether a line of the stream can be written again in place: a terminal that is not ``dumb``."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def say(text: str) -> None:
     """A line on stderr, in place of the progress on a terminal."""
-    start = "\r\x1b[K" if sys.stderr.isatty() else ""
+    start = "\r\x1b[K" if can_rewrite(sys.stderr) else ""
     sys.stderr.write(f"{start}{text}\n")

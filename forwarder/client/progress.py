@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from forwarder.client.connecting import can_rewrite
+
 PROGRESS_SECONDS = 1.0
 
 
@@ -18,13 +20,13 @@ class Progress:
 
     def maybe(self) -> None:
         now = time.monotonic()
-        if sys.stderr.isatty() and now - self._last >= PROGRESS_SECONDS:
+        if can_rewrite(sys.stderr) and now - self._last >= PROGRESS_SECONDS:
             self._last = now
             sys.stderr.write(f"\r\x1b[K{self._now()}")
             sys.stderr.flush()
 
     def end(self) -> None:
-        start = "\r\x1b[K" if sys.stderr.isatty() else ""
+        start = "\r\x1b[K" if can_rewrite(sys.stderr) else ""
         sys.stderr.write(f"{start}{self._now()}\n")
 
     def _now(self) -> str:

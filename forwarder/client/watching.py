@@ -23,7 +23,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from forwarder.client.connecting import EXIT_OK, session_for
+from forwarder.client.connecting import EXIT_OK, can_rewrite, session_for
 from forwarder.client.picturing import ASCII, BLOCKS, fit, picture
 from forwarder.logs import one_line
 
@@ -37,7 +37,7 @@ PLAIN_WIDTH = 120
 
 async def watch(url: str, every: float) -> int:
     """Until q or Ctrl-C (or the end of who reads it); the exit code."""
-    on_terminal = sys.stdout.isatty()
+    on_terminal = can_rewrite(sys.stdout)
     look, leave = asyncio.Event(), asyncio.Event()
     session, base = session_for(url)
     async with session:

@@ -27,8 +27,10 @@ from forwarder.control.operations import Controlled, Controls
 from forwarder.control.server import ControlServer
 from forwarder.daemon.inheriting import say_inherited
 from forwarder.daemon.lanes import Rooms, build
+from forwarder.daemon.refusal_log import RefusalLog
 from forwarder.daemon.rereading import Rereading
 from forwarder.daemon.senders import Senders
+from forwarder.daemon.start_lines import say_targets
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
 from forwarder.dead_letters import rescue as rescue_letters
@@ -94,6 +96,7 @@ class Daemon:
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
         self._clock_watch = ClockWatch(self._clock)
+        self._refusal_log = RefusalLog(self._metrics)
         self._letters = self._make_letters()
         self._receipts = Receipts()
         self._metrics.http.waits = lambda: len(self._receipts.waits)
@@ -289,10 +292,11 @@ class Daemon:
                 raise StartError(f"{name}: {problem.strerror or problem}") from None
 
     async def _look_around(self) -> None:
-        """See that nobody deleted a unix socket, or set the clock."""
+        """See that nobody deleted a unix socket or set the clock, and say what senders were refused."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self._clock_watch.look()
+            self._refusal_log.look(self._clock.monotonic())
             for each in (self._control, self._admin, self._ingest):
                 await each.renew()
 
@@ -322,6 +326,7 @@ class Daemon:
                 await self._letters.expire()
 
     def _say_started(self) -> None:
+        say_targets(self._built, self._config.targets)
         in_memory = [name for name in self._lanes if name not in self._on_disk]
         if in_memory:
             self._log.warning(
@@ -370,6 +375,7 @@ class Daemon:
                 lane.metrics.settled(dropped={"shutdown": lost})
         await self._close()  # 7
         self._judge_storage()
+        self._refusal_log.look(self._clock.monotonic(), last=True)
         return self._report()  # 8
 
     async def _unless_hurried(self, wait: Coroutine[Any, Any, None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -149,6 +149,10 @@ class Metrics:
         if name not in self._targets:
             self._targets[name] = TargetMetrics(name, self._clock.wall)
         return self._targets[name]
+
+    def targets(self) -> Collection[TargetMetrics]:
+        """Every target's numbers."""
+        return self._targets.values()
 
     def watch(
         self,

@@ -180,7 +180,7 @@ class DiskQueue:
         try:
             await asyncio.shield(writing)
         except StorageError as problem:
-            raise QueueUnavailable(f"its events cannot be stored now: {problem}") from problem
+            raise QueueUnavailable(f"its events cannot be stored now: {problem.brief}") from problem
 
     async def _slices(self, events: Sequence[Event]) -> list[Piece]:
         """The pieces of a large put, made in many turns of the event loop."""

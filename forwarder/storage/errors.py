@@ -25,6 +25,15 @@ _SENTENCES = {
 _OPERATIONS = {"READ": "read", "CORRUPT": "read", "NOTADB": "read", "FSYNC": "sync", "OPEN": "open"}
 
 
+_BRIEFLY = {
+    "file_system": "the file system is full",
+    "inodes": "the file system is full (no free inode)",
+    "user_quota": "the disk quota is full",
+    "max_bytes": "the storage is full (storage.max_bytes)",
+    "read_only": "the file system is read-only",
+}
+
+
 class StorageError(Exception):
     """The file could not do what was asked of it.
 
@@ -38,6 +47,11 @@ class StorageError(Exception):
         self.reason = reason
         self.cause = cause or reason
         self.operation = operation if operation in DISK_OPERATIONS else "other"
+
+    @property
+    def brief(self) -> str:
+        """For senders, whom paths and numbers of this host do not concern."""
+        return _BRIEFLY.get(self.cause, str(self))
 
 
 def translate(error: sqlite3.Error) -> StorageError:

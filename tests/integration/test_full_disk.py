@@ -4,6 +4,7 @@ room again events are taken without a restart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from tests.integration.events import events, markers
 from tests.integration.harness import World, until
-from tests.integration.processes import daemon_beside
+from tests.integration.processes import Process, daemon_beside
 from tests.torture.disks import fill, tmpfs, why_not_mountable
 
 KIND = "eventbridge"
@@ -59,6 +60,15 @@ async def takes_events(place: World) -> list[str]:
     return names
 
 
+async def told(place: World, daemon: Process) -> tuple[str, str, str]:
+    """What the last line about the storage says, with its reason, and what the status says."""
+    (*_, line) = (line for line in daemon.lines if str(line["message"]).startswith("storage "))
+    async with place.http.get(f"{place.admin}/status") as answer:
+        storage = (await answer.json())["storage"]
+    assert bool(storage["trouble"]) == bool(storage["cure"])
+    return line["message"], line.get("reason", ""), storage["reason"]
+
+
 async def test_others_fill_the_disk_and_what_waits_is_delivered_and_then_more_is_taken(
     place: World, small: Path
 ) -> None:
@@ -68,11 +78,16 @@ async def test_others_fill_the_disk_and_what_waits_is_delivered_and_then_more_is
         await place.send(KIND, events(KIND, promised, **LARGE))
         filler = fill(small)
         promised += await send_until_refused(place)
+        assert await told(place, daemon) == ("storage cannot write", "file_system", "file_system")
+        sentence = daemon.said("storage cannot write")[-1]["error"]
+        assert re.search(rf"file system of {place.storage}/data is full: \d+ bytes free", sentence)
         await place.heal()
         await place.all_arrive(KIND, promised)
         assert await place.ready()
         filler.unlink()
         promised += await takes_events(place)
+        await daemon.says("storage works again")
+        assert await told(place, daemon) == ("storage works again", "", "")
         await place.all_arrive(KIND, promised)
         daemon.ask()
         assert await daemon.ended() == 0
@@ -82,9 +97,22 @@ async def test_a_disk_full_of_our_own_events_drains_and_takes_more(place: World,
     async with daemon_beside(place, **DISK) as daemon:
         await place.order({"fault": "throttle"})
         promised = await send_until_refused(place)
+        assert await told(place, daemon) == ("storage cannot write", "file_system", "file_system")
         await place.heal()
         await place.all_arrive(KIND, promised)
         promised += await takes_events(place)
         await place.all_arrive(KIND, promised)
         daemon.ask()
         assert await daemon.ended() == 0
+
+
+async def test_a_storage_that_has_all_it_may_have_says_so_and_not_that_the_disk_is_full(place: World) -> None:
+    async with daemon_beside(place, **DISK, storage={"max_bytes": "1MiB"}) as daemon:
+        await place.order({"fault": "throttle"})
+        promised = await send_until_refused(place)
+        assert await told(place, daemon) == ("storage cannot write", "max_bytes", "max_bytes")
+        assert "storage.max_bytes" in (await place.post(KIND, events(KIND, markers(200), **LARGE))).text
+        await place.heal()
+        await place.all_arrive(KIND, promised)
+        await takes_events(place)
+        await daemon.says("storage works again")

@@ -53,6 +53,41 @@ def test_the_console_shows_level_message_and_fields(capsys: pytest.CaptureFixtur
     assert "ingest=127.0.0.1:2780" in text
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+    ids=str,
+)
+def test_a_terminal_has_colours_unless_it_is_dumb_or_nobody_wants_them(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], coloured: bool
+) -> None:
+    for name in ("TERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    configure()
+    structlog.get_logger().info("ready", ingest="127.0.0.1:2780")
+    assert ("\x1b[" in terminal.getvalue()) == coloured
+    assert "ready" in terminal.getvalue()
+
+
+def test_on_a_console_the_target_is_the_first_field(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(format="console")
+    structlog.get_logger().bind(age=1).info("target held", reason="access", error="no", target="orders")
+    assert re.search(r"target held +target=orders age=1 reason=access error=no", capsys.readouterr().err)
+
+
 def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     configure("warning", "json")
     structlog.get_logger().info("quiet")
