@@ -123,7 +123,9 @@ class Standing:
         level: Level = "warning" if seen.state is State.HELD else "info"
         event = "target held" if seen.state is State.HELD else "target backing off"
         cause = {} if seen.reason is Reason.OPERATOR else {"error": seen.message}
-        self._changes.say(level, event, reason=seen.reason, **cause, runbook=cure(seen.state, seen.reason).page)
+        self._changes.say(
+            level, event, reason=seen.reason, **cause, runbook=cure(seen.state, seen.reason).page
+        )
 
 
 def _others_after_operator(block: Block) -> bool:

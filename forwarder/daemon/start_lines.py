@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from forwarder.config import without_users
-from forwarder.daemon.lanes import Built
+from forwarder.daemon.lanes import TargetParts
 
 SURVIVES = {
     "disk": "a kill, a crash and a power cut",
@@ -18,7 +18,7 @@ NOT_YET = "not looked for yet"
 """The source is logged when credentials are found."""
 
 
-def say_targets(built: Mapping[str, Built], options: Mapping[str, Any]) -> None:
+def say_targets(built: Mapping[str, TargetParts], options: Mapping[str, Any]) -> None:
     for name, each in built.items():
         queue = options[name].queue
         structlog.get_logger("daemon").info(
@@ -37,5 +37,7 @@ def endpoint_in_words(options: Any) -> str:
     """The operator's own endpoint, or which of AWS's for the region."""
     if options.endpoint_url is not None:
         return without_users(options.endpoint_url)
-    kinds = [word for word, wanted in (("FIPS", options.use_fips), ("dual stack", options.use_dualstack)) if wanted]
+    kinds = [
+        word for word, wanted in (("FIPS", options.use_fips), ("dual stack", options.use_dualstack)) if wanted
+    ]
     return f"AWS ({', '.join(kinds)})" if kinds else "AWS"

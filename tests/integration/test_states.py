@@ -25,7 +25,12 @@ def closed_port() -> int:
 FAULTS = [
     ("eventbridge", {"fault": "throttle"}, "backing_off", "throttled"),
     ("rum", {"fault": "throttle"}, "backing_off", "throttled"),
-    ("eventbridge", {"fault": "error", "status": 503, "code": "ServiceUnavailable"}, "backing_off", "unavailable"),
+    (
+        "eventbridge",
+        {"fault": "error", "status": 503, "code": "ServiceUnavailable"},
+        "backing_off",
+        "unavailable",
+    ),
     ("evidently", {"fault": "error"}, "backing_off", "unavailable"),
     ("eventbridge", {"fault": "wrong_shape"}, "backing_off", "unavailable"),
     ("eventbridge", {"fault": "reset"}, "backing_off", "unreachable"),

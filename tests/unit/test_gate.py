@@ -8,10 +8,10 @@ import itertools
 import pytest
 import structlog
 
-from forwarder.gate import SUSPECTS, Call, Gate, GateOptions, Lesson
+from forwarder.delivery.concurrency import START
+from forwarder.delivery.gate import SUSPECTS, Call, Gate, GateOptions, Verdict
+from forwarder.delivery.pace import SLACK_SECONDS
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
-from forwarder.pace import SLACK_SECONDS
-from forwarder.slots import START
 from forwarder.states import Reason
 
 GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
@@ -182,7 +182,7 @@ async def test_trouble_of_one_part_steps_aside_while_others_get_through(gate: Ga
     clock.now += 29
     call = await enter(gate)
     assert call is not None
-    assert call.learn(one(), DENIED) == Lesson(proven=True, aside=30.0)
+    assert call.learn(one(), DENIED) == Verdict(proven=True, aside=30.0)
     await call.__aexit__(None, None, None)
     assert gate.view().state == "open"
     clock.now += 2
@@ -193,7 +193,7 @@ async def test_trouble_of_one_part_steps_aside_while_others_get_through(gate: Ga
 async def test_an_endpoint_that_cannot_be_called_holds_nobody_who_goes_elsewhere(gate: Gate) -> None:
     call = await enter(gate)
     assert call is not None
-    assert call.learn(one(), UNSIGNED) == Lesson(proven=False, aside=30.0)
+    assert call.learn(one(), UNSIGNED) == Verdict(proven=False, aside=30.0)
     await call.__aexit__(None, None, None)
     assert gate.view().state == "open", "it was never sent, and tells nothing of the others"
 
@@ -570,7 +570,9 @@ async def test_a_target_that_was_only_blocked_is_open_since_the_block_ended(
     assert (gate.view().state, gate.view().since_wall) == ("open", clock.now)
 
 
-async def test_time_spent_backing_off_is_counted_over_a_change_of_reason(gate: Gate, clock: HandClock) -> None:
+async def test_time_spent_backing_off_is_counted_over_a_change_of_reason(
+    gate: Gate, clock: HandClock
+) -> None:
     await meet(gate, THROTTLED)
     clock.now += 3
     await meet(gate, DOWN)
