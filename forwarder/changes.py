@@ -3,7 +3,8 @@
 Invariants:
 - The last line always says the state that is: a change that is not logged at once is logged later, unless
   another has followed it, and then that one is.
-- A state that flips without end writes BURST lines, then one line per EVERY_SECONDS with the number of changes.
+- A state that flips without end writes BURST lines, then one line in EVERY_SECONDS, with the number of
+  changes.
 - One thread uses it. Where that has no event loop, it calls ``flush`` now and then.
 """
 
@@ -50,7 +51,7 @@ class Changes:
             self._call_later()
 
     def flush(self, *, last: bool = False) -> bool:
-        """Log what waits, if it may be logged by now, or if it is the ``last`` line; whether nothing waits."""
+        """Log what waits, if it may be logged by now or is the ``last`` line; whether nothing waits now."""
         if self._waiting is None:
             return True
         now = self._now()

@@ -52,8 +52,8 @@ OF_STATES: Mapping[tuple[State, Reason], Cure] = {
         "held-operator",
     ),
     (State.HELD, Reason.CONFIGURATION): Cure(
-        "Correct what the message names: region, profile, endpoint_url, certificate or app monitor. Restart if "
-        "it is a setting.",
+        "Correct what the message names: region, profile, endpoint_url, certificate or app monitor. "
+        "A changed setting needs a restart.",
         "held-configuration",
     ),
     (State.BACKING_OFF, Reason.THROTTLED): Cure(

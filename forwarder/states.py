@@ -2,7 +2,8 @@
 
 Invariants:
 - Every state but ``open`` has a reason; what a reason is about, and what to do, is in ``cures``.
-- ``held``: the target is not called until a person acts, but for probes. ``backing off``: it goes on by itself.
+- ``held``: apart from probes, the target is not called until a person acts. ``backing off``: it goes on
+  by itself.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Reason(enum.StrEnum):
     THROTTLED: AWS asks for fewer calls. UNAVAILABLE: an answer came, and it is an error of the service.
     UNREACHABLE: no answer came (name, connection, TLS handshake, timeout).
     CREDENTIALS, ACCESS: none that AWS accepts; not allowed. MISSING: the bus, app monitor or project.
-    STORAGE: dead letters cannot be written. OPERATOR: paused. CONFIGURATION: all else that a person must mend.
+    STORAGE: dead letters cannot be written. OPERATOR: paused. CONFIGURATION: all else that a person must fix.
     """
 
     NONE = ""

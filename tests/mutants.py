@@ -494,7 +494,7 @@ MUTATIONS = [
     mutation(
         "more calls than the limit pass at once",
         "forwarder/delivery/gate.py",
-        'slots.limit if self._state == "open" else slots.most',
+        "slots.limit if self._state is State.OPEN else slots.most",
         "slots.most",
         GATE,
         "at_once",
@@ -534,8 +534,8 @@ MUTATIONS = [
     mutation(
         "a hold that is news ends the drain",
         "forwarder/delivery/gate.py",
-        'self._draining and state == self._state == "held"',
-        'self._draining and state == "held"',
+        "self._draining and state is self._state is State.HELD",
+        "self._draining and state is State.HELD",
         STOP,
         "expire_during",
     ),
@@ -999,8 +999,8 @@ MUTATIONS = [
     mutation(
         "a full disk keeps its ballast",
         "forwarder/storage/owner.py",
-        "        if self._connection.disk_is_full or not self._ballast.disk_is_full:\n",
-        "        if True:\n",
+        "        self._ballast.release()\n        self._refuse_what_is_new(problem)\n",
+        "        self._refuse_what_is_new(problem)\n",
         TROUBLE,
         "costs_the_ballast",
     ),

@@ -84,7 +84,7 @@ class RefusalLog:
     def _counts(self) -> Iterator[tuple[Place, int]]:
         metrics = self._metrics
         for each in (metrics.unbound, *metrics.targets()):
-            for reason, count in each.rejected.items():
+            for reason, count in each.refused.items():
                 yield Place("ingest", each.name, reason), count
         yield Place("ingest", "", "connections"), metrics.http.refused_connections
         for reason, count in metrics.process.admin_refused.items():

@@ -1,4 +1,4 @@
-"""One log line for each target at start: where its events go, and what an accepted event survives meanwhile."""
+"""One log line for each target at start: where its events go, and what an accepted event survives."""
 
 from __future__ import annotations
 

@@ -29,10 +29,10 @@ from forwarder.apis import codes
 from forwarder.changes import Changes
 from forwarder.delivery.concurrency import ConcurrencyLimit
 from forwarder.delivery.pace import Pace
+from forwarder.delivery.standing import Standing
 from forwarder.logs import limited
 from forwarder.metrics import GateView
 from forwarder.model import Batch, CallStatus, Chance, Clock, Kind, Results, full_jitter
-from forwarder.standing import Standing
 from forwarder.states import Reason, State
 from forwarder.waiters import FOREVER, Line, resolve
 

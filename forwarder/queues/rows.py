@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from forwarder.model import Event, memory_bytes
-from forwarder.storage import Connection, StorageError, Work, has_room, no_room
+from forwarder.storage import Connection, Work, has_room, no_room
 
 SEQUENCE_BITS = 40
 

@@ -17,7 +17,7 @@ LOG_BYTES = 8 << 20
 """What SQLite's write-ahead log shrinks back to after a long reader made it grow."""
 
 RESERVE_BYTES = 16 << 20
-"""The end of storage.max_bytes, or its last eighth if that is less: for writes that make room, not for events."""
+"""The end of storage.max_bytes, or its last eighth if that is less: for writes that make room, not events."""
 
 BUSY_SECONDS = 1.0
 """How long a group waits for a program that holds the file; then every job of it is told."""
@@ -55,7 +55,7 @@ def tune(connection: Connection, max_bytes: int | None) -> Connection:
 
 
 def spare_bytes(connection: Connection) -> int:
-    """What there is room for, but for the reserve: by storage.max_bytes, or nothing while the disk is full."""
+    """What there is room for besides the reserve: by storage.max_bytes; nothing while the disk is full."""
     if connection.full is not None:
         return 0
     most = number(connection, "max_page_count")

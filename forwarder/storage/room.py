@@ -79,8 +79,8 @@ class Room:
     def _by_file_system(self) -> tuple[str, str]:
         free = self._free(self._directory)
         return "file_system", (
-            f"the file system of {self._directory} is full: {free} bytes free, {2 * BALLAST_BYTES} are needed "
-            "to accept events"
+            f"the file system of {self._directory} is full: {free} bytes free, {2 * BALLAST_BYTES} are "
+            "needed to accept events"
         )
 
 

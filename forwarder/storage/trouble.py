@@ -30,7 +30,7 @@ class Trouble:
             )
 
     def ended(self, *, has_room: bool) -> None:
-        """Something was written; the end of a trouble, but of a full storage only if it ``has_room`` again."""
+        """Something was written: this ends a trouble, of a full storage only if it ``has_room`` again."""
         before = self.now
         if before is not None and (before.reason != "full" or has_room):
             self.now = None

@@ -111,7 +111,7 @@ async def test_a_storage_that_has_all_it_may_have_says_so_and_not_that_the_disk_
         await place.order({"fault": "throttle"})
         promised = await send_until_refused(place)
         assert await told(place, daemon) == ("storage cannot write", "max_bytes", "max_bytes")
-        assert "storage.max_bytes" in (await place.post(KIND, events(KIND, markers(200), **LARGE))).text
+        assert "storage.max_bytes" in daemon.said("storage cannot write")[-1]["error"]
         await place.heal()
         await place.all_arrive(KIND, promised)
         await takes_events(place)

@@ -1,5 +1,5 @@
-"""Why a target does not deliver: the state and its reason by what AWS or the network does, the same in status,
-metric and log.
+"""Why a target does not deliver: what AWS or the network does decides the state and its reason. Status,
+metric and log say the same.
 """
 
 from __future__ import annotations

@@ -281,7 +281,8 @@ def test_the_table_begins_with_what_a_kill_would_lose_and_ends_with_what_is_wron
             "only in memory: 12 events",
             "version 0.1.0, up 1h2m",
             "",
-            "TARGET  KIND         STATE  REASON       WAITING  IN FLIGHT  OLDEST  IN/S  OUT/S  DELIVERED  DEAD",
+            "TARGET  KIND         STATE  REASON       WAITING  IN FLIGHT  OLDEST  IN/S  OUT/S  DELIVERED  "
+            "DEAD",
             "orders  eventbridge  held   credentials  10       2          1m1s    5     0      100        0",
             "",
             "orders: held (credentials) since 1970-01-01T00:00:01.000Z: "

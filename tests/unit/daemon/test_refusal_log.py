@@ -15,24 +15,24 @@ def test_a_reason_is_logged_at_once_and_then_with_all_that_came_since() -> None:
     orders, log = metrics.for_target("orders"), RefusalLog(metrics)
     with capture_logs() as lines:
         for second in range(25):
-            orders.refused("queue_full", 3)
+            orders.add_refused("queue_full", 3)
             log.look(float(second))
-        orders.refused("queue_full", 1)
+        orders.add_refused("queue_full", 1)
         log.look(25.0, last=True)
     assert {(line["target"], line["listener"], line["reason"]) for line in lines} == {
         ("orders", "ingest", "queue_full")
     }
     assert [line["count"] for line in lines] == [3, 30, 30, 13]
-    assert sum(line["count"] for line in lines) == orders.rejected["queue_full"]
+    assert sum(line["count"] for line in lines) == orders.refused["queue_full"]
 
 
 def test_targets_and_reasons_do_not_hide_each_other() -> None:
     metrics = Metrics()
     log = RefusalLog(metrics)
-    metrics.for_target("orders").refused("queue_full")
-    metrics.for_target("web").refused("storage", 2)
-    metrics.unbound.refused("unauthenticated", 4)
-    metrics.unbound.refused("memory", 5)
+    metrics.for_target("orders").add_refused("queue_full")
+    metrics.for_target("web").add_refused("storage", 2)
+    metrics.unbound.add_refused("unauthenticated", 4)
+    metrics.unbound.add_refused("memory", 5)
     metrics.http.refused_connections = 6
     metrics.process.admin_refused["host"] = 7
     with capture_logs() as lines:
@@ -57,9 +57,9 @@ def test_faults_of_a_sender_are_logged_only_where_they_are_many() -> None:
     orders, log = metrics.for_target("orders"), RefusalLog(metrics)
     with capture_logs() as lines:
         for second in range(0, 100, int(EVERY_SECONDS)):
-            orders.refused("invalid", MANY - 1)
+            orders.add_refused("invalid", MANY - 1)
             log.look(float(second))
         assert lines == []
-        orders.refused("invalid", MANY)
+        orders.add_refused("invalid", MANY)
         log.look(200.0)
     assert [(line["reason"], line["count"]) for line in lines] == [("invalid", MANY)]

@@ -2,8 +2,8 @@
 
 Invariants:
 - What others see is a block before the target's own state, and an operator's pause before every other block.
-- ``since`` is the moment at which this state began for this reason: probes that meet the same keep it, another
-  reason begins anew.
+- ``since`` is the moment at which this state began for this reason. Probes that meet the same trouble keep
+  it; another reason begins anew.
 - Every change of state or reason is logged (``changes``); another sentence for the same is not.
 """
 
