@@ -332,7 +332,7 @@ class PutRumEvents:
 
 
 def _is_longer(text: str, most: int) -> bool:
-    """Whether the text alone makes the event too large. It is judged before it is escaped: 8 MiB take 33 ms."""
+    """Whether the text alone makes the event too large, judged before it is escaped: 8 MiB take 33 ms."""
     return len(text) > most or (2 * len(text) > most and escaped_length(text) > most)
 
 
