@@ -1,8 +1,8 @@
-"""The line of calls that wait at a gate: first come, first served, with one timer for all of them.
+"""A queue of waiters: first come, first served, with one timer for all of them.
 
 Invariants:
-- A word wakes one call; whoever passes, leaves, or is cancelled with the word in hand gives it to the next.
-- It knows nothing of why a call must wait: it asks for how long.
+- Each wake-up resumes one waiter. A waiter that proceeds, gives up or is cancelled must wake the next one.
+- It does not know why a waiter must wait. It asks how long.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ SHORTEST_WAIT = 0.001
 """Seconds; the loop's timers are no finer."""
 
 
-class Line:
-    """``must_wait`` says in how many seconds the first may pass: 0 for now, FOREVER for "on a word"."""
+class WaitQueue:
+    """``must_wait``: seconds until the first may proceed; FOREVER for "when ``wake_next`` is called"."""
 
     def __init__(self, must_wait: Callable[[], float]) -> None:
         self._must_wait = must_wait
@@ -25,23 +25,23 @@ class Line:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    async def stand(self) -> None:
-        """Return when it is our turn and we may pass; the caller passes before it awaits anything."""
+    async def wait_turn(self) -> None:
+        """Return when the caller may proceed. It must proceed before it awaits anything else."""
         if not self._waiting and self._must_wait() <= 0:
             return
-        word = asyncio.get_running_loop().create_future()
-        self._waiting.append(word)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
         self.wake_next()
         while True:
-            await self._wait_for(word)
+            await self._wait_for(waiter)
             if self._must_wait() <= 0:
                 return
-            word = asyncio.get_running_loop().create_future()
-            self._waiting.appendleft(word)  # another was quicker, or it is closed again
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.appendleft(waiter)  # another was quicker, or it is closed again
             self.wake_next()
 
     def wake_next(self) -> None:
-        """Wake the first if it may pass, else set the timer for when it may."""
+        """Wake the first waiter if it may proceed, else set the timer for when it may."""
         if not self._waiting:
             return
         seconds = self._must_wait()
@@ -50,13 +50,13 @@ class Line:
         elif seconds != FOREVER:
             self._arm(seconds)
 
-    async def _wait_for(self, word: asyncio.Future[None]) -> None:
+    async def _wait_for(self, waiter: asyncio.Future[None]) -> None:
         try:
-            await word
+            await waiter
         except asyncio.CancelledError:
-            if word in self._waiting:
-                self._waiting.remove(word)
-            else:  # the word had come already: it belongs to the next
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            else:  # woken already: the wake-up belongs to the next
                 self.wake_next()
             raise
 
@@ -75,6 +75,6 @@ class Line:
         self.wake_next()
 
 
-def resolve(word: asyncio.Future[None]) -> None:
-    if not word.done():
-        word.set_result(None)
+def resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

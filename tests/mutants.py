@@ -40,8 +40,9 @@ PURGING = "tests/unit/control/test_purging.py"
 STORAGE = "tests/unit/storage/test_owner.py"
 TROUBLE = "tests/unit/storage/test_trouble.py"
 TARGETS = "tests/contract/test_targets.py"
-GATE = "tests/unit/test_gate.py"
-SLOTS = "tests/unit/test_concurrency.py"
+GATE = "tests/unit/delivery/test_gate.py"
+HEALTH = "tests/unit/delivery/test_health.py"
+SLOTS = "tests/unit/delivery/test_concurrency.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
 FAULTS = "tests/integration/test_faults.py"
 BUSES = "tests/unit/targets/test_buses.py"
@@ -143,10 +144,10 @@ MUTATIONS = [
     ),
     mutation(
         "disk: a worker gives up what a doubted clock aged",
-        "forwarder/delivery/worker.py",
+        "forwarder/delivery/lane.py",
         "if now >= self.queue.expires_from:",
         "if True:",
-        "tests/unit/test_worker.py",
+        "tests/unit/delivery/test_disposition.py",
         "doubted_clock",
     ),
     mutation(
@@ -207,7 +208,7 @@ MUTATIONS = [
     ),
     mutation(
         "a retry is dropped",
-        "forwarder/delivery/worker.py",
+        "forwarder/delivery/disposition.py",
         "        fate.retry.append(event)\n",
         "        fate.delivered.append(event)\n",
         FAULTS,
@@ -215,7 +216,7 @@ MUTATIONS = [
     ),
     mutation(
         "a half of a refused batch is dropped",
-        "forwarder/delivery/worker.py",
+        "forwarder/delivery/disposition.py",
         "        return Fate(parts=[events[:middle], events[middle:]])\n",
         "        return Fate(parts=[events[:middle]], delivered=events[middle:])\n",
         FAULTS,
@@ -223,8 +224,8 @@ MUTATIONS = [
     ),
     mutation(
         "the first refusal blames the event, not the envelope",
-        "forwarder/delivery/worker.py",
-        "    if lesson.proven:\n",
+        "forwarder/delivery/disposition.py",
+        "    if verdict.proven:\n",
         "    if True:\n",
         FAULTS,
         "test_an_envelope",
@@ -426,7 +427,7 @@ MUTATIONS = [
     ),
     mutation(
         "expired events are not counted",
-        "forwarder/delivery/worker.py",
+        "forwarder/delivery/burial.py",
         "        lane.metrics.settled(dead=Counter(each.reason for each in dead))\n",
         "",
         HOLDS,
@@ -477,7 +478,7 @@ MUTATIONS = [
     ),
     mutation(
         "a dead letter leaves the queue before it is written",
-        "forwarder/delivery/worker.py",
+        "forwarder/delivery/burial.py",
         "        problem = await _keep(lane, some)\n",
         "        problem = await _keep(lane, some)\n        if problem is not None:\n"
         "            lane.queue.settle(gone=[each.event for each in some])\n            problem = None\n",
@@ -486,16 +487,16 @@ MUTATIONS = [
     ),
     mutation(
         "the gate never closes",
-        "forwarder/delivery/gate.py",
-        "        state = _CLOSED_STATES[results.status]\n",
-        "        state = _CLOSED_STATES[results.status]\n        return\n",
+        "forwarder/delivery/health.py",
+        "        self.state = state\n",
+        "        return Decision(self._verdict(aside))\n",
         GATE,
     ),
     mutation(
         "more calls than the limit pass at once",
         "forwarder/delivery/gate.py",
-        "slots.limit if self._state is State.OPEN else slots.most",
-        "slots.most",
+        "concurrency.limit if self._health.state is State.OPEN else concurrency.maximum",
+        "concurrency.maximum",
         GATE,
         "at_once",
     ),
@@ -533,17 +534,31 @@ MUTATIONS = [
     ),
     mutation(
         "a hold that is news ends the drain",
-        "forwarder/delivery/gate.py",
-        "self._draining and state is self._state is State.HELD",
-        "self._draining and state is State.HELD",
+        "forwarder/delivery/health.py",
+        "self.draining and state is before is State.HELD",
+        "self.draining and state is State.HELD",
         STOP,
         "expire_during",
     ),
     mutation(
+        "a call of an earlier epoch opens the target",
+        "forwarder/delivery/health.py",
+        "self.state is State.OPEN or call.epoch != self._epoch",
+        "self.state is State.OPEN",
+        HEALTH,
+    ),
+    mutation(
+        "two probes fly at once",
+        "forwarder/delivery/health.py",
+        "return math.inf if self._probing else max(",
+        "return max(",
+        HEALTH,
+    ),
+    mutation(
         "a hold never ends",
-        "forwarder/delivery/gate.py",
-        "            return min(options.probe_cap, options.probe * 2.0 ** min(self._failures - 1, 32))\n",
-        "            return 3600.0\n",
+        "forwarder/delivery/health.py",
+        "min(options.probe_cap, doubled)\n",
+        "3600.0\n",
         HOLDS,
         "credentials_that_change",
     ),
@@ -589,8 +604,8 @@ MUTATIONS = [
     ),
     mutation(
         "the trouble of one bus holds the others",
-        "forwarder/delivery/gate.py",
-        "        return last is not None and self._clock.monotonic() - last < window\n",
+        "forwarder/delivery/health.py",
+        "        return last is not None and now - last < window\n",
         "        return False\n",
         GATE,
         "part",
@@ -733,7 +748,7 @@ MUTATIONS = [
     ),
     mutation(
         "every batch of a missing app monitor is tried",
-        "forwarder/delivery/worker.py",
+        "forwarder/delivery/lane.py",
         "        for name in heard.closed:\n            self.queue.set_aside(name)\n",
         "",
         HOLDS,
@@ -741,7 +756,7 @@ MUTATIONS = [
     ),
     mutation(
         "a stop waits for what is set aside",
-        "forwarder/delivery/worker.py",
+        "forwarder/delivery/lane.py",
         "        if self.queue.sendable:\n",
         "        if len(self.queue):\n",
         NAMES,
@@ -1086,7 +1101,7 @@ MUTATIONS = [
     ),
     mutation(
         "throttling counts as an attempt",
-        "forwarder/delivery/worker.py",
+        "forwarder/delivery/disposition.py",
         "    elif results.status is CallStatus.UNAVAILABLE and results.called:\n",
         "    elif results.status is not CallStatus.HELD:\n",
         TIME,

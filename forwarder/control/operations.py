@@ -283,7 +283,7 @@ def _has_outcome(target: TargetHandle, since: float) -> bool:
     if target.is_asking():
         return False
     gate = target.gate
-    return gate.is_blocked or target.queue.sendable == 0 or gate.has_learned_since(since)
+    return gate.is_blocked or target.queue.sendable == 0 or gate.has_recorded_since(since)
 
 
 def _state(target: TargetHandle) -> dict[str, Any]:

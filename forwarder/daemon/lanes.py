@@ -11,8 +11,9 @@ import msgspec
 from forwarder.config import Config, queue_memory
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
+from forwarder.delivery.disposition import Policy
 from forwarder.delivery.gate import Gate, GateOptions
-from forwarder.delivery.worker import Lane, Policy
+from forwarder.delivery.lane import Lane
 from forwarder.ingest.bindings import OnlyBound, Route
 from forwarder.metrics import Metrics, NamesView, TargetMetrics
 from forwarder.model import Clock, Limits

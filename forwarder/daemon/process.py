@@ -34,7 +34,9 @@ from forwarder.daemon.start_lines import say_targets
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
 from forwarder.dead_letters import rescue as rescue_letters
-from forwarder.delivery.worker import Lane, hold_for_names, sweep, work
+from forwarder.delivery.burial import sweep
+from forwarder.delivery.lane import Lane, hold_for_names
+from forwarder.delivery.worker import work
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer

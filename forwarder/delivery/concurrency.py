@@ -34,10 +34,10 @@ SHORT_SECONDS = 0.005
 class ConcurrencyLimit:
     """The slots of one target. ``take`` gives a call the round it belongs to; its answer is told with it."""
 
-    def __init__(self, least: int, most: int) -> None:
-        self.least = least
-        self.most = most
-        self.limit = min(max(START, least), most)
+    def __init__(self, minimum: int, maximum: int) -> None:
+        self.minimum = minimum
+        self.maximum = maximum
+        self.limit = min(max(START, minimum), maximum)
         self.taken = 0
         self._most_taken = 0
         self._round = 0
@@ -57,7 +57,7 @@ class ConcurrencyLimit:
 
     def answered(self, round_: int, seconds: float) -> None:
         """A call was answered, after so long."""
-        if round_ != self._round or self.least == self.most:
+        if round_ != self._round or self.minimum == self.maximum:
             return
         self._answers.append(seconds)
         if len(self._answers) >= max(self.limit, FEWEST_ANSWERS):
@@ -84,9 +84,9 @@ class ConcurrencyLimit:
 
     def _move(self, seconds: float) -> None:
         if seconds <= self._usual * SLOW:
-            self.limit = min(self.most, self.limit * 2 if self._doubling else self.limit + 1)
+            self.limit = min(self.maximum, self.limit * 2 if self._doubling else self.limit + 1)
             self._vain_falls = 0
-        elif self.limit == self.least:
+        elif self.limit == self.minimum:
             self._measure_anew(seconds)
         else:
             self._before_fall = seconds
@@ -98,7 +98,7 @@ class ConcurrencyLimit:
         self._doubling = True
 
     def _fall(self, from_: int) -> None:
-        self.limit = max(self.least, int(from_ * FALL))
+        self.limit = max(self.minimum, int(from_ * FALL))
         self._doubling = False
 
     def _next_round(self) -> None:

@@ -14,8 +14,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from forwarder.delivery.burial import sweep
+from forwarder.delivery.disposition import Policy
 from forwarder.delivery.gate import Gate, GateOptions
-from forwarder.delivery.worker import Lane, Policy, sweep, work
+from forwarder.delivery.lane import Lane
+from forwarder.delivery.worker import work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
     Batch,

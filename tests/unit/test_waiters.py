@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from forwarder.waiters import FOREVER, Line
+from forwarder.waiters import FOREVER, WaitQueue
 
 
 class Door:
@@ -18,14 +18,14 @@ class Door:
         self.seconds = FOREVER
         self.asked = 0
         self.passed: list[int] = []
-        self.line = Line(self.must_wait)
+        self.line = WaitQueue(self.must_wait)
 
     def must_wait(self) -> float:
         self.asked += 1
         return 0.0 if self.room > 0 else self.seconds
 
     async def go(self, number: int) -> None:
-        await self.line.stand()
+        await self.line.wait_turn()
         self.room -= 1
         self.passed.append(number)
         self.line.wake_next()

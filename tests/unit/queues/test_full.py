@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from forwarder.dead_letters import DeadLetters
+from forwarder.delivery.burial import sweep
+from forwarder.delivery.disposition import Policy
 from forwarder.delivery.gate import Gate, GateOptions
-from forwarder.delivery.worker import Lane, Policy, sweep, work
+from forwarder.delivery.lane import Lane
+from forwarder.delivery.worker import work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, CallStatus, Kind, Outcome, QueueUnavailable, Results, SystemClock
 from forwarder.storage import Storage

@@ -14,8 +14,10 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from forwarder.config import Duration
+from forwarder.delivery.disposition import Policy
 from forwarder.delivery.gate import Gate, GateOptions
-from forwarder.delivery.worker import Lane, Policy, work
+from forwarder.delivery.lane import Lane
+from forwarder.delivery.worker import work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
     Batch,

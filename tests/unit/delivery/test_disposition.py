@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from forwarder.delivery.gate import Verdict
-from forwarder.delivery.worker import Fate, Lane, Policy, dispose
+from forwarder.delivery.disposition import Fate, Policy, dispose
+from forwarder.delivery.health import Verdict
+from forwarder.delivery.lane import Lane
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 
 _ids = itertools.count()

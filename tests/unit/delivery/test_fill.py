@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from forwarder.delivery.disposition import Policy
 from forwarder.delivery.gate import Gate, GateOptions
-from forwarder.delivery.worker import Lane, Policy, work
+from forwarder.delivery.lane import Lane
+from forwarder.delivery.worker import work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, CallStatus, Dead, Event, Kind, Limits, Outcome, Results
 from forwarder.queues.memory import MemoryQueue

@@ -1,4 +1,4 @@
-"""How one target stands: its own state, and what blocks it beside that; since when, and said in the log.
+"""The state of one target as others see it: its own, and what blocks it beside that; since when, and logged.
 
 Invariants:
 - What others see is a block before the target's own state, and an operator's pause before every other block.
@@ -36,7 +36,7 @@ class Block(NamedTuple):
     since_wall: float
 
 
-class Standing:
+class TargetState:
     """``enter`` a state; ``block`` and ``unblock`` under the name of an owner; see ``seen``."""
 
     def __init__(self, changes: Changes, clock: Clock) -> None:
@@ -56,13 +56,9 @@ class Standing:
         return self._own.state
 
     @property
-    def blocked(self) -> bool:
-        return bool(self._blocks)
-
-    @property
-    def blocked_at(self) -> float:
-        """When the latest block began; 0 without one."""
-        return max((block.since for block in self._blocks.values()), default=0.0)
+    def blocked_at(self) -> float | None:
+        """When the latest block began; None without one."""
+        return max((block.since for block in self._blocks.values()), default=None)
 
     @property
     def seen(self) -> Seen:

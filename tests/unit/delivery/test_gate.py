@@ -9,7 +9,8 @@ import pytest
 import structlog
 
 from forwarder.delivery.concurrency import START
-from forwarder.delivery.gate import SUSPECTS, Call, Gate, GateOptions, Verdict
+from forwarder.delivery.gate import Call, Gate, GateOptions
+from forwarder.delivery.health import SUSPECTS, Verdict
 from forwarder.delivery.pace import SLACK_SECONDS
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 from forwarder.states import Reason
@@ -79,7 +80,7 @@ async def enter(gate: Gate) -> Call | None:
 async def meet(gate: Gate, results: Results) -> None:
     call = await enter(gate)
     assert call is not None, "the gate is closed"
-    call.learn(one(), results)
+    call.record(one(), results)
     await call.__aexit__(None, None, None)
 
 
@@ -108,7 +109,7 @@ async def test_after_a_back_off_one_call_goes_first_and_its_success_opens_for_al
     probe = await enter(gate)
     assert probe is not None
     assert not await passes(gate)
-    probe.learn(one(), GOOD)
+    probe.record(one(), GOOD)
     await probe.__aexit__(None, None, None)
     assert gate.view().state == "open"
     assert all([await enter(gate) for _ in range(4)])
@@ -120,7 +121,7 @@ async def test_calls_that_started_before_the_gate_closed_do_not_lengthen_the_bac
     calls = [await enter(gate) for _ in range(4)]
     for call in calls:
         assert call is not None
-        call.learn(one(), THROTTLED)
+        call.record(one(), THROTTLED)
         await call.__aexit__(None, None, None)
     clock.now += 0.2
     assert await passes(gate)
@@ -130,8 +131,8 @@ async def test_a_success_that_started_before_the_gate_closed_does_not_open_it(ga
     early, late = await enter(gate), await enter(gate)
     assert early is not None
     assert late is not None
-    late.learn(one(), THROTTLED)
-    early.learn(one(), GOOD)
+    late.record(one(), THROTTLED)
+    early.record(one(), GOOD)
     assert gate.view().state == "backing_off"
 
 
@@ -172,8 +173,8 @@ async def test_a_hold_is_said_even_by_a_call_that_started_before_a_throttle(gate
     early, late = await enter(gate), await enter(gate)
     assert early is not None
     assert late is not None
-    late.learn(one(), THROTTLED)
-    early.learn(one(), DENIED)
+    late.record(one(), THROTTLED)
+    early.record(one(), DENIED)
     assert gate.view().state == "held"
 
 
@@ -182,7 +183,7 @@ async def test_trouble_of_one_part_steps_aside_while_others_get_through(gate: Ga
     clock.now += 29
     call = await enter(gate)
     assert call is not None
-    assert call.learn(one(), DENIED) == Verdict(proven=True, aside=30.0)
+    assert call.record(one(), DENIED) == Verdict(proven=True, aside=30.0)
     await call.__aexit__(None, None, None)
     assert gate.view().state == "open"
     clock.now += 2
@@ -193,7 +194,7 @@ async def test_trouble_of_one_part_steps_aside_while_others_get_through(gate: Ga
 async def test_an_endpoint_that_cannot_be_called_holds_nobody_who_goes_elsewhere(gate: Gate) -> None:
     call = await enter(gate)
     assert call is not None
-    assert call.learn(one(), UNSIGNED) == Verdict(proven=False, aside=30.0)
+    assert call.record(one(), UNSIGNED) == Verdict(proven=False, aside=30.0)
     await call.__aexit__(None, None, None)
     assert gate.view().state == "open", "it was never sent, and tells nothing of the others"
 
@@ -227,12 +228,12 @@ async def test_a_hold_that_arrives_late_does_not_end_a_probe(gate: Gate, clock: 
     early, late = await enter(gate), await enter(gate)
     assert early is not None
     assert late is not None
-    late.learn(one(), THROTTLED)
+    late.record(one(), THROTTLED)
     clock.now += 1
     probe = await enter(gate)
     assert probe is not None
-    early.learn(one(), EXPIRED)
-    probe.learn(one(), GOOD)
+    early.record(one(), EXPIRED)
+    probe.record(one(), GOOD)
     assert gate.view().state == "open"
 
 
@@ -247,7 +248,7 @@ async def test_one_event_that_is_refused_again_and_again_does_not_hold_the_targe
     for _ in range(SUSPECTS * 3):
         call = await enter(gate)
         assert call is not None
-        assert not call.learn(poison, REFUSED).proven
+        assert not call.record(poison, REFUSED).proven
         await call.__aexit__(None, None, None)
     assert gate.view().state == "open"
 
@@ -281,7 +282,7 @@ async def test_the_pace_is_kept_and_a_call_that_was_not_made_gives_its_place_bac
     for _ in range(100):
         call = await enter(gate)
         while call is not None:
-            call.learn(one(), GOOD)
+            call.record(one(), GOOD)
             made += 1
             call = await enter(gate)
         clock.now += 0.01
@@ -296,7 +297,7 @@ async def test_a_pace_is_reached_that_is_quicker_than_the_timers(clock: HandCloc
     made = 0
     for _ in range(50):  # half a second, looked at every 10 ms
         while (call := await enter(gate)) is not None:
-            call.learn(one(), GOOD)
+            call.record(one(), GOOD)
             made += 1
         clock.now += 0.01
     assert 980 <= made <= 1000 + 2000 * SLACK_SECONDS
@@ -315,7 +316,7 @@ async def fly(gate: Gate, clock: HandClock, results: Results, seconds: float = 0
     calls = await at_once(gate)
     clock.now += seconds
     for call in calls:
-        call.learn(one(), results)
+        call.record(one(), results)
         await call.__aexit__(None, None, None)
     return len(calls)
 
@@ -370,7 +371,7 @@ async def test_trouble_that_only_a_person_can_end_changes_no_limit(wide: Gate, c
 
 async def test_a_probe_does_not_wait_for_calls_that_hang(wide: Gate, clock: HandClock) -> None:
     calls = await at_once(wide)
-    calls[0].learn(one(), THROTTLED)
+    calls[0].record(one(), THROTTLED)
     await calls[0].__aexit__(None, None, None)
     assert wide.view().in_flight >= wide.view().limit
     clock.now += 1
@@ -402,7 +403,7 @@ async def test_a_try_asked_for_goes_at_once_alone_and_if_it_fails_the_gate_close
     probe = await enter(gate)
     assert probe is not None
     assert not await passes(gate)
-    probe.learn(one(), trouble)
+    probe.record(one(), trouble)
     await probe.__aexit__(None, None, None)
     assert not await passes(gate)
 
