@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ from forwarder.dead_letters import rescue as rescue_letters
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
+from forwarder.listening import CannotListen
 from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
 from forwarder.queues import rows
@@ -74,7 +75,7 @@ class Daemon:
         self,
         config: Config,
         clock: Clock | None = None,
-        given: Mapping[str, socket.socket] | None = None,
+        given: Mapping[str, Sequence[socket.socket]] | None = None,
         path: str | None = None,
         admin_max_age: float = MAX_AGE_SECONDS,
     ) -> None:
@@ -217,7 +218,7 @@ class Daemon:
 
         Raises StartError or ConfigError, with a sentence.
         """
-        await self._senders.open(self._given.get("ingest"))
+        await self._senders.open(self._given.get("ingest", ()))
         warming = asyncio.create_task(warm_up(self._config.targets.values()))
         try:
             await self._storage.open()
@@ -272,10 +273,8 @@ class Daemon:
         config, given = self._config, self._given.get
         starts: dict[str, Callable[[], Awaitable[None]]] = {
             f"control socket {self._control.path}": self._control.start,
-            f"admin.listen {config.admin.listen}": lambda: self._admin.start(
-                config.admin.listen, given("admin")
-            ),
-            f"ingest.listen {config.ingest.listen}": lambda: self._ingest.start(given("ingest")),
+            "admin.listen": lambda: self._admin.start(config.admin.listen, given("admin", ())),
+            "ingest.listen": lambda: self._ingest.start(given("ingest", ())),
         }
         for name, start in starts.items():
             try:
@@ -285,7 +284,8 @@ class Daemon:
                 for lane in self._lanes.values():
                     lane.queue.close()  # what was delivered meanwhile is written
                 await self._close()
-                raise StartError(f"{name}: {problem.strerror or problem}") from None
+                place = problem.place if isinstance(problem, CannotListen) else ""
+                raise StartError(f"{name}{place}: {problem.strerror or problem}") from None
 
     async def _look_around(self) -> None:
         """See that nobody deleted a unix socket, or set the clock."""
