@@ -267,7 +267,7 @@ async def serving(
     )
     clock = clock or SystemClock()
     senders = Senders(settings, clock, routes.metrics.senders)
-    await senders.open(None)
+    await senders.open([])
     bindings, lent, receipts = Bindings(routes.routes), Budget(budget, spare=spare), Receipts()
     server = IngestServer(
         settings,
