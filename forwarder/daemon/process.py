@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from forwarder import __version__
+from forwarder import __version__, logs
 from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.clock import ClockWatch
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
@@ -103,6 +103,7 @@ class Daemon:
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
         self._budget = self._make_budget()
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
+        self._metrics.process.log_lines_dropped = logs.dropped_lines
         bindings = Bindings([each.route for each in self._built.values()])
         self._senders = Senders(config.ingest, self._clock, self._metrics.senders)
         self.rereading = Rereading(self._senders.files, config, path)

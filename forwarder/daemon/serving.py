@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-import sys
 from contextlib import closing
 
 import structlog
 import uvloop
 
-from forwarder import descriptors, logs
+from forwarder import descriptors, logs, stderr
 from forwarder.config import Config, ConfigError, load
 from forwarder.daemon.allocating import give_back_large_blocks
 from forwarder.daemon.inheriting import LISTENERS
 from forwarder.daemon.notifying import ServiceManager
-from forwarder.daemon.process import EXIT_CONFIG, EXIT_NOT_NOW, Daemon, StartError
+from forwarder.daemon.process import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, Daemon, StartError
 from forwarder.daemon.pulse import Pulse
 from forwarder.sockets import InheritedError, inherited
 from forwarder.targets import option_types
@@ -24,10 +23,21 @@ from forwarder.targets import option_types
 
 def main(config_path: str) -> int:
     """Run a daemon until it is told to stop; the exit code."""
+    with logs.handed_off():
+        logs.configure()
+        stderr.end_crashes()
+        try:
+            return _run(config_path)
+        except Exception:
+            structlog.get_logger("daemon").critical("the daemon crashed", exc_info=True)
+            return EXIT_INTERNAL
+
+
+def _run(config_path: str) -> int:
     try:
         config = load(config_path, option_types())
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        stderr.say(str(error))
         return EXIT_CONFIG
     _forbid_core_dumps()
     give_back_large_blocks()

@@ -7,6 +7,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -39,6 +40,15 @@ signal.signal(signal.SIGUSR1, kill)
 sys.exit(main(sys.argv[1]))
 """
 """A daemon, and somebody in its process who means ill."""
+
+STANDS_STILL = """
+import os, signal, sys
+from forwarder.daemon import main
+
+signal.signal(signal.SIGUSR1, lambda number, frame: os.close(os.open(sys.argv[2], os.O_RDONLY)))
+sys.exit(main(sys.argv[1]))
+"""
+"""A daemon whose event loop waits, once it is told to, until somebody opens the other end of a named pipe."""
 
 
 @pytest.fixture
@@ -195,22 +205,49 @@ async def daemon_that_logs_to(pipe: Path, place: World, ear: Ear) -> AsyncIterat
         yield daemon
 
 
-async def test_a_loop_that_stands_still_feeds_no_watchdog_and_one_that_goes_on_does(
+async def test_a_log_that_nobody_reads_stops_nothing_and_is_complete_when_it_is_read(
     place: World, ear: Ear, tmp_path: Path
 ) -> None:
-    """Its log is a pipe that is full, so it hangs with the next line; its other threads do not."""
     path = tmp_path / "log"
     with a_pipe(path) as pipe:
         async with daemon_that_logs_to(path, place, ear) as daemon:
-            await hears_more_beats(ear)
             fill(pipe)
-            await place.order({"fault": "access_denied", "api": "eventbridge"})
+            await place.order({"fault": "access_denied", "api": "eventbridge", "times": 1})
             await place.send("eventbridge", [event("eventbridge", "one")])
-            await barks(ear)
-            assert daemon.process.returncode is None
-            said = read_all(pipe)
+            await place.all_arrive("eventbridge", ["one"])
             await hears_more_beats(ear)
-            assert b'"target":"orders"' in said + read_all(pipe)
+            said = read_all(pipe)
+            daemon.ask()
+            assert await daemon.ended() == 0
+            said += read_all(pipe)
+    lines = [json.loads(line)["message"] for line in said.splitlines() if line]
+    assert lines[-1] == "stopped, nothing lost"
+    assert lines.index("target held") < lines.index("target recovered") < lines.index("stopping")
+
+
+async def test_a_stop_whose_last_lines_nobody_reads_ends(place: World, ear: Ear, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with a_pipe(path) as pipe:
+        async with daemon_that_logs_to(path, place, ear) as daemon:
+            fill(pipe)
+            daemon.ask()
+            assert await daemon.ended() == 0
+
+
+async def test_a_loop_that_stands_still_feeds_no_watchdog_and_one_that_goes_on_does(
+    place: World, ear: Ear, tmp_path: Path
+) -> None:
+    """Its other threads go on all the time."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    async with running([sys.executable, "-c", STANDS_STILL, run_command(place)[-1], str(gate)]) as daemon:
+        await daemon.says("ready")
+        await hears_more_beats(ear)
+        daemon.ask(signal.SIGUSR1)
+        await barks(ear)
+        assert daemon.process.returncode is None
+        os.close(os.open(gate, os.O_WRONLY))
+        await hears_more_beats(ear)
 
 
 async def test_a_daemon_that_its_watchdog_ends_says_where_it_stood(
