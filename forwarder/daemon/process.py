@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
@@ -29,7 +30,7 @@ from forwarder.daemon.inheriting import say_inherited
 from forwarder.daemon.lanes import Rooms, build
 from forwarder.daemon.rereading import Rereading
 from forwarder.daemon.senders import Senders
-from forwarder.daemon.status import Status
+from forwarder.daemon.status import Status, ending_of
 from forwarder.dead_letters import DeadLetters
 from forwarder.dead_letters import rescue as rescue_letters
 from forwarder.ingest.bindings import Bindings
@@ -132,6 +133,8 @@ class Daemon:
         self._ready = False
         self._failed = False
         self._cancelling = False
+        self._tell_change: Callable[[], None] = lambda: None
+        self.ending = ""
         self.stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -211,6 +214,12 @@ class Daemon:
         """How it goes, in one line."""
         return self._status.line()
 
+    def tell_changes(self, tell: Callable[[], None]) -> None:
+        """From now on call this whenever ``line`` changes in more than numbers."""
+        self._tell_change = tell
+        for lane in self._lanes.values():
+            lane.gate.on_change = tell
+
     # --- start
 
     async def start(self) -> None:
@@ -289,10 +298,14 @@ class Daemon:
                 raise StartError(f"{name}: {problem.strerror or problem}") from None
 
     async def _look_around(self) -> None:
-        """See that nobody deleted a unix socket, or set the clock."""
+        """See that nobody deleted a unix socket, or set the clock, and whether anybody is in trouble."""
+        troubles: list[str] = []
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self._clock_watch.look()
+            before, troubles = troubles, self._status.troubles()
+            if troubles != before:
+                self._tell_change()
             for each in (self._control, self._admin, self._ingest):
                 await each.renew()
 
@@ -426,12 +439,13 @@ class Daemon:
 
     def _report(self) -> int:
         """Say where every event went."""
-        lost = unconfirmed = 0
+        total: Counter[str] = Counter()
         for name in self._lanes:
             ledger = self._metrics.ledger(name)
-            lost += ledger["dropped"]
-            unconfirmed += ledger["unconfirmed"]
+            total.update(ledger)
             self._log.info("ledger", target=name, **ledger)
+        lost, unconfirmed = total["dropped"], total["unconfirmed"]
+        self.ending = ending_of(total)
         if lost:
             self._log.error("stopped with losses", lost=lost)
         elif self._storage.ended_by is not None:

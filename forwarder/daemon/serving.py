@@ -70,12 +70,15 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
         loop.add_signal_handler(number, daemon.ask_to_stop)
     pulse = Pulse(manager, daemon.line, lambda: daemon.alive)
     beats = loop.create_task(pulse.run(), name="pulse")
+    daemon.tell_changes(pulse.changed)
     try:
         await daemon.start()
         pulse.ready()
         daemon.rereading.told = manager.reloading  # not sooner: its end says that we are ready
         await daemon.stop_asked.wait()
         pulse.stopping(daemon.longest_stop)
-        return await daemon.stop()
+        code = await daemon.stop()
+        pulse.stopped(daemon.ending)
+        return code
     finally:
         beats.cancel()

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from forwarder.client.control import Control
 from tests.e2e.processes import free_port
 from tests.integration.events import event, events, markers
 from tests.integration.harness import Settings, World, until
 from tests.integration.processes import Process, daemon_beside, run_command, running
 from tests.integration.scraper import balances
+from tests.integration.test_control import socket_of
 from tests.integration.test_stop import dead_end
 from tests.service_manager import Ear, an_ear
 
@@ -125,6 +127,28 @@ async def test_what_waits_and_who_is_held_is_in_the_status(place: World, ear: Ea
         await place.heal()
         daemon.ask()
         assert await daemon.ended() == 0
+
+
+async def test_a_pause_and_its_end_are_in_the_status_before_they_are_answered(
+    place: World, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", str(int(3600e6)))  # no beat tells it
+    async with daemon_beside(place):
+        await hears(ear, "READY", "1")
+        ear.listen()
+        for action, status in (("pause", "events waiting: 0; held: orders"), ("resume", "events waiting: 0")):
+            async with Control(socket_of(place)) as control:
+                await control.ask(f"/targets/orders/{action}", {})
+            assert ear.said("STATUS")[-1] == f"ready; {status}"
+
+
+async def test_the_last_status_says_what_became_of_the_events(place: World, ear: Ear) -> None:
+    async with daemon_beside(place) as daemon:
+        await place.send("eventbridge", events("eventbridge", markers(12)))
+        daemon.ask()
+        assert await daemon.ended() == 0
+    assert ear.said("STATUS")[-1] == "stopped; events delivered: 12"
+    assert index_of(ear, "STOPPING") < len(ear.heard) - 1
 
 
 # --- reading again
