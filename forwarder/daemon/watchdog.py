@@ -16,18 +16,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from forwarder.daemon.notifying import MICROSECONDS, ServiceManager
+from forwarder.daemon.service_manager import MICROSECONDS, ServiceManager
 
-BEAT_SECONDS = 5.0
-BEATS_WITHIN_WATCHDOG = 3
-EXTENSION_SECONDS = 4 * BEAT_SECONDS
+PING_SECONDS = 5.0
+PINGS_WITHIN_WATCHDOG = 3
+EXTENSION_SECONDS = 4 * PING_SECONDS
 TOLD_AT_ONCE = 5
 TOLD_WITHIN_SECONDS = 1.0
 
 Phase = Literal["starting", "ready", "stopping", "stopped"]
 
 
-class Pulse:
+class Watchdog:
     """``run`` it beside the daemon, and tell it each phase.
 
     ``say``: how it goes, in one line. ``alive``: no task has ended unexpectedly.
@@ -41,16 +41,16 @@ class Pulse:
         self._stop_ends = 0.0
         self._told: deque[float] = deque([-TOLD_WITHIN_SECONDS] * TOLD_AT_ONCE, TOLD_AT_ONCE)
         self._later: asyncio.TimerHandle | None = None
-        within = (manager.watchdog or BEAT_SECONDS * BEATS_WITHIN_WATCHDOG) / BEATS_WITHIN_WATCHDOG
-        self._pause = min(BEAT_SECONDS, within)
+        within = (manager.watchdog or PING_SECONDS * PINGS_WITHIN_WATCHDOG) / PINGS_WITHIN_WATCHDOG
+        self._pause = min(PING_SECONDS, within)
 
     async def run(self) -> None:
         """Until cancelled. Nothing at all where no service manager listens."""
         while self._manager:
-            self.beat()
+            self.ping()
             await asyncio.sleep(self._pause)
 
-    def beat(self, **news: object) -> None:
+    def ping(self, **news: object) -> None:
         """Tell how it goes, and what is new."""
         how = "opening the storage" if self._phase == "starting" else self._say()
         self._manager.tell(f"{self._phase}; {how}", **news, **self._facts())
@@ -74,13 +74,13 @@ class Pulse:
     def ready(self) -> None:
         """It listens."""
         self._phase = "ready"
-        self.beat(READY=1)
+        self.ping(READY=1)
 
     def stopping(self, seconds: float) -> None:
         """A stop begins, which takes ``seconds`` at most."""
         self._phase = "stopping"
         self._stop_ends = asyncio.get_running_loop().time() + seconds
-        self.beat(STOPPING=1)
+        self.ping(STOPPING=1)
 
     def stopped(self, how: str) -> None:
         """It is at its end, which went like this."""
