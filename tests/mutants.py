@@ -1732,8 +1732,8 @@ MUTATIONS = [
     mutation(
         "a rebound name may read ingest",
         "forwarder/ingest/server.py",
-        '        if request.method in _READS and not self._hosts.answers_to(headers.get("Host"), request.transport):\n',
-        '        if not self._hosts.answers_to("localhost"):\n',
+        'not self._hosts.answers_to(headers.get("Host"), request.transport):\n',
+        'not self._hosts.answers_to("localhost", request.transport):\n',
         BROWSERS,
         "rebound",
     ),

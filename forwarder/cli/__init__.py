@@ -207,7 +207,9 @@ def _check(arguments: Arguments) -> int:
     from forwarder.config import tokens_in_clear
 
     if warning := tokens_in_clear(config.ingest):
-        print(f"warning: {warning}", file=sys.stderr)
+        from forwarder import stderr
+
+        stderr.say(f"warning: {warning}", "warning")
     print(f"{arguments.config} is good: {len(config.targets)} targets ({', '.join(config.targets)})")
     return EXIT_OK
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
 
-from forwarder import __version__
+from forwarder import __version__, logs
 from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.clock import ClockWatch
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
@@ -29,7 +30,7 @@ from forwarder.daemon.inherited import say_inherited
 from forwarder.daemon.lanes import Shared, build
 from forwarder.daemon.reload import Rereading
 from forwarder.daemon.senders import Senders
-from forwarder.daemon.status import Status
+from forwarder.daemon.status import Status, ending_of
 from forwarder.dead_letters import DeadLetters
 from forwarder.dead_letters import rescue as rescue_letters
 from forwarder.delivery.worker import Lane, hold_for_names, sweep, work
@@ -104,6 +105,7 @@ class Daemon:
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
         self._budget = self._make_budget()
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
+        self._metrics.process.log_lines_dropped = logs.dropped_lines
         bindings = Bindings([each.route for each in self._built.values()])
         self._senders = Senders(config.ingest, self._clock, self._metrics.senders)
         self.rereading = Rereading(self._senders.files, config, path)
@@ -132,6 +134,8 @@ class Daemon:
         self._ready = False
         self._failed = False
         self._cancelling = False
+        self._tell_change: Callable[[], None] = lambda: None
+        self.ending = ""
         self.stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -211,6 +215,12 @@ class Daemon:
         """How it goes, in one line."""
         return self._status.line()
 
+    def tell_changes(self, tell: Callable[[], None]) -> None:
+        """From now on call this whenever ``line`` changes in more than numbers."""
+        self._tell_change = tell
+        for lane in self._lanes.values():
+            lane.gate.on_change = tell
+
     # --- start
 
     async def start(self) -> None:
@@ -288,10 +298,14 @@ class Daemon:
                 raise StartError(f"{name}{place}: {problem.strerror or problem}") from None
 
     async def _look_around(self) -> None:
-        """See that nobody deleted a unix socket, or set the clock."""
+        """See that nobody deleted a unix socket, or set the clock, and whether anybody is in trouble."""
+        troubles: list[str] = []
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self._clock_watch.look()
+            before, troubles = troubles, self._status.troubles()
+            if troubles != before:
+                self._tell_change()
             for each in (self._control, self._admin, self._ingest):
                 await each.renew()
 
@@ -425,12 +439,13 @@ class Daemon:
 
     def _report(self) -> int:
         """Say where every event went."""
-        lost = unconfirmed = 0
+        total: Counter[str] = Counter()
         for name in self._lanes:
             ledger = self._metrics.ledger(name)
-            lost += ledger["dropped"]
-            unconfirmed += ledger["unconfirmed"]
+            total.update(ledger)
             self._log.info("ledger", target=name, **ledger)
+        lost, unconfirmed = total["dropped"], total["unconfirmed"]
+        self.ending = ending_of(total)
         if lost:
             self._log.error("stopped with losses", lost=lost)
         elif self._storage.ended_by is not None:

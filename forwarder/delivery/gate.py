@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from operator import attrgetter
 from types import TracebackType
 from typing import NamedTuple
@@ -103,7 +104,7 @@ class Call:
 
 
 class Gate:
-    """One target's gate, shared by its workers."""
+    """One target's gate, shared by its workers. ``on_change`` is called at each change of its state."""
 
     def __init__(self, name: str, options: GateOptions, clock: Clock, chance: Chance = random.random) -> None:
         self._options = options
@@ -132,6 +133,7 @@ class Gate:
         self._last_try_failed = False
         self._line = Line(self._must_wait)
         self._pausing: set[asyncio.Future[None]] = set()
+        self.on_change: Callable[[], None] = lambda: None
 
     def call(self) -> Call:
         return Call(self)
@@ -141,11 +143,14 @@ class Gate:
         if owner not in self._blocks:
             self._blocked_at = self._clock.monotonic()
             self._log.warning("target held", reason=message)
+            self._blocks[owner] = message
+            self.on_change()
         self._blocks[owner] = message
 
     def unblock(self, owner: str) -> None:
         if self._blocks.pop(owner, None) is not None:
             self._log.info("target no longer held", owner=owner)
+            self.on_change()
             self._end_pauses()
 
     def retry_now(self) -> None:
@@ -341,6 +346,8 @@ class Gate:
             self._state, self._since, self._since_wall = state, now, self._clock.wall()
         self._message = message
         self._say()
+        if changed:
+            self.on_change()
 
     def _say(self) -> None:
         """Log the state, unless it was logged last; what comes too often is said with a later call."""
