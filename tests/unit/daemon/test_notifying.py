@@ -174,7 +174,7 @@ async def test_a_change_is_told_at_once_but_only_some_within_a_second_and_then_t
 async def test_the_last_status_is_heard_also_where_the_ear_was_full(
     ear: Ear, manager: ServiceManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifying, "LAST_SECONDS", 30.0)
+    monkeypatch.setattr(service_manager, "LAST_SECONDS", 30.0)
     pulse = a_pulse(manager)
     ear.fill()
     pulse.stopped("events delivered: 3")
@@ -188,7 +188,7 @@ async def test_the_last_status_is_heard_also_where_the_ear_was_full(
 
 
 async def test_a_close_waits_for_no_ear_for_long(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notifying, "LAST_SECONDS", 0.01)
+    monkeypatch.setattr(service_manager, "LAST_SECONDS", 0.01)
     manager = ServiceManager({"NOTIFY_SOCKET": ear.address})
     ear.fill()
     manager.tell("last")
