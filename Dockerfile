@@ -5,7 +5,8 @@
 #   docker run -v ./config/sidecar.yaml:/etc/forwarder/forwarder.yaml:ro -v forwarder:/var/lib/forwarder \
 #     --stop-timeout 40 --network host event-forwarder
 #
-# Inside a network of its own the listeners must not be on 127.0.0.1: set ingest.listen and admin.listen.
+# Inside a network of its own the listeners must not be on 127.0.0.1: set ingest.listen and admin.listen to
+# ":2780" and ":2781", which are all addresses of both families.
 
 # The digest decides, the tag only says what it is. To move it: docker buildx imagetools inspect python:TAG.
 # The digest is the one that several public projects pin for this tag; it was not pulled where this was tested.

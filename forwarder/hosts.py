@@ -5,39 +5,46 @@ the page's own server and lets the page read every answer; only the ``Host`` hea
 
 Invariants:
 - Pure: an address and the configured names in, a verdict on one ``Host`` header out.
-- A loopback listener answers only to loopback addresses, to ``localhost`` and below, and to configured names.
-  Any other listener answers to every name, unless names are configured.
+- A loopback address answers only to loopback addresses, to ``localhost`` and below, and to configured names.
+  Any other address answers to every name, unless names are configured.
+- Of a listener with several addresses, each is judged by itself.
 - A request without ``Host`` is answered: browsers always send one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Sequence
 
-from forwarder.sockets import is_local
+from forwarder.sockets import is_local, written
 
 LOCALHOST = "localhost"
 
 
 class Hosts:
-    """The names of one listener. ``address``: where it listens, in the form of the configuration."""
+    """The names of one listener. ``addresses``: where it listens, in the form of the configuration."""
 
-    __slots__ = ("_checks", "_names")
+    __slots__ = ("_always", "_loopback", "_names")
 
-    def __init__(self, address: str, names: Sequence[str] = ()) -> None:
+    def __init__(self, addresses: Sequence[str], names: Sequence[str] = ()) -> None:
         self._names = frozenset(map(_plain, names))
-        on_loopback = is_local(address) and not address.startswith(
-            "unix:"
-        )  # no browser reaches a unix socket
-        self._checks = on_loopback or bool(names)
+        on_loopback = [each for each in addresses if is_local(each) and not each.startswith("unix:")]
+        self._loopback = frozenset(on_loopback)  # no browser reaches a unix socket
+        self._always = bool(names) or 0 < len(on_loopback) == len(addresses)
 
-    def answers_to(self, host: str | None) -> bool:
-        """Whether a request with this ``Host`` header gets an answer."""
-        if not self._checks or not host:
+    def answers_to(self, host: str | None, transport: asyncio.BaseTransport | None = None) -> bool:
+        """Whether a request with this ``Host`` header gets an answer. ``transport``: of its connection."""
+        if not host or not (self._always or self._came_by_loopback(transport)):
             return True
         name = _plain(host)
         return name in self._names or _is_loopback(name)
+
+    def _came_by_loopback(self, transport: asyncio.BaseTransport | None) -> bool:
+        if not self._loopback:
+            return False
+        name = None if transport is None else transport.get_extra_info("sockname")
+        return name is None or written(name) in self._loopback  # without a name it has ended
 
 
 def _plain(host: str) -> str:

@@ -1,6 +1,7 @@
-"""Opening a listener: TCP, a unix socket that only its owner and group can use, or what we were given.
+"""Opening a listener: TCP, unix sockets that only their owner and group can use, or what we were given.
 
 Invariants:
+- A listener has all its addresses or none: what was opened before one that fails is closed again.
 - The socket of a unix path is made again when something deletes it: nobody would get through any more.
 - A socket that was given belongs to the giver: it is neither shut down nor its name removed, so that
   connections wait in it for whoever listens there next.
@@ -10,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
-from forwarder.config import Listen
+from forwarder.addresses import Listen, Listens
 from forwarder.logs import limited
-from forwarder.sockets import SocketFile, unix_socket, written
+from forwarder.sockets import SocketFile, tcp_sockets, unix_socket, written
 
 BACKLOG = 1024
 SOCKET_MODE = 0o660
@@ -25,8 +26,39 @@ SOCKET_MODE = 0o660
 Factory = Callable[[], asyncio.Protocol]
 
 
+class CannotListen(OSError):
+    """An address cannot be had. ``place``: its index and text, after the name of the setting."""
+
+    def __init__(self, place: str, problem: OSError) -> None:
+        super().__init__(problem.errno, problem.strerror or str(problem))
+        self.place = place
+
+
 class Listener:
-    """Accepts until it is closed. ``name``: of a unix socket of our own."""
+    """Accepts at all its places until it is closed."""
+
+    def __init__(self, places: Sequence[_Place]) -> None:
+        self.addresses = [each.address for each in places]
+        self._places = places
+
+    @property
+    def address(self) -> str:
+        """All addresses, in the form of the configuration, with the ports in use."""
+        return ", ".join(self.addresses)
+
+    def close(self) -> None:
+        """Accept no more; clients of a unix socket see at once that nobody listens."""
+        for each in self._places:
+            each.close()
+
+    async def renew(self) -> None:
+        """Listen again if a unix socket was deleted. Connections stay."""
+        for each in self._places:
+            await each.renew()
+
+
+class _Place:
+    """One socket that accepts. ``name``: of a unix socket of our own."""
 
     def __init__(self, server: asyncio.Server, factory: Factory, name: SocketFile | None = None) -> None:
         self.address = written(server.sockets[0].getsockname())
@@ -36,19 +68,17 @@ class Listener:
         self._closed = False
 
     def close(self) -> None:
-        """Accept no more; clients of a unix socket see at once that nobody listens."""
         self._closed = True
         self._server.close()
         if self._name is not None:
             self._name.remove()
 
     async def renew(self) -> None:
-        """Listen again if the unix socket was deleted. Connections stay."""
         if self._name is None or self._name.is_there():
             return
         path = self._name.path
         try:
-            again = await _listen_at(path, self._factory)
+            again = await _accept(unix_socket(path, SOCKET_MODE), self._factory, SocketFile(path))
         except OSError as problem:
             say_not_renewed(path, problem)
             return
@@ -61,24 +91,54 @@ class Listener:
 
 
 async def listen(
-    where: Listen, factory: Factory, given: socket.socket | None = None, *, reuse_port: bool = False
+    where: Listens, factory: Factory, given: Sequence[socket.socket] = (), *, reuse_port: bool = False
 ) -> Listener:
-    """Start to accept; ``address`` is in the form of the configuration, with the real port."""
+    """Start to accept at every address, or at none. Raises CannotListen.
+
+    ``given``: sockets to use in place of the addresses.
+    """
+    made = list(given) or await _make_all(where, reuse_port)
+    return Listener([await _accept(each, factory, None if given else _name_of(each)) for each in made])
+
+
+async def _make_all(where: Listens, reuse_port: bool) -> list[socket.socket]:
+    made: list[socket.socket] = []
+    for place, each in where.places(""):
+        try:
+            made += await _make(each, reuse_port)
+        except OSError as problem:
+            for other in made:
+                _give_up(other)
+            raise CannotListen(f"{place} {each}", problem) from None
+    return made
+
+
+async def _make(where: Listen, reuse_port: bool) -> list[socket.socket]:
+    if where.socket_path is not None:
+        return [unix_socket(Path(where.socket_path), SOCKET_MODE)]
+    host, port = where.address
+    made = await asyncio.to_thread(tcp_sockets, host, port, reuse_port=reuse_port)  # a name may ask DNS
+    if not host and len(made) == 1:
+        log = structlog.get_logger("sockets")
+        log.info("only one address family on this host", listen=where, used=written(made[0].getsockname()))
+    return made
+
+
+def _give_up(made: socket.socket) -> None:
+    name = _name_of(made)
+    made.close()
+    if name is not None:
+        name.remove()
+
+
+def _name_of(made: socket.socket) -> SocketFile | None:
+    return SocketFile(Path(made.getsockname())) if made.family == socket.AF_UNIX else None
+
+
+async def _accept(made: socket.socket, factory: Factory, name: SocketFile | None) -> _Place:
     loop = asyncio.get_running_loop()
-    if given is not None:
-        server = await loop.create_server(factory, sock=given, backlog=BACKLOG)
-    elif where.socket_path is not None:
-        return await _listen_at(Path(where.socket_path), factory)
-    else:
-        host, port = where.address
-        server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_port=reuse_port)
-    return Listener(server, factory)
-
-
-async def _listen_at(path: Path, factory: Factory) -> Listener:
-    listening = unix_socket(path, SOCKET_MODE)
-    server = await asyncio.get_running_loop().create_unix_server(factory, sock=listening, backlog=BACKLOG)
-    return Listener(server, factory, SocketFile(path))
+    create = loop.create_server if name is None else loop.create_unix_server
+    return _Place(await create(factory, sock=made, backlog=BACKLOG), factory, name)
 
 
 def say_renewed(path: Path) -> None:

@@ -2,7 +2,9 @@
 
 Invariants:
 - Every line has ``timestamp`` (UTC, milliseconds), ``level``, ``message``, and ``target`` where it has one.
-- A line that cannot be written is lost, and nothing else with it: no log call ever raises because of stderr.
+- No log call raises because of stderr; within ``handed_off`` none waits for it either. Lines that cannot be
+  written are dropped, counted and said.
+- Where stderr is systemd's journal each line begins with its priority; what follows is the same.
 - What other libraries log goes the same way.
 """
 
@@ -12,19 +14,24 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
+from forwarder import stderr
+
 Fields = MutableMapping[str, Any]
 
 MAX_LIMITED = 1_000
 _LEVELS = {**logging.getLevelNamesMapping(), "EXCEPTION": logging.ERROR}
 _lowest = logging.INFO
+_to_journal = False
 _FIRST = ("timestamp", "level", "message", "target")
 
 
@@ -40,14 +47,17 @@ class Log(Protocol):
 
 def configure(level: str = "info", format: str = "auto") -> None:
     """Set logging up for this process. ``format``: ``auto``, ``json`` or ``console``."""
-    console = format == "console" or (format == "auto" and sys.stderr.isatty())
+    global _render, _to_journal
+    console = format == "console" or (format == "auto" and _on_terminal())
+    _render = _console() if console else render_json
+    _to_journal = stderr.is_journal()
     structlog.configure(
         processors=[
             _drop_below_level,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
-            _console() if console else render_json,
+            _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=_Stderr,
@@ -69,6 +79,10 @@ def _drop_below_level(_logger: Any, method: str, fields: Fields) -> Fields:
     if _LEVELS[method.upper()] < _lowest:
         raise structlog.DropEvent
     return fields
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def render_json(_logger: Any, _method: str, fields: Fields) -> str:
@@ -101,7 +115,7 @@ def _console() -> Callable[[Any, str, Fields], str]:
 def has_colours() -> bool:
     """Whether stderr is a terminal with colours, and nobody asked for none (https://no-color.org)."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return wanted and sys.stderr.isatty()
+    return wanted and _on_terminal()
 
 
 def moment(wall: float) -> str:
@@ -113,21 +127,35 @@ def _timestamp() -> str:
     return moment(time.time())
 
 
+def _write(line: str, level: str) -> None:
+    if _to_journal:
+        line = stderr.prefixed(line, level)
+    try:
+        data = f"{line}\n".encode(errors="backslashreplace").decode()
+        sys.stderr.write(data)
+        sys.stderr.flush()
+    except (AttributeError, OSError, ValueError):
+        pass  # a closed pipe, or no stderr at all, must not stop the daemon
+
+
+def _writes(level: str) -> Callable[[_Stderr, str], None]:
+    def write(_self: _Stderr, line: str) -> None:
+        _write(line, level)
+
+    return write
+
+
 class _Stderr:
     """Writes lines; the end of every structlog chain. structlog passes the logger's name, which is unused."""
 
     def __init__(self, *_name: object) -> None:
         pass
 
-    def msg(self, line: str) -> None:
-        try:
-            data = f"{line}\n".encode(errors="backslashreplace").decode()
-            sys.stderr.write(data)
-            sys.stderr.flush()
-        except (OSError, ValueError):
-            pass  # a closed pipe must not stop the daemon
-
-    debug = info = warning = error = critical = exception = fatal = log = msg
+    debug = _writes("debug")
+    info = log = msg = _writes("info")
+    warning = _writes("warning")
+    error = exception = _writes("error")
+    critical = fatal = _writes("critical")
 
 
 class _Bridge(logging.Handler):
@@ -142,6 +170,51 @@ class _Bridge(logging.Handler):
         structlog.get_logger(record.name).log(
             level, text, logger=record.name, exc_info=record.exc_info or False
         )
+
+
+_render: Callable[[Any, str, Fields], str] = render_json
+
+
+@contextmanager
+def handed_off() -> Iterator[None]:
+    """Within the block nobody waits for whoever reads stderr: see ``stderr.handed_off``.
+
+    What Python itself would print (warnings, exceptions of threads and finalizers) is logged.
+    """
+    hooks = sys.unraisablehook, threading.excepthook
+    with stderr.handed_off(_missing):
+        sys.unraisablehook, threading.excepthook = _log_unraisable, _log_of_thread
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            sys.unraisablehook, threading.excepthook = hooks
+
+
+def dropped_lines() -> int:
+    """Log lines that could not be written, since the start."""
+    return stderr.dropped()
+
+
+def _missing(lines: int, reason: str) -> str:
+    fields: Fields = {"event": "log lines dropped", "level": "warning", "lines": lines}
+    if reason:
+        fields["reason"] = reason
+    line = _render(None, "warning", fields)
+    return stderr.prefixed(line, "warning") if _to_journal else line
+
+
+def _log_unraisable(problem: sys.UnraisableHookArgs) -> None:
+    exception = problem.exc_value or problem.exc_type()
+    structlog.get_logger("python").error(problem.err_msg or "exception in a finalizer", exc_info=exception)
+
+
+def _log_of_thread(problem: threading.ExceptHookArgs) -> None:
+    if problem.exc_type is not SystemExit:
+        exception, thread = problem.exc_value or problem.exc_type(), problem.thread
+        name = thread.name if thread is not None else ""
+        structlog.get_logger("python").error("a thread ended unexpectedly", thread=name, exc_info=exception)
 
 
 class _Silent:

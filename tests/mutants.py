@@ -1739,7 +1739,7 @@ MUTATIONS = [
     mutation(
         "a rebound name may read admin",
         "forwarder/admin/server.py",
-        "        if self._hosts.answers_to(host) or request.path.startswith(HEALTH):\n",
+        "        if self._hosts.answers_to(host, request.transport) or request.path.startswith(HEALTH):\n",
         "        if True:\n",
         ADMIN,
         "rebound",
@@ -1747,8 +1747,8 @@ MUTATIONS = [
     mutation(
         "a rebound name may read ingest",
         "forwarder/ingest/server.py",
-        '        if request.method in _READS and not self._hosts.answers_to(headers.get("Host")):\n',
-        '        if not self._hosts.answers_to("localhost"):\n',
+        'not self._hosts.answers_to(headers.get("Host"), request.transport):\n',
+        'not self._hosts.answers_to("localhost", request.transport):\n',
         BROWSERS,
         "rebound",
     ),

@@ -32,9 +32,9 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from forwarder.addresses import Listens
 from forwarder.admin.pacing import AnswerPace
 from forwarder.admin.page import PAGE
-from forwarder.config import Listen
 from forwarder.hosts import Hosts
 from forwarder.http_versions import Unspoken, check_version
 from forwarder.listening import Listener, listen
@@ -124,14 +124,14 @@ class AdminServer:
         )
         return app
 
-    async def start(self, where: Listen, given: socket.socket | None = None) -> None:
-        """Listen, on the given socket if there is one; raises OSError when the address cannot be had."""
+    async def start(self, where: Listens, given: Sequence[socket.socket] = ()) -> None:
+        """Listen, on the given sockets if there are any. Raises CannotListen."""
         self._runner = web.AppRunner(
             self.app(), access_log=None, logger=_http_log, shutdown_timeout=CLOSE_SECONDS
         )
         await self._runner.setup()
         self._listener = await listen(where, self._connect, given)
-        self._hosts = Hosts(self._listener.address, self._names)
+        self._hosts = Hosts(self._listener.addresses, self._names)
 
     async def renew(self) -> None:
         """Listen again if the unix socket was deleted."""
@@ -151,7 +151,7 @@ class AdminServer:
 
     @property
     def address(self) -> str:
-        """Where it listens: ``host:port`` with the port in use, or ``unix:/path``."""
+        """Where it listens, in the form of the configuration, with the port in use."""
         return "" if self._listener is None else self._listener.address
 
     async def close(self) -> None:
@@ -182,7 +182,7 @@ class AdminServer:
     @web.middleware
     async def _check_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get("Host")
-        if self._hosts.answers_to(host) or request.path.startswith(HEALTH):
+        if self._hosts.answers_to(host, request.transport) or request.path.startswith(HEALTH):
             return await handler(request)
         self._metrics.process.admin_refused["host"] += 1
         message = f"This listener does not answer to the host {host!r:.100}. Add the name to admin.hosts."

@@ -38,8 +38,8 @@ __all__ = [
     "main",
 ]
 
-INGEST = "http://127.0.0.1:2780"
-ADMIN = "http://127.0.0.1:2781"
+INGEST = "http://localhost:2780"
+ADMIN = "http://localhost:2781"
 SANDBOX = "127.0.0.1:2790"
 WATCH_SECONDS = 2.0
 
@@ -150,7 +150,12 @@ def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "sandbox", help="run a local AWS that records what arrives, with faults on order"
     )
-    parser.add_argument("--listen", default=SANDBOX, metavar="HOST:PORT", help=f"default {SANDBOX}")
+    parser.add_argument(
+        "--listen",
+        action="append",
+        metavar="ADDRESS",
+        help=f"host:port, :port for all addresses, or unix:/path; repeatable (default {SANDBOX})",
+    )
     parser.add_argument("--upstream", metavar="URL", help="another EventBridge, for calls that no fault hits")
     parser.add_argument("--require-auth", action="store_true", help="refuse calls without Authorization")
     parser.add_argument("--no-keep", action="store_true", help="only count what arrives")
@@ -168,7 +173,7 @@ def _sandbox(arguments: Arguments) -> int:
 
     try:
         settings = SandboxSettings(
-            listen=arguments.listen,
+            listen=tuple(arguments.listen or [SANDBOX]),
             upstream=arguments.upstream,
             require_auth=arguments.require_auth,
             keep=not arguments.no_keep,
@@ -182,7 +187,7 @@ def _sandbox(arguments: Arguments) -> int:
     try:
         asyncio.run(serve(settings))
     except (OSError, ValueError) as error:
-        print(f"the sandbox cannot listen on {settings.listen}: {error}", file=sys.stderr)
+        print(f"the sandbox cannot listen on {', '.join(settings.listen)}: {error}", file=sys.stderr)
         return EXIT_USAGE
     return EXIT_OK
 
@@ -202,7 +207,9 @@ def _check(arguments: Arguments) -> int:
     from forwarder.config import tokens_in_clear
 
     if warning := tokens_in_clear(config.ingest):
-        print(f"warning: {warning}", file=sys.stderr)
+        from forwarder import stderr
+
+        stderr.say(f"warning: {warning}", "warning")
     print(f"{arguments.config} is good: {len(config.targets)} targets ({', '.join(config.targets)})")
     return EXIT_OK
 

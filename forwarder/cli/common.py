@@ -24,8 +24,10 @@ def load(path: str) -> Config | None:
     try:
         return read(path)
     except ConfigError as error:
+        from forwarder import stderr
+
         for problem in error.problems:
-            print(f"{path}: {problem}", file=sys.stderr)
+            stderr.say(f"{path}: {problem}")
         return None
 
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments
+from forwarder.sockets import reachable
 
 if TYPE_CHECKING:
     import socket
 
 SECONDS = 4.0
 """For each step of the question."""
-
-HERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
-"""How to reach a listener on all addresses."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], admin: str) -> None:
@@ -33,8 +32,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], admin: st
 
 def _health(arguments: Arguments) -> int:
     try:
-        url = arguments.url if arguments.config is None else _configured(arguments.config)
-        problem = ask(url, "/health/ready" if arguments.ready else "/health/live")
+        urls = [arguments.url] if arguments.config is None else _configured(arguments.config)
+        problem = ask(urls, "/health/ready" if arguments.ready else "/health/live")
     except ValueError as error:
         problem = str(error)
     if problem:
@@ -42,42 +41,62 @@ def _health(arguments: Arguments) -> int:
     return EXIT_NOT_FOUND if problem else EXIT_OK
 
 
-def _configured(path: str) -> str:
+def _configured(path: str) -> list[str]:
     """Raises ValueError."""
     from forwarder.config import ConfigError, admin_listen
 
     try:
-        return admin_listen(path)
+        return [str(each) for each in admin_listen(path)]
     except ConfigError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def ask(url: str, path: str) -> str:
-    """What is wrong, "" when the answer is 200. ``url``: ``http://host:port``, ``host:port``, ``unix:/path``.
+def ask(urls: Sequence[str], path: str) -> str:
+    """What the first listener says that answers: "" for 200, else what is wrong.
 
-    Raises ValueError for what is no address.
+    ``urls``: ``http://host:port``, ``host:port``, ``:port`` or ``unix:/path``. Raises ValueError for what is
+    no address.
     """
-    from http.client import HTTPConnection, HTTPException
+    from http.client import HTTPException
+
+    problems = []
+    for place in (each for url in urls for each in _places(url)):
+        try:
+            status = _status(place, path)
+        except (OSError, HTTPException) as error:
+            problems.append(f"no answer from {place}: {error or type(error).__name__}")
+        else:
+            return "" if status == 200 else f"{place} answered {path} with {status}"
+    return "; ".join(problems)
+
+
+def _places(url: str) -> list[str]:
+    """Where a listener is reached from this host: of both address families, the one that it has."""
     from urllib.parse import urlsplit
 
-    listener: str | None = None
-    place = urlsplit(url if "://" in url else f"http://{url}")
     if url.startswith("unix:"):
-        listener = url.removeprefix("unix:")
-        connection = HTTPConnection("localhost", timeout=SECONDS)
-    else:
-        host = place.hostname or ""
-        connection = HTTPConnection(HERE.get(host, host), place.port, timeout=SECONDS)
+        return [url]
+    place = urlsplit(url if "://" in url else f"http://{url}")
+    host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname or ""
+    return reachable(f"{host}:{place.port or 80}")
+
+
+def _status(place: str, path: str) -> int:
+    from http.client import HTTPConnection
+
+    host, _, port = place.rpartition(":")
+    host = host.strip("[]")
+    on_unix = place.startswith("unix:")
+    connection = HTTPConnection(
+        "localhost" if on_unix else host, None if on_unix else int(port), timeout=SECONDS
+    )
     try:
-        if listener is not None:
-            connection.sock = _connect(listener)
+        if on_unix:
+            connection.sock = _connect(place.removeprefix("unix:"))
         connection.request("GET", path)
-        status = connection.getresponse().status
-    except (OSError, HTTPException) as error:
-        return f"no answer from {url}: {error or type(error).__name__}"
+        return connection.getresponse().status
     finally:
         connection.close()
-    return "" if status == 200 else f"{url} answered {path} with {status}"
 
 
 def _connect(path: str) -> socket.socket:

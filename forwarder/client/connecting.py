@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from typing import TextIO
 
 import aiohttp
+from aiohttp.abc import ResolveResult
+
+from forwarder.sockets import LOCALHOST, LOOPBACK
 
 TIMEOUT = aiohttp.ClientTimeout(total=60.0, connect=5.0)
 
@@ -17,13 +21,29 @@ class Unreachable(Exception):
     """The daemon gave no answer that could be understood."""
 
 
+class _Resolver(aiohttp.ThreadedResolver):
+    """Finds ``localhost`` without asking: a daemon may listen on one address family of it, or on both."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        if host != LOCALHOST:
+            return await super().resolve(host, port, family)
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=own, proto=0, flags=0)
+            for address, own in LOOPBACK
+        ]
+
+
 def session_for(url: str) -> tuple[aiohttp.ClientSession, str]:
-    """A session and the base URL, for ``http://host:port``, ``host:port`` or ``unix:/path``."""
+    """A session and the base URL, for ``http://host:port``, ``host:port``, ``:port`` or ``unix:/path``."""
     if url.startswith("unix:"):
-        connector = aiohttp.UnixConnector(path=url.removeprefix("unix:"))
-        return aiohttp.ClientSession(connector=connector, timeout=TIMEOUT), "http://localhost"
+        unix = aiohttp.UnixConnector(path=url.removeprefix("unix:"))
+        return aiohttp.ClientSession(connector=unix, timeout=TIMEOUT), "http://localhost"
+    url = f"{LOCALHOST}{url.removeprefix('*')}" if url.startswith((":", "*:")) else url
     base = url if "://" in url else f"http://{url}"
-    return aiohttp.ClientSession(timeout=TIMEOUT), base.rstrip("/")
+    connector = aiohttp.TCPConnector(resolver=_Resolver())
+    return aiohttp.ClientSession(connector=connector, timeout=TIMEOUT), base.rstrip("/")
 
 
 def can_rewrite(stream: TextIO) -> bool:

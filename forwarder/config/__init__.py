@@ -5,6 +5,7 @@ Invariants:
 - No kind of target is known here; ``load`` is told the types of their options.
 """
 
+from forwarder.addresses import Listen, Listens
 from forwarder.config.checks import (
     BODIES_AT_ONCE,
     ConfigError,
@@ -28,7 +29,7 @@ from forwarder.config.settings import (
     StorageConfig,
     TlsConfig,
 )
-from forwarder.config.units import Bytes, Duration, Listen
+from forwarder.config.units import Bytes, Duration
 
 __all__ = [
     "BODIES_AT_ONCE",
@@ -44,6 +45,7 @@ __all__ = [
     "IngestConfig",
     "Kinds",
     "Listen",
+    "Listens",
     "LogConfig",
     "Secret",
     "ShutdownConfig",

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from forwarder.addresses import Listen
 from forwarder.config.settings import Config, IngestConfig
 from forwarder.model import FRONT_BYTES
 from forwarder.sockets import MAX_PATH_BYTES, is_local
@@ -43,8 +44,9 @@ def tokens_in_clear(ingest: IngestConfig) -> str:
     """A warning where bearer tokens may cross a network unencrypted; "" where they do not."""
     if not ingest.sends_tokens_in_clear:
         return ""
+    open_to_others = ", ".join(each for each in ingest.listen if not is_local(each))
     return (
-        f"ingest.auth.tokens: {ingest.listen} can be reached from other machines without TLS, so bearer "
+        f"ingest.auth.tokens: {open_to_others} can be reached from other machines without TLS, so bearer "
         "tokens can be read on the network: set ingest.tls, or ingest.auth.behind_tls: true where a proxy "
         "encrypts"
     )
@@ -130,11 +132,26 @@ def _mib(size: int) -> str:
 
 
 def _listeners(config: Config) -> Iterator[str]:
-    same = config.ingest.listen == config.admin.listen
-    if same and (config.ingest.listen.socket_path or config.ingest.listen.address[1] != 0):
-        yield f"admin.listen: {config.admin.listen} is already ingest.listen"
-    if config.ingest.reuse_port and config.ingest.listen.socket_path:
-        yield f"ingest.reuse_port: {config.ingest.listen} is a unix socket; only a TCP port can be shared"
+    """Each address must not overlap one before it, of either listener."""
+    before: list[tuple[str, Listen]] = []
+    for setting, listens in (("ingest.listen", config.ingest.listen), ("admin.listen", config.admin.listen)):
+        for path, each in listens.places(setting):
+            for other_path, other in before:
+                if each.overlaps(other):
+                    yield _overlap(path, each, other_path, other)
+                    break
+            before.append((path, each))
+    if config.ingest.reuse_port:
+        for path, each in config.ingest.listen.places("ingest.listen"):
+            if each.socket_path:
+                where = each if path == "ingest.listen" else f"{path} {each}"
+                yield f"ingest.reuse_port: {where} is a unix socket; only a TCP port can be shared"
+
+
+def _overlap(path: str, each: Listen, other_path: str, other: Listen) -> str:
+    if each == other:
+        return f"{path}: {each} is already {other_path}"
+    return f"{path}: {each} overlaps {other_path}, which is {other}: remove one, or use another port"
 
 
 def _senders(ingest: IngestConfig) -> Iterator[str]:
@@ -143,14 +160,16 @@ def _senders(ingest: IngestConfig) -> Iterator[str]:
             "ingest.auth.allow_unauthenticated: is true, but ingest.auth.tokens, ingest.auth.access_keys or "
             "ingest.tls.client_ca asks who sends: remove it, or them"
         )
-    if not is_local(ingest.listen) and not ingest.is_for_all:
-        yield exposed(ingest.listen)
+    if not ingest.is_for_all:
+        for path, each in ingest.listen.places("ingest.listen"):
+            if not is_local(each):
+                yield exposed(each, path)
 
 
-def exposed(address: str) -> str:
+def exposed(address: str, path: str = "ingest.listen") -> str:
     """Why a listener is refused that others than this machine reach."""
     return (
-        f"ingest.listen: {address} can be reached from other machines, and nothing asks who sends: listen on "
+        f"{path}: {address} can be reached from other machines, and nothing asks who sends: listen on "
         "127.0.0.1, [::1] or unix:/path, set ingest.auth.tokens, ingest.auth.access_keys or "
         "ingest.tls.client_ca, or say ingest.auth.allow_unauthenticated: true"
     )

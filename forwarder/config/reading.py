@@ -20,9 +20,10 @@ import msgspec
 import yaml
 from msgspec.structs import replace
 
+from forwarder.addresses import Listens
 from forwarder.config.checks import ConfigError, between_targets, problems
 from forwarder.config.settings import AdminConfig, Config
-from forwarder.config.units import Bytes, Duration, Listen
+from forwarder.config.units import Bytes, Duration
 
 Kinds = Mapping[str, type[msgspec.Struct]]
 
@@ -36,7 +37,7 @@ def load(path: str | Path, kinds: Kinds, environ: Mapping[str, str] = os.environ
     return parse(_text(path), kinds, environ)
 
 
-def admin_listen(path: str | Path, environ: Mapping[str, str] = os.environ) -> Listen:
+def admin_listen(path: str | Path, environ: Mapping[str, str] = os.environ) -> Listens:
     """Where a daemon with this file has its admin listener; nothing else is checked. Raises ConfigError."""
     raw = _raw(_text(path))
     reader = _Reader(environ, {})
@@ -168,6 +169,8 @@ class _Reader:
         if struct is not None and not (raw is None and type(None) in get_args(type_)):
             return self._struct(struct, raw, path, default_struct(field))
         value = self._filled(raw, path)
+        if type_ is Listens:
+            return self._listens(value, path)
         try:
             return msgspec.convert(
                 str(value) if isinstance(value, _Filled) else value,
@@ -177,6 +180,14 @@ class _Reader:
             )
         except msgspec.ValidationError as error:
             return self._say(*_located(str(error), type_, value, path))
+
+    def _listens(self, value: object, path: str) -> Any:
+        try:
+            return Listens.parse(value)
+        except ValueError as error:
+            index, separator, problem = str(error).partition("]: ")
+            own = index.startswith("[") and separator
+            return self._say(f"{path}{index}]", problem) if own else self._say(path, str(error))
 
     def _filled(self, raw: Any, path: str) -> Any:
         if isinstance(raw, str) and "${" in raw:
@@ -225,7 +236,7 @@ def default_struct(field: msgspec.structs.FieldInfo) -> msgspec.Struct | None:
 
 
 def _parse_unit(type_: Any, value: object) -> Any:
-    if type_ in (Duration, Bytes, Listen):
+    if type_ in (Duration, Bytes):
         return value if isinstance(value, type_) else type_.parse(value)
     raise NotImplementedError(f"{type_} in a config type")
 

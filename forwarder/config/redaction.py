@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args
 
 import msgspec
 
+from forwarder.addresses import Listens
 from forwarder.config.units import Bytes, Duration
 
 HIDDEN = "***"
@@ -38,6 +39,8 @@ def shown(settings: Any) -> Any:
             return values if tag is None else {str(settings.__struct_config__.tag_field): tag, **values}
         case Duration() | Bytes():
             return settings.text
+        case Listens():
+            return settings.written
         case str():
             return _QUERY.sub(HIDDEN, without_users(settings)) if "://" in settings else str(settings)
         case dict():

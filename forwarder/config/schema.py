@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 
+from forwarder.addresses import Listens
 from forwarder.config.reading import TARGET_NAME, Kinds, default_struct, struct_in
 from forwarder.config.setting_docs import parse_setting_docs, told_purpose
 from forwarder.config.settings import Config
-from forwarder.config.units import Bytes, Duration, Listen
+from forwarder.config.units import Bytes, Duration
 
 _ENVIRONMENT = {"type": "string", "pattern": r"\$\{"}
 _UNITS: dict[type, dict[str, Any]] = {
@@ -28,7 +29,10 @@ _UNITS: dict[type, dict[str, Any]] = {
         "title": "A size with its unit: 512KiB, 64MiB, 1GiB; a plain number is bytes.",
         "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}],
     },
-    Listen: {"title": "host:port or unix:/path", "type": "string"},
+    Listens: {
+        "title": "host:port, :port for all addresses of both families, unix:/path, or a list of these",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+    },
 }
 
 
@@ -81,7 +85,7 @@ def _text(default: Any) -> Any:
     """A default as a file would have it."""
     if isinstance(default, Duration | Bytes):
         return default.text
-    return str(default) if isinstance(default, Listen) else default
+    return default.written if isinstance(default, Listens) else default
 
 
 def _open_to_environment(schema: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from forwarder.config.units import Bytes, Duration, Listen
+from forwarder.addresses import Listens
+from forwarder.config.units import Bytes, Duration
 from forwarder.sockets import is_local
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -102,7 +103,7 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The data listener: where programs send their events.
 
-    ``listen``: where programs send their events; a unix socket has mode 0660.
+    ``listen``: where programs send their events, or a list of such addresses; a unix socket has mode 0660.
     ``reuse_port``: other daemons may listen on the same port, and the kernel spreads connections over them.
     ``max_body``: of one request, before and after it is unpacked.
     ``max_events``: in one request; a request with more is refused with 413.
@@ -117,7 +118,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``memory_budget``: full memory queues, 16MiB of each disk queue, and at least four bodies must fit.
     """
 
-    listen: Listen = Listen("127.0.0.1:2780")
+    listen: Listens = Listens.parse("127.0.0.1:2780")
     reuse_port: bool = False
     max_body: Bytes = Bytes(8 << 20)
     max_events: Count = 65_536
@@ -142,7 +143,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     def sends_tokens_in_clear(self) -> bool:
         """Whether bearer tokens may cross a network unencrypted."""
         encrypted = self.tls is not None or self.auth.behind_tls
-        return self.auth.tokens is not None and not encrypted and not is_local(self.listen)
+        return self.auth.tokens is not None and not encrypted and not all(map(is_local, self.listen))
 
     @property
     def is_guarded(self) -> bool:
@@ -173,11 +174,11 @@ def _wrong_proxy(proxy: str) -> str:
 class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The read-only listener: metrics, health, status.
 
-    ``listen``: where probes and scrapers ask.
+    ``listen``: where probes and scrapers ask, or a list of such addresses.
     ``hosts``: Host names allowed besides loopback names; if any is set, other names get 421.
     """
 
-    listen: Listen = Listen("127.0.0.1:2781")
+    listen: Listens = Listens.parse("127.0.0.1:2781")
     hosts: list[str] = msgspec.field(default_factory=list)
 
 

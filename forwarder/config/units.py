@@ -1,4 +1,4 @@
-"""The three kinds of text a setting may hold beside plain text: a duration, a size, a place to listen.
+"""The kinds of text a setting may hold beside plain text: a duration or a size.
 
 Invariants:
 - A duration is float seconds, a size is int bytes, from here on; nothing else parses a unit.
@@ -14,7 +14,6 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s?(B|KiB|MiB|GiB)", re.ASCII)
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_LISTEN = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]+)):(?P<port>\d{1,5})", re.ASCII)
 
 
 class Duration(float):
@@ -57,28 +56,3 @@ class Bytes(int):
             if self and self % _UNITS[unit] == 0:
                 return f"{self // _UNITS[unit]}{unit}"
         return f"{self:d}"
-
-
-class Listen(str):
-    """Where to listen: ``host:port``, ``[v6]:port`` or ``unix:/path``."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, value: object) -> Listen:
-        if isinstance(value, str):
-            match = _LISTEN.fullmatch(value)
-            if value.startswith("unix:/") or (match and int(match["port"]) <= 65535):
-                return cls(value)
-        raise ValueError(f"expected host:port or unix:/path, got {value!r}")
-
-    @property
-    def socket_path(self) -> str | None:
-        """The path of a unix socket, None for TCP."""
-        return self.removeprefix("unix:") if self.startswith("unix:") else None
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port; only for TCP."""
-        host, _, port = self.rpartition(":")
-        return host.strip("[]"), int(port)

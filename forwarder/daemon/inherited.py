@@ -15,6 +15,6 @@ def say_inherited(names: Iterable[str], config: Config, addresses: Mapping[str, 
     """The inherited socket is in use, whatever the configuration says; where that differs it is a warning."""
     log = structlog.get_logger("daemon")
     for name in names:
-        configured = getattr(config, name).listen
+        configured = getattr(config, name).listen.text
         say = log.info if configured == addresses[name] else log.warning
         say(f"{name}.listen: on an inherited socket", configured=configured, used=addresses[name])

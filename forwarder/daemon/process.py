@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
 
-from forwarder import __version__
+from forwarder import __version__, logs
 from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.clock import ClockWatch
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
@@ -31,7 +32,7 @@ from forwarder.daemon.refusal_log import RefusalLog
 from forwarder.daemon.reload import Rereading
 from forwarder.daemon.senders import Senders
 from forwarder.daemon.start_lines import say_targets
-from forwarder.daemon.status import Status
+from forwarder.daemon.status import Status, ending_of
 from forwarder.dead_letters import DeadLetters
 from forwarder.dead_letters import rescue as rescue_letters
 from forwarder.delivery.burial import sweep
@@ -40,6 +41,7 @@ from forwarder.delivery.worker import work
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
+from forwarder.listening import CannotListen
 from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
 from forwarder.queues import rows
@@ -78,7 +80,7 @@ class Daemon:
         self,
         config: Config,
         clock: Clock | None = None,
-        given: Mapping[str, socket.socket] | None = None,
+        given: Mapping[str, Sequence[socket.socket]] | None = None,
         path: str | None = None,
         admin_max_age: float = MAX_AGE_SECONDS,
     ) -> None:
@@ -108,6 +110,7 @@ class Daemon:
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
         self._budget = self._make_budget()
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
+        self._metrics.process.log_lines_dropped = logs.dropped_lines
         bindings = Bindings([each.route for each in self._built.values()])
         self._senders = Senders(config.ingest, self._clock, self._metrics.senders)
         self.rereading = Rereading(self._senders.files, config, path)
@@ -136,6 +139,8 @@ class Daemon:
         self._ready = False
         self._failed = False
         self._cancelling = False
+        self._tell_change: Callable[[], None] = lambda: None
+        self.ending = ""
         self.stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -216,6 +221,12 @@ class Daemon:
         """How it goes, in one line."""
         return self._status.line()
 
+    def tell_changes(self, tell: Callable[[], None]) -> None:
+        """From now on call this whenever ``line`` changes in more than numbers."""
+        self._tell_change = tell
+        for lane in self._lanes.values():
+            lane.gate.on_change(tell)
+
     # --- start
 
     async def start(self) -> None:
@@ -223,7 +234,7 @@ class Daemon:
 
         Raises StartError or ConfigError, with a sentence.
         """
-        await self._senders.open(self._given.get("ingest"))
+        await self._senders.open(self._given.get("ingest", ()))
         warming = asyncio.create_task(warm_up(self._config.targets.values()))
         try:
             await self._storage.open()
@@ -278,10 +289,8 @@ class Daemon:
         config, given = self._config, self._given.get
         starts: dict[str, Callable[[], Awaitable[None]]] = {
             f"control socket {self._control.path}": self._control.start,
-            f"admin.listen {config.admin.listen}": lambda: self._admin.start(
-                config.admin.listen, given("admin")
-            ),
-            f"ingest.listen {config.ingest.listen}": lambda: self._ingest.start(given("ingest")),
+            "admin.listen": lambda: self._admin.start(config.admin.listen, given("admin", ())),
+            "ingest.listen": lambda: self._ingest.start(given("ingest", ())),
         }
         for name, start in starts.items():
             try:
@@ -291,14 +300,19 @@ class Daemon:
                 for lane in self._lanes.values():
                     lane.queue.close()  # what was delivered meanwhile is written
                 await self._close()
-                raise StartError(f"{name}: {problem.strerror or problem}") from None
+                place = problem.place if isinstance(problem, CannotListen) else ""
+                raise StartError(f"{name}{place}: {problem.strerror or problem}") from None
 
     async def _look_around(self) -> None:
-        """See that nobody deleted a unix socket or set the clock, and say what senders were refused."""
+        """See that nobody deleted a unix socket, set the clock, or is in trouble; log what was refused."""
+        troubles: list[str] = []
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self._clock_watch.look()
             self._refusal_log.look(self._clock.monotonic())
+            before, troubles = troubles, self._status.troubles()
+            if troubles != before:
+                self._tell_change()
             for each in (self._control, self._admin, self._ingest):
                 await each.renew()
 
@@ -434,12 +448,13 @@ class Daemon:
 
     def _report(self) -> int:
         """Say where every event went."""
-        lost = unconfirmed = 0
+        total: Counter[str] = Counter()
         for name in self._lanes:
             ledger = self._metrics.ledger(name)
-            lost += ledger["dropped"]
-            unconfirmed += ledger["unconfirmed"]
+            total.update(ledger)
             self._log.info("ledger", target=name, **ledger)
+        lost, unconfirmed = total["dropped"], total["unconfirmed"]
+        self.ending = ending_of(total)
         if lost:
             self._log.error("stopped with losses", lost=lost)
         elif self._storage.ended_by is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -31,15 +31,16 @@ class Senders:
             self.tls = lambda: secured.value.context
         self.files = SecretFiles([each for each in (known, keys, secured) if each is not None], metrics)
 
-    async def open(self, given: socket.socket | None) -> None:
-        """Read the files, and judge the inherited socket if there is one. Raises ConfigError."""
+    async def open(self, given: Sequence[socket.socket]) -> None:
+        """Read the files, and judge the inherited sockets if there are any. Raises ConfigError."""
         try:
             await self.files.open()
         except SecretFileError as problem:
             raise ConfigError([str(problem)]) from None
         if warning := tokens_in_clear(self._config):
             structlog.get_logger("ingest").warning("bearer tokens are not encrypted", reason=warning)
-        if given is not None and not self._config.is_for_all:
-            address = written(given.getsockname())
+        if self._config.is_for_all:
+            return
+        for address in (written(each.getsockname()) for each in given):
             if not is_local(address):
                 raise ConfigError([f"{exposed(address)} (the socket is an inherited one)"])

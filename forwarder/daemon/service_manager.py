@@ -2,7 +2,8 @@
 
 Invariants:
 - Without ``NOTIFY_SOCKET`` nothing is opened, and telling does nothing.
-- Telling never waits and never raises: what could not be said is said with the next word.
+- Telling never waits and never raises: what could not be said is said with the next word. Only ``close``
+  waits, LAST_SECONDS at most, so that the last status is heard.
 - What the environment says of this goes no further: not to a child of ours.
 """
 
@@ -22,6 +23,7 @@ MAX_STATUS = 1_000
 """systemd reads 4,096 bytes of a message and no more; a status that is too long may not cost us a ping."""
 
 MICROSECONDS = 1_000_000
+LAST_SECONDS = 0.5
 
 
 class ServiceManager:
@@ -80,4 +82,7 @@ class ServiceManager:
 
     def close(self) -> None:
         if self:
+            if self._unsaid:
+                self._socket.settimeout(LAST_SECONDS)
+                self._say()
             self._socket.close()

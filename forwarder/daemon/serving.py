@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-import sys
 from contextlib import closing
 
 import structlog
 import uvloop
 
-from forwarder import descriptors, logs
+from forwarder import descriptors, logs, stderr
 from forwarder.config import Config, ConfigError, load
 from forwarder.daemon.allocator import give_back_large_blocks
 from forwarder.daemon.inherited import LISTENERS
-from forwarder.daemon.process import EXIT_CONFIG, EXIT_NOT_NOW, Daemon, StartError
+from forwarder.daemon.process import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, Daemon, StartError
 from forwarder.daemon.service_manager import ServiceManager
 from forwarder.daemon.watchdog import Watchdog
 from forwarder.sockets import InheritedError, inherited
@@ -24,10 +23,21 @@ from forwarder.targets import option_types
 
 def main(config_path: str) -> int:
     """Run a daemon until it is told to stop; the exit code."""
+    with logs.handed_off():
+        logs.configure()
+        stderr.end_crashes()
+        try:
+            return _run(config_path)
+        except Exception:
+            structlog.get_logger("daemon").critical("the daemon crashed", exc_info=True)
+            return EXIT_INTERNAL
+
+
+def _run(config_path: str) -> int:
     try:
         config = load(config_path, option_types())
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        stderr.say(str(error))
         return EXIT_CONFIG
     _forbid_core_dumps()
     give_back_large_blocks()
@@ -60,12 +70,15 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
         loop.add_signal_handler(number, daemon.ask_to_stop)
     pulse = Watchdog(manager, daemon.line, lambda: daemon.alive)
     beats = loop.create_task(pulse.run(), name="pulse")
+    daemon.tell_changes(pulse.changed)
     try:
         await daemon.start()
         pulse.ready()
         daemon.rereading.told = manager.reloading  # not sooner: its end says that we are ready
         await daemon.stop_asked.wait()
         pulse.stopping(daemon.longest_stop)
-        return await daemon.stop()
+        code = await daemon.stop()
+        pulse.stopped(daemon.ending)
+        return code
     finally:
         beats.cancel()

@@ -52,14 +52,19 @@ class Status:
 
     def line(self) -> str:
         """What waits, and who is in trouble. Only names, as a service manager shows it to anybody."""
+        waiting = sum(len(each.lane.queue) for each in self._built.values())
+        return "; ".join((f"events waiting: {waiting}", *self.troubles()))
+
+    def troubles(self) -> list[str]:
+        """Who is in trouble, as ``line`` says it."""
         views = {name: each.lane.gate.view() for name, each in self._built.items()}
-        parts = [f"events waiting: {sum(len(each.lane.queue) for each in self._built.values())}"]
+        parts = []
         for state in (State.HELD, State.BACKING_OFF):
             if names := [f"{name} ({view.reason})" for name, view in views.items() if view.state is state]:
                 parts.append(f"{in_words(state)}: {', '.join(names)}")
         if self._rooms.storage.trouble:
             parts.append("the disk refuses")
-        return "; ".join(parts)
+        return parts
 
     def _target(self, name: str, built: TargetParts, letters: tuple[int, int]) -> dict[str, Any]:
         lane, metrics = built.lane, self._rooms.metrics
@@ -133,3 +138,15 @@ def _unconfirmed(each: Unconfirmed) -> dict[str, Any]:
 
 def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
+
+
+def ending_of(ledger: Mapping[str, int]) -> str:
+    """What became of the events of a run, in one line. ``ledger``: the sums over all targets."""
+    words = {
+        "in_queue": "kept on disk",
+        "dead_lettered": "dead letters",
+        "dropped": "lost",
+        "unconfirmed": "unconfirmed",
+    }
+    parts = [f"{word}: {ledger[name]}" for name, word in words.items() if ledger[name]]
+    return "; ".join((f"events delivered: {ledger['delivered']}", *parts))

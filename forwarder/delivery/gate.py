@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from types import TracebackType
 
 import structlog
@@ -101,6 +102,10 @@ class Gate:
 
     def call(self) -> Call:
         return Call(self)
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """``changed`` is called at each change of the state or its reason."""
+        self._state.on_change = changed
 
     def block(self, owner: str, message: str, reason: Reason) -> None:
         """Hold the target for a reason of the owner's, until ``unblock``."""

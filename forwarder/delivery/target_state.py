@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -45,6 +46,7 @@ class TargetState:
         self._own = Seen(State.OPEN, Reason.NONE, "", clock.monotonic(), clock.wall())
         self._blocks: dict[str, Block] = {}
         self._said = self._own
+        self.on_change: Callable[[], None] = lambda: None
         self._left_open = clock.monotonic()
         self._backed_off = 0.0
         self.met = {(State.OPEN, Reason.NONE)}
@@ -107,6 +109,7 @@ class TargetState:
         if (seen.state, seen.reason) == (said.state, said.reason):
             return
         self.met.add((seen.state, seen.reason))
+        self.on_change()
         if said.state is State.OPEN:
             self._left_open = self._clock.monotonic()
         self._said = seen

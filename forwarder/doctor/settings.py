@@ -24,7 +24,7 @@ def examine(
         yield Finding(
             "warn",
             "ingest.auth.allow_unauthenticated",
-            f"whoever reaches {config.ingest.listen} may send with the daemon's credentials",
+            f"whoever reaches {config.ingest.listen.text} may send with the daemon's credentials",
             "Configure tokens, access_keys or tls.client_ca, or see that nobody else reaches it.",
         )
     if warning := tokens_in_clear(config.ingest):
@@ -47,7 +47,7 @@ def _pages(config: Config) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "ingest.browsers",
-            f"any web page in a browser that reaches {config.ingest.listen} may send with the daemon's "
+            f"any web page in a browser that reaches {config.ingest.listen.text} may send with the daemon's "
             "credentials",
             "Set it to refuse, and list the origins of your own pages in ingest.cors.origins.",
         )

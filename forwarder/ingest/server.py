@@ -15,7 +15,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from time import perf_counter
 from typing import cast
@@ -88,7 +88,7 @@ class IngestServer:
         tls: Callable[[], ssl.SSLContext] | None = None,
         sending: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.address = str(settings.listen)
+        self.address = settings.listen.text
         self._settings = settings
         self._budget = budget
         self._http = metrics.http
@@ -131,8 +131,8 @@ class IngestServer:
     def connections(self) -> int:
         return self._seats.taken
 
-    async def start(self, given: socket.socket | None = None) -> None:
-        """Listen, on the given socket if there is one; raises OSError when the address cannot be had.
+    async def start(self, given: Sequence[socket.socket] = ()) -> None:
+        """Listen, on the given sockets if there are any. Raises CannotListen.
 
         Then ``address`` has the real port.
         """
@@ -142,7 +142,7 @@ class IngestServer:
         self._limit_connections()
         self._listener = await listen(settings.listen, self._connect, given, reuse_port=settings.reuse_port)
         self.address = self._listener.address
-        self._hosts = Hosts(self.address, settings.hosts)
+        self._hosts = Hosts(self._listener.addresses, settings.hosts)
         self._sweep()
 
     async def renew(self) -> None:
@@ -368,7 +368,7 @@ class IngestServer:
             code = VERSION if problem.status == 505 else MALFORMED
             raise BadRequest(problem.status, code, problem.message, close=True) from None
         headers = request.headers
-        if request.method in _READS and not self._hosts.answers_to(headers.get("Host")):
+        if request.method in _READS and not self._hosts.answers_to(headers.get("Host"), request.transport):
             raise misdirected(headers["Host"])
         if request.method != "POST":
             return

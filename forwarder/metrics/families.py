@@ -216,6 +216,13 @@ FAMILIES = tuple(
         ("events_awaited", "gauge", (), "Events with a request that waits for AWS's word.", False),
         ("event_loop_lag_seconds", "histogram", (), "How late the event loop ran a timer.", False),
         (
+            "log_lines_dropped_total",
+            "counter",
+            (),
+            "Log lines dropped because stderr was not read, or could not be written.",
+            False,
+        ),
+        (
             "admin_requests_refused_total",
             "counter",
             ("reason",),

@@ -287,19 +287,24 @@ class HttpMetrics:
 
 
 class ProcessMetrics:
-    """The process itself. ``budget`` answers (used, limit) in bytes; a stop sets ``draining``."""
+    """The process itself. ``budget`` answers (used, limit) in bytes; a stop sets ``draining``.
 
-    __slots__ = ("admin_refused", "budget", "draining", "loop_lag")
+    ``log_lines_dropped`` answers how many were.
+    """
+
+    __slots__ = ("admin_refused", "budget", "draining", "log_lines_dropped", "loop_lag")
 
     def __init__(self) -> None:
         self.loop_lag = Histogram(LAG_BOUNDS)
         self.admin_refused = dict.fromkeys(ADMIN_REFUSALS, 0)
         self.draining = False
         self.budget: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self.log_lines_dropped: Callable[[], int] = lambda: 0
 
     def samples(self) -> Iterator[Sample]:
         used, limit = self.budget()
         yield "event_loop_lag_seconds", (), self.loop_lag
+        yield "log_lines_dropped_total", (), self.log_lines_dropped()
         for reason, refused in self.admin_refused.items():
             yield "admin_requests_refused_total", (reason,), refused
         yield "draining", (), int(self.draining)

@@ -21,6 +21,7 @@ import msgspec
 from aiohttp import web
 
 from forwarder.apis.wire import region_of_scope
+from forwarder.listening import listen
 from forwarder.model import new_ids
 from forwarder.sandbox.answers import EXPIRED, REST_JSON, Answer, Ending, error, of_fault
 from forwarder.sandbox.calls import SERIALIZATION
@@ -29,6 +30,7 @@ from forwarder.sandbox.control import Control
 from forwarder.sandbox.faults import Api
 from forwarder.sandbox.settings import SandboxSettings
 from forwarder.sandbox.upstream import Upstream
+from forwarder.sockets import reachable
 
 TARGET = "AWSEvents."
 DEFAULT_REGION = "us-east-1"
@@ -186,11 +188,14 @@ async def running(settings: SandboxSettings | None = None) -> AsyncIterator[Sand
     cloud = Cloud(settings)
     runner = web.AppRunner(make_app(settings, cloud), access_log=None, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
+    assert runner.server is not None
+    listener = None
     try:
-        host, port = settings.address
-        await web.TCPSite(runner, host, port, backlog=1024).start()
-        yield Sandbox(_url(host, runner.addresses[0][1]), cloud)
+        listener = await listen(settings.places, runner.server)
+        yield Sandbox(_url(listener.addresses[0]), cloud)
     finally:
+        if listener is not None:
+            listener.close()
         await runner.cleanup()
 
 
@@ -205,8 +210,10 @@ async def serve(settings: SandboxSettings) -> None:
         await stopped.wait()
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(address: str) -> str:
+    """For a program on this host."""
+    place = reachable(address)[0]
+    return place if place.startswith("unix:") else f"http://{place}"
 
 
 def _signed(request: web.Request) -> bool:

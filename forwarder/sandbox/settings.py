@@ -10,16 +10,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from forwarder.addresses import Listens
+
 DEFAULT_LISTEN = "127.0.0.1:2790"
 
 
 class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``listen`` is host:port (port 0: any free one). ``buses`` exist beside ``default``; without
-    ``app_monitors`` or ``projects`` every one exists. ``max_request_bytes`` is PutEvents' limit, by AWS's
-    formula. ``upstream`` is the URL of another EventBridge that gets the calls no fault hits. ``keep`` off:
-    only count what arrives."""
+    """``listen`` is an address as in the configuration, or several (port 0: any free one). ``buses`` exist
+    beside ``default``; without ``app_monitors`` or ``projects`` every one exists. ``max_request_bytes`` is
+    PutEvents' limit, by AWS's formula. ``upstream`` is the URL of another EventBridge that gets the calls no
+    fault hits. ``keep`` off: only count what arrives."""
 
-    listen: str = DEFAULT_LISTEN
+    listen: str | tuple[str, ...] = DEFAULT_LISTEN
     upstream: str | None = None
     require_auth: bool = False
     keep: bool = True
@@ -35,11 +37,11 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"upstream is http://host[:port] or https://host[:port], got {self.upstream!r}")
 
     @property
-    def address(self) -> tuple[str, int]:
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65_535:
-            raise ValueError(f"listen is host:port, got {self.listen!r}")
-        return host.strip("[]"), int(port)
+    def places(self) -> Listens:
+        try:
+            return Listens.parse(self.listen)
+        except ValueError as error:
+            raise ValueError(f"listen: {error}") from None
 
 
 def _is_url(text: str) -> bool:

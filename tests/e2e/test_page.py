@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from forwarder.admin.server import AdminServer
-from forwarder.config import Listen
+from forwarder.config import Listens
 from forwarder.metrics import Metrics
 from tests.e2e.devtools import Tab, a_tab
 from tests.e2e.processes import Daemon, Sandbox, a_daemon, a_sandbox, ask, until
@@ -161,7 +161,7 @@ async def hostile(daemon: Daemon) -> AsyncIterator[str]:
             async with http.get(f"{daemon.admin}/{name}") as told:
                 real[name] = await told.json()
     page = AdminServer(Metrics(), dict, lambda: True)
-    await page.start(Listen("127.0.0.1:0"))
+    await page.start(Listens.parse("127.0.0.1:0"))
 
     async def answer(request: web.Request) -> web.Response:
         name = request.path.strip("/")

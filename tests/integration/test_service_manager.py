@@ -7,6 +7,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from forwarder.client.control import Control
 from tests.e2e.processes import free_port
 from tests.integration.events import event, events, markers
 from tests.integration.harness import Settings, World, until
 from tests.integration.processes import Process, daemon_beside, run_command, running
 from tests.integration.scraper import balances
+from tests.integration.test_control import socket_of
 from tests.integration.test_stop import dead_end
 from tests.service_manager import Ear, an_ear
 
@@ -39,6 +42,15 @@ signal.signal(signal.SIGUSR1, kill)
 sys.exit(main(sys.argv[1]))
 """
 """A daemon, and somebody in its process who means ill."""
+
+STANDS_STILL = """
+import os, signal, sys
+from forwarder.daemon import main
+
+signal.signal(signal.SIGUSR1, lambda number, frame: os.close(os.open(sys.argv[2], os.O_RDONLY)))
+sys.exit(main(sys.argv[1]))
+"""
+"""A daemon whose event loop waits, once it is told to, until somebody opens the other end of a named pipe."""
 
 
 @pytest.fixture
@@ -115,6 +127,28 @@ async def test_what_waits_and_who_is_held_is_in_the_status(place: World, ear: Ea
         await place.heal()
         daemon.ask()
         assert await daemon.ended() == 0
+
+
+async def test_a_pause_and_its_end_are_in_the_status_before_they_are_answered(
+    place: World, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", str(int(3600e6)))  # no beat tells it
+    async with daemon_beside(place):
+        await hears(ear, "READY", "1")
+        ear.listen()
+        for action, status in (("pause", "events waiting: 0; held: orders"), ("resume", "events waiting: 0")):
+            async with Control(socket_of(place)) as control:
+                await control.ask(f"/targets/orders/{action}", {})
+            assert ear.said("STATUS")[-1] == f"ready; {status}"
+
+
+async def test_the_last_status_says_what_became_of_the_events(place: World, ear: Ear) -> None:
+    async with daemon_beside(place) as daemon:
+        await place.send("eventbridge", events("eventbridge", markers(12)))
+        daemon.ask()
+        assert await daemon.ended() == 0
+    assert ear.said("STATUS")[-1] == "stopped; events delivered: 12"
+    assert index_of(ear, "STOPPING") < len(ear.heard) - 1
 
 
 # --- reading again
@@ -195,22 +229,49 @@ async def daemon_that_logs_to(pipe: Path, place: World, ear: Ear) -> AsyncIterat
         yield daemon
 
 
-async def test_a_loop_that_stands_still_feeds_no_watchdog_and_one_that_goes_on_does(
+async def test_a_log_that_nobody_reads_stops_nothing_and_is_complete_when_it_is_read(
     place: World, ear: Ear, tmp_path: Path
 ) -> None:
-    """Its log is a pipe that is full, so it hangs with the next line; its other threads do not."""
     path = tmp_path / "log"
     with a_pipe(path) as pipe:
         async with daemon_that_logs_to(path, place, ear) as daemon:
-            await hears_more_beats(ear)
             fill(pipe)
-            await place.order({"fault": "access_denied", "api": "eventbridge"})
+            await place.order({"fault": "access_denied", "api": "eventbridge", "times": 1})
             await place.send("eventbridge", [event("eventbridge", "one")])
-            await barks(ear)
-            assert daemon.process.returncode is None
-            said = read_all(pipe)
+            await place.all_arrive("eventbridge", ["one"])
             await hears_more_beats(ear)
-            assert b'"target":"orders"' in said + read_all(pipe)
+            said = read_all(pipe)
+            daemon.ask()
+            assert await daemon.ended() == 0
+            said += read_all(pipe)
+    lines = [json.loads(line)["message"] for line in said.splitlines() if line]
+    assert lines[-1] == "stopped, nothing lost"
+    assert lines.index("target held") < lines.index("target recovered") < lines.index("stopping")
+
+
+async def test_a_stop_whose_last_lines_nobody_reads_ends(place: World, ear: Ear, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with a_pipe(path) as pipe:
+        async with daemon_that_logs_to(path, place, ear) as daemon:
+            fill(pipe)
+            daemon.ask()
+            assert await daemon.ended() == 0
+
+
+async def test_a_loop_that_stands_still_feeds_no_watchdog_and_one_that_goes_on_does(
+    place: World, ear: Ear, tmp_path: Path
+) -> None:
+    """Its other threads go on all the time."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    async with running([sys.executable, "-c", STANDS_STILL, run_command(place)[-1], str(gate)]) as daemon:
+        await daemon.says("ready")
+        await hears_more_beats(ear)
+        daemon.ask(signal.SIGUSR1)
+        await barks(ear)
+        assert daemon.process.returncode is None
+        os.close(os.open(gate, os.O_WRONLY))
+        await hears_more_beats(ear)
 
 
 async def test_a_daemon_that_its_watchdog_ends_says_where_it_stood(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from forwarder import __version__
-from forwarder.config import Config, IngestConfig, load
+from forwarder.config import Config, IngestConfig, Listens, load
 from forwarder.descriptors import for_connections
 from forwarder.storage.boot import BOOT_ID
 from forwarder.targets import option_types
@@ -50,7 +50,9 @@ def stop_seconds(config: Config) -> float:
 
 
 def port_of(address: object) -> int:
-    return int(str(address).rpartition(":")[2])
+    """Of an address, or of a listener that has one."""
+    (text,) = address if isinstance(address, Listens) else (address,)
+    return int(str(text).rpartition(":")[2])
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -76,8 +78,9 @@ def test_volumes_stand_where_the_configuration_says(name: str, tmp_path: Path) -
     mounts = {mount["name"]: mount["mountPath"] for mount in sidecar["volumeMounts"]}
     assert mounts["state"] == str(config.storage.parent())
     assert mounts["config"] == "/etc/forwarder"
-    if config.ingest.listen.socket_path is not None:
-        assert mounts["socket"] == str(Path(config.ingest.listen.socket_path).parent)
+    (ingest,) = config.ingest.listen
+    if ingest.socket_path is not None:
+        assert mounts["socket"] == str(Path(ingest.socket_path).parent)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -222,7 +225,7 @@ def test_what_the_compose_file_mounts_is_there() -> None:
 def test_the_application_sends_to_where_the_sidecar_listens(tmp_path: Path) -> None:
     (app,) = pod_of("sidecar.yaml")["containers"]
     variables = {each["name"]: each["value"] for each in app["env"]}
-    listen = config_of("sidecar.yaml", tmp_path).ingest.listen
+    (listen,) = config_of("sidecar.yaml", tmp_path).ingest.listen
     assert variables["AWS_ENDPOINT_URL_EVENTBRIDGE"] == f"http://{listen}"
 
 
@@ -249,7 +252,7 @@ def test_the_task_starts_the_application_after_the_forwarder_and_stops_it_before
     (mount,) = forwarder["mountPoints"]
     assert mount["containerPath"] == str(config.storage.parent())
     variables = {each["name"]: each["value"] for each in app["environment"]}
-    assert variables["AWS_ENDPOINT_URL_EVENTBRIDGE"] == f"http://{config.ingest.listen}"
+    assert variables["AWS_ENDPOINT_URL_EVENTBRIDGE"] == f"http://{config.ingest.listen.text}"
 
 
 def test_the_policies_allow_what_is_called_and_nothing_more() -> None:

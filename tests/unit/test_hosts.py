@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from forwarder.hosts import Hosts
@@ -16,20 +18,36 @@ OTHERS = ["evil.test", "evil.test:2781", "127.0.0.1.evil.test", "localhost.evil.
 def test_a_loopback_listener_answers_to_loopback_names_and_to_requests_without_a_host(
     address: str, host: str | None
 ) -> None:
-    assert Hosts(address).answers_to(host)
+    assert Hosts([address]).answers_to(host)
 
 
 @pytest.mark.parametrize("host", OTHERS)
 def test_a_loopback_listener_answers_to_no_other_name(host: str) -> None:
-    assert not Hosts("127.0.0.1:2781").answers_to(host)
-    assert not Hosts("127.0.0.1:2781", ["forwarder"]).answers_to(host)
+    assert not Hosts(["127.0.0.1:2781"]).answers_to(host)
+    assert not Hosts(["127.0.0.1:2781"], ["forwarder"]).answers_to(host)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:2781", "192.0.2.7:2781", "unix:/run/a.sock"])
 def test_other_listeners_answer_to_every_name_unless_names_are_configured(address: str) -> None:
-    assert Hosts(address).answers_to("anything.test")
-    configured = Hosts(address, ["Forwarder", "metrics.internal"])
+    assert Hosts([address]).answers_to("anything.test")
+    configured = Hosts([address], ["Forwarder", "metrics.internal"])
     assert configured.answers_to("forwarder:2781")
     assert configured.answers_to("METRICS.internal.")
     assert configured.answers_to("localhost")
     assert not configured.answers_to("anything.test")
+
+
+class At(asyncio.BaseTransport):
+    """A connection that came to this address."""
+
+    def __init__(self, *name: object) -> None:
+        super().__init__({"sockname": name} if name else {})
+
+
+def test_of_several_addresses_each_is_judged_by_itself() -> None:
+    hosts = Hosts(["127.0.0.1:2781", "192.0.2.7:2781", "unix:/run/a.sock"])
+    assert not hosts.answers_to("evil.test", At("127.0.0.1", 2781))
+    assert not hosts.answers_to("evil.test", At()), "it has ended, and nobody can tell"
+    assert hosts.answers_to("localhost", At("127.0.0.1", 2781))
+    assert hosts.answers_to("anything.test", At("192.0.2.7", 2781))
+    assert hosts.answers_to("anything.test", At("", 0))

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from forwarder.admin import server as server_module
 from forwarder.admin.pacing import AnswerPace
 from forwarder.admin.server import MAX_CONNECTIONS, AdminServer
-from forwarder.config import Listen
+from forwarder.config import Listens
 from forwarder.metrics import Metrics
 
 
@@ -46,7 +46,7 @@ async def base(daemon: Daemon) -> AsyncIterator[str]:
     metrics = Metrics()
     metrics.for_target("orders").add_accepted(2, 600)
     server = AdminServer(metrics, daemon.status, daemon.ready, lambda: {"admin": {"listen": "somewhere"}})
-    await server.start(Listen.parse("127.0.0.1:0"))
+    await server.start(Listens.parse("127.0.0.1:0"))
     yield f"http://{server.address}"
     await server.close()
 
@@ -200,7 +200,7 @@ async def test_who_only_holds_connections_keeps_nobody_out(base: str, session: a
 
 async def test_a_unix_socket_will_do_too(tmp_path: Path, daemon: Daemon) -> None:
     server = AdminServer(Metrics(), daemon.status, daemon.ready)
-    await server.start(Listen.parse(f"unix:{tmp_path}/admin.sock"))
+    await server.start(Listens.parse(f"unix:{tmp_path}/admin.sock"))
     connector = aiohttp.UnixConnector(path=f"{tmp_path}/admin.sock")
     async with (
         aiohttp.ClientSession(connector=connector) as session,
@@ -213,9 +213,9 @@ async def test_a_unix_socket_will_do_too(tmp_path: Path, daemon: Daemon) -> None
 
 async def test_an_address_in_use_is_an_oserror(daemon: Daemon) -> None:
     first, second = (AdminServer(Metrics(), daemon.status, daemon.ready) for _ in range(2))
-    await first.start(Listen.parse("127.0.0.1:0"))
+    await first.start(Listens.parse("127.0.0.1:0"))
     with pytest.raises(OSError, match="in use"):
-        await second.start(Listen.parse(first.address))
+        await second.start(Listens.parse(first.address))
     await second.close()
     await first.close()
 
@@ -235,7 +235,7 @@ async def test_configured_names_and_loopback_names_are_answered(
     daemon: Daemon, session: aiohttp.ClientSession
 ) -> None:
     server = AdminServer(Metrics(), daemon.status, daemon.ready, hosts=["forwarder"])
-    await server.start(Listen.parse("127.0.0.1:0"))
+    await server.start(Listens.parse("127.0.0.1:0"))
     for host in ("forwarder:2781", "localhost:2781", "a.localhost", "127.0.0.1", "[::1]:1"):
         async with session.get(f"http://{server.address}/status", headers={"Host": host}) as response:
             assert response.status == 200
@@ -252,7 +252,7 @@ async def test_what_takes_work_is_made_once_for_all_who_ask_within_a_second(
         return {"made": len(made)}
 
     server = AdminServer(Metrics(), status, lambda: True)
-    await server.start(Listen.parse("127.0.0.1:0"))
+    await server.start(Listens.parse("127.0.0.1:0"))
     for _ in range(20):
         async with session.get(f"http://{server.address}/status") as response:
             assert response.status == 200
@@ -295,7 +295,7 @@ async def test_who_asks_without_pause_waits_and_a_health_check_does_not(
     monkeypatch.setattr(server_module, "page_pace", lambda: AnswerPace(rate=0.001, burst=5, longest=1.0))
     monkeypatch.setattr(server_module, "asyncio", SimpleNamespace(sleep=sleep, Protocol=asyncio.Protocol))
     server = AdminServer(Metrics(), dict, lambda: True)
-    await server.start(Listen.parse("127.0.0.1:0"))
+    await server.start(Listens.parse("127.0.0.1:0"))
     for path in (*["/status"] * 8, "/health/live"):
         async with session.get(f"http://{server.address}{path}") as response:
             assert response.status == 200

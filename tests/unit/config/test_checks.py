@@ -86,6 +86,34 @@ def test_both_listeners_on_one_address_are_refused() -> None:
     assert problems(same.replace("LISTEN", "127.0.0.1:0")) == []
 
 
+@pytest.mark.parametrize(
+    ("ingest", "admin", "said"),
+    [
+        ("['127.0.0.1:99', '[::1]:99']", "[':98']", ""),
+        (
+            "['127.0.0.1:99', '127.0.0.1:99']",
+            "':98'",
+            "ingest.listen[1]: 127.0.0.1:99 is already ingest.listen[0]",
+        ),
+        (
+            "['*:99', '127.0.0.1:99'], auth: {tokens: /t}",
+            "':98'",
+            "ingest.listen[1]: 127.0.0.1:99 overlaps ingest.listen[0], which is *:99: remove one, or use "
+            "another port",
+        ),
+        (
+            "'127.0.0.1:99'",
+            "['127.0.0.1:98', ':99']",
+            "admin.listen[1]: :99 overlaps ingest.listen, which is 127.0.0.1:99: remove one, or use another "
+            "port",
+        ),
+    ],
+)
+def test_addresses_that_cannot_be_had_at_once_are_refused(ingest: str, admin: str, said: str) -> None:
+    text = f"targets: {{a: {{kind: bus}}}}\ningest: {{listen: {ingest}}}\nadmin: {{listen: {admin}}}"
+    assert problems(text) == ([said] if said else [])
+
+
 def test_contradictions_are_told_beside_what_cannot_be_read() -> None:
     text = """
     targets:
@@ -138,6 +166,13 @@ TLS = "certificate: /c, key: /k"
         ("listen: 0.0.0.0:1", True),
         ("listen: '[::]:1'", True),
         ("listen: ingest.internal:1", True),
+        ("listen: ':1'", True),
+        ("listen: '*:1'", True),
+        ("listen: '[0::0]:1'", True),
+        ("listen: '[fe80::1%eth0]:1'", True),
+        ("listen: ['127.0.0.1:1', '[::1]:1', 'unix:/x']", False),
+        ("listen: ':1', auth: {tokens: /t}", False),
+        ("listen: ['127.0.0.1:1', '10.0.0.1:1'], auth: {tokens: /t}", False),
         (f"listen: 0.0.0.0:1, tls: {{{TLS}}}", True),
         ("listen: 0.0.0.0:1, auth: {clock_skew: 1m}", True),
         ("listen: 0.0.0.0:1, auth: {tokens: /t}", False),
@@ -153,6 +188,20 @@ def test_a_listener_that_others_reach_must_ask_who_sends(ingest: str, refused: b
         assert told[0].startswith("ingest.listen: ")
         assert OPEN in told[0]
         assert "ingest.auth.allow_unauthenticated: true" in told[0]
+
+
+def test_each_address_of_a_list_that_others_reach_is_named() -> None:
+    listen = "['127.0.0.1:1', '10.0.0.1:1', '[::]:2']"
+    told = problems(f"targets: {{a: {{kind: bus}}}}\ningest: {{listen: {listen}}}")
+    assert [each.partition(" can be")[0] for each in told] == [
+        "ingest.listen[1]: 10.0.0.1:1",
+        "ingest.listen[2]: [::]:2",
+    ]
+
+
+def test_a_wrong_address_of_a_list_is_named_by_its_index() -> None:
+    (told,) = problems("targets: {a: {kind: bus}}\nadmin: {listen: ['127.0.0.1:1', '127.0.0.1']}")
+    assert told.startswith("admin.listen[1]: must be host:port")
 
 
 def test_to_ask_and_to_let_everyone_in_contradict_each_other() -> None:

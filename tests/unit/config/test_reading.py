@@ -57,8 +57,8 @@ def target(options: str) -> str:
 def test_four_lines_are_a_configuration_and_the_rest_are_the_designs_defaults() -> None:
     config = read(MINIMAL)
     assert config.targets == {"orders": Options(region="eu-west-1")}
-    assert config.ingest.listen == "127.0.0.1:2780"
-    assert config.admin.listen == "127.0.0.1:2781"
+    assert config.ingest.listen == ("127.0.0.1:2780",)
+    assert config.admin.listen == ("127.0.0.1:2781",)
     assert config.ingest.max_body == 8 * 1024 * 1024
     assert config.ingest.max_header_bytes == 16 * 1024
     assert config.ingest.memory_budget == 256 * 1024 * 1024
@@ -84,7 +84,7 @@ def test_keys_that_are_not_given_keep_the_kinds_own_defaults() -> None:
 
 
 def test_an_empty_section_is_its_defaults() -> None:
-    assert read(MINIMAL + "admin:\n").admin.listen == "127.0.0.1:2781"
+    assert read(MINIMAL + "admin:\n").admin.listen == ("127.0.0.1:2781",)
     assert read(target("batch: ")).targets["orders"].batch.max_wait == 7.0
 
 
@@ -109,7 +109,8 @@ def test_every_problem_is_said_at_once_and_names_its_path() -> None:
         "targets.orders.region: is required",
         "targets.web.kind: expected one of bus, got 'rumm'",
         "targets.Web: a target's name has 1 to 64 of a-z, 0-9, _ and -",
-        "ingest.listen: expected host:port or unix:/path, got 2780",
+        "ingest.listen: must be host:port, [IPv6]:port, :port for all addresses of both families, or "
+        'unix:/path; got 2780. Did you mean ":2780" (all addresses) or "127.0.0.1:2780" (this machine only)?',
         "ingest.max_connections: expected int >= 1, got 0",
         "log.level: expected one of debug, info, warning, error, got 'loud'",
         "sandbox: unknown key; known: targets, ingest, admin, storage, shutdown, log",

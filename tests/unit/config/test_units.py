@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.config import Bytes, Duration, Listen
+from forwarder.config import Bytes, Duration
 
 
 @pytest.mark.parametrize(
@@ -69,30 +69,3 @@ def test_a_duration_reads_as_it_is_written(duration: Duration) -> None:
 @given(st.integers(0, 1 << 50).map(Bytes))
 def test_a_size_reads_as_it_is_written(size: Bytes) -> None:
     assert Bytes.parse(size.text) == size
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:2780", ("127.0.0.1", 2780)),
-        ("0.0.0.0:0", ("0.0.0.0", 0)),
-        ("localhost:80", ("localhost", 80)),
-        ("[::1]:2780", ("::1", 2780)),
-    ],
-)
-def test_a_listener_has_host_and_port(text: str, address: tuple[str, int]) -> None:
-    listen = Listen.parse(text)
-    assert listen.socket_path is None
-    assert listen.address == address
-
-
-def test_a_listener_may_be_a_unix_socket() -> None:
-    assert Listen.parse("unix:/run/forwarder.sock").socket_path == "/run/forwarder.sock"
-
-
-@pytest.mark.parametrize(
-    "text", ["2780", ":2780", "host:", "host:65536", "::1:80", "unix:relative", "", 2780, "a b:1"]
-)
-def test_what_is_no_place_to_listen_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match="host:port or unix:/path"):
-        Listen.parse(text)

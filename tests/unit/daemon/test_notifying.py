@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from forwarder.daemon import service_manager
 from forwarder.daemon.service_manager import ServiceManager
+from forwarder.daemon.status import ending_of
 from forwarder.daemon.watchdog import Watchdog
 from tests.service_manager import READ_BYTES, Ear, an_ear
 
@@ -144,6 +148,66 @@ async def test_each_phase_is_told_with_what_it_needs(ear: Ear, manager: ServiceM
         {"STOPPING": "1", **more_time, **ping, "STATUS": "stopping; events waiting: 3"},
         {**more_time, **ping},
     ]
+
+
+async def test_a_change_is_told_at_once_but_only_some_within_a_second_and_then_the_last(
+    ear: Ear, manager: ServiceManager
+) -> None:
+    waiting = 0
+    pulse = Watchdog(manager, lambda: f"events waiting: {waiting}", lambda: True)
+    pulse.changed()
+    assert heard(ear) == [], "it starts"
+    pulse.ready()
+    heard(ear)
+    while waiting < 20:
+        waiting += 1
+        pulse.changed()
+    said = heard(ear)
+    assert [facts["STATUS"] for facts in said] == [f"ready; events waiting: {n}" for n in range(1, 6)]
+    assert all(facts.keys() == {"STATUS"} for facts in said), "a change feeds no watchdog"
+    async with asyncio.timeout(30):
+        while not (said := heard(ear)):
+            await asyncio.sleep(0.01)
+    assert said == [{"STATUS": "ready; events waiting: 20"}]
+
+
+async def test_the_last_status_is_heard_also_where_the_ear_was_full(
+    ear: Ear, manager: ServiceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_manager, "LAST_SECONDS", 30.0)
+    pulse = a_pulse(manager)
+    ear.fill()
+    pulse.stopped("events delivered: 3")
+    pulse.changed()
+    closing = asyncio.create_task(asyncio.to_thread(manager.close))
+    async with asyncio.timeout(30):
+        while not closing.done():
+            ear.listen()
+            await asyncio.sleep(0.01)
+    assert ear.said("STATUS") == ["stopped; events delivered: 3"]
+
+
+async def test_a_close_waits_for_no_ear_for_long(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_manager, "LAST_SECONDS", 0.01)
+    manager = ServiceManager({"NOTIFY_SOCKET": ear.address})
+    ear.fill()
+    manager.tell("last")
+    manager.close()
+    assert not [status for status in ear.said("STATUS") if status == "last"]
+
+
+@pytest.mark.parametrize(
+    ("ledger", "said"),
+    [
+        ({"delivered": 1560}, "events delivered: 1560"),
+        (
+            {"delivered": 1, "in_queue": 2, "dead_lettered": 3, "dropped": 4, "unconfirmed": 5},
+            "events delivered: 1; kept on disk: 2; dead letters: 3; lost: 4; unconfirmed: 5",
+        ),
+    ],
+)
+def test_the_end_says_what_became_of_the_events(ledger: dict[str, int], said: str) -> None:
+    assert ending_of(Counter(ledger)) == said
 
 
 async def test_a_daemon_with_a_dead_task_is_fed_only_for_its_stop(ear: Ear, manager: ServiceManager) -> None:

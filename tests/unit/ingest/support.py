@@ -15,7 +15,7 @@ from weakref import WeakSet
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.config import AuthConfig, Bytes, CorsConfig, Duration, IngestConfig, Listen, TlsConfig
+from forwarder.config import AuthConfig, Bytes, CorsConfig, Duration, IngestConfig, Listens, TlsConfig
 from forwarder.daemon.senders import Senders
 from forwarder.ingest.auth.files import SecretFiles
 from forwarder.ingest.bindings import Bindings, OnlyBound, Route
@@ -252,7 +252,7 @@ async def serving(
 ) -> AsyncIterator[Ingest]:
     routes = routes or one_of_each()
     settings = IngestConfig(
-        listen=Listen(listen),
+        listen=Listens.parse(listen),
         max_body=Bytes(max_body),
         max_header_bytes=Bytes(max_header_bytes),
         read_timeout=Duration(read_timeout),
@@ -267,7 +267,7 @@ async def serving(
     )
     clock = clock or SystemClock()
     senders = Senders(settings, clock, routes.metrics.senders)
-    await senders.open(None)
+    await senders.open([])
     bindings, lent, receipts = Bindings(routes.routes), Budget(budget, spare=spare), Receipts()
     server = IngestServer(
         settings,
