@@ -5,8 +5,8 @@ Invariants:
   alone says what is wrong.
 - A value ends where its brackets close. If they never do, it ends before the next line that begins with a
   bracket, else with its line.
-- Where a string is not closed, nobody knows which brackets count: then the rest of the line is one value, which
-  says why (``Inseparable``).
+- Where a string or a bracket is not closed, nobody knows which brackets count: then the rest of the line is
+  one value, which says why (``Inseparable``).
 - Linear in the length of the text, in steps.
 """
 
@@ -53,9 +53,7 @@ class _End(NamedTuple):
 Value = bytes | Inseparable
 
 
-def apart(
-    text: bytes, start: int, end: int, most: int
-) -> Generator[None, None, tuple[Sequence[Value], int]]:
+def apart(text: bytes, start: int, end: int, most: int) -> Generator[None, None, tuple[Sequence[Value], int]]:
     """The values that begin between ``start`` and ``end``, ``most`` and one more at most, and where the last
     of them ends."""
     found: list[Value] = []
