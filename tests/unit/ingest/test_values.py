@@ -81,7 +81,7 @@ async def test_a_bad_value_costs_only_itself_wherever_it_is(
 async def test_a_value_without_a_certain_end_costs_its_line_and_says_why(first: str, why: str) -> None:
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, f"{GOOD}{first}{GOOD}\n{GOOD}".encode(), LINES)
-        assert (answer.json["accepted"], answer.json["rejected"]) == (2, 1)
+        assert (answer.json["accepted"], answer.json["refused"]) == (2, 1)
         message = answer.json["results"][1]["message"]
         assert "(byte " in message
         assert message.endswith(f"The rest of its line counts as part of it: {why}.")

@@ -1,6 +1,6 @@
 """CloudEvents 1.0 over HTTP: read in each of its modes, and made into entries of PutEvents."""
 
-from forwarder.ingest.dialects.cloudevents.attributes import Unfit
+from forwarder.ingest.dialects.cloudevents.attributes import InvalidEvent
 from forwarder.ingest.dialects.cloudevents.identity import identity
 from forwarder.ingest.dialects.cloudevents.mapping import entry_of
 from forwarder.ingest.dialects.cloudevents.modes import (
@@ -15,7 +15,7 @@ from forwarder.ingest.dialects.cloudevents.modes import (
 __all__ = [
     "Bounds",
     "CloudEvent",
-    "Unfit",
+    "InvalidEvent",
     "check_media",
     "entry_of",
     "identity",
