@@ -1,4 +1,4 @@
-"""What a body begins with that is no JSON: a byte order mark is taken off, the rest is refused by its name."""
+"""Bodies that do not begin as JSON: a byte order mark is removed, anything else is refused by name."""
 
 from __future__ import annotations
 
