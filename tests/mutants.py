@@ -1787,8 +1787,8 @@ MUTATIONS = [
     mutation(
         "an event is known without its sender",
         "forwarder/ingest/dialects/cloudevents/identity.py",
-        "_encode([peer, target, known])",
-        "_encode([target, known])",
+        "_encoded([peer, target, known])",
+        "_encoded([target, known])",
         IDENTITIES,
     ),
     mutation(

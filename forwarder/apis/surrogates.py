@@ -5,7 +5,8 @@ with "Input data was truncated" among other messages. Here such a text is decode
 
 Invariants:
 - Only a text that msgspec did not decode is looked at: a good one costs nothing.
-- What keeps its JSON (``msgspec.Raw``) keeps it byte for byte. A string with a half is a ``HalfPair``.
+- What keeps its JSON (``msgspec.Raw``) keeps it byte for byte. A string with a half is a ``HalfPair``;
+  the name of a member of an object is not, and keeps it.
 - Every step is one pass of C over the text, and the number of passes is bounded, whatever the text is.
 """
 
@@ -73,7 +74,7 @@ class _Masked:
         if isinstance(value, dict):
             members = {}
             for name, each in value.items():
-                members[self._text(name, "A member's name")] = yield from self.original(each, name)
+                members[self._name(name)] = yield from self.original(each, name)
             return members
         if isinstance(value, msgspec.Struct):
             for name in value.__struct_fields__:
@@ -91,14 +92,22 @@ class _Masked:
     def _text(self, text: str, where: str) -> str:
         if text.isascii():
             return text
+        try:
+            return self._units(text).decode("utf-16-le")
+        except UnicodeDecodeError:
+            raise HalfPair(where) from None
+
+    def _name(self, name: str) -> str:
+        """Of a member: with the half in it, which ``str`` can hold and UTF-8 cannot."""
+        return name if name.isascii() else self._units(name).decode("utf-16-le", "surrogatepass")
+
+    def _units(self, text: str) -> bytearray:
+        """UTF-16, in which surrogates are what they were."""
         units = bytearray(text.encode("utf-16-le"))
         first = int(self._digits[:1], 16) << 4
         stand_ins, surrogates = bytes(range(first + 8, first + 16)), bytes(range(0xD8, 0xE0))
         units[1::2] = units[1::2].translate(bytes.maketrans(stand_ins, surrogates))
-        try:
-            return units.decode("utf-16-le")
-        except UnicodeDecodeError:
-            raise HalfPair(where) from None
+        return units
 
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:

@@ -58,6 +58,7 @@ class CloudEvents:
     known = True
     names_batch = False
     holds_lines = staticmethod(cloudevents.check_media)
+    reads_json = staticmethod(cloudevents.reads_json)
 
     def __init__(
         self,

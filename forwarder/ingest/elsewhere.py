@@ -30,6 +30,9 @@ _rpc = re.compile(r"/service/([A-Za-z0-9_.]{1,100})/operation/([A-Za-z0-9_]{1,10
 _rum = re.compile(r"/(?:appmonitors?|rummetrics)(?:/|$)").search
 _evidently = re.compile(r"/(?:projects|segments|test-segment-pattern)(?:/|$)").search
 
+_XML_SERVICES = frozenset({"s3", "s3express", "s3-object-lambda", "s3-outposts", "cloudfront", "route53"})
+"""What the calls of services are signed for whose protocol is REST with XML."""
+
 _EVERY_SERVICE = (
     "This endpoint is an event forwarder, not AWS: it accepts PutEvents, PutRumEvents and PutProjectEvents. "
     "NAME must go to AWS. AWS_ENDPOINT_URL moves every service here: set AWS_ENDPOINT_URL_EVENTBRIDGE, "
@@ -50,13 +53,10 @@ def _one_service(service: str, accepted: str, variable: str) -> str:
     )
 
 
-EVENTBRIDGE = Refusing(
-    "put_events",
-    aws.JSON_1_1,
-    400,
-    UNKNOWN_OPERATION,
-    _one_service("EventBridge", "PutEvents (and answers DescribeEventBus)", "AWS_ENDPOINT_URL_EVENTBRIDGE"),
+_EVENTBRIDGE = _one_service(
+    "EventBridge", "PutEvents (and answers DescribeEventBus)", "AWS_ENDPOINT_URL_EVENTBRIDGE"
 )
+EVENTBRIDGE = Refusing("put_events", aws.JSON_1_1, 400, UNKNOWN_OPERATION, _EVENTBRIDGE)
 NO_OPERATION = Refusing(
     "put_events",
     aws.JSON_1_1,
@@ -82,7 +82,34 @@ _REST = {
 _OTHER_JSON = _other(aws.JSON_1_1, 400)
 _OTHER_REST = _other(aws.REST_JSON, 404)
 _OTHER_QUERY = _other(aws.QUERY, 400)
-_OTHER_CBOR = _other(aws.CBOR, 404, headers={"smithy-protocol": "rpc-v2-cbor"})
+_OTHER_EC2 = _other(aws.EC2, 400)
+_OTHER_XML = _other(aws.REST_XML, 400)
+_QUERY_NOWHERE = _other(
+    aws.QUERY,
+    400,
+    "This endpoint is an event forwarder, not AWS: it accepts PutEvents, PutRumEvents and PutProjectEvents, "
+    "and none of them as a form (application/x-www-form-urlencoded, the AWS Query protocol of STS, IAM, SNS "
+    "and others). If this is such a call, it must go to AWS: set AWS_ENDPOINT_URL_EVENTBRIDGE in place of "
+    f"AWS_ENDPOINT_URL, see {CLIENTS_PAGE}. If it is PutEvents, it needs the header X-Amz-Target: "
+    f"{EVENTS_PREFIX}PutEvents. Native events go to {TARGETS}<target>{EVENTS}.",
+)
+_ONLY_JSON = (
+    "NAME came in the protocol {}, and is accepted here only in AWS JSON 1.1 (a POST with the header "
+    "X-Amz-Target). Configure the client to use AWS JSON 1.1, or send native events to "
+    f"{TARGETS}<target>{EVENTS}."
+)
+_RPC_CBOR, _RPC_JSON = "rpc-v2-cbor", "rpc-v2-json"
+_RPC_DIALECTS = {_RPC_CBOR: aws.CBOR, _RPC_JSON: aws.REST_JSON}
+_RPC = {
+    (protocol, kind): _other(dialect, 404, sentence, {"smithy-protocol": protocol})
+    for protocol, dialect in _RPC_DIALECTS.items()
+    for kind, sentence in (
+        ("accepted", _ONLY_JSON.format(protocol)),
+        ("AWSEvents", _EVENTBRIDGE),
+        ("", _EVERY_SERVICE),
+    )
+}
+"""By protocol, and whether it is an operation that is accepted in another one, or of which service it is."""
 _NOWHERE = _other(unknown.DIALECT, 404, "No such endpoint: NAME.")
 _NATIVE_NOWHERE = _other(
     native.DIALECT, 404, f"No such endpoint: NAME. Events go to {TARGETS}<target>{EVENTS}."
@@ -99,20 +126,34 @@ def by_target(target: str) -> tuple[Operation, str]:
 def by_path(method: str, path: str, headers: Mapping[str, str]) -> tuple[Operation, str]:
     """What answers a request without ``X-Amz-Target`` to a path that names no operation of this daemon."""
     if rpc := _rpc(path):
-        return _OTHER_CBOR, f"{rpc[1]}.{rpc[2]}"
+        return _by_rpc(rpc[1], rpc[2], headers)
     service = wire.service_of_scope(headers.get("Authorization", ""))
     called = f"{method} {path}"
+    if service in _XML_SERVICES:
+        return _OTHER_XML, f"{called} ({service})"
     if service:
         if _is_form(headers):
-            return _OTHER_QUERY, f"This call of {service}"
+            return (_OTHER_EC2 if service == "ec2" else _OTHER_QUERY), f"This call of {service}"
         return _REST.get(service, _OTHER_REST), called
-    if path == "/":
-        return NO_OPERATION, ""
     if path.startswith(NATIVE):
         return _NATIVE_NOWHERE, path
+    if _is_form(headers) and method == "POST":
+        return _QUERY_NOWHERE, ""
+    if path == "/":
+        return NO_OPERATION, ""
     if _rum(path):
         return _REST["rum"], called
     return (_REST["evidently"], called) if _evidently(path) else (_NOWHERE, path)
+
+
+def _by_rpc(service: str, operation: str, headers: Mapping[str, str]) -> tuple[Operation, str]:
+    """Of Smithy's RPC protocols, which have the operation in the path."""
+    named = headers.get("smithy-protocol", "").strip().lower()
+    protocol = named if named in _RPC_DIALECTS else _RPC_CBOR
+    kind = "AWSEvents" if service == "AWSEvents" else ""
+    if kind and operation in ("PutEvents", "DescribeEventBus"):
+        kind = "accepted"
+    return _RPC[protocol, kind], f"{service}.{operation}"
 
 
 def _is_form(headers: Mapping[str, str]) -> bool:

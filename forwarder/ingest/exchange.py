@@ -19,6 +19,7 @@ from forwarder.ingest.auth.guard import Admission
 from forwarder.ingest.bodies import Arrivals, codings_of, read_body
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
+from forwarder.ingest.dialects.beginnings import json_of
 from forwarder.ingest.idempotency import IdempotencyCache, IdempotencyEntry, values_of
 from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known, told_fates
 from forwarder.ingest.peers import peer_of_sender
@@ -85,6 +86,8 @@ class Exchange:
             lease.keep(0)
             return await self._again(operation, attempt, connection)
         await Work(lease.peer).begin(len(body))
+        if operation.reads_json(headers):
+            body = json_of(body, codings)
         waiting = self._waiting(headers, call, lease)
         try:
             with attempt or NOT_REPEATED:

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from forwarder.ingest.dialects.errors import MEDIA_TYPE, BadRequest
 
 _LINES = re.compile(
-    r"(?:application|text)/(?:x-)?(?:ndjson|nd-json|jsonl|jsonlines|json-lines|ldjson|json-stream|stream\+json)"
+    r"(?:application|text)/(?:x-)?(?:ndjson|nd-json|jsonl|jsonlines|json-lines|ldjson|json-stream|stream\+json"
+    r"|newline-delimited-json)"
     r"|application/[a-z0-9.!#$&^_-]+\+(?:x-)?(?:ndjson|jsonl)"
 ).fullmatch
 """JSON per line has no registered type, so there are several: ``x-ndjson`` (Vector, Fluent Bit, Fluentd, and
@@ -23,15 +24,26 @@ _LINES = re.compile(
 JSON = frozenset(
     {
         "",
+        "*/*",
+        "application/javascript",
         "application/json",
+        "application/jsonrequest",
+        "application/octet-stream",
         "application/x-amz-json-1.0",
         "application/x-amz-json-1.1",
-        "application/octet-stream",
+        "application/x-javascript",
+        "application/x-json",
         "application/x-www-form-urlencoded",
+        "text/javascript",
         "text/json",
         "text/plain",
+        "text/x-javascript",
+        "text/x-json",
     }
 )
+"""The names that JSON had before it was registered, and what clients send that know no type: ``text/plain``
+(Telegraf, NXLog, Logstash with ``format: message``), ``application/octet-stream`` (Redpanda Connect),
+``application/x-www-form-urlencoded`` (curl, and syslog-ng by it)."""
 ACCEPT = {"Accept": "application/json, application/x-ndjson"}
 _seen: dict[str, bool] = {"": False, "application/json": False, "application/x-amz-json-1.1": False}
 _MAX_SEEN = 100
@@ -51,7 +63,7 @@ def holds_lines(headers: Mapping[str, str]) -> bool:
 
 
 def _judge(content_type: str) -> bool:
-    plain = content_type.partition(";")[0].strip().lower()
+    plain = _plain(content_type)
     lines = is_lines(plain)
     if not lines and plain not in JSON and not plain.endswith("+json"):
         message = (
@@ -62,3 +74,9 @@ def _judge(content_type: str) -> bool:
     if len(_seen) < _MAX_SEEN:
         _seen[content_type] = lines
     return lines
+
+
+def _plain(content_type: str) -> str:
+    """In lower case and without parameters. Proxies join equal headers with a comma."""
+    named = {each.partition(";")[0].strip().lower() for each in content_type.split(",")}
+    return named.pop() if len(named) == 1 else content_type.partition(";")[0].strip().lower()

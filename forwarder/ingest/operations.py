@@ -80,6 +80,9 @@ class Operation(Protocol):
     def holds_lines(self, headers: Mapping[str, str]) -> bool:
         """Whether the body holds one event per line; BadRequest when it is of no type that is taken."""
 
+    def reads_json(self, headers: Mapping[str, str]) -> bool:
+        """Whether the body must be JSON, and not data of any kind."""
+
     def other(self, method: str, headers: Mapping[str, str]) -> Reply:
         """The answer to a method that is not POST; BadRequest when there is none."""
 
@@ -88,6 +91,9 @@ class PostOnly:
     """What most operations have in common: JSON by POST, and nothing else."""
 
     holds_lines = staticmethod(holds_lines)
+
+    def reads_json(self, headers: Mapping[str, str]) -> bool:
+        return True
 
     def other(self, method: str, headers: Mapping[str, str]) -> Reply:
         raise no_method(method, "POST")

@@ -7,7 +7,8 @@ Invariants:
   are those of any call that could not be decoded at once.
 - Every error carries its code in the body (``__type``) and, by the server, in the header: SDKs of one kind
   read only the first, others only the second.
-- ``CBOR`` and ``QUERY`` are only for errors: no operation that is accepted here speaks them.
+- ``CBOR``, ``QUERY``, ``EC2`` and ``REST_XML`` are only for errors: no operation that is accepted here speaks
+  them.
 """
 
 from __future__ import annotations
@@ -199,7 +200,20 @@ def _query_error(problem: BadRequest) -> bytes:
     return f"<ErrorResponse>{error}</ErrorResponse>".encode("utf-8", "replace")
 
 
+def _xml_error(problem: BadRequest) -> bytes:
+    """REST with XML, "Error response serialization": as S3 has it, and the others have it around theirs."""
+    code, message = escape(problem.code), escape(problem.message)
+    return f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode("utf-8", "replace")
+
+
+def _ec2_error(problem: BadRequest) -> bytes:
+    """EC2 Query, "Operation error serialization"."""
+    return b"<Response><Errors>%b</Errors></Response>" % _xml_error(problem)
+
+
 JSON_1_1 = Dialect("application/x-amz-json-1.1", _error, aws=True)
 REST_JSON = Dialect("application/json", _error, aws=True)
 CBOR = Dialect("application/cbor", _cbor_error, aws=True)
 QUERY = Dialect("text/xml", _query_error, aws=True)
+EC2 = Dialect("text/xml", _ec2_error, aws=True)
+REST_XML = Dialect("application/xml", _xml_error, aws=True)

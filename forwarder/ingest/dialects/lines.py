@@ -4,6 +4,7 @@ Invariants:
 - No list has more lines than a block has bytes, whatever the body is.
 - A value may span several lines, and a line may hold several values, so pretty-printed JSON is accepted, also
   where a string has half of a surrogate pair.
+- A value that is no JSON costs no other: it ends where its brackets close, else with its line (``values``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from forwarder.apis import surrogates
 from forwarder.apis.scan import count_signs, signs
+from forwarder.ingest.dialects import values
 
 BLOCK = 32 * 1024
 TURN = 256
@@ -22,17 +24,16 @@ TURN = 256
 SPACE = b" \t\r\n"
 
 _value = msgspec.json.Decoder(msgspec.Raw)
-_values = _value.decode_lines
+_decode_all = _value.decode_lines
 _behind = re.compile(r"trailing characters \(byte (\d+)\)").search
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-Part = msgspec.Raw | bytes
+Part = msgspec.Raw | bytes | values.Inseparable
 
 
 def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | None]:
-    """The values of each block, or its lines where values cannot be told apart: at most ``most`` and one more
-    in a block. None where nothing is to be had yet. With more brackets and commas than ``most_signs`` a block
-    is not decoded."""
+    """The values of each block, at most ``most`` and one more. None where nothing is to be had yet. A block
+    with more brackets and commas than ``most_signs`` is not decoded, and its lines stand for its values."""
     start = 0
     while start < len(body):
         end = _line_end(body, start + BLOCK)
@@ -49,7 +50,9 @@ def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | 
                     signs_ = yield from count_signs(block, most_signs)
                     found = None if signs_ > most_signs else (yield from _decoded(block, most))
                     yield None
-            if found is None:
+            if found is None and not dear:
+                found, end = yield from values.apart(body, start, end, most)
+            elif found is None:
                 found = yield from _split(block, most)
             yield found
         start = end
@@ -104,13 +107,13 @@ def _decoded(block: bytes, most: int) -> Generator[None, None, list[msgspec.Raw]
     if len(block) > 2 * BLOCK:
         return (yield from _one_by_one(block, most))
     try:
-        return _values(block)
+        return _decode_all(block)
     except msgspec.DecodeError:
         pass
     except _BROKEN:
         return None
     try:
-        return (yield from surrogates.lines_again(_values, block))
+        return (yield from surrogates.lines_again(_decode_all, block))
     except _BROKEN:
         return None
 

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from forwarder.apis import surrogates
-from forwarder.apis.scan import count_signs, signs
+from forwarder.apis.scan import count_signs
 from forwarder.ingest.budget import RAW_BYTES, Lease
-from forwarder.ingest.dialects import arrays
+from forwarder.ingest.dialects import arrays, values
 from forwarder.ingest.dialects import lines as lines_
 from forwarder.ingest.dialects import results as answers
 from forwarder.ingest.dialects.bounds import (
@@ -100,7 +100,7 @@ class Codec:
         except BROKEN:
             if len(body) > TAKEN_APART:
                 return None
-            lines = lines or _has_several(body)
+            lines = lines or _at_once(_has_several(body))
             items = self._parse_lines(body, lease) if lines else self._parse_apart(body, lease)
         if not items:
             raise _no_events()
@@ -140,7 +140,7 @@ class Codec:
         if len(body) <= self._longest:
             signs = yield from count_signs(body, self._most_signs)
             if signs <= self._most_signs:
-                several = _has_several(body)
+                several = yield from _has_several(body)
                 yield None  # it was decoded once, and is again
                 if several:
                     yield from self._step_lines(body, lease)
@@ -166,7 +166,8 @@ class Codec:
         if not seen:
             raise _no_events()
 
-    def _step(self, part: msgspec.Raw | bytes | arrays.TooLong) -> Steps:
+    def _step(self, part: lines_.Part | arrays.TooLong) -> Steps:
+        inseparable, part = (part, part.data) if isinstance(part, values.Inseparable) else (None, part)
         size = part.size if isinstance(part, arrays.TooLong) else memoryview(part).nbytes
         if size > LONG_EVENT:
             refusal = yield from self._judge_long(part, size)
@@ -175,7 +176,7 @@ class Codec:
                 return
             yield None
         assert not isinstance(part, arrays.TooLong)
-        yield (yield from self._decoded(part))
+        yield _inseparable(inseparable) if inseparable else (yield from self._decoded(part))
 
     def _judge_long(
         self, part: msgspec.Raw | bytes | arrays.TooLong, size: int
@@ -272,25 +273,17 @@ def _stripped(body: bytes) -> bytes:
     return body.strip(SPACE) if b"\x0b" in body or b"\x0c" in body else body.strip()
 
 
-def _has_several(body: bytes) -> bool:
+def _has_several(body: bytes) -> Generator[None, None, bool]:
     """Whether something follows the first JSON value of a body that is not an array."""
     if _is_array(body):
         return False
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except msgspec.DecodeError as problem:
-        return _MANY_VALUES in str(problem) or _goes_on(body)
+        return _MANY_VALUES in str(problem) or (yield from values.has_several(body))
     except (UnicodeDecodeError, RecursionError):
-        return _goes_on(body)
+        return (yield from values.has_several(body))
     return False
-
-
-def _goes_on(body: bytes) -> bool:
-    """Whether the first line closes what it opens, and others follow: then each line is an event."""
-    line, _, rest = body.partition(b"\n")
-    if len(line) > TAKEN_APART or not rest.strip(SPACE):
-        return False
-    return sum(found.count(b"[") - found.count(b"]") for found in signs(line)) == 0
 
 
 def _check_json(body: bytes) -> Generator[None, None, None]:
@@ -299,6 +292,16 @@ def _check_json(body: bytes) -> Generator[None, None, None]:
         yield from surrogates.decode_steps(_RAW, body)
     except BROKEN as problem:
         raise _not_json(problem, body) from None
+
+
+def _inseparable(part: values.Inseparable) -> Refusal:
+    """What is wrong with it, and why it was not told apart from what may follow on its line."""
+    try:
+        _RAW.decode(part.data)
+        said = "JSON is malformed."
+    except BROKEN as problem:
+        said = of_event(problem, part.data)
+    return Refusal(SERIALIZATION, capped(f"{said} The rest of its line counts as part of it: {part.why}."))
 
 
 def _at_once(steps: Generator[None, None, T]) -> T:

@@ -204,23 +204,68 @@ async def test_of_a_uri_in_a_header_only_percent_signs_are_decoded(source: str, 
         assert (await sent(b"", heads(source=source), ingest))["Source"] == arrives
 
 
-async def test_a_header_in_latin_1_is_named_as_such() -> None:
+async def post_with_byte(ingest: Ingest, name: str, value: bytes) -> Answer:
+    """An event without data and with this header; its bytes are sent as they are."""
+    given = {key: text.encode() for key, text in heads().items()} | {name: value}
+    lines = b"\r\n".join([key.encode() + b": " + text for key, text in given.items()])
+    peer = await ingest.peer()
+    await peer.send(
+        b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n%b\r\n\r\n" % (PATH.encode(), lines)
+    )
+    answer = await peer.answer()
+    await peer.close()
+    return answer
+
+
+@pytest.mark.parametrize("name", ["id", "source", "type", "specversion", "eventbusname", "resources"])
+async def test_a_byte_of_latin_1_in_an_attribute_that_is_needed_is_named_as_such(name: str) -> None:
     async with serving() as ingest:
-        for name, header in (("ce-subject", "ce-subject"), ("Content-Type", "content-type")):
-            value = b"caf\xe9" if header == "ce-subject" else b"text/caf\xe9"
-            lines = [f"{key}: {text}".encode() for key, text in heads().items()] + [
-                name.encode() + b": " + value
-            ]
-            head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n%b\r\n\r\n"
-            peer = await ingest.peer()
-            await peer.send(head % (PATH.encode(), b"\r\n".join(lines)))
-            answer = await peer.answer()
-            await peer.close()
-            assert answer.status == 400
-            said = answer.json["error"]["message"]
-            assert f"{name} is not valid UTF-8: byte 0xE9" in said
-            assert "Latin-1" in said
-            assert "%C3%A9" in said
+        answer = await post_with_byte(ingest, f"ce-{name}", b"caf\xe9")
+        assert answer.status == 400
+        said = answer.json["error"]["message"]
+        assert f"ce-{name} is not valid UTF-8: byte 0xE9" in said
+        assert "Latin-1" in said
+        assert "%C3%A9" in said
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "value", "arrives"),
+    [
+        ("ce-subject", "subject", b"caf\xe9", "caf\xe9"),
+        ("ce-tenant", "tenant", b"\xe9 100% \xfc", "\xe9 100% \xfc"),
+        ("ce-dataschema", "dataschema", b"/caf\xe9", "/caf\xe9"),
+        ("ce-time", "time", b"gestern, M\xe4rz", "gestern, M\xe4rz"),
+        ("Content-Type", "datacontenttype", b"text/caf\xe9", "text/caf\xe9"),
+        ("ce-subject", "subject", "café".encode(), "café"),
+    ],
+)
+async def test_a_byte_of_latin_1_in_an_attribute_that_nothing_needs_costs_no_event(
+    header: str, name: str, value: bytes, arrives: str
+) -> None:
+    async with serving() as ingest:
+        assert (await post_with_byte(ingest, header, value)).status == 202
+        (entry,) = ingest.bodies()
+        assert detail(entry)[name] == arrives
+
+
+@pytest.mark.parametrize("padding", ["", "x" * 140_000], ids=["small", "large"])
+async def test_half_of_a_surrogate_pair_in_the_name_of_an_extension_costs_nothing(padding: str) -> None:
+    name = "a\ud83db\u00e9"
+    given = event(**{name: 1}, data={"p": padding})
+    async with serving() as ingest:
+        first = await ingest.post(PATH, given, STRUCTURED)
+        again = await ingest.post(PATH, given, STRUCTURED)
+        other = await ingest.post(PATH, event(**{"a\ud83eb\u00e9": 1}, data={"p": padding}), STRUCTURED)
+        assert [each.status for each in (first, again, other)] == [202] * 3
+        ids = [each.headers["x-forwarder-event-id"] for each in (first, again, other)]
+        assert ids[0] == ids[1] != ids[2]
+        bodies = ingest.bodies()
+        assert [detail(each) for each in bodies] == [
+            given,
+            {**event(), "a\ud83eb\u00e9": 1, "data": {"p": padding}},
+        ]
+        batch = await ingest.post(PATH, [event(**{name: 2}), event(id="2")], BATCH)
+        assert (batch.json["accepted"], batch.json["refused"]) == (2, 0)
 
 
 LENIENT: list[dict[str, Any]] = [

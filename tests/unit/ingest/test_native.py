@@ -247,13 +247,22 @@ AGENTS_LINES = [
     "application/json; charset=utf-8",  # rsyslog (omhttp, batch.format=newline)
     "text/plain; charset=ISO-8859-1",  # Apache HttpClient's StringEntity
     "application/octet-stream",
-    "application/x-www-form-urlencoded",  # curl -d
+    "application/x-www-form-urlencoded",  # curl -d, and syslog-ng, which says no type
+    "text/plain; charset=utf-8",  # Telegraf, NXLog
+    "text/x-json",
+    "application/x-json",
+    "text/javascript; charset=UTF-8",
+    "application/javascript",
+    "application/jsonrequest",
+    "application/x-newline-delimited-json",
+    "*/*",
+    "application/json,application/json; charset=utf-8",  # two headers, joined by a proxy
     "",
 ]
 
 
 @pytest.mark.parametrize("content_type", AGENTS_LINES)
-@pytest.mark.parametrize("count", [2, 500, 3_000], ids=["few", "some", "many"])
+@pytest.mark.parametrize("count", [2, 3_000], ids=["few", "many"])
 async def test_lines_are_taken_with_every_content_type_that_agents_send(
     content_type: str, count: int
 ) -> None:

@@ -213,6 +213,21 @@ def said(problem: ClientError) -> str:
         ("sqs", "ListQueues", {}, ("AmazonSQS.ListQueues", "AWS_ENDPOINT_URL")),
         ("sts", "GetCallerIdentity", {}, ("sts", "AWS_ENDPOINT_URL")),
         ("cloudwatch", "ListMetrics", {}, ("ListMetrics", "AWS_ENDPOINT_URL")),
+        ("ec2", "DescribeRegions", {}, ("ec2", "AWS_ENDPOINT_URL")),
+        ("s3", "ListObjectsV2", {"Bucket": "b"}, ("GET", "s3", "AWS_ENDPOINT_URL")),
+        ("s3", "PutObject", {"Bucket": "b", "Key": "k", "Body": b"x"}, ("PUT", "s3", "AWS_ENDPOINT_URL")),
+        ("route53", "ListHostedZones", {}, ("route53", "AWS_ENDPOINT_URL")),
+        ("cloudfront", "ListDistributions", {}, ("cloudfront", "AWS_ENDPOINT_URL")),
+        (
+            "sts",
+            "AssumeRoleWithWebIdentity",
+            {
+                "RoleArn": "arn:aws:iam::123456789012:role/r",
+                "RoleSessionName": "me",
+                "WebIdentityToken": "token",
+            },
+            ("STS", "AWS_ENDPOINT_URL"),
+        ),
     ],
 )
 async def test_another_operation_is_an_error_of_the_sdk_that_says_where_it_must_go(
@@ -242,6 +257,36 @@ async def test_evaluate_feature_is_told_that_only_events_are_accepted(path: str)
         assert (answer.status, answer.headers["x-amzn-errortype"]) == (404, "UnknownOperationException")
         assert "PutProjectEvents" in answer.json["message"]
         assert "AWS_ENDPOINT_URL_EVIDENTLY" in answer.json["message"]
+
+
+@pytest.mark.parametrize("operation", ["PutEvents", "PutRule"])
+@pytest.mark.parametrize(
+    ("protocol", "media"), [("rpc-v2-cbor", "application/cbor"), ("rpc-v2-json", "application/json")]
+)
+async def test_a_call_in_a_protocol_of_smithy_is_told_so_and_never_that_what_is_accepted_is_not(
+    protocol: str, media: str, operation: str
+) -> None:
+    async with serving() as ingest:
+        headers = {"Content-Type": media, "smithy-protocol": protocol}
+        answer = await ingest.post(f"/service/AWSEvents/operation/{operation}", b"", headers)
+        assert (answer.status, answer.headers["smithy-protocol"]) == (404, protocol)
+        assert answer.headers["content-type"].startswith(media)
+        assert b"UnknownOperationException" in answer.body
+        if operation == "PutEvents":
+            assert f"AWSEvents.PutEvents came in the protocol {protocol}".encode() in answer.body
+            assert b"must go to AWS" not in answer.body
+        else:
+            assert b"of EventBridge it accepts only PutEvents" in answer.body
+
+
+@pytest.mark.parametrize("path", ["/", "/base", "/base/"])
+async def test_an_unsigned_form_is_answered_in_xml_as_the_query_protocol_is(path: str) -> None:
+    async with serving() as ingest:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = await ingest.post(path, b"Action=PutEvents&Version=2015-10-07", headers)
+        assert (answer.status, answer.headers["content-type"]) == (400, "text/xml")
+        assert answer.body.startswith(b"<ErrorResponse><Error><Type>Sender</Type>")
+        assert b"X-Amz-Target: AWSEvents.PutEvents" in answer.body
 
 
 async def test_a_request_that_is_not_signed_for_a_service_is_told_that_there_is_no_such_path() -> None:

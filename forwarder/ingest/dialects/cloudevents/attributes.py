@@ -57,7 +57,8 @@ class InvalidEvent(Exception):
 
     @property
     def refusal(self) -> Refusal:
-        return Refusal(self._code, capped(str(self)), self._reason)
+        sentence = str(self).encode("utf-8", "replace").decode()  # a name may have half of a surrogate pair
+        return Refusal(self._code, capped(sentence), self._reason)
 
 
 def decoded(name: str, raw: msgspec.Raw) -> Value | None:
@@ -83,7 +84,10 @@ def unescaped(name: str, value: str) -> str:
     which has percent signs of its own, of percent signs alone."""
     if value.startswith('"') and value.endswith('"') and len(value) > 1:
         value = _escaped(r"\1", value[1:-1])
-    check_header(f"ce-{name}", value)
+    if name in NEEDED:
+        check_header(f"ce-{name}", value)
+    else:
+        value = characters(value)
     if name in URIS:
         return value.replace("%25", "%")
     if "%" not in value:
@@ -94,6 +98,13 @@ def unescaped(name: str, value: str) -> str:
         if name in NEEDED:
             raise InvalidEvent(f"ce-{name[:100]} is not UTF-8 after percent-decoding.") from None
         return value
+
+
+def characters(value: str) -> str:
+    """A header's text. Bytes that are not UTF-8 are Latin-1, as HTTP had it once."""
+    if value.isascii() or not _undecoded(value):
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def check_header(header: str, value: str) -> None:

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import binascii
+import json
 from hashlib import blake2b
 from string import ascii_letters, digits, punctuation
 from urllib.parse import quote
@@ -33,9 +34,16 @@ def identity(peer: str, target: str, event: CloudEvent) -> bytes:
     media = event.attributes.get("datacontenttype")
     if media is not None and _media(media) == _JSON_TYPE:  # which is the default
         known.remove(("datacontenttype", _JSON_TYPE))
-    digest = blake2b(_encode([peer, target, known]), digest_size=_IDENTITY_BYTES)
+    digest = blake2b(_encoded([peer, target, known]), digest_size=_IDENTITY_BYTES)
     digest.update(_content(event, media))
     return digest.digest()
+
+
+def _encoded(known: object) -> bytes:
+    try:
+        return _encode(known)
+    except UnicodeEncodeError:  # half of a surrogate pair in a name
+        return json.dumps(known).encode()
 
 
 def _known_as(name: str, value: Value) -> str:

@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import binascii
+import json
 import re
 from base64 import b64encode
 from collections.abc import Generator, Iterator, Mapping
@@ -40,8 +41,8 @@ from forwarder.ingest.dialects.cloudevents.attributes import (
     Attributes,
     InvalidEvent,
     Value,
+    characters,
     check,
-    check_header,
     decoded,
     unescaped,
 )
@@ -83,7 +84,11 @@ class CloudEvent(msgspec.Struct, gc=False):
             members["data_base64"] = self.base64
         elif self.data is not None:
             members["data"] = self.data
-        return _encode(members)
+        try:
+            return _encode(members)
+        except UnicodeEncodeError:  # half of a surrogate pair in a name
+            pairs = [b"%b:%b" % (json.dumps(name).encode(), _encode(each)) for name, each in members.items()]
+            return b"{%b}" % b",".join(pairs)
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -118,6 +123,12 @@ def check_media(headers: Mapping[str, str]) -> bool:
         message = f"Content-Type {media[:100]!r} is not taken here; of CloudEvents, send JSON in UTF-8."
         raise BadRequest(415, MEDIA_TYPE, message, headers=ACCEPT)
     return False
+
+
+def reads_json(headers: Mapping[str, str]) -> bool:
+    """Whether the body is an event or a batch; or, in binary mode, data that is declared to be JSON."""
+    media = _media(headers)
+    return media.startswith(STRUCTURED) or is_json(plain_media(media))
 
 
 def steps(headers: Mapping[str, str], body: bytes, lease: Lease, bounds: Bounds) -> Steps:
@@ -244,8 +255,7 @@ def _binary(headers: Mapping[str, str], body: bytes, bounds: Bounds) -> Generato
             _add(attributes, name.removeprefix(HEADER), value)
     media = headers.get("Content-Type")
     if media:
-        check_header("Content-Type", media)
-        attributes["datacontenttype"] = media
+        attributes["datacontenttype"] = characters(media)
     yield from check(attributes, bounds.max_event_bytes)
     return (yield from _with_data(attributes, str(attributes.get("datacontenttype", "")), body))
 
