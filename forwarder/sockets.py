@@ -136,3 +136,15 @@ def is_local(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name; only one has a meaning everywhere (RFC 6761)
         return host == "localhost"
+
+
+def url_of(address: str, scheme: str = "http") -> str:
+    """How a client on this machine reaches a listener at an address in the form of the configuration."""
+    if address.startswith("unix:"):
+        return address
+    host, _, port = address.rpartition(":")
+    return f"{scheme}://{_HERE.get(host, host)}:{port}"
+
+
+_HERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "[::]": "[::1]"}
+"""A listener on all addresses is reached at its loopback one."""

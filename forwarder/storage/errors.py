@@ -28,7 +28,7 @@ _OPERATIONS = {"READ": "read", "CORRUPT": "read", "NOTADB": "read", "FSYNC": "sy
 class StorageError(Exception):
     """The file could not do what was asked of it.
 
-    ``reason``: full, io, damaged, replaced, format, network, unsafe, locked, missing, closed or other.
+    ``reason``: full, io, damaged, replaced, format, network, unsafe, path, locked, missing, closed or other.
     ``operation``: what the disk was doing, one of DISK_OPERATIONS.
     """
 
