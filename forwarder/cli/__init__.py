@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from forwarder import __version__
-from forwarder.cli import checking, controlling, doctoring, health, letters, place, queues, sending
+from forwarder.cli import checking, control, doctor, health, letters, place, queues, sending
 from forwarder.cli.common import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
@@ -76,10 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     sending.add(commands)
     _add_status(commands)
     health.add(commands)
-    doctoring.add(commands)
+    doctor.add(commands)
     _add_token(commands)
     _add_sandbox(commands)
-    controlling.add(commands)
+    control.add(commands)
     letters.add(commands)
     queues.add(commands)
     return parser

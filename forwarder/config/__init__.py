@@ -14,9 +14,9 @@ from forwarder.config.checks import (
     tokens_in_clear,
     warnings,
 )
-from forwarder.config.masking import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.problem import ConfigError, Problem, located
 from forwarder.config.reading import Kinds, load, parse, storage_of, url_from
+from forwarder.config.redaction import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,

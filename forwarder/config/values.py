@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 
 from forwarder.config.files import absolute, absolute_listen, is_path
-from forwarder.config.masking import is_secret, without_queries, without_users
+from forwarder.config.redaction import is_secret, without_queries, without_users
 from forwarder.config.units import Bytes, Duration, Listen
 from forwarder.nearest import did_you_mean
 

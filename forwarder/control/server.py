@@ -19,7 +19,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from forwarder.control.operations import Controls, Stopping, UnknownTarget
+from forwarder.control.operations import Operations, Stopping, UnknownTarget
 from forwarder.dead_letters import LettersFull, LettersGone, Wanted
 from forwarder.listening import say_not_renewed, say_renewed
 from forwarder.model import QueueFull, QueueUnavailable
@@ -54,7 +54,7 @@ class ControlServer:
     """
 
     def __init__(
-        self, controls: Controls, path: Path, listeners: Callable[[], dict[str, str]] = dict
+        self, controls: Operations, path: Path, listeners: Callable[[], dict[str, str]] = dict
     ) -> None:
         self.path = path
         self._listeners = listeners

@@ -24,15 +24,16 @@ from forwarder import __version__
 from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.clock import ClockWatch
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
-from forwarder.control.operations import Controlled, Controls
+from forwarder.control.operations import Operations, TargetHandle
 from forwarder.control.server import ControlServer
-from forwarder.daemon.inheriting import say_inherited
-from forwarder.daemon.lanes import Rooms, build
-from forwarder.daemon.rereading import Rereading
+from forwarder.daemon.inherited import say_inherited
+from forwarder.daemon.lanes import Shared, build
+from forwarder.daemon.reload import Rereading
 from forwarder.daemon.senders import Senders
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
 from forwarder.dead_letters import rescue as rescue_letters
+from forwarder.delivery.worker import Lane, hold_for_names, sweep, work
 from forwarder.files import LASTING
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget
@@ -45,7 +46,6 @@ from forwarder.receipts import Receipts
 from forwarder.sockets import url_of
 from forwarder.storage import Storage, StorageError
 from forwarder.targets.warm_up import warm_up
-from forwarder.worker import Lane, hold_for_names, sweep, work
 
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
 
@@ -113,7 +113,7 @@ class Daemon:
         self._letters = self._make_letters()
         self._receipts = Receipts()
         self._metrics.http.waits = lambda: len(self._receipts.waits)
-        rooms = Rooms(config, self._clock, self._metrics, self._storage, self._letters, self._receipts)
+        rooms = Shared(config, self._clock, self._metrics, self._storage, self._letters, self._receipts)
         self._built = {name: build(rooms, name) for name in config.targets}
         self._lanes = {name: each.lane for name, each in self._built.items()}
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
@@ -166,9 +166,9 @@ class Daemon:
         self._metrics.watch_dead_letters(lambda: {**none, **letters.view()})
         return letters
 
-    def _make_controls(self) -> Controls:
+    def _make_controls(self) -> Operations:
         targets = [
-            Controlled(
+            TargetHandle(
                 name,
                 each.queue,
                 each.lane.gate,
@@ -180,7 +180,7 @@ class Daemon:
             )
             for name, each in self._built.items()
         ]
-        return Controls(targets, self._letters, self._clock)
+        return Operations(targets, self._letters, self._clock)
 
     def _listeners(self) -> dict[str, str]:
         """Where it listens, for who found the control socket alone."""
@@ -366,9 +366,9 @@ class Daemon:
 
     async def stop(self) -> int:
         """Stop in the numbered order, and say the report; the exit code."""
-        grace, patience = self._config.shutdown.input_grace, self._config.shutdown.drain_timeout
+        grace, ack_timeout = self._config.shutdown.input_grace, self._config.shutdown.drain_timeout
         self._ready, self._metrics.process.draining = False, True  # 1: not ready; answers close connections
-        self._log.info("stopping", input_grace=float(grace), drain_timeout=float(patience))
+        self._log.info("stopping", input_grace=float(grace), drain_timeout=float(ack_timeout))
         self._ingest.begin_draining()
         for lane in self._lanes.values():  # 2: every back-off ends, each batch gets its try
             lane.queue.drain()
@@ -382,7 +382,7 @@ class Daemon:
         self._receipts.close()  # who waits for AWS's word is answered now: the events are ours
         await self._control.close()
         await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
-        await self._drain(patience)  # 5
+        await self._drain(ack_timeout)  # 5
         await self._cancel_tasks()  # 6: what is left is kept on disk; of a memory queue it is lost, and said
         for lane in self._lanes.values():
             lost = len(lane.queue.close())
@@ -400,8 +400,8 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _drain(self, patience: float) -> None:
-        ends = asyncio.get_running_loop().time() + patience
+    async def _drain(self, ack_timeout: float) -> None:
+        ends = asyncio.get_running_loop().time() + ack_timeout
         while not all(lane.done for lane in self._lanes.values()):
             if self._hurry.is_set() or asyncio.get_running_loop().time() > ends:
                 return

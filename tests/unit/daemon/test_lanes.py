@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.config import parse
-from forwarder.config import bound_names, default_of_kind
+from forwarder.config import bound_names, default_of_kind, parse
 from forwarder.model import Refusal
 from forwarder.targets import option_types
 
