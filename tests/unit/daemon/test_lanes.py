@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from forwarder.config import bound_names, default_of_kind, parse
+from forwarder.daemon.lanes import only_bound
 from forwarder.model import Refusal
 from forwarder.targets import option_types
 
