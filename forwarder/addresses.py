@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import ipaddress
+import json
 import os.path
 import re
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,8 @@ class Listen(str):
     def parse(cls, value: object) -> Listen:
         if isinstance(value, str) and (value.startswith("unix:/") or _is_good(value)):
             return cls(value)
-        raise ValueError(f"must be {_LISTEN_FORMS}; got {value!r}{_meant(value)}")
+        got = json.dumps(value, ensure_ascii=False, default=str)
+        raise ValueError(f"must be {_LISTEN_FORMS}, got {got}{_meant(value)}")
 
     @property
     def socket_path(self) -> str | None:

@@ -7,11 +7,30 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 Identity = tuple[int, int]
 """Device and inode."""
+
+
+LASTING = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+        errno.EAFNOSUPPORT,
+    }
+)
+"""Errors of a path or an address that stay until a person changes something: no restart mends them."""
 
 
 def identity(path: Path) -> Identity | None:

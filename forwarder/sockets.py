@@ -233,3 +233,15 @@ def reachable(address: str) -> list[str]:
     if host == "0.0.0.0":
         return [f"127.0.0.1:{port}"]
     return [f"[::1]:{port}"] if host == "::" else [address]
+
+
+def url_of(address: str, scheme: str = "http") -> str:
+    """How a client on this machine reaches a listener at an address in the form of the configuration."""
+    if address.startswith("unix:"):
+        return address
+    host, _, port = address.rpartition(":")
+    return f"{scheme}://{_HERE.get(host, host)}:{port}"
+
+
+_HERE = {"0.0.0.0": "127.0.0.1", "": LOCALHOST, "*": LOCALHOST, "[::]": "[::1]"}
+"""A listener on all addresses is reached at its loopback one."""

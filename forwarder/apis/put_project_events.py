@@ -54,7 +54,15 @@ _PROJECT_NAME = r"([-a-zA-Z0-9._]*[-a-zA-Z0-9_][-a-zA-Z0-9._]*|\.{3,})"
 PROJECT_PATTERN = rf"{_PROJECT_NAME}|arn:[^:]*:[^:]*:[^:]*:[^:]*:project/{_PROJECT_NAME}"
 """Never ``.`` or ``..``: a name is a segment of a path, where these mean another path."""
 _PROJECT = re.compile(PROJECT_PATTERN).fullmatch
+_CONFIGURED = re.compile(
+    rf"(arn:aws[\w-]*:evidently:[a-z]+-[a-z]+-[\w-]+:[0-9]{{12}}:project/)?{_PROJECT_NAME}", re.ASCII
+).fullmatch
 _ABSENT = msgspec.Raw(b"null")
+
+
+def is_project(name: str) -> bool:
+    """Whether this has the form of a project's name or of its complete ARN."""
+    return len(name) <= MAX_PROJECT and _CONFIGURED(name) is not None
 
 
 class Event(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):

@@ -11,22 +11,25 @@ Invariants:
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 
 from forwarder import __version__
-from forwarder.cli import control, doctor, health, letters, queues
+from forwarder.cli import checking, control, doctor, health, letters, place, queues, sending
 from forwarder.cli.common import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
     EXIT_NOT_FOUND,
     EXIT_OK,
     EXIT_STORAGE,
+    EXIT_UNAVAILABLE,
     EXIT_USAGE,
     Arguments,
-    load,
+    CommandError,
+    add_config,
+    needed_config,
 )
+from forwarder.cli.terminal import Parser, finish, prepare
 
 __all__ = [
     "EXIT_CONFIG",
@@ -34,41 +37,45 @@ __all__ = [
     "EXIT_NOT_FOUND",
     "EXIT_OK",
     "EXIT_STORAGE",
+    "EXIT_UNAVAILABLE",
     "EXIT_USAGE",
     "main",
 ]
 
-INGEST = "http://localhost:2780"
-ADMIN = "http://localhost:2781"
 SANDBOX = "127.0.0.1:2790"
 WATCH_SECONDS = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    arguments = _parser().parse_args(argv)
+    prepare()
     try:
+        arguments = _parser().parse_args(argv)
         code: int = arguments.command(arguments)
-        return code
+        return finish(code)
+    except CommandError as error:
+        print(*error.lines, sep="\n", file=sys.stderr)
+        return error.code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # | head
-        sys.stderr.close()
-        return EXIT_OK
+        return finish(EXIT_OK)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="forwarder",
         description="Takes events from programs on a host and gets every one of them into AWS.",
     )
     parser.add_argument("--version", action="version", version=f"forwarder {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands: argparse._SubParsersAction[argparse.ArgumentParser] = parser.add_subparsers(
+        required=True, metavar="COMMAND", parser_class=Parser
+    )
     _add_run(commands)
-    _add_check(commands)
-    _add_send(commands)
+    checking.add(commands)
+    sending.add(commands)
     _add_status(commands)
-    health.add(commands, ADMIN)
+    health.add(commands)
     doctor.add(commands)
     _add_token(commands)
     _add_sandbox(commands)
@@ -80,31 +87,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("run", help="run the daemon")
-    parser.add_argument("-c", "--config", required=True, metavar="FILE")
+    add_config(parser)
     parser.set_defaults(command=_run)
-
-
-def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("check", help="check a configuration, or print its schema")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("-c", "--config", metavar="FILE")
-    what.add_argument("--schema", action="store_true", help="print the JSON Schema of the configuration")
-    parser.set_defaults(command=_check)
-
-
-def _add_send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("send", help="send events, one JSON object per line, to a running daemon")
-    parser.add_argument(
-        "target", nargs="?", help="one of the daemon's targets; default: the one that each dumped line names"
-    )
-    parser.add_argument("file", nargs="?", default="-", help="default: standard input")
-    parser.add_argument("--url", default=INGEST, help=f"http://host:port or unix:/path (default {INGEST})")
-    parser.set_defaults(command=_send)
 
 
 def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("status", help="show what a running daemon is doing")
-    parser.add_argument("--url", default=ADMIN, help=f"the admin listener (default {ADMIN})")
+    place.add(parser, "admin")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="as JSON")
     how.add_argument(
@@ -119,9 +108,12 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0 seconds")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds greater than 0, got {text!r}")
     return seconds
 
 
@@ -195,53 +187,7 @@ def _sandbox(arguments: Arguments) -> int:
 def _run(arguments: Arguments) -> int:
     from forwarder import daemon
 
-    return daemon.main(arguments.config)
-
-
-def _check(arguments: Arguments) -> int:
-    if arguments.schema:
-        return _print_schema()
-    config = load(arguments.config)
-    if config is None:
-        return EXIT_CONFIG
-    from forwarder.config import tokens_in_clear
-
-    if warning := tokens_in_clear(config.ingest):
-        from forwarder import stderr
-
-        stderr.say(f"warning: {warning}", "warning")
-    print(f"{arguments.config} is good: {len(config.targets)} targets ({', '.join(config.targets)})")
-    return EXIT_OK
-
-
-def _print_schema() -> int:
-    import msgspec
-
-    from forwarder.config import json_schema
-    from forwarder.targets import option_types
-
-    print(msgspec.json.format(msgspec.json.encode(json_schema(option_types())), indent=2).decode())
-    return EXIT_OK
-
-
-def _send(arguments: Arguments) -> int:
-    import asyncio
-
-    from forwarder import client
-
-    try:
-        source = _open(arguments.file)
-    except OSError as error:
-        print(f"{arguments.file} cannot be read: {error.strerror}", file=sys.stderr)
-        return EXIT_USAGE
-    with source:
-        return asyncio.run(client.send(arguments.url, arguments.target, source))
-
-
-def _open(name: str) -> io.BufferedReader:
-    """A file, or standard input for ``-``."""
-    file = sys.stdin.fileno() if name == "-" else name
-    return open(file, "rb", closefd=name != "-")
+    return daemon.main(needed_config(arguments))
 
 
 def _status(arguments: Arguments) -> int:
@@ -249,6 +195,7 @@ def _status(arguments: Arguments) -> int:
 
     from forwarder import client
 
+    url = place.url(arguments, "admin")
     if arguments.watch is not None:
-        return asyncio.run(client.watch(arguments.url, arguments.watch))
-    return asyncio.run(client.status(arguments.url, arguments.json))
+        return asyncio.run(client.watch(url, arguments.watch))
+    return asyncio.run(client.status(url, arguments.json))

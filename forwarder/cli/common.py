@@ -1,79 +1,62 @@
-"""What several commands share: exit codes, and where the daemon's configuration, storage and socket are."""
+"""What several commands share: exit codes, errors that end a command, and the daemon's configuration."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from forwarder.config import Config, StorageConfig
+    from forwarder.config import StorageConfig
 
-EXIT_OK, EXIT_NOT_FOUND, EXIT_USAGE, EXIT_STORAGE, EXIT_CONFIG = 0, 1, 2, 74, 78
+EXIT_OK, EXIT_NOT_FOUND, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_STORAGE, EXIT_CONFIG = 0, 1, 2, 69, 74, 78
 EXIT_INTERRUPTED = 130
+
+FORWARDER_CONFIG = "FORWARDER_CONFIG"
+"""Of the environment: the path of the daemon's configuration, for commands without -c."""
 
 Arguments = argparse.Namespace
 
 
-def load(path: str) -> Config | None:
-    """The configuration; None when it is bad, and every problem was said."""
-    from forwarder.config import ConfigError
+class CommandError(Exception):
+    """Ends the command with ``code``, after its lines are printed on stderr."""
 
-    try:
-        return read(path)
-    except ConfigError as error:
-        from forwarder import stderr
-
-        for problem in error.problems:
-            stderr.say(f"{path}: {problem}")
-        return None
+    def __init__(self, code: int, *lines: str) -> None:
+        super().__init__(*lines)
+        self.code = code
+        self.lines = lines
 
 
-def read(path: str) -> Config:
-    """The configuration, whose every target can be built; raises ConfigError."""
-    from forwarder.config import ConfigError
-    from forwarder.config import load as load_config
-    from forwarder.targets import TARGETS, option_types
-
-    config = load_config(path, option_types())
-    problems = []
-    for name, options in config.targets.items():
-        try:
-            TARGETS[options.kind].build(name, options)
-        except ValueError as error:
-            problems.append(f"targets.{name}: {error}")
-    if problems:
-        raise ConfigError(problems)
-    return config
+def config_file(arguments: Arguments) -> str:
+    """The configuration of the command line, else of the environment; "" for none."""
+    given: str | None = arguments.config
+    return given if given is not None else os.path.expanduser(os.environ.get(FORWARDER_CONFIG, ""))
 
 
-def add_storage(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """The ways to say where the storage is; more may be added."""
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("-c", "--config", metavar="FILE", help="the daemon's configuration")
-    where.add_argument("--path", metavar="DIRECTORY", help="the daemon's storage.path")
-    return where
+def needed_config(arguments: Arguments) -> str:
+    """The same, for commands that do nothing without one. Raises CommandError."""
+    if not (file := config_file(arguments)):
+        raise CommandError(
+            EXIT_USAGE,
+            "no configuration is named: use -c FILE, or set FORWARDER_CONFIG to the path of the file",
+        )
+    return file
 
 
-def storage(arguments: Arguments) -> StorageConfig | None:
-    """The storage that the arguments name; None when the configuration that should say so is bad."""
-    from forwarder.config import StorageConfig
-
-    if arguments.config is None:
-        return StorageConfig(path=arguments.path)
-    config = load(arguments.config)
-    return None if config is None else config.storage
+def add_config(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
+    """The option of commands that need the configuration itself."""
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", help=f"the daemon's configuration (default: ${FORWARDER_CONFIG})"
+    )
 
 
-def with_storage(arguments: Arguments, action: Callable[[Path, Arguments], int]) -> int:
+def with_storage(arguments: Arguments, where: StorageConfig, action: Callable[[Path, Arguments], int]) -> int:
     """Do it in the storage's directory; the exit code when there is none that can be used."""
     from forwarder.storage import StorageError
 
-    where = storage(arguments)
-    if where is None:
-        return EXIT_CONFIG
     try:
         return action(_where_it_is(where), arguments)
     except StorageError as error:

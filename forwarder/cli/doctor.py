@@ -4,33 +4,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, read
+from forwarder.cli import service
+from forwarder.cli.common import (
+    EXIT_NOT_FOUND,
+    EXIT_OK,
+    Arguments,
+    add_config,
+    config_file,
+    needed_config,
+)
 
 if TYPE_CHECKING:
     import argparse
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("doctor", help="would a daemon work here: settings, storage, the way to AWS")
-    parser.add_argument("-c", "--config", required=True, metavar="FILE")
+    parser = commands.add_parser(
+        "doctor", help="check configuration, storage, credentials and connectivity on this host"
+    )
+    add_config(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--service",
+        metavar="UNIT",
+        help="judge as this systemd unit runs: with its environment, its user and its credentials",
+    )
     parser.set_defaults(command=_doctor)
 
 
 def _doctor(arguments: Arguments) -> int:
+    if arguments.service is not None:
+        return service.doctor_as(arguments.service, config_file(arguments), arguments.json)
     import asyncio
 
     import msgspec
 
     from forwarder import doctor, logs
-    from forwarder.config import ConfigError
+    from forwarder.config import ConfigError, located
+    from forwarder.validation import validate
 
+    file = needed_config(arguments)
     logs.configure("error")  # what is found is said in the findings
     try:
-        config = read(arguments.config)
+        validated = validate(file, files=False)  # the doctor looks at them itself
     except ConfigError as error:
-        findings = [doctor.Finding("FAIL", "configuration", each, "Correct it.") for each in error.problems]
+        findings = [
+            doctor.Finding("FAIL", "configuration", located(file, each), "Correct it.")
+            for each in error.problems
+        ]
     else:
-        findings = asyncio.run(doctor.examine(config))
+        findings = asyncio.run(doctor.examine(validated.config))
     print(msgspec.json.encode(findings).decode() if arguments.json else doctor.written(findings))
     return EXIT_OK if doctor.is_well(findings) else EXIT_NOT_FOUND

@@ -7,33 +7,39 @@ Invariants:
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments
+from forwarder.cli import place
+from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, CommandError
 from forwarder.sockets import reachable
 
 if TYPE_CHECKING:
     import socket
 
-SECONDS = 4.0
-"""For each step of the question."""
+SECONDS = 3.0
+"""For the whole question, from the first connection to the status."""
+
+MAX_LINE_BYTES = 4096
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], admin: str) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("health", help="exit 0 while a running daemon is alive, else 1; for probes")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("-c", "--config", metavar="FILE", help="the daemon's configuration")
-    where.add_argument("--url", default=admin, help=f"the admin listener (default {admin})")
+    place.add(parser, "admin")
     parser.add_argument("--ready", action="store_true", help="ready for events, and not only alive")
     parser.set_defaults(command=_health)
 
 
 def _health(arguments: Arguments) -> int:
     try:
-        urls = [arguments.url] if arguments.config is None else _configured(arguments.config)
+        urls = place.urls(arguments, "admin")
         problem = ask(urls, "/health/ready" if arguments.ready else "/health/live")
+    except CommandError as error:
+        problem = "; ".join(error.lines)
     except ValueError as error:
         problem = str(error)
     if problem:
@@ -41,32 +47,17 @@ def _health(arguments: Arguments) -> int:
     return EXIT_NOT_FOUND if problem else EXIT_OK
 
 
-def _configured(path: str) -> list[str]:
-    """Raises ValueError."""
-    from forwarder.config import ConfigError, admin_listen
-
-    try:
-        return [str(each) for each in admin_listen(path)]
-    except ConfigError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
 def ask(urls: Sequence[str], path: str) -> str:
-    """What the first listener says that answers: "" for 200, else what is wrong.
+    """What is wrong, as the first listener says that answers; "" for 200.
 
-    ``urls``: ``http://host:port``, ``host:port``, ``:port`` or ``unix:/path``. Raises ValueError for what is
-    no address.
+    ``urls``: ``http://host:port``, ``host:port``, ``:port`` or ``unix:/path``. Raises ValueError.
     """
-    from http.client import HTTPException
-
-    problems = []
-    for place in (each for url in urls for each in _places(url)):
-        try:
-            status = _status(place, path)
-        except (OSError, HTTPException) as error:
-            problems.append(f"no answer from {place}: {error or type(error).__name__}")
-        else:
-            return "" if status == 200 else f"{place} answered {path} with {status}"
+    ends, problems = time.monotonic() + SECONDS, []
+    for each in (here for url in urls for here in _places(url)):
+        status, problem = _answer(each, path, ends)
+        if status is not None:
+            return "" if status == 200 else f"{each} answered {path} with {status}"
+        problems.append(f"no answer from {each}{problem}")
     return "; ".join(problems)
 
 
@@ -76,37 +67,51 @@ def _places(url: str) -> list[str]:
 
     if url.startswith("unix:"):
         return [url]
-    place = urlsplit(url if "://" in url else f"http://{url}")
-    host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname or ""
-    return reachable(f"{host}:{place.port or 80}")
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    return reachable(f"{host}:{parts.port or 80}")
 
 
-def _status(place: str, path: str) -> int:
-    from http.client import HTTPConnection
-
-    host, _, port = place.rpartition(":")
-    host = host.strip("[]")
-    on_unix = place.startswith("unix:")
-    connection = HTTPConnection(
-        "localhost" if on_unix else host, None if on_unix else int(port), timeout=SECONDS
-    )
+def _answer(place: str, path: str, ends: float) -> tuple[int | None, str]:
+    """The status of the answer, else what is wrong."""
     try:
-        if on_unix:
-            connection.sock = _connect(place.removeprefix("unix:"))
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()
+        with _connect(place, ends) as connection:
+            connection.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+            )
+            line = b""
+            while b"\n" not in line and len(line) < MAX_LINE_BYTES:
+                connection.settimeout(_left(ends))
+                data = connection.recv(MAX_LINE_BYTES)
+                if not data:
+                    return None, ": the connection was closed"
+                line += data
+    except TimeoutError:
+        return None, f" within {SECONDS:g}s"
+    except OSError as error:
+        return None, f": {error.strerror or error}"
+    status = _STATUS.match(line)
+    return (None, " that is HTTP") if status is None else (int(status[1]), "")
 
 
-def _connect(path: str) -> socket.socket:
+def _connect(place: str, ends: float) -> socket.socket:
     import socket
 
+    if not place.startswith("unix:"):
+        host, _, port = place.rpartition(":")
+        return socket.create_connection((host.strip("[]"), int(port)), timeout=_left(ends))
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(SECONDS)
+    connection.settimeout(_left(ends))
     try:
-        connection.connect(path)
+        connection.connect(place.removeprefix("unix:"))
     except OSError:
         connection.close()
         raise
     return connection
+
+
+def _left(ends: float) -> float:
+    """Seconds until then. Raises TimeoutError when there are none."""
+    if (left := ends - time.monotonic()) <= 0:
+        raise TimeoutError
+    return left

@@ -9,18 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forwarder.cli import place
 from forwarder.cli.common import (
-    EXIT_CONFIG,
     EXIT_NOT_FOUND,
     EXIT_OK,
     EXIT_STORAGE,
     EXIT_USAGE,
     Arguments,
-    add_storage,
-    storage,
     with_storage,
 )
-from forwarder.cli.control import add_socket, socket_of
 from forwarder.cli.terminal import json_for_terminal
 
 if TYPE_CHECKING:
@@ -36,22 +33,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ):
         action = actions.add_parser(name, help=sentence)
         _add_filters(action)
-        add_storage(action)
+        place.add(action, "control")
         action.set_defaults(command=_read, action=function)
     show = actions.add_parser("show", help="one of them, by its id")
     show.add_argument("id")
-    add_storage(show)
+    place.add(show, "control")
     show.set_defaults(command=_read, action=_show)
     replay = actions.add_parser("replay", help="put them back into the queues of a running daemon")
     _add_filters(replay)
     replay.add_argument("--rate", type=_rate, metavar="N", help="at most N events a second")
-    add_socket(replay)
+    place.add_socket(replay)
     replay.set_defaults(command=_replay)
     purge = actions.add_parser("purge", help="delete them")
     _add_filters(purge)
     purge.add_argument("--all", action="store_true", help="every one: needed where nothing else says which")
     purge.add_argument("--yes", action="store_true", help="do it; without, only say how many there are")
-    add_storage(purge)
+    place.add(purge, "control")
     purge.set_defaults(command=_purge)
 
 
@@ -110,7 +107,7 @@ def _wanted(arguments: Arguments) -> Wanted:
 
 
 def _read(arguments: Arguments) -> int:
-    return with_storage(arguments, arguments.action)
+    return with_storage(arguments, place.storage(arguments), arguments.action)
 
 
 def _list(directory: Path, arguments: Arguments) -> int:
@@ -167,9 +164,7 @@ def _replay(arguments: Arguments) -> int:
 
     from forwarder import client
 
-    socket = socket_of(arguments)
-    if socket is None:
-        return EXIT_CONFIG
+    socket = place.socket(arguments)
     return asyncio.run(client.replay(socket, _filters(arguments), arguments.rate))
 
 
@@ -179,7 +174,7 @@ def _purge(arguments: Arguments) -> int:
             "which? give --target, --reason, --code, --since, --until or --limit, or --all", file=sys.stderr
         )
         return EXIT_USAGE
-    return with_storage(arguments, _purge_in)
+    return with_storage(arguments, place.storage(arguments), _purge_in)
 
 
 def _purge_in(directory: Path, arguments: Arguments) -> int:
@@ -192,10 +187,8 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
         count = sum(counts(directory, _wanted(arguments)).values())
         print(f"{count} dead letters would be deleted; add --yes to delete them")
         return EXIT_OK
-    where = storage(arguments)
-    assert where is not None  # it named the directory
     try:
-        purged = asyncio.run(client.purge(where.control_socket(), _filters(arguments)))
+        purged = asyncio.run(client.purge(place.socket(arguments), _filters(arguments)))
     except client.Unreachable:  # no daemon runs: its lock says so, or refuses
         counts(directory)  # a directory without a storage gets none by this
         purged = asyncio.run(purge(directory, _wanted(arguments)))

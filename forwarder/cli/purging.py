@@ -8,14 +8,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forwarder.cli import place
 from forwarder.cli.common import (
     EXIT_NOT_FOUND,
     EXIT_OK,
     EXIT_STORAGE,
     EXIT_USAGE,
     Arguments,
-    add_storage,
-    storage,
     with_storage,
 )
 
@@ -48,7 +47,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--yes", action="store_true", help="with --delete: delete the events; else they are only counted"
     )
-    add_storage(parser)
+    place.add(parser, "control")
     parser.set_defaults(command=_purge)
 
 
@@ -69,7 +68,7 @@ def _purge(arguments: Arguments) -> int:
     if arguments.yes and not arguments.delete:
         print("--yes can only be used with --delete", file=sys.stderr)
         return EXIT_USAGE
-    return with_storage(arguments, _purge_in)
+    return with_storage(arguments, place.storage(arguments), _purge_in)
 
 
 def _purge_in(directory: Path, arguments: Arguments) -> int:
@@ -98,9 +97,7 @@ async def _running(arguments: Arguments) -> int:
     """Through the control socket; Unreachable when there is none."""
     from forwarder import client
 
-    where = storage(arguments)
-    assert where is not None  # it named the directory
-    socket, chosen = where.control_socket(), _chosen(arguments)
+    socket, chosen = place.socket(arguments), _chosen(arguments)
     count = await client.count_queue(socket, arguments.target, chosen)
     code = _may(arguments, **count)
     if code is not None:
@@ -116,8 +113,7 @@ async def _stopped(directory: Path, arguments: Arguments) -> int:
     from forwarder.storage import Storage, this_boot
 
     letters_of(directory)  # a directory without a storage gets none by this
-    where = storage(arguments)
-    assert where is not None  # it named the directory
+    where = place.storage(arguments)
     file = Storage(directory)
     await file.open()
     try:

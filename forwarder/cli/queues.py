@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forwarder.cli import purging
-from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, add_storage, load, with_storage
+from forwarder.cli import place, purging
+from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, config_file, with_storage
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("dump", _dump, "the events that wait, as lines for forwarder send"),
     ):
         action = actions.add_parser(name, help=sentence)
-        add_storage(action).add_argument(
+        place.add(action, "control").add_argument(
             "directory", nargs="?", help="the same as --path; or a file that was set aside as damaged"
         )
         if function is _dump:
@@ -39,7 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _read(arguments: Arguments) -> int:
     arguments.path = arguments.path or arguments.directory
-    return with_storage(arguments, arguments.action)
+    return with_storage(arguments, place.storage(arguments), arguments.action)
 
 
 def _check(directory: Path, arguments: Arguments) -> int:
@@ -97,8 +97,15 @@ def _print_stats(where: Path, arguments: Arguments) -> None:
 
 def _configured(arguments: Arguments) -> set[str] | None:
     """The targets with disk queues; None when no configuration says which those are."""
-    config = load(arguments.config) if arguments.config is not None else None
-    if config is None:
+    from forwarder.config import ConfigError, load
+    from forwarder.targets import option_types
+
+    if arguments.path is not None or arguments.url is not None or not (file := config_file(arguments)):
+        return None
+    try:
+        config = load(file, option_types())
+    except ConfigError as error:
+        print(*error.lines(file), sep="\n", file=sys.stderr)
         return None
     return {name for name, options in config.targets.items() if options.queue == "disk"}
 

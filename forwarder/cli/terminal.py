@@ -1,6 +1,8 @@
-"""Text of unknown origin, made safe for a terminal.
+"""The terminal: text of unknown origin made safe for it, any encoding, and errors in arguments.
 
 Invariants:
+- No text raises an error because of the terminal's encoding: what it lacks is written as an escape.
+- Output that nobody reads any more ends a command without a word.
 - Only what goes to a terminal changes; a pipe or a file gets every byte as it is.
 - JSON stays the same JSON: a character that could move the cursor, recolour, retitle, or reorder what a
   person reads is written as its escape.
@@ -8,7 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
+import sys
+from typing import NoReturn
+
+from forwarder.nearest import did_you_mean
 
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[\ud800-\udfff]"
@@ -19,3 +27,62 @@ _CONTROLS = re.compile(
 def json_for_terminal(text: str) -> str:
     """JSON text with every such character as ``\\uXXXX``. They occur only inside of its strings."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def prepare() -> None:
+    """Let both streams take any text."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def finish(code: int) -> int:
+    """Write what is left; the exit code, another one where the output is lost."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()
+    except OSError as error:
+        _forget_output()
+        print(f"the output cannot be written: {error.strerror}", file=sys.stderr)
+        return code or EXIT_OUTPUT
+    return code
+
+
+EXIT_OUTPUT = 74
+"""EX_IOERR, as for a storage that cannot be read."""
+
+
+def _forget_output() -> None:
+    """Nothing more is written, so that the interpreter's own last flush fails at nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Parser(argparse.ArgumentParser):
+    """Suggests the nearest word for one that is not known."""
+
+    def error(self, message: str) -> NoReturn:
+        if (invalid := _INVALID.search(message)) is not None:
+            choices = [word.strip(" '\"") for word in invalid[2].split(",")]
+            message += did_you_mean(invalid[1], choices)
+        elif message.startswith("unrecognized arguments: "):
+            given = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+            message += f".{did_you_mean(given, _options(self))}"
+        super().error(message.removesuffix("."))
+
+
+_INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)$")
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """The options of a parser and of all commands below it."""
+    found: list[str] = []
+    for action in parser._actions:
+        found += [option for option in action.option_strings if option.startswith("--")]
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                found += _options(below)
+    return found

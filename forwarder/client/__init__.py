@@ -1,8 +1,17 @@
 """Talks to a running daemon, for the command line only: sends, asks, and tells it what to do."""
 
 from forwarder.client.connecting import EXIT_OK, EXIT_REFUSED, EXIT_UNAVAILABLE, Unreachable
-from forwarder.client.control import Later, Refused, count_queue, operate, purge, purge_queue, replay
-from forwarder.client.sending import CHUNK_EVENTS, Chunks, Sender, send
+from forwarder.client.control import (
+    Later,
+    Refused,
+    count_queue,
+    listener,
+    operate,
+    purge,
+    purge_queue,
+    replay,
+)
+from forwarder.client.sending import CHUNK_EVENTS, Chunks, Sender, UnknownTarget, send
 from forwarder.client.status import render_status, status
 from forwarder.client.watching import watch
 
@@ -15,8 +24,10 @@ __all__ = [
     "Later",
     "Refused",
     "Sender",
+    "UnknownTarget",
     "Unreachable",
     "count_queue",
+    "listener",
     "operate",
     "purge",
     "purge_queue",

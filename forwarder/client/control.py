@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 
 from forwarder.client.connecting import (
@@ -25,6 +24,7 @@ from forwarder.client.connecting import (
     EXIT_REFUSED,
     EXIT_UNAVAILABLE,
     Unreachable,
+    exchange,
     say,
     session_for,
 )
@@ -65,16 +65,19 @@ class Control:
         """The answer; Unreachable, Refused or Later when it is none. Without an order it only asks."""
         method = "GET" if order is None else "POST"
         body = None if order is None else msgspec.json.encode(order)
+        reply = await exchange(
+            self._session,
+            method,
+            f"{self._base}{path}",
+            f"unix:{self._socket}",
+            slow=order is not None,
+            data=body,
+        )
         try:
-            async with self._session.request(method, f"{self._base}{path}", data=body) as response:
-                status, answer = (
-                    response.status,
-                    msgspec.json.decode(await response.read(), type=dict[str, Any]),
-                )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"no daemon at {self._socket}: {error}") from error
+            answer = msgspec.json.decode(reply.body, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Unreachable(f"not the control socket of a forwarder: {self._socket}") from error
+            raise Unreachable(f"{self._socket} is not the control socket of a forwarder") from error
+        status = reply.status
         if status == 200:
             return answer
         said = answer.get("error", {})
@@ -82,6 +85,15 @@ class Control:
         if said.get("code") == "Stopping":
             raise Unreachable(message)
         raise (Later if status in (429, 503) else Refused)(message)
+
+
+async def listener(socket: Path, name: str) -> str:
+    """Where the daemon listens: its ``ingest`` or its ``admin`` address. Raises Unreachable."""
+    try:
+        async with Control(socket) as control:
+            return str((await control.ask("/listeners"))[name])
+    except (Refused, Later, KeyError) as error:
+        raise Unreachable(f"the daemon at {socket} does not tell its addresses: use -c or --url") from error
 
 
 async def operate(socket: Path, action: str, target: str | None) -> int:

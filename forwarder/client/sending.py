@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import aiohttp
 import msgspec
@@ -24,11 +24,13 @@ from forwarder.client.connecting import (
     EXIT_REFUSED,
     EXIT_UNAVAILABLE,
     Unreachable,
+    exchange,
     say,
     session_for,
 )
 from forwarder.client.progress import Progress
 from forwarder.logs import one_line
+from forwarder.nearest import did_you_mean
 
 CHUNK_EVENTS = 100
 CHUNK_BYTES = 2 << 20
@@ -43,6 +45,7 @@ NO_TARGET = "{target}"
 """What stands in a URL for the target that each line names."""
 
 _LINE = re.compile(r"^Line \d+: ")
+_LISTED = re.compile(r"there is: (.+?)\.?$")
 _DUMPED = b'{"target":'
 
 
@@ -97,6 +100,10 @@ class Chunk(msgspec.Struct):
         self.lines.append(bytes(line.event))
         self.target, self.batch = line.target, line.batch
         self.size += len(line.event)
+
+
+class UnknownTarget(Exception):
+    """The daemon does not have the target that all lines are for; the message names those it has."""
 
 
 class _Refusal(msgspec.Struct):
@@ -169,7 +176,7 @@ def _read(line: bytes) -> _Dumped:
 class Sender:
     """Sends chunks and counts what became of their lines. Where ``url`` has NO_TARGET, lines name theirs.
 
-    ``token``: a bearer token, where the daemon asks for one.
+    ``token``: a bearer token, where the daemon asks for one. ``place``: what a person calls the daemon.
     """
 
     def __init__(
@@ -179,9 +186,11 @@ class Sender:
         say: Callable[[str], None],
         sleep: Callable[[float], Any] = asyncio.sleep,
         token: str = "",
+        place: str = "",
     ) -> None:
         self._session = session
         self._url = url
+        self._place = place or url
         self._say = say
         self._sleep = sleep
         self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
@@ -207,17 +216,21 @@ class Sender:
         url = self._url.replace(NO_TARGET, quote(chunk.target, safe=""))
         headers = {"Content-Type": "application/x-ndjson", **self._authorization}
         try:
-            async with self._session.post(url, data=chunk.body, headers=headers) as response:
-                status, body = response.status, await response.read()
-                wait = _retry_after(response.headers)
-        except aiohttp.ClientConnectorError as error:
-            raise Unreachable(f"no daemon at {url}: {error}") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reply = await exchange(
+                self._session, "POST", url, self._place, slow=True, data=chunk.body, headers=headers
+            )
+        except Unreachable as problem:
+            if not problem.sent:
+                raise
             lines = f"lines {chunk.numbers[0]} to {chunk.numbers[-1]}"
-            raise Unreachable(f"no answer for {lines}, which may have arrived: {error!r}") from error
+            raise Unreachable(f"no answer for {lines}, which may have arrived: {problem}") from problem
+        status = reply.status
         if status in (429, 503):
-            return wait
-        answer = _answer(status, body)
+            return _retry_after(reply.headers)
+        answer = _answer(status, reply.body)
+        if status == 404 and NO_TARGET not in self._url:
+            self.refused += len(chunk.lines)
+            raise UnknownTarget(_with_nearest(answer.error.message, self._url))
         if status in (400, 413) and not answer.results and len(chunk.lines) > 1:
             for half in chunk.halves():  # none was taken: find the lines that spoil it for the others
                 await self.send(half)
@@ -256,6 +269,14 @@ def _answer(status: int, body: bytes) -> _Answer:
         raise Unreachable(f"answer {status} is not a forwarder's: {body[:200]!r}") from error
 
 
+def _with_nearest(message: str, url: str) -> str:
+    """The daemon's sentence about an unknown target, with the target that was probably meant."""
+    listed = _LISTED.search(message)
+    name = unquote(url.rstrip("/").split("/")[-2])
+    near = did_you_mean(name, listed[1].split(", ")) if listed else ""
+    return one_line(f"{message}{near}")
+
+
 def _retry_after(headers: Any) -> float:
     """Seconds the daemon asked for: the exact header of the two when it is there."""
     for name, unit in (("x-amz-retry-after", 0.001), ("Retry-After", 1.0)):
@@ -273,8 +294,10 @@ async def send(url: str, target: str | None, source: Reader) -> int:
     """
     session, base = session_for(url)
     async with session:
-        url = f"{base}/v1/targets/{target or NO_TARGET}/events"
-        sender = Sender(session, url, say, token=os.environ.get(TOKEN_VARIABLE, ""))
+        name = NO_TARGET if target is None else quote(target, safe="")
+        given, url = url, f"{base}/v1/targets/{name}/events"
+        token = os.environ.get(TOKEN_VARIABLE, "")
+        sender = Sender(session, url, say, token=token, place=given)
         progress = Progress(sender.progress)
         chunks = Chunks(source)
         code = EXIT_OK
@@ -286,6 +309,11 @@ async def send(url: str, target: str | None, source: Reader) -> int:
         except Unreachable as error:
             say(str(error))
             code = EXIT_UNAVAILABLE
+        except UnknownTarget as error:
+            say(str(error))
+            code = EXIT_REFUSED
         finally:
             progress.end()
+        if not code and not sender.accepted and not sender.refused:
+            say("the input was empty: nothing was sent")
         return code or (EXIT_REFUSED if sender.refused else EXIT_OK)

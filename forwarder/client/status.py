@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import msgspec
 
-from forwarder.client.connecting import EXIT_OK, EXIT_UNAVAILABLE, Unreachable, say, session_for
+from forwarder.client.connecting import (
+    EXIT_OK,
+    EXIT_UNAVAILABLE,
+    Unreachable,
+    exchange,
+    say,
+    session_for,
+)
 from forwarder.logs import moment, one_line
 from forwarder.states import in_words
 
@@ -18,17 +24,17 @@ async def status(url: str, as_json: bool) -> int:
     """Print a running daemon's status; the exit code."""
     session, base = session_for(url)
     try:
-        async with session, session.get(f"{base}/status") as response:
-            body = await response.read()
-            if response.status != 200:
-                raise Unreachable(f"{base}/status answered {response.status}")
-        report = msgspec.json.decode(body, type=dict[str, Any])
-        text = msgspec.json.format(body, indent=2).decode() if as_json else render_status(report)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        say(f"no daemon at {url}: {error}")
+        async with session:
+            reply = await exchange(session, "GET", f"{base}/status", url)
+        if reply.status != 200:
+            raise Unreachable(f"{url} is not the admin listener of a forwarder: it answered {reply.status}")
+        report = msgspec.json.decode(reply.body, type=dict[str, Any])
+        text = msgspec.json.format(reply.body, indent=2).decode() if as_json else render_status(report)
+    except Unreachable as problem:
+        say(str(problem))
         return EXIT_UNAVAILABLE
-    except (Unreachable, msgspec.DecodeError, KeyError, TypeError) as error:
-        say(f"not the admin listener of a forwarder: {error}")
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        say(f"{url} is not the admin listener of a forwarder of this version")
         return EXIT_UNAVAILABLE
     print(text)
     return EXIT_OK

@@ -23,7 +23,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from forwarder.client.connecting import EXIT_OK, can_rewrite, session_for
+from forwarder.client.connecting import EXIT_OK, Unreachable, can_rewrite, exchange, session_for
 from forwarder.client.dashboard import ASCII, BLOCKS, fit, picture
 from forwarder.logs import one_line
 
@@ -31,7 +31,6 @@ ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 """The terminal's second screen, and no cursor."""
 
 HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[H", "\x1b[K\r\n", "\x1b[J"
-PATIENCE = aiohttp.ClientTimeout(total=5.0)
 PLAIN_WIDTH = 120
 
 
@@ -56,18 +55,18 @@ async def watch(url: str, every: float) -> int:
 async def _lines(session: aiohttp.ClientSession, base: str, url: str, width: int) -> list[str]:
     steps = BLOCKS if "utf" in (sys.stdout.encoding or "").lower() else ASCII
     try:
-        status, history = [await _ask(session, f"{base}/{path}") for path in ("status", "history")]
+        status, history = [await _ask(session, f"{base}/{path}", url) for path in ("status", "history")]
         return picture(status, history, width, steps)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        problem = f"no daemon at {url}, asking again: {error or 'no answer'}"
+    except Unreachable as error:
+        problem = f"{error}; asking again"
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
         problem = f"{url} is not the admin listener of a forwarder of this version; asking again"
     return textwrap.wrap(one_line(problem), width)
 
 
-async def _ask(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    async with session.get(url, timeout=PATIENCE) as response:
-        return msgspec.json.decode(await response.read(), type=dict[str, Any])
+async def _ask(session: aiohttp.ClientSession, url: str, place: str) -> dict[str, Any]:
+    reply = await exchange(session, "GET", url, place)
+    return msgspec.json.decode(reply.body, type=dict[str, Any])
 
 
 def _draw(lines: list[str], every: float) -> None:

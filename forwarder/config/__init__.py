@@ -1,20 +1,22 @@
 """The configuration: settings, their types, how they are read and checked.
 
 Invariants:
-- Everything wrong in a file is said at once, and nothing of it is used.
+- Everything wrong in a file is reported at once, and nothing of it is used.
 - No kind of target is known here; ``load`` is told the types of their options.
 """
 
 from forwarder.addresses import Listen, Listens
 from forwarder.config.checks import (
     BODIES_AT_ONCE,
-    ConfigError,
+    bound_names,
+    default_of_kind,
     exposed,
-    problems,
     queue_memory,
     tokens_in_clear,
+    warnings,
 )
-from forwarder.config.reading import Kinds, admin_listen, load, parse
+from forwarder.config.problem import ConfigError, Problem, located
+from forwarder.config.reading import Kinds, load, parse, storage_of, urls_from
 from forwarder.config.redaction import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
@@ -28,8 +30,10 @@ from forwarder.config.settings import (
     ShutdownConfig,
     StorageConfig,
     TlsConfig,
+    empty,
 )
 from forwarder.config.units import Bytes, Duration
+from forwarder.config.values import shown_value
 
 __all__ = [
     "BODIES_AT_ONCE",
@@ -47,19 +51,26 @@ __all__ = [
     "Listen",
     "Listens",
     "LogConfig",
+    "Problem",
     "Secret",
     "ShutdownConfig",
     "StorageConfig",
     "TlsConfig",
-    "admin_listen",
+    "bound_names",
+    "default_of_kind",
+    "empty",
     "exposed",
     "json_schema",
     "load",
+    "located",
     "parse",
-    "problems",
     "queue_memory",
     "shown",
+    "shown_value",
+    "storage_of",
     "tokens_in_clear",
+    "urls_from",
+    "warnings",
     "without_secrets",
     "without_users",
 ]

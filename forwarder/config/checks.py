@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from forwarder.addresses import Listen
+from forwarder.config.problem import Problem
 from forwarder.config.settings import Config, IngestConfig
 from forwarder.model import FRONT_BYTES
 from forwarder.sockets import MAX_PATH_BYTES, is_local
@@ -19,20 +20,16 @@ BODIES_AT_ONCE = 4
 """Request bodies of full size that must fit beside full queues, or uploads would starve each other."""
 
 _BOUND = ("buses", "app_monitors", "projects")
+_PLACED = ("region", "default")
 
 
-class ConfigError(Exception):
-    """The configuration cannot be used; ``problems`` names every reason."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-def problems(config: Config) -> list[str]:
+def problems(config: Config) -> list[Problem]:
     """Every contradiction between the settings."""
     return [
-        *between_targets(config.targets),
+        *_two_defaults(config.targets),
+        *_bound_twice(config.targets),
+        *_elsewhere(config.targets),
+        *_only_bound(config.targets),
         *_memory(config),
         *_listeners(config),
         *_senders(config.ingest),
@@ -40,42 +37,85 @@ def problems(config: Config) -> list[str]:
     ]
 
 
-def tokens_in_clear(ingest: IngestConfig) -> str:
-    """A warning where bearer tokens may cross a network unencrypted; "" where they do not."""
-    if not ingest.sends_tokens_in_clear:
-        return ""
-    open_to_others = ", ".join(each for each in ingest.listen if not is_local(each))
-    return (
-        f"ingest.auth.tokens: {open_to_others} can be reached from other machines without TLS, so bearer "
-        "tokens can be read on the network: set ingest.tls, or ingest.auth.behind_tls: true where a proxy "
-        "encrypts"
-    )
+def warnings(config: Config) -> list[Problem]:
+    """What is allowed, and is probably not meant."""
+    return [*_reached_by_name_only(config.targets), *tokens_in_clear(config.ingest)]
 
 
-def between_targets(targets: Mapping[str, Any]) -> list[str]:
-    """What contradicts itself between targets, and in what a target binds."""
-    return [*_two_defaults(targets), *_bound_twice(targets), *_elsewhere(targets), *_only_bound(targets)]
+def tokens_in_clear(ingest: IngestConfig) -> Iterator[Problem]:
+    """A warning where bearer tokens may cross a network unencrypted."""
+    if ingest.sends_tokens_in_clear:
+        open_to_others = ", ".join(each for each in ingest.listen if not is_local(each))
+        yield Problem(
+            "ingest.auth.tokens",
+            f"{open_to_others} can be reached from other machines without TLS, so bearer tokens can be read "
+            "on the network: set ingest.tls, or ingest.auth.behind_tls: true where a proxy encrypts",
+        )
 
 
-def _only_bound(targets: Mapping[str, Any]) -> Iterator[str]:
+def default_of_kind(targets: Mapping[str, Any], name: str) -> bool:
+    """Whether a target takes what is bound nowhere: as configured; else if it is the only one of its kind and
+    binds nothing."""
+    options = targets[name]
+    if options.default is not None:
+        return bool(options.default)
+    others = [each for each in targets if type(targets[each]) is type(options) and each != name]
+    return not others and not bound_names(options)
+
+
+def bound_names(options: Any) -> tuple[str, ...]:
+    """The buses, app monitors or projects that the options bind, whichever their kind has."""
+    return tuple(name for field in _BOUND for name in getattr(options, field, None) or ())
+
+
+def _reached_by_name_only(targets: Mapping[str, Any]) -> Iterator[Problem]:
+    """Targets that no SDK call is for, though nobody said ``default: false``."""
+    unreached = [
+        name
+        for name, options in targets.items()
+        if not bound_names(options) and options.default is None and not default_of_kind(targets, name)
+    ]
+    for name in unreached:
+        field = next((field for field in _BOUND if hasattr(targets[name], field)), "names")
+        yield Problem(
+            f"targets.{name}",
+            f"events come only through POST /v1/targets/{name}/events: no SDK call and no other path leads "
+            f"here, because the target lists no {field}, and other targets of this kind exist. List {field}, "
+            "or set default: true in one target of each kind and region (default: false means that it is so)",
+        )
+
+
+def _only_bound(targets: Mapping[str, Any]) -> Iterator[Problem]:
     for name, options in targets.items():
         if not getattr(options, "only_bound", False):
             continue
         fields = [field for field in _BOUND if hasattr(options, field)]
         if options.default:
-            yield f"targets.{name}.only_bound: must not be true together with default: true"
+            yield Problem(
+                f"targets.{name}.only_bound",
+                "must not be true together with default: true",
+                about=(f"targets.{name}.default",),
+            )
         if not any(getattr(options, field) for field in fields):
-            yield f"targets.{name}.only_bound: must not be true while {' and '.join(fields)} is empty"
+            yield Problem(
+                f"targets.{name}.only_bound",
+                f"must not be true while {' and '.join(fields)} is empty",
+                about=tuple(f"targets.{name}.{field}" for field in fields),
+            )
 
 
-def _elsewhere(targets: Mapping[str, Any]) -> Iterator[str]:
+def _elsewhere(targets: Mapping[str, Any]) -> Iterator[Problem]:
     for name, options in targets.items():
         region = getattr(options, "region", None)
         for field in _BOUND:
             for bound in getattr(options, field, None) or ():
                 parts = bound.split(":")
                 if region and len(parts) > 3 and parts[0] == "arn" and parts[3] not in ("", region):
-                    yield f"targets.{name}.{field}: {bound} is in {parts[3]}, the target in {region}"
+                    yield Problem(
+                        f"targets.{name}.{field}",
+                        f"{bound} is in {parts[3]}, but the target is in {region}",
+                        about=(f"targets.{name}.region",),
+                    )
 
 
 def _place(options: Any) -> str:
@@ -83,16 +123,20 @@ def _place(options: Any) -> str:
     return f"in {region}" if region else "in the region of the environment"
 
 
-def _two_defaults(targets: Mapping[str, Any]) -> Iterator[str]:
+def _two_defaults(targets: Mapping[str, Any]) -> Iterator[Problem]:
     seen: dict[tuple[type, str], str] = {}
     for name, options in targets.items():
         if getattr(options, "default", None):
             first = seen.setdefault((type(options), _place(options)), name)
             if first != name:
-                yield f"targets.{name}.default: {first} is already the default of this kind {_place(options)}"
+                yield Problem(
+                    f"targets.{name}.default",
+                    f"{first} is already the default of this kind {_place(options)}",
+                    about=tuple(f"targets.{each}.{field}" for each in (name, first) for field in _PLACED),
+                )
 
 
-def _bound_twice(targets: Mapping[str, Any]) -> Iterator[str]:
+def _bound_twice(targets: Mapping[str, Any]) -> Iterator[Problem]:
     """An ARN and a plain name, or twice the same. ARNs of different accounts are different buses."""
     seen: dict[tuple[type, str, str], dict[str, str]] = {}
     for name, options in targets.items():
@@ -105,19 +149,29 @@ def _bound_twice(targets: Mapping[str, Any]) -> Iterator[str]:
                 )
                 others.setdefault(bound, name)
                 if first != name:
-                    yield f"targets.{name}.{field}: {bound} is already bound to {first} {_place(options)}"
+                    yield Problem(
+                        f"targets.{name}.{field}",
+                        f"{bound} is already bound to {first} {_place(options)}",
+                        about=(f"targets.{name}.region", f"targets.{first}.region"),
+                    )
 
 
-def _memory(config: Config) -> Iterator[str]:
+def _memory(config: Config) -> Iterator[Problem]:
     """Each queue has its own reserve, so all of them full must fit into the budget."""
     queues = sum(queue_memory(options) for options in config.targets.values())
     bodies = BODIES_AT_ONCE * config.ingest.max_body
     if queues + bodies > config.ingest.memory_budget:
-        yield (
-            f"ingest.memory_budget: {_mib(config.ingest.memory_budget)} is less than the queues' "
-            f"{_mib(queues)} (targets.*.queue_limits.max_bytes, of a disk queue at most {_mib(FRONT_BYTES)}) "
-            f"and {BODIES_AT_ONCE} bodies of {_mib(config.ingest.max_body)}, {_mib(queues + bodies)} together"
-            ": raise it, or lower the others"
+        judged = ("queue", "queue_limits")
+        yield Problem(
+            "ingest.memory_budget",
+            f"must be at least {_mib(queues + bodies)}, got {_mib(config.ingest.memory_budget)}: the queues "
+            f"need {_mib(queues)} (targets.*.queue_limits.max_bytes, of a disk queue at most "
+            f"{_mib(FRONT_BYTES)}), and {BODIES_AT_ONCE} bodies of {_mib(config.ingest.max_body)} the rest. "
+            "Raise it, or lower the others",
+            about=(
+                "ingest.max_body",
+                *(f"targets.{name}.{field}" for name in config.targets for field in judged),
+            ),
         )
 
 
@@ -131,34 +185,39 @@ def _mib(size: int) -> str:
     return f"{size / (1 << 20):.4g}MiB"
 
 
-def _listeners(config: Config) -> Iterator[str]:
+def _listeners(config: Config) -> Iterator[Problem]:
     """Each address must not overlap one before it, of either listener."""
     before: list[tuple[str, Listen]] = []
     for setting, listens in (("ingest.listen", config.ingest.listen), ("admin.listen", config.admin.listen)):
         for path, each in listens.places(setting):
-            for other_path, other in before:
-                if each.overlaps(other):
-                    yield _overlap(path, each, other_path, other)
-                    break
+            overlapped = next((other for other in before if each.overlaps(other[1])), None)
+            if overlapped is not None:
+                yield _overlap(path, each, *overlapped)
             before.append((path, each))
+            if (size := len(os.fsencode(each.socket_path or ""))) > MAX_PATH_BYTES:
+                limit = f"the path of a unix socket must have at most {MAX_PATH_BYTES} bytes"
+                yield Problem(path, f"{limit}, got {size}: {each}")
     if config.ingest.reuse_port:
         for path, each in config.ingest.listen.places("ingest.listen"):
             if each.socket_path:
-                where = each if path == "ingest.listen" else f"{path} {each}"
-                yield f"ingest.reuse_port: {where} is a unix socket; only a TCP port can be shared"
+                message = f"{path} {each} is a unix socket; only a TCP port can be shared"
+                yield Problem("ingest.reuse_port", message, about=(path,))
 
 
-def _overlap(path: str, each: Listen, other_path: str, other: Listen) -> str:
+def _overlap(path: str, each: Listen, other_path: str, other: Listen) -> Problem:
     if each == other:
-        return f"{path}: {each} is already {other_path}"
-    return f"{path}: {each} overlaps {other_path}, which is {other}: remove one, or use another port"
+        message = f"{each} is already {other_path}: use another port"
+    else:
+        message = f"{each} overlaps {other_path}, which is {other}: remove one, or use another port"
+    return Problem(path, message, about=(other_path,))
 
 
-def _senders(ingest: IngestConfig) -> Iterator[str]:
+def _senders(ingest: IngestConfig) -> Iterator[Problem]:
     if ingest.auth.allow_unauthenticated and ingest.is_guarded:
-        yield (
-            "ingest.auth.allow_unauthenticated: is true, but ingest.auth.tokens, ingest.auth.access_keys or "
-            "ingest.tls.client_ca asks who sends: remove it, or them"
+        yield Problem(
+            "ingest.auth.allow_unauthenticated",
+            "must not be true together with ingest.auth.tokens, ingest.auth.access_keys or "
+            "ingest.tls.client_ca, which ask who sends: remove it, or them",
         )
     if not ingest.is_for_all:
         for path, each in ingest.listen.places("ingest.listen"):
@@ -166,21 +225,27 @@ def _senders(ingest: IngestConfig) -> Iterator[str]:
                 yield exposed(each, path)
 
 
-def exposed(address: str, path: str = "ingest.listen") -> str:
+def exposed(address: str, path: str = "ingest.listen") -> Problem:
     """Why a listener is refused that others than this machine reach."""
-    return (
-        f"{path}: {address} can be reached from other machines, and nothing asks who sends: listen on "
+    return Problem(
+        path,
+        f"{address} can be reached from other machines, and nothing asks who sends: listen on "
         "127.0.0.1, [::1] or unix:/path, set ingest.auth.tokens, ingest.auth.access_keys or "
-        "ingest.tls.client_ca, or say ingest.auth.allow_unauthenticated: true"
+        "ingest.tls.client_ca, or say ingest.auth.allow_unauthenticated: true",
+        about=("ingest.auth", "ingest.tls"),
     )
 
 
-def _control(config: Config) -> Iterator[str]:
-    path = config.storage.control_socket()
+def _control(config: Config) -> Iterator[Problem]:
+    try:
+        path = config.storage.control_socket()
+    except RuntimeError:  # no home, which is a problem of storage.path already
+        return
     size = len(os.fsencode(path))
     if size > MAX_PATH_BYTES:
-        yield (
-            "storage.path: must have at most "
+        yield Problem(
+            "storage.path",
+            "must have at most "
             f"{MAX_PATH_BYTES - size + len(os.fsencode(config.storage.parent()))} bytes, because the path of "
-            f"the unix socket {path} may have at most {MAX_PATH_BYTES} bytes, and has {size}"
+            f"the unix socket {path} may have at most {MAX_PATH_BYTES} bytes, and has {size}",
         )

@@ -1,7 +1,9 @@
-"""YAML to settings: every error at once, each naming its path and what is allowed there.
+"""YAML to settings: every error at once, each naming its path, its line and what is allowed there.
 
 Invariants:
 - Unknown keys are refused, and so are duplicate keys: a typing error never becomes a silent default.
+- A value that cannot be read hides no other error: its default takes its place while the rest is checked, and
+  nothing that depends on it is judged.
 - ``${NAME}`` and ``${NAME:-default}`` are replaced in string leaves after the YAML was parsed, so no value
   of the environment can add a key; ``$${`` stands for a plain ``${``.
 - Nothing here knows a kind of target: ``kinds`` maps each to the type of its options.
@@ -9,193 +11,233 @@ Invariants:
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
-import yaml
 from msgspec.structs import replace
 
 from forwarder.addresses import Listens
-from forwarder.config.checks import ConfigError, between_targets, problems
-from forwarder.config.settings import AdminConfig, Config
-from forwarder.config.units import Bytes, Duration
+from forwarder.config.checks import problems
+from forwarder.config.document import Document
+from forwarder.config.problem import Checked, ConfigError, Problem, join
+from forwarder.config.settings import AdminConfig, Config, IngestConfig, StorageConfig
+from forwarder.config.values import Filled, convert, item_type, one_of, shown_value
+from forwarder.nearest import did_you_mean, nearest
+from forwarder.sockets import url_of
 
 Kinds = Mapping[str, type[msgspec.Struct]]
+Further = Callable[[Config], Iterable[Problem]]
+T = TypeVar("T", bound=msgspec.Struct)
 
 TARGET_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
-_PLACE = re.compile(r" - at `\$(?P<tail>.*)`$", re.DOTALL)
+_BAD = object()
+"""Stands for a value that could not be read."""
 
 
-def load(path: str | Path, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> Config:
-    """Read a file. ``kinds``: each kind of target to the type of its options. Raises ConfigError."""
-    return parse(_text(path), kinds, environ)
+def load(
+    path: str | Path,
+    kinds: Kinds,
+    environ: Mapping[str, str] = os.environ,
+    further: Further | None = None,
+) -> Config:
+    """Read a file. ``kinds``: each kind of target to the type of its options. ``further``: what else can be
+    wrong with a configuration; it must bear one in which defaults stand for what could not be read.
+
+    Raises ConfigError.
+    """
+    return parse(_text(path), kinds, environ, Path(path).absolute().parent, further)
 
 
-def admin_listen(path: str | Path, environ: Mapping[str, str] = os.environ) -> Listens:
-    """Where a daemon with this file has its admin listener; nothing else is checked. Raises ConfigError."""
-    raw = _raw(_text(path))
-    reader = _Reader(environ, {})
-    return reader.admin(raw.get("admin") if isinstance(raw, dict) else raw).listen
+def urls_from(path: str | Path, listener: str, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Where clients reach the ``ingest`` or ``admin`` listener of a daemon with this file; no more is read.
+
+    Raises ConfigError.
+    """
+    if listener == "admin":
+        return [url_of(each) for each in _section(path, listener, AdminConfig, environ, ("listen",)).listen]
+    ingest = _section(path, listener, IngestConfig, environ, ("listen", "tls"))
+    return [url_of(each, "http" if ingest.tls is None else "https") for each in ingest.listen]
 
 
-def parse(text: str, kinds: Kinds, environ: Mapping[str, str] = os.environ) -> Config:
-    """Read YAML text. Raises ConfigError."""
-    raw = _raw(text)
-    reader = _Reader(environ, kinds)
-    config = reader.config(raw)
-    if config is None:
-        raise ConfigError(reader.problems)
+def storage_of(path: str | Path, environ: Mapping[str, str] = os.environ) -> StorageConfig:
+    """Where a daemon with this file has its storage; nothing else is read. Raises ConfigError."""
+    return _section(path, "storage", StorageConfig, environ)
+
+
+def _section(
+    path: str | Path, name: str, type_: type[T], environ: Mapping[str, str], only: Iterable[str] = ()
+) -> T:
+    document = Document(_text(path))
+    reader = _Reader(environ, {}, Path(path).absolute().parent)
+    raw = document.value.get(name) if isinstance(document.value, dict) else document.value
+    if only and isinstance(raw, dict):
+        raw = {key: value for key, value in raw.items() if key in only}
+    read: T = reader.struct(type_, raw, name)
+    _raise(reader.problems, document)
+    return read
+
+
+def parse(
+    text: str,
+    kinds: Kinds,
+    environ: Mapping[str, str] = os.environ,
+    base: Path | None = None,
+    further: Further | None = None,
+) -> Config:
+    """Read YAML text. ``base``: the directory that relative paths start from, else the working directory.
+
+    Raises ConfigError.
+    """
+    document = Document(text)
+    reader = _Reader(environ, kinds, base or Path.cwd())
+    config = reader.config(document.value, further or (lambda config: ()))
+    _raise([*document.problems, *reader.problems], document)
+    assert config is not None  # else there was a problem
     return config
+
+
+def _raise(found: Iterable[Problem], document: Document) -> None:
+    """Raise ConfigError if anything was found, in the order of the file."""
+    placed = [each if each.line else replace(each, line=document.line(each.path)) for each in found]
+    if placed:
+        raise ConfigError(sorted(placed, key=lambda problem: problem.line or 0))
 
 
 def _text(path: str | Path) -> str:
     try:
         return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError([f"{path} cannot be read: {reason}"]) from error
-
-
-def _raw(text: str) -> object:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError([_yaml_problem(error)]) from error
-    except (RecursionError, ValueError) as error:  # nested without end; a date like 2024-99-99
-        raise ConfigError([f"not YAML that can be read: {error}"]) from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {key.value!r} twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or "not YAML"
-    return f"line {mark.line + 1}, column {mark.column + 1}: {what}" if mark else f"not YAML: {what}"
-
-
-class _Filled(str):
-    """Text that came, at least in part, from the environment: the only text read as a number or a bool."""
-
-    __slots__ = ()
+        raise ConfigError([Problem("", f"the configuration cannot be read: {reason}")]) from error
 
 
 class _Reader:
     """Walks the raw values along the types and collects what is wrong."""
 
-    def __init__(self, environ: Mapping[str, str], kinds: Kinds) -> None:
-        self.problems: list[str] = []
+    def __init__(self, environ: Mapping[str, str], kinds: Kinds, base: Path) -> None:
+        self.problems: list[Problem] = []
+        self._bad: set[str] = set()  # settings whose values are not those of the file
         self._environ = environ
         self._kinds = kinds
+        self._base = base
 
-    def config(self, raw: object) -> Config | None:
+    def config(self, raw: object, further: Further) -> Config | None:
         if not isinstance(raw, dict):
             self._say("", f"expected the keys {', '.join(Config.__struct_fields__)}")
             return None
         targets = self._targets(raw.get("targets"))
-        config: Config | None = self._struct(Config, {**raw, "targets": {}}, "")
-        read = {name: options for name, options in targets.items() if options is not None}
-        self.problems += between_targets(read) if config is None else problems(replace(config, targets=read))
-        return None if self.problems or config is None else replace(config, targets=targets)
-
-    def admin(self, raw: object) -> AdminConfig:
-        read: AdminConfig | None = self._struct(AdminConfig, raw, "admin")
-        if read is None:
-            raise ConfigError(self.problems)
-        return read
+        config: Config = self.struct(Config, {**raw, "targets": {}}, "")
+        config = replace(config, targets=targets)
+        self._judge([*problems(config), *further(config)])
+        return config
 
     def _targets(self, raw: object) -> dict[str, Any]:
         if not isinstance(raw, dict) or not raw:
-            self._say("targets", "expected at least one target: its name, then its kind and options")
+            self._say("targets", "must have at least one target: its name, then its kind and options")
             return {}
-        return {name: self._target(str(name), options) for name, options in raw.items()}
+        read = {str(name): self._target(str(name), options) for name, options in raw.items()}
+        return {name: options for name, options in read.items() if options is not None}
 
     def _target(self, name: str, raw: object) -> Any:
+        """The options; None for those whose kind is not known, which are checked as the nearest kind's."""
         path = f"targets.{name}"
         if not TARGET_NAME.fullmatch(name):
-            self._say(path, "a target's name has 1 to 64 of a-z, 0-9, _ and -")
-        kind = raw.get("kind") if isinstance(raw, dict) else None
-        if not isinstance(raw, dict) or not isinstance(kind, str) or kind not in self._kinds:
-            self._say(f"{path}.kind", f"expected one of {', '.join(self._kinds)}, got {kind!r}")
+            self._say(path, f"the name must be 1 to 64 of a-z, 0-9, _ and -, got {shown_value(name)}")
+        if not isinstance(raw, dict):
+            self._say(path, f"must have the keys of a target, such as kind, got {shown_value(raw)}")
             return None
-        return self._struct(self._kinds[kind], {k: v for k, v in raw.items() if k != "kind"}, path)
+        kind = raw.get("kind")
+        meant = str(kind) if kind in self._kinds else nearest(str(kind), self._kinds)
+        options = {key: value for key, value in raw.items() if key != "kind"}
+        if kind == meant:
+            return self.struct(self._kinds[meant], options, path)
+        allowed = one_of(list(self._kinds))
+        if "kind" in raw:
+            near = did_you_mean(str(kind), self._kinds)
+            self._say(f"{path}.kind", f"must be {allowed}, got {shown_value(kind)}.{near}".removesuffix("."))
+        else:
+            self._say(f"{path}.kind", f"is required: {allowed}")
+        if meant:
+            self.struct(self._kinds[meant], options, path)
+        return None
 
-    def _struct(self, type_: type[msgspec.Struct], raw: object, path: str, base: object = None) -> Any:
+    def struct(self, type_: type[msgspec.Struct], raw: object, path: str, base: object = None) -> Any:
         """``base``: what the keys that are not given keep their values from, where a kind has its own."""
         fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
-        if raw is None:
-            raw = {}
-        if not isinstance(raw, dict):
-            return self._say(path, f"expected the keys {', '.join(fields)}, got {raw!r}")
-        before = len(self.problems)
+        if raw is not None and not isinstance(raw, dict):
+            self._say(path, f"must have the keys {', '.join(fields)}, got {shown_value(raw)}")
+            raw = None
+        given: dict[Any, Any] = raw or {}
         values = {} if base is None else {name: getattr(base, name) for name in type_.__struct_fields__}
-        for key, value in raw.items():
-            if key in fields:
-                values[fields[key].name] = self._value(fields[key], value, _join(path, key))
-            else:
-                self._say(_join(path, key), _unknown(key, fields))
-        for key in fields:
-            if fields[key].required and fields[key].name not in values and key not in raw:
-                self._say(_join(path, key), "is required")
-        return self._made(type_, values, path) if len(self.problems) == before else None
+        for key, value in given.items():
+            if key not in fields:
+                self._unknown(path, key, fields)
+            elif (read := self._value(fields[key], value, join(path, key))) is not _BAD:
+                values[fields[key].name] = read
+        for key, field in fields.items():
+            if field.required and field.name not in values:
+                values[field.name] = ""
+                if key not in given:
+                    self._say(join(path, key), "is required")
+        made = type_(**values)
+        if isinstance(made, Checked):
+            self._judge(problem.below(path) for problem in made.problems())
+        return made
 
-    def _made(self, type_: Callable[..., Any], values: dict[str, Any], path: str) -> Any:
-        try:
-            return type_(**values)
-        except ValueError as error:  # what a __post_init__ says
-            return self._say(path, str(error))
+    def _unknown(self, path: str, key: object, fields: Mapping[str, object]) -> None:
+        near = nearest(str(key), fields)
+        self.problems.append(
+            Problem(
+                join(path, key),
+                f'unknown key. Did you mean "{near}"?'
+                if near
+                else f"unknown key; known: {', '.join(fields)}",
+            )
+        )
+        if near:  # its value is what was meant there
+            self._bad.add(join(path, near))
 
     def _value(self, field: msgspec.structs.FieldInfo, raw: object, path: str) -> Any:
         type_ = field.type
         struct = struct_in(type_)
         if struct is not None and not (raw is None and type(None) in get_args(type_)):
-            return self._struct(struct, raw, path, default_struct(field))
-        value = self._filled(raw, path)
+            return self.struct(struct, raw, path, default_struct(field))
+        value, item = self._filled(raw, path), item_type(type_)
         if type_ is Listens:
             return self._listens(value, path)
+        if item is None or not isinstance(value, list):
+            return self._converted(value, type_, path)
+        items = [self._converted(each, item, f"{path}[{number}]") for number, each in enumerate(value)]
+        return ["" if each is _BAD else each for each in items]  # so that each keeps its number
+
+    def _converted(self, value: object, type_: Any, path: str) -> Any:
+        if path in self._bad:  # a variable that the environment does not have
+            return _BAD
         try:
-            return msgspec.convert(
-                str(value) if isinstance(value, _Filled) else value,
-                type_,
-                strict=not isinstance(value, _Filled),
-                dec_hook=_parse_unit,
-            )
-        except msgspec.ValidationError as error:
-            return self._say(*_located(str(error), type_, value, path))
+            return convert(value, type_, self._base)
+        except ValueError as error:
+            self._say(path, str(error))
+            return _BAD
 
     def _listens(self, value: object, path: str) -> Any:
-        try:
-            return Listens.parse(value)
-        except ValueError as error:
-            index, separator, problem = str(error).partition("]: ")
-            own = index.startswith("[") and separator
-            return self._say(f"{path}{index}]", problem) if own else self._say(path, str(error))
+        """One address or a list of them; each that is bad is said."""
+        if not isinstance(value, list) or not value:
+            return self._converted(value, Listens, path)
+        places = [self._converted(each, Listens, f"{path}[{number}]") for number, each in enumerate(value)]
+        return _BAD if _BAD in places else Listens(each for place in places for each in place)
 
     def _filled(self, raw: Any, path: str) -> Any:
         if isinstance(raw, str) and "${" in raw:
-            return _Filled(_VARIABLE.sub(lambda match: self._variable(match, path), raw))
+            return Filled(_VARIABLE.sub(lambda match: self._variable(match, path), raw))
         if isinstance(raw, list):
             return [self._filled(each, f"{path}[{i}]") for i, each in enumerate(raw)]
         if isinstance(raw, dict):
-            return {key: self._filled(each, _join(path, key)) for key, each in raw.items()}
+            return {key: self._filled(each, join(path, key)) for key, each in raw.items()}
         return raw
 
     def _variable(self, match: re.Match[str], path: str) -> str:
@@ -204,21 +246,26 @@ class _Reader:
             return "${"
         value = self._environ.get(name)
         if value is None and default is None:
-            self._say(path, f"the environment has no {name}; ${{{name}:-something}} gives a default")
+            near = did_you_mean(name, self._environ)
+            self._say(path, f"the environment has no {name}; ${{{name}:-something}} gives a default.{near}")
         return value or default or ""
 
-    def _say(self, path: str, problem: str) -> None:
-        if not any(known.startswith(f"{path}: the environment") for known in self.problems):
-            self.problems.append(f"{path}: {problem}" if path else problem)
+    def _judge(self, found: Iterable[Problem]) -> None:
+        """Take over what is wrong between settings, unless it depends on one that could not be read."""
+        for problem in list(found):
+            if not any(self._is_bad(path) for path in (problem.path, *problem.about)):
+                self.problems.append(problem)
 
+    def _is_bad(self, path: str) -> bool:
+        within = (f"{path}.", f"{path}[")
+        return any(
+            bad == path or bad.startswith(within) or path.startswith((f"{bad}.", f"{bad}["))
+            for bad in self._bad
+        )
 
-def _join(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)
-
-
-def _unknown(key: object, fields: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(str(key), fields, 1)
-    return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; known: {', '.join(fields)}"
+    def _say(self, path: str, message: str) -> None:
+        self.problems.append(Problem(path, message.removesuffix(".")))
+        self._bad.add(path)
 
 
 def struct_in(type_: Any) -> type[msgspec.Struct] | None:
@@ -233,32 +280,3 @@ def default_struct(field: msgspec.structs.FieldInfo) -> msgspec.Struct | None:
     """The Struct a field has when it is not given."""
     made = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
     return made if isinstance(made, msgspec.Struct) else None
-
-
-def _parse_unit(type_: Any, value: object) -> Any:
-    if type_ in (Duration, Bytes):
-        return value if isinstance(value, type_) else type_.parse(value)
-    raise NotImplementedError(f"{type_} in a config type")
-
-
-def _located(message: str, type_: Any, value: object, path: str) -> tuple[str, str]:
-    """Where and what: msgspec's sentence in our words."""
-    place = _PLACE.search(message)
-    tail = place["tail"] if place else ""
-    problem = _PLACE.sub("", message).replace("`", "")
-    choices = [repr(each) if each is None else str(each) for each in _choices(type_)]
-    if choices:
-        problem = f"expected one of {', '.join(choices)}, got {value!r}"
-    elif problem.startswith(("Expected str, got", "Expected str | null, got")):
-        problem += "; put it in quotes"
-    elif "got" not in problem:
-        problem += f", got {value!r}"
-    return path + tail, problem[:1].lower() + problem[1:]
-
-
-def _choices(type_: Any) -> Iterator[object]:
-    if getattr(type_, "__origin__", None) is Literal:
-        yield from get_args(type_)
-    else:
-        for each in get_args(type_):
-            yield from _choices(each)

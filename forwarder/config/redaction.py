@@ -42,7 +42,7 @@ def shown(settings: Any) -> Any:
         case Listens():
             return settings.written
         case str():
-            return _QUERY.sub(HIDDEN, without_users(settings)) if "://" in settings else str(settings)
+            return without_queries(without_users(settings))
         case dict():
             return {str(name): shown(value) for name, value in settings.items()}
         case list() | tuple():
@@ -53,6 +53,11 @@ def shown(settings: Any) -> Any:
 def without_users(text: str) -> str:
     """The text with ``***`` for what stands before the host in its URLs."""
     return _USER_IN_URL.sub(f"{HIDDEN}@", text)
+
+
+def without_queries(text: str) -> str:
+    """A URL with ``***`` for its query; any other text as it is."""
+    return _QUERY.sub(HIDDEN, text) if "://" in text else str(text)
 
 
 def without_secrets(text: str, secrets: Iterable[str | None]) -> str:
@@ -68,10 +73,11 @@ def without_secrets(text: str, secrets: Iterable[str | None]) -> str:
 
 
 def _field(field: msgspec.structs.FieldInfo, value: Any) -> Any:
-    return HIDDEN if value is not None and _is_secret(field.type) else shown(value)
+    return HIDDEN if value is not None and is_secret(field.type) else shown(value)
 
 
-def _is_secret(type_: Any) -> bool:
+def is_secret(type_: Any) -> bool:
+    """Whether a setting of this type is shown to nobody."""
     metas = getattr(type_, "__metadata__", ())
     own = any((getattr(meta, "extra", None) or {}).get("secret") for meta in metas)
-    return own or any(_is_secret(part) for part in get_args(type_))
+    return own or any(is_secret(part) for part in get_args(type_))

@@ -10,14 +10,17 @@ import contextlib
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from forwarder.addresses import Listens
+from forwarder.config.files import FilePath
+from forwarder.config.problem import Problem
 from forwarder.config.units import Bytes, Duration
+from forwarder.config.values import shown_value
 from forwarder.sockets import is_local
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -44,20 +47,24 @@ class CorsConfig(msgspec.Struct, frozen=True, kw_only=True):
     origins: list[str] = msgspec.field(default_factory=list)
     max_age: Duration = Duration(2 * 3600.0)
 
-    def __post_init__(self) -> None:
-        for origin in self.origins:
+    def problems(self) -> Iterator[Problem]:
+        for number, origin in enumerate(self.origins):
             if problem := _wrong_origin(origin, alone=len(self.origins) == 1):
-                raise ValueError(f"origins: {problem}")
+                yield Problem(f"origins[{number}]", problem)
 
 
 def _wrong_origin(origin: str, *, alone: bool) -> str:
     if origin == "*":
-        return "" if alone else "* is every origin, so it stands alone"
+        return "" if alone else 'must be alone in the list, because "*" is every origin'
     if not _is_origin(origin):
         forms = "https://shop.example.com, https://*.example.com or *"
-        return f"an origin is one like {forms}: in lower case, without a path or a slash; got {origin!r}"
+        meant = origin.lower().rstrip("/")
+        near = f'. Did you mean "{meant}"?' if _is_origin(meant) else ""
+        must = f"must be an origin such as {forms}, in lower case and without a path"
+        return f"{must}, got {shown_value(origin)}{near}"
     if _PORT_OF_SCHEME(origin):
-        return f"browsers leave out the port of the scheme: {origin.rpartition(':')[0]}, not {origin}"
+        meant = origin.rpartition(":")[0]
+        return f'must be without the port of its scheme, got "{origin}". Did you mean "{meant}"?'
     return ""
 
 
@@ -71,15 +78,19 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``behind_tls``: a proxy in front terminates TLS, so bearer tokens without `ingest.tls` cause no warning.
     """
 
-    tokens: str | None = None
-    access_keys: str | None = None
+    tokens: FilePath | None = None
+    access_keys: FilePath | None = None
     clock_skew: Duration = Duration(300.0)
     allow_unauthenticated: bool = False
     behind_tls: bool = False
 
-    def __post_init__(self) -> None:
+    def problems(self) -> Iterator[Problem]:
         if self.clock_skew > MAX_CLOCK_SKEW:
-            raise ValueError("clock_skew is at most 15m: for so long a request can be sent again by others")
+            yield Problem(
+                "clock_skew",
+                f"must be at most 15m, got {self.clock_skew.text}: for so long others can repeat a request",
+            )
+        yield from empty(self, "tokens", "access_keys")
 
     @property
     def asks(self) -> bool:
@@ -95,9 +106,12 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``client_ca``: clients must have a certificate that one of these signed.
     """
 
-    certificate: str
-    key: str
-    client_ca: str | None = None
+    certificate: FilePath
+    key: FilePath
+    client_ca: FilePath | None = None
+
+    def problems(self) -> Iterator[Problem]:
+        yield from empty(self, "certificate", "key", "client_ca")
 
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,10 +148,10 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     auth: AuthConfig = msgspec.field(default_factory=AuthConfig)
     tls: TlsConfig | None = None
 
-    def __post_init__(self) -> None:
-        for proxy in self.trusted_proxies:
+    def problems(self) -> Iterator[Problem]:
+        for number, proxy in enumerate(self.trusted_proxies):
             if problem := _wrong_proxy(proxy):
-                raise ValueError(f"trusted_proxies: {problem}")
+                yield Problem(f"trusted_proxies[{number}]", problem)
 
     @property
     def sends_tokens_in_clear(self) -> bool:
@@ -164,10 +178,9 @@ def _wrong_proxy(proxy: str) -> str:
         ipaddress.ip_network(proxy)
     except ValueError:
         with contextlib.suppress(ValueError):
-            return (
-                f"must be {forms}, got {proxy!r}. Did you mean {str(ipaddress.ip_network(proxy, False))!r}?"
-            )
-        return f"must be {forms}, got {proxy!r}"
+            meant = ipaddress.ip_network(proxy, False)
+            return f'must be {forms}, got {shown_value(proxy)}. Did you mean "{meant}"?'
+        return f"must be {forms}, got {shown_value(proxy)}"
     return ""
 
 
@@ -196,22 +209,29 @@ class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the daemon's one file lives, which holds disk queues and dead letters.
 
-    ``path``: the parent of `data`, which holds the daemon's files and control socket; if not set:
+    ``path``: the parent of `data`, which holds the daemon's files and control socket; `~` is a home, and a
+    relative path starts at the configuration's directory. If not set:
     $STATE_DIRECTORY, else $XDG_STATE_HOME/forwarder, else ~/.local/state/forwarder.
     ``max_bytes``: of that file, beside a ballast of 8MiB; full: senders to disk queues get 503.
     ``linger``: how long a commit waits for others that may share it, and so what it adds to each answer.
     """
 
-    path: str | None = None
+    path: FilePath | None = None
     max_bytes: Bytes = Bytes(2 << 30)
     linger: Duration = Duration(0.003)
     dead_letters: DeadLettersConfig = msgspec.field(default_factory=DeadLettersConfig)
 
-    def __post_init__(self) -> None:
+    def problems(self) -> Iterator[Problem]:
         if self.max_bytes < MIN_STORAGE_BYTES:
-            raise ValueError("max_bytes is at least 1MiB")
+            yield Problem("max_bytes", f"must be at least 1MiB, got {self.max_bytes.text}")
         if self.linger > MAX_LINGER:
-            raise ValueError("linger is at most 1s: every answer waits for it")
+            yield Problem(
+                "linger", f"must be at most 1s, got {self.linger.text}, because every answer waits for it"
+            )
+        try:
+            self.parent()
+        except RuntimeError:  # no home
+            yield Problem("path", "is required, because this user has no home directory")
 
     @property
     def dead_letters_bytes(self) -> int:
@@ -267,3 +287,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
     shutdown: ShutdownConfig = msgspec.field(default_factory=ShutdownConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
+
+
+def empty(settings: msgspec.Struct, *names: str) -> Iterator[Problem]:
+    """A problem for each of these settings that is set to nothing."""
+    return (Problem(name, 'must not be empty, got ""') for name in names if getattr(settings, name) == "")

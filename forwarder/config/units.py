@@ -7,7 +7,9 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
@@ -25,7 +27,8 @@ class Duration(float):
             return cls(sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(value)))
         if value in (0, "0") and not isinstance(value, bool):
             return cls(0.0)
-        raise ValueError(f"expected a duration with its unit, like 100ms, 2s, 5m, 1h or 14d, got {value!r}")
+        forms = "100ms, 2s, 5m, 1h or 14d"
+        raise ValueError(f"must be a duration with a unit, such as {forms}, got {_got(value, _meant_time)}")
 
     @property
     def text(self) -> str:
@@ -47,7 +50,8 @@ class Bytes(int):
                 return cls(size)
         elif not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,18}", str(value)):
             return cls(str(value))
-        raise ValueError(f"expected a size, like 512KiB, 64MiB or 1GiB, got {value!r}")
+        forms = "512KiB, 64MiB or 1GiB"
+        raise ValueError(f"must be a size, such as {forms}, got {_got(value, _meant_size)}")
 
     @property
     def text(self) -> str:
@@ -56,3 +60,44 @@ class Bytes(int):
             if self and self % _UNITS[unit] == 0:
                 return f"{self // _UNITS[unit]}{unit}"
         return f"{self:d}"
+
+
+def _got(value: object, meant: Callable[[str], str]) -> str:
+    """The value, and the nearest right one where there is one."""
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    near = "" if isinstance(value, bool | None) else meant(str(value).strip())
+    return f"{text}. Did you mean {near}?" if near else text
+
+
+def _meant_time(text: str) -> str:
+    match = _NUMBER_AND_WORD.fullmatch(text)
+    if match is None:
+        return ""
+    number, word = match[1], match[2].lower()
+    if word in ("w", "week", "weeks") and number.isdecimal():
+        return f"{int(number) * 7}d"
+    unit = _WORDS_OF_TIME.get(word)
+    return f"{number}{unit}" if unit else ""
+
+
+def _meant_size(text: str) -> str:
+    match = _NUMBER_AND_WORD.fullmatch(text)
+    if match is None or not match[2]:
+        return ""
+    letter, number = match[2].upper().removesuffix("BYTES").removesuffix("BYTE")[:1], match[1]
+    if letter == "T" and number.isdecimal():
+        return f"{int(number) * 1024}GiB"
+    unit = {"": "B", "B": "B", "K": "KiB", "M": "MiB", "G": "GiB"}.get(letter)
+    return f"{number}{unit}" if unit else ""
+
+
+_NUMBER_AND_WORD = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
+_WORDS_OF_TIME = {
+    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), "m"),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "h"),
+    **dict.fromkeys(("d", "day", "days"), "d"),
+}

@@ -25,6 +25,7 @@ from forwarder.delivery.gate import Gate
 from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Event, Limits, QueueFull, QueueView, memory_bytes
+from forwarder.nearest import did_you_mean
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.purging import Chosen, NameOf
@@ -191,7 +192,11 @@ class Operations:
     def _find(self, name: str) -> TargetHandle:
         target = self._targets.get(name)
         if target is None:
-            raise UnknownTarget(f'there is no target "{name}" here; there is: {", ".join(self._targets)}')
+            known = ", ".join(self._targets)
+            near = did_you_mean(name, self._targets)
+            raise UnknownTarget(
+                f'there is no target "{name}" here; there is: {known}.{near}'.removesuffix(".")
+            )
         return target
 
     def _choose(

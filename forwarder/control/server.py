@@ -48,10 +48,16 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
 
 
 class ControlServer:
-    """``start`` it once the storage's directory is ours; ``close`` it before the queues are."""
+    """``start`` it once the storage's directory is ours; ``close`` it before the queues are.
 
-    def __init__(self, controls: Operations, path: Path) -> None:
+    ``listeners``: where the daemon's other listeners are, by name, with the ports in use.
+    """
+
+    def __init__(
+        self, controls: Operations, path: Path, listeners: Callable[[], dict[str, str]] = dict
+    ) -> None:
         self.path = path
+        self._listeners = listeners
         self._controls = controls
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite
@@ -106,6 +112,7 @@ class ControlServer:
         app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
         app.add_routes(
             [
+                web.get("/listeners", self._tell_listeners),
                 web.get("/targets", self._targets),
                 web.post("/targets/{target}/pause", self._does(self._controls.pause)),
                 web.post("/targets/{target}/resume", self._does(self._controls.resume)),
@@ -128,6 +135,9 @@ class ControlServer:
 
     async def _flush(self, request: web.Request) -> web.Response:
         return _json(await self._controls.flush(request.match_info["target"]))
+
+    async def _tell_listeners(self, _request: web.Request) -> web.Response:
+        return _json(self._listeners())
 
     async def _targets(self, _request: web.Request) -> web.Response:
         return _json({"targets": self._controls.names})

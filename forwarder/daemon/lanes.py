@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from forwarder.config import Config, queue_memory
+from forwarder.config import Config, bound_names, default_of_kind, queue_memory
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
 from forwarder.delivery.disposition import Policy
@@ -25,8 +24,6 @@ from forwarder.targets import TARGETS, AwsTarget
 from forwarder.targets.buses import BusNames
 from forwarder.targets.names import TargetNames
 from forwarder.targets.remembered import RememberedNames
-
-_BOUND = ("buses", "app_monitors", "projects")
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -82,8 +79,8 @@ def build(rooms: Shared, name: str) -> TargetParts:
         queue=queue,
         metrics=metrics,
         max_event_bytes=target.limits.max_event_bytes,
-        names=_bound_names(options),
-        default=_is_default(rooms.config.targets, name),
+        names=bound_names(options),
+        default=default_of_kind(rooms.config.targets, name),
         only=only_bound(name, options),
         ack_timeout=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
         at_aws=target.names,
@@ -140,16 +137,7 @@ def _queue(
 
 def only_bound(name: str, options: Any) -> OnlyBound | None:
     """What refuses names that the options do not list, where they say so."""
-    return OnlyBound(name, options.kind, _bound_names(options)) if options.only_bound else None
-
-
-def _is_default(targets: Mapping[str, Any], name: str) -> bool:
-    """As configured; unsaid, the only target of a kind is its default when nothing is bound to it."""
-    options = targets[name]
-    if options.default is not None:
-        return bool(options.default)
-    others = [n for n, other in targets.items() if other.kind == options.kind and n != name]
-    return not others and not _bound_names(options)
+    return OnlyBound(name, options.kind, bound_names(options)) if options.only_bound else None
 
 
 def _gate_options(options: Any) -> GateOptions:
@@ -167,8 +155,3 @@ def _gate_options(options: Any) -> GateOptions:
 def _policy(options: Any, limits: Limits) -> Policy:
     retry = options.retry
     return Policy(retry.max_age, limits.whole, retry.max_attempts, retry.base, retry.cap)
-
-
-def _bound_names(options: Any) -> tuple[str, ...]:
-    """The buses, app monitors or projects that the options bind, whichever their kind has."""
-    return tuple(name for field in _BOUND for name in getattr(options, field, ()))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -38,6 +39,7 @@ from forwarder.dead_letters import rescue as rescue_letters
 from forwarder.delivery.burial import sweep
 from forwarder.delivery.lane import Lane, hold_for_names
 from forwarder.delivery.worker import work
+from forwarder.files import LASTING
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
@@ -47,6 +49,7 @@ from forwarder.model import Clock, SystemClock
 from forwarder.queues import rows
 from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
+from forwarder.sockets import url_of
 from forwarder.storage import Storage, StorageError
 from forwarder.targets.warm_up import warm_up
 
@@ -57,6 +60,9 @@ CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
 DRAIN_LOOK_SECONDS = 0.02
 LOOK_SECONDS = 1.0
+LASTING_REASONS = ("format", "network", "unsafe", "path")
+"""Troubles of the storage that no restart mends."""
+
 SPARE_BYTES = 4 << 20
 """For events of peers that hold next to nothing while another holds all it can."""
 
@@ -67,6 +73,16 @@ class StartError(Exception):
     def __init__(self, message: str, *, lasting: bool = False) -> None:
         super().__init__(message)
         self.lasting = lasting
+
+
+def _cannot_listen(name: str, problem: OSError) -> StartError:
+    """``name``: the setting and its value."""
+    message, lasting = f"{name}: {problem.strerror or problem}", problem.errno in LASTING
+    if problem.errno == errno.EACCES and "unix:" not in name:
+        message += ": ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port"
+    elif lasting and "unix:" in name:
+        message += ": the directory must be there, and the daemon's user must be able to write in it"
+    return StartError(message, lasting=lasting)
 
 
 class Daemon:
@@ -134,7 +150,7 @@ class Daemon:
             config.admin.hosts,
             admin_max_age,
         )
-        self._control = ControlServer(self._make_controls(), config.storage.control_socket())
+        self._control = ControlServer(self._make_controls(), config.storage.control_socket(), self._listeners)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = False
         self._failed = False
@@ -176,6 +192,11 @@ class Daemon:
             for name, each in self._built.items()
         ]
         return Operations(targets, self._letters, self._clock)
+
+    def _listeners(self) -> dict[str, str]:
+        """Where it listens, for who found the control socket alone."""
+        scheme = "http" if self._config.ingest.tls is None else "https"
+        return {"ingest": url_of(self._ingest.address, scheme), "admin": url_of(self._admin.address)}
 
     def _count_dropped_letters(self, target: str, count: int) -> None:
         self._metrics.for_target(target).dead_letters_dropped += count
@@ -244,7 +265,7 @@ class Daemon:
         except StorageError as problem:
             warming.cancel()
             message = f"storage {self._config.storage.directory()}: {problem}"
-            raise StartError(message, lasting=problem.reason in ("format", "network", "unsafe")) from None
+            raise StartError(message, lasting=problem.reason in LASTING_REASONS) from None
         for lane in self._lanes.values():
             self._start_lane(lane)
         if self._on_disk:  # else a broken disk costs no event its promise: dead letters wait in memory
@@ -301,7 +322,7 @@ class Daemon:
                     lane.queue.close()  # what was delivered meanwhile is written
                 await self._close()
                 place = problem.place if isinstance(problem, CannotListen) else ""
-                raise StartError(f"{name}{place}: {problem.strerror or problem}") from None
+                raise _cannot_listen(f"{name}{place}", problem) from None
 
     async def _look_around(self) -> None:
         """See that nobody deleted a unix socket, set the clock, or is in trouble; log what was refused."""

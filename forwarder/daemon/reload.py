@@ -58,7 +58,8 @@ class Rereading:
         try:
             told |= await self._read_config()
         except ConfigError as error:
-            self._log.error("the configuration is bad, and the log level stays", problems=error.problems)
+            problems = list(error.lines(self._path or ""))
+            self._log.error("the configuration is bad, and the log level stays", problems=problems)
         self._log.info("read again", **told)
 
     async def _read_config(self) -> dict[str, str]:

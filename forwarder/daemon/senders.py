@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from forwarder.config import ConfigError, IngestConfig, exposed, tokens_in_clear
+from forwarder.config import ConfigError, IngestConfig, Problem, exposed, tokens_in_clear
 from forwarder.ingest.auth.configured import configured
 from forwarder.ingest.auth.files import SecretFileError, SecretFiles
 from forwarder.ingest.auth.guard import Guard
@@ -36,11 +36,15 @@ class Senders:
         try:
             await self.files.open()
         except SecretFileError as problem:
-            raise ConfigError([str(problem)]) from None
-        if warning := tokens_in_clear(self._config):
-            structlog.get_logger("ingest").warning("bearer tokens are not encrypted", reason=warning)
+            setting, _, message = str(problem).partition(": ")
+            raise ConfigError([Problem(setting, message)]) from None
+        for warning in tokens_in_clear(self._config):
+            log = structlog.get_logger("ingest")
+            log.warning("bearer tokens are not encrypted", reason=str(warning))
         if self._config.is_for_all:
             return
         for address in (written(each.getsockname()) for each in given):
             if not is_local(address):
-                raise ConfigError([f"{exposed(address)} (the socket is an inherited one)"])
+                open_to_all = exposed(address)
+                message = f"{open_to_all.message} (the socket is an inherited one)"
+                raise ConfigError([Problem(open_to_all.path, message)])

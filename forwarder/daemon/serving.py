@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+from collections.abc import Iterable
 from contextlib import closing
 
 import structlog
 import uvloop
 
 from forwarder import descriptors, logs, stderr
-from forwarder.config import Config, ConfigError, load
+from forwarder.config import Config, ConfigError, Problem
 from forwarder.daemon.allocator import give_back_large_blocks
 from forwarder.daemon.inherited import LISTENERS
 from forwarder.daemon.process import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, Daemon, StartError
 from forwarder.daemon.service_manager import ServiceManager
 from forwarder.daemon.watchdog import Watchdog
 from forwarder.sockets import InheritedError, inherited
-from forwarder.targets import option_types
+from forwarder.validation import validate
 
 
 def main(config_path: str) -> int:
@@ -35,16 +36,29 @@ def main(config_path: str) -> int:
 
 def _run(config_path: str) -> int:
     try:
-        config = load(config_path, option_types())
+        validated = validate(config_path)
     except ConfigError as error:
-        stderr.say(str(error))
+        for line in error.lines(config_path):
+            stderr.say(line)
         return EXIT_CONFIG
+    config = validated.config
     _forbid_core_dumps()
     give_back_large_blocks()
     logs.configure(config.log.level, config.log.format)
+    _say_doubts(validated.warnings)
     descriptors.raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config, config_path))
+
+
+def _say_doubts(warnings: Iterable[Problem]) -> None:
+    """What is probably not meant; of files that say who may send, their reader logs it."""
+    log = structlog.get_logger("daemon")
+    for warning in warnings:
+        if not warning.path.startswith(("ingest.auth.", "ingest.tls")):
+            log.warning(
+                "configuration is probably not as meant", setting=warning.path, reason=warning.message
+            )
 
 
 def _forbid_core_dumps() -> None:

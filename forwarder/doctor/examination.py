@@ -9,14 +9,16 @@ from collections.abc import Callable
 from forwarder.config import Config
 from forwarder.doctor import senders, settings, storage, targets
 from forwarder.doctor.findings import Finding
+from forwarder.doctor.grouping import grouped
 from forwarder.targets import TARGETS
 
 
 async def examine(config: Config, wall: Callable[[], float] = time.time) -> list[Finding]:
-    """Everything that was found. The targets are examined at once; ``wall`` is compared with AWS's clock."""
+    """Everything that was found, each cause once. The targets are examined at once; ``wall`` is compared
+    with AWS's clock."""
     findings = [
         *settings.examine(config),
-        *senders.examine(config.ingest),
+        *senders.examine(config),
         *storage.examine(config.storage),
     ]
     built = {name: TARGETS[options.kind].build(name, options) for name, options in config.targets.items()}
@@ -25,4 +27,4 @@ async def examine(config: Config, wall: Callable[[], float] = time.time) -> list
     ]
     for found in await asyncio.gather(*examinations):
         findings += found
-    return findings
+    return grouped(findings, list(config.targets))

@@ -13,12 +13,15 @@ Level = Literal["ok", "warn", "FAIL"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """``about``: a part of the configuration, or a target and a part of its way to AWS."""
+    """``about``: a part of the configuration, or a target and a part of its way to AWS. ``targets``: whom it
+    is about, where that is more than one.
+    """
 
     level: Level
     about: str
     sentence: str
     remedy: str = ""
+    targets: tuple[str, ...] = ()
 
 
 def is_well(findings: Sequence[Finding]) -> bool:

@@ -1,33 +1,32 @@
-"""The files that say who may send: the daemon does not start with one that it cannot use.
+"""The files and paths that settings name: the daemon does not start with one that it cannot use.
 
 Invariants:
 - Nothing that a file holds is in what is told.
+- What is found is what ``check`` and ``run`` find.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from forwarder.config import IngestConfig
+from forwarder.config import Config
 from forwarder.doctor.findings import Finding
 from forwarder.ingest.auth.configured import configured
-from forwarder.ingest.auth.files import SecretFile
+from forwarder.validation import in_files, readable_by_others
 
 
-def examine(config: IngestConfig) -> Iterator[Finding]:
-    """A finding for each of them that is configured."""
-    return (_judged(file) for file in configured(config) if file is not None)
-
-
-def _judged(file: SecretFile[Any]) -> Finding:
-    reading = file.look(anyway=True)
-    if reading is not None and reading.warning:
-        warning = reading.warning.removeprefix(f"{file.setting}: ")
-        remedy = "Make it readable only by the daemon's user, unless it is a Kubernetes Secret."
-        return Finding("warn", file.setting, warning, remedy)
-    if reading is None or not reading.problem:
-        return Finding("ok", file.setting, f"{file.paths[0]} can be used")
-    problem = reading.problem.removeprefix(f"{file.setting}: ")
-    remedy = "Correct it, and let the daemon's user read it: no daemon starts without it."
-    return Finding("FAIL", file.setting, problem, remedy)
+def examine(config: Config) -> Iterator[Finding]:
+    """A finding for each of them that is configured, and more for one with several problems."""
+    problems = list(in_files(config))
+    for problem in problems:
+        remedy = "Correct it, and let the daemon's user read it: no daemon starts without it."
+        yield Finding("FAIL", problem.path, problem.message, remedy)
+    doubts = {each.path: each.message for each in readable_by_others(config.ingest)}
+    for file in configured(config.ingest):
+        if file is None or any(f"{problem.path}.".startswith(f"{file.setting}.") for problem in problems):
+            continue
+        if warning := doubts.get(file.setting):
+            remedy = "Make it readable only by the daemon's user, unless it is a Kubernetes Secret."
+            yield Finding("warn", file.setting, warning, remedy)
+        else:
+            yield Finding("ok", file.setting, f"{file.paths[0]} can be used")

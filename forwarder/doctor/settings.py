@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 
 from forwarder import descriptors
-from forwarder.config import Bytes, Config, tokens_in_clear
+from forwarder.config import Bytes, Config, warnings
 from forwarder.doctor.findings import Finding
+from forwarder.targets.surroundings import unknown_regions
 
 
 def examine(
@@ -27,10 +28,8 @@ def examine(
             f"whoever reaches {config.ingest.listen.text} may send with the daemon's credentials",
             "Configure tokens, access_keys or tls.client_ca, or see that nobody else reaches it.",
         )
-    if warning := tokens_in_clear(config.ingest):
-        setting, _, problem = warning.partition(": ")
-        problem, _, remedy = problem.rpartition(": set ")
-        yield Finding("warn", setting, problem, f"Set {remedy}.")
+    for warning in (*warnings(config), *unknown_regions(config.targets)):
+        yield Finding("warn", warning.path, warning.message)
     yield from _pages(config)
     yield from _open_files(config, open_files)
     if environ.get("AWS_ENDPOINT_URL"):

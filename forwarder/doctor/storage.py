@@ -6,6 +6,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -29,13 +30,8 @@ WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> Iterator[Finding]:
     directory = config.directory().absolute()
     there = _nearest(directory)
-    if problem := _refused(directory, there):
-        yield Finding(
-            "FAIL",
-            ABOUT,
-            f"{directory} cannot be written by user {os.geteuid()}: {problem}",
-            "Give the daemon's user a directory of its own there, or set storage.path.",
-        )
+    if (problem := _refused(directory, there)) is not None:
+        yield Finding("FAIL", ABOUT, *_in_words(directory, problem))
         return
     made = "" if there == directory else "; it will be made"
     yield Finding("ok", ABOUT, f"{directory} can be written by user {os.geteuid()}{made}")
@@ -49,18 +45,44 @@ def _nearest(directory: Path) -> Path:
     return next(each for each in (directory, *directory.parents) if os.path.lexists(each))
 
 
-def _refused(directory: Path, there: Path) -> str:
-    """Why nothing can be written, "" when it can."""
+def _refused(directory: Path, there: Path) -> OSError | None:
+    """Why nothing can be written, None when it can."""
+    if not there.is_dir():
+        return NotADirectoryError(errno.ENOTDIR, f"{there} is not a directory")
     if there != directory:
-        if not there.is_dir():
-            return f"{there} is not a directory"
-        return "" if os.access(there, os.W_OK | os.X_OK) else f"nothing can be made in {there}"
+        if os.access(there, os.W_OK | os.X_OK):
+            return None
+        return PermissionError(errno.EACCES, f"nothing can be made in {there}")
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"\0")
     except OSError as error:
-        return error.strerror or str(error)
-    return ""
+        return error
+    return None
+
+
+def _in_words(directory: Path, problem: OSError) -> tuple[str, str]:
+    """The sentence, and the cure of this very error."""
+    sentence = f"{directory} cannot be written by user {os.geteuid()}: {problem.strerror or problem}"
+    if problem.errno == errno.ENOSPC:
+        if _has_no_inodes(directory):
+            return (
+                f"{sentence} (no inodes are free)",
+                "Remove files there: their number is used up, not the room.",
+            )
+        return sentence, "Make room on this file system: delete files there, or enlarge it."
+    if problem.errno == errno.EDQUOT:
+        return sentence, f"Raise the disk quota of user {os.geteuid()}, or delete files of this user there."
+    if problem.errno == errno.EROFS:
+        return sentence, "Mount the file system for writing, or set storage.path to another one."
+    if problem.errno == errno.EIO:
+        return sentence, "Look at the disk and the kernel's log: it fails to write."
+    return sentence, "Give the daemon's user a directory of its own there, or set storage.path."
+
+
+def _has_no_inodes(directory: Path) -> bool:
+    about = os.statvfs(directory)
+    return about.f_files > 0 and about.f_favail == 0
 
 
 def _parent(parent: Path) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ _BRIEFLY = {
 class StorageError(Exception):
     """The file could not do what was asked of it.
 
-    ``reason``: full, io, damaged, replaced, format, network, unsafe, locked, missing, closed or other.
+    ``reason``: full, io, damaged, replaced, format, network, unsafe, path, locked, missing, closed or other.
     ``operation``: what the disk was doing, one of DISK_OPERATIONS. ``cause``: the reason, or what is full:
     file_system, inodes, user_quota or max_bytes; read_only for a disk that may not be written.
     """

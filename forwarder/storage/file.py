@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from forwarder.files import sync
+from forwarder.files import LASTING, sync
 from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
@@ -53,6 +53,29 @@ def cannot_use(path: Path, error: OSError) -> StorageError:
     return StorageError("io", f"{error.filename or path} cannot be used: {error.strerror or error}", "open")
 
 
+def _unusable(directory: Path, error: OSError) -> StorageError:
+    """Why the directory cannot be had at all; "path" where only a person can mend it."""
+    problem = cannot_use(directory, error)
+    if error.errno not in LASTING:
+        return problem
+    path = Path(error.filename or directory)
+    there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+    if not there.is_dir():
+        message = f"{there} is not a directory: set storage.path to a directory"
+    else:
+        message = f"{problem}. Let user {os.geteuid()} write there, or set storage.path to another directory"
+    return StorageError("path", message, "open")
+
+
+def _check_access(directory: Path) -> None:
+    """Raise StorageError for files of another user: SQLite says of them only that they cannot be opened."""
+    for path in directory.glob(f"{FILE_NAME}*"):
+        if not os.access(path, os.R_OK | os.W_OK):
+            owner, user = path.stat().st_uid, os.geteuid()
+            message = f"user {user} may not read and write {path}, which belongs to user {owner}"
+            raise StorageError("path", f"{message}: run chown {user} {path}", "open")
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[bool]:
     """Be the directory's only owner. Makes the directory when there is none, and refuses one that is unsafe.
@@ -63,9 +86,10 @@ def locked(directory: Path) -> Iterator[bool]:
         make_own(directory)
         lock = create(directory / LOCK_NAME, os.O_RDWR)
     except OSError as error:
-        raise cannot_use(directory, error) from error
+        raise _unusable(directory, error) from error
     try:
         _lock(lock, directory)
+        _check_access(directory)
         boot = this_boot()
         same_boot = bool(boot) and boot in _words(lock)
         with suppress(OSError):  # a full disk has no place for the number; the lock is what counts

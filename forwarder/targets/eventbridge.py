@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from operator import attrgetter
 from typing import Annotated, Any, Literal
@@ -18,19 +18,23 @@ import msgspec
 
 from forwarder.apis.codes import ACCESS_DENIED as ACCESS_DENIED_CODES
 from forwarder.apis.codes import ENDPOINT, NOT_FOUND
-from forwarder.apis.put_events import DEFAULT_BUS, PutEvents
-from forwarder.config import Bytes, Duration
+from forwarder.apis.put_events import DEFAULT_BUS, PutEvents, is_bus
+from forwarder.config import Bytes, Duration, Problem
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Queue, Results
 from forwarder.targets.asking import Asker, Hold
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.buses import BusNames
 from forwarder.targets.facts import Facts
-from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
+from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive, wrong_names
 from forwarder.targets.sources import CONFIGURATION
 
 ACCESS_DENIED = "AccessDeniedException"
 THROTTLED = "ThrottlingException"
+BUS_FORMS = (
+    "the name of an event bus (letters, digits or ._-) or its ARN, such as "
+    "arn:aws:events:eu-west-1:123456789012:event-bus/orders"
+)
 
 
 class EventBridgeBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +49,8 @@ class EventBridgeBatch(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: Bytes = Bytes(1_048_575)
     max_wait: Duration = Duration(0.1)
 
-    def __post_init__(self) -> None:
-        positive(self, "max_bytes")
+    def problems(self) -> Iterator[Problem]:
+        yield from positive(self, "max_bytes")
 
 
 class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="eventbridge"):
@@ -69,9 +73,10 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
     cloudevents: Literal["envelope", "data"] = "envelope"
     fill_trace_header: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "verify_interval")
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        yield from positive(self, "verify_interval")
+        yield from wrong_names("buses", self.buses, is_bus, BUS_FORMS)
 
 
 class EventBridge:

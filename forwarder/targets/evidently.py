@@ -6,24 +6,29 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import msgspec
 
-from forwarder.apis.put_project_events import PutProjectEvents
-from forwarder.config import Bytes, Duration
+from forwarder.apis.put_project_events import PutProjectEvents, is_project
+from forwarder.config import Bytes, Duration, Problem
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Queue, Results
 from forwarder.targets.asking import Hold, Prober
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.facts import Facts
 from forwarder.targets.names import CalledNames
-from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
+from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive, wrong_names
 
 ENDED = (
     "AWS ended Evidently on 2025-10-16, so this needs an endpoint_url, an endpoint of your own that speaks "
     "its API; else send these events to an eventbridge target, or to rum as custom events"
+)
+
+PROJECT_FORMS = (
+    "the name of a project (letters, digits or -._) or its ARN, such as "
+    "arn:aws:evidently:eu-west-1:123456789012:project/shop"
 )
 
 UNASKED = "whether the projects exist was not asked: the endpoint is your own"
@@ -41,8 +46,8 @@ class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: Bytes = Bytes(1 << 20)
     max_wait: Duration = Duration(0.1)
 
-    def __post_init__(self) -> None:
-        positive(self, "max_bytes")
+    def problems(self) -> Iterator[Problem]:
+        yield from positive(self, "max_bytes")
 
 
 class EvidentlyRetry(Retry, frozen=True, kw_only=True):
@@ -63,10 +68,11 @@ class EvidentlyOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind
     retry: EvidentlyRetry = msgspec.field(default_factory=EvidentlyRetry)
     max_calls_per_second: Rate | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
         if self.endpoint_url is None:
-            raise ValueError(ENDED)
+            yield Problem("endpoint_url", f"is required: {ENDED}")
+        yield from wrong_names("projects", self.projects, is_project, PROJECT_FORMS)
 
 
 class Evidently:

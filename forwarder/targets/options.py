@@ -8,33 +8,36 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from forwarder.config import Bytes, Duration, Secret, without_users
+from forwarder.config import Bytes, Duration, Problem, Secret, empty, shown_value
 from forwarder.model import Limits
 
 QUEUE_BYTES = {"memory": Bytes(64 << 20), "disk": Bytes(1 << 30)}
 Count = Annotated[int, msgspec.Meta(ge=1)]
 _HOST = r"[A-Za-z0-9._:-]+"
+_SESSION = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+")
 Rate = Annotated[float, msgspec.Meta(gt=0)]
 
 
-def positive(options: msgspec.Struct, *names: str) -> None:
-    """Raise ValueError for durations and sizes of 0."""
-    if zeros := [name for name in names if getattr(options, name) <= 0]:
-        raise ValueError("; ".join(f"{name} is more than 0" for name in zeros))
+def positive(options: msgspec.Struct, *names: str) -> Iterator[Problem]:
+    """A problem for each of these durations and sizes that is 0."""
+    for name in names:
+        if (value := getattr(options, name)) <= 0:
+            got = "0s" if isinstance(value, Duration) else "0"
+            yield Problem(name, f"must be greater than 0, got {got}")
 
 
-def ordered(options: msgspec.Struct, least: str, most: str) -> None:
-    """Raise ValueError when the one duration is longer than the other."""
+def ordered(options: msgspec.Struct, least: str, most: str) -> Iterator[Problem]:
+    """A problem where the one duration is longer than the other."""
     low, high = getattr(options, least), getattr(options, most)
     if low > high:
-        raise ValueError(f"{least} is at most {most}, {high.text}; got {low.text}")
+        yield Problem(least, f"must be at most {most}, which is {high.text}, got {low.text}", about=(most,))
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +50,9 @@ class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_events: Count = 100_000
     max_bytes: Bytes | None = None
 
-    def __post_init__(self) -> None:
+    def problems(self) -> Iterator[Problem]:
         if self.max_bytes is not None:
-            positive(self, "max_bytes")
+            yield from positive(self, "max_bytes")
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,9 +70,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     max_age: Duration = Duration(86_400.0)
     max_attempts: Count | None = None
 
-    def __post_init__(self) -> None:
-        positive(self, "base", "cap", "max_age")
-        ordered(self, "base", "cap")
+    def problems(self) -> Iterator[Problem]:
+        yield from positive(self, "base", "cap", "max_age")
+        yield from ordered(self, "base", "cap")
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,9 +85,9 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     probe: Duration = Duration(30.0)
     probe_cap: Duration = Duration(300.0)
 
-    def __post_init__(self) -> None:
-        positive(self, "probe", "probe_cap")
-        ordered(self, "probe", "probe_cap")
+    def problems(self) -> Iterator[Problem]:
+        yield from positive(self, "probe", "probe_cap")
+        yield from ordered(self, "probe", "probe_cap")
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +100,8 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     connect: Duration = Duration(3.0)
     read: Duration = Duration(15.0)
 
-    def __post_init__(self) -> None:
-        positive(self, "connect", "read")
+    def problems(self) -> Iterator[Problem]:
+        yield from positive(self, "connect", "read")
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,9 +116,15 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     external_id: Secret | None = None
     session_name: str = "event-forwarder"
 
-    def __post_init__(self) -> None:
+    def problems(self) -> Iterator[Problem]:
         if _ROLE.fullmatch(self.arn) is None:
-            raise ValueError(f"arn is one like arn:aws:iam::123456789012:role/name, got {self.arn!r}")
+            form = "arn:aws:iam::123456789012:role/name"
+            yield Problem("arn", f"must be the ARN of a role, such as {form}, got {shown_value(self.arn)}")
+        if _SESSION.fullmatch(self.session_name) is None:
+            yield Problem(
+                "session_name",
+                f"must be 2 to 64 letters, digits or _+=,.@-, got {shown_value(self.session_name)}",
+            )
 
 
 class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,20 +162,32 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     workers: Count = 32
     min_workers: Count = 1
 
-    def __post_init__(self) -> None:
-        """What must hold for every kind. The configuration tells the ValueError with its place."""
-        problems = []
-        if self.endpoint_url is not None and not _is_url(self.endpoint_url):
-            given = without_users(self.endpoint_url)
-            problems.append(f"endpoint_url is http:// or https:// and a host, without a user, got {given!r}")
-        if self.endpoint_url is not None and (self.use_fips or self.use_dualstack):
-            problems.append("use_fips and use_dualstack choose an AWS host, so not with an endpoint_url")
-        if self.region is not None and self.endpoint_url is None and not _is_region(self.region):
-            problems.append(f"region is a name like eu-west-1, got {self.region!r}")
+    def problems(self) -> Iterator[Problem]:
+        """What must hold for every kind."""
+        yield from self._wrong_place()
         if self.min_workers > self.workers:
-            problems.append(f"min_workers is at most workers, {self.workers}; got {self.min_workers}")
-        if problems:
-            raise ValueError("; ".join(problems))
+            yield Problem(
+                "min_workers",
+                f"must be at most workers, which is {self.workers}, got {self.min_workers}",
+                about=("workers",),
+            )
+        yield from empty(self, "profile")
+
+    def _wrong_place(self) -> Iterator[Problem]:
+        if self.endpoint_url is None:
+            if self.region is not None and not _is_region(self.region):
+                yield Problem("region", f"must be a name such as eu-west-1, got {shown_value(self.region)}")
+            return
+        if why := _wrong_url(self.endpoint_url):
+            form = "http:// or https:// with a host, such as https://events.eu-west-1.amazonaws.com"
+            yield Problem("endpoint_url", f"must be {form}, {why}, got {shown_value(self.endpoint_url)}")
+        for name in ("use_fips", "use_dualstack"):
+            if getattr(self, name):
+                yield Problem(
+                    name,
+                    "must not be true together with endpoint_url, because it chooses a host of AWS",
+                    about=("endpoint_url",),
+                )
 
     @property
     def queue_bytes(self) -> int:
@@ -186,17 +207,33 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
 _is_region = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+").fullmatch
 
 
-def _is_url(text: str) -> bool:
+def _wrong_url(text: str) -> str:
+    """What is wrong with the URL of an endpoint; "" for a good one."""
     try:
         url = urlsplit(text)
         _ = url.port  # raises for what is no port
-    except ValueError:
-        return False
+    except ValueError as error:
+        return f"with a valid host and port ({error})"
     if "@" in url.netloc:  # a call has room for one proof of who calls, and that is the signature
-        return False
-    return url.scheme in ("http", "https") and re.fullmatch(_HOST, url.hostname or "") is not None
+        return "without a user"
+    if url.query or text.endswith("?"):
+        return "without a query"
+    if url.fragment or text.endswith("#"):
+        return "without a fragment"
+    if url.scheme not in ("http", "https") or re.fullmatch(_HOST, url.hostname or "") is None:
+        return "complete"
+    return ""
 
 
 def call_limits(max_events: int, max_bytes: Bytes, max_wait: Duration) -> Limits:
     """The limits of a target whose single event may fill a call."""
     return Limits(max_events, int(max_bytes), int(max_bytes), float(max_wait))
+
+
+def wrong_names(
+    field: str, names: Sequence[str], is_good: Callable[[str], object], forms: str
+) -> Iterator[Problem]:
+    """A problem for each bus, app monitor or project that AWS cannot have. ``forms``: what it can be."""
+    for number, name in enumerate(names):
+        if not is_good(name):
+            yield Problem(f"{field}[{number}]", f"must be {forms}, got {shown_value(name)}")

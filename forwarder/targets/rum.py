@@ -8,19 +8,21 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from forwarder.apis.put_rum_events import PutRumEvents, batch_id, is_uuid, read_envelope
-from forwarder.config import Bytes, Duration
+from forwarder.config import Bytes, Duration, Problem
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Queue, Results
 from forwarder.targets.asking import Hold, Prober
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.facts import Facts
 from forwarder.targets.names import CalledNames
-from forwarder.targets.options import Count, Rate, Retry, TargetOptions, positive
+from forwarder.targets.options import Count, Rate, Retry, TargetOptions, positive, wrong_names
+
+MONITOR_FORMS = "the id of an app monitor (a UUID), and not its name"
 
 UNASKED = (
     "whether the app monitors exist was not asked: AWS answers that by name and not by id, to who may do "
@@ -42,8 +44,8 @@ class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
     max_event_bytes: Bytes = Bytes(4 << 20)
     max_wait: Duration = Duration(1.0)
 
-    def __post_init__(self) -> None:
-        positive(self, "max_bytes", "max_event_bytes")
+    def problems(self) -> Iterator[Problem]:
+        yield from positive(self, "max_bytes", "max_event_bytes")
 
 
 class RumRetry(Retry, frozen=True, kw_only=True):
@@ -66,11 +68,9 @@ class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag
     retry: RumRetry = msgspec.field(default_factory=RumRetry)
     max_calls_per_second: Rate | None = 50.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        wrong = [name for name in self.app_monitors if is_uuid(name) is None]
-        if wrong:
-            raise ValueError(f"app_monitors are ids (UUIDs), not names; got {', '.join(map(repr, wrong))}")
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        yield from wrong_names("app_monitors", self.app_monitors, is_uuid, MONITOR_FORMS)
 
 
 class Rum:

@@ -34,7 +34,7 @@ def test_the_version_is_printed_without_loading_a_library() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["fly"], ["run"], ["check"], ["dead-letters"], ["pause"], ["pause", "orders", "--all"], ["queue"]],
+    [[], ["fly"], ["dead-letters"], ["pause"], ["pause", "orders", "--all"], ["queue"]],
 )
 def test_wrong_arguments_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -44,7 +44,7 @@ def test_wrong_arguments_exit_2(arguments: list[str], capsys: pytest.CaptureFixt
 
 
 def test_check_exits_0_for_a_good_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "-c", str(CONFIGS / "sidecar.yaml")]) == 0
+    assert main(["check", "-c", str(CONFIGS / "sidecar.yaml"), "--no-files"]) == 0
     assert "2 targets (orders, web)" in capsys.readouterr().out
 
 
@@ -58,12 +58,13 @@ def test_check_exits_78_and_says_every_problem(tmp_path: Path, capsys: pytest.Ca
     captured = capsys.readouterr()
     assert captured.out == ""
     problems = captured.err.splitlines()
-    assert [line.removeprefix(f"{path}: ").split(":")[0] for line in problems] == [
-        "targets.a.region",
-        "targets.b",
-        "log.level",
+    assert [line.split(": ")[:2] for line in problems[:3]] == [
+        [f"{path}:2", "targets.a.region"],
+        [f"{path}:3", "targets.b.endpoint_url"],
+        [f"{path}:4", "log.level"],
     ]
     assert "2025-10-16" in problems[1]
+    assert problems[3:] == [f"3 problems in {path}"]
 
 
 @pytest.mark.parametrize("command", ["check", "run"])

@@ -16,6 +16,7 @@ from forwarder.client import (
     CHUNK_EVENTS,
     Chunks,
     Sender,
+    UnknownTarget,
     Unreachable,
     render_status,
     send,
@@ -156,14 +157,15 @@ async def test_a_body_refused_for_one_line_does_not_cost_the_others(sending: Sen
     assert sending.said == ["line 38: SerializationException: not JSON"]
 
 
-async def test_an_unknown_target_refuses_every_line_in_one_request(sending: Sending, daemon: Daemon) -> None:
-    error = {"code": "NotFound", "message": "there is no target orders"}
+async def test_an_unknown_target_ends_the_sending_with_the_one_that_was_meant(
+    sending: Sending, daemon: Daemon
+) -> None:
+    error = {"code": "NotFound", "message": 'There is no target "orders" here; there is: order, web.'}
     daemon.always = lambda _: web.json_response({"error": error}, status=404)
-    await sending.send("{}\n" * CHUNK_EVENTS)
+    with pytest.raises(UnknownTarget, match=r'there is: order, web\. Did you mean "order"\?'):
+        await sending.send("{}\n" * (CHUNK_EVENTS + 1))
     assert len(daemon.chunks) == 1
     assert sending.sender.refused == CHUNK_EVENTS
-    assert len(sending.said) == 21
-    assert sending.said[-1] == "further refusals are counted, not shown"
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"results": []}', b"\xff"])

@@ -85,4 +85,4 @@ def test_an_endpoint_with_a_user_is_refused_without_telling_the_password() -> No
     text = "targets: {a: {kind: eventbridge, region: eu-west-1, endpoint_url: 'https://me:pass-word@host'}}"
     with pytest.raises(ConfigError) as caught:
         parse(text, option_types(), {})
-    assert "without a user, got 'https://***@host'" in str(caught.value)
+    assert 'without a user, got "https://***@host"' in str(caught.value)

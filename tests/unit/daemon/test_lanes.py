@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from forwarder.config import parse
-from forwarder.daemon.lanes import _bound_names, _is_default, only_bound
+from forwarder.config import bound_names, default_of_kind, parse
+from forwarder.daemon.lanes import only_bound
 from forwarder.model import Refusal
 from forwarder.targets import option_types
 
@@ -27,10 +27,10 @@ def targets_of(text: str) -> dict[str, Any]:
 )
 def test_a_target_that_takes_only_bound_names_is_no_default(text: str, default: bool, refuses: bool) -> None:
     targets = targets_of(text)
-    assert _is_default(targets, "orders") == default
+    assert default_of_kind(targets, "orders") == default
     only = only_bound("orders", targets["orders"])
     assert (only is not None) == refuses
     if only is not None:
-        assert _bound_names(targets["orders"]) == ("a",)
+        assert bound_names(targets["orders"]) == ("a",)
         assert only.refusal("a") is None
         assert isinstance(only.refusal("b"), Refusal)

@@ -69,38 +69,73 @@ def test_a_role_is_a_group() -> None:
 @pytest.mark.parametrize(
     ("options", "place", "what"),
     [
-        ("kind: evidently", "targets.t", "AWS ended Evidently on 2025-10-16"),
-        ("kind: eventbridge, batch: {max_events: 11}", "targets.t.batch.max_events", "<= 10"),
-        ("kind: eventbridge, batch: {max_events: 0}", "targets.t.batch.max_events", ">= 1"),
-        ("kind: eventbridge, batch: {max_bytes: 0}", "targets.t.batch", "max_bytes is more than 0"),
-        (f"kind: evidently, endpoint_url: {URL}, batch: {{max_events: 51}}", "targets.t.batch", "<= 50"),
-        ("kind: rum, workers: 0", "targets.t.workers", ">= 1"),
-        ("kind: rum, workers: 3, min_workers: 4", "targets.t", "min_workers is at most workers, 3; got 4"),
-        ("kind: rum, max_calls_per_second: 0", "targets.t.max_calls_per_second", "> 0"),
-        ("kind: rum, timeouts: {read: 0}", "targets.t.timeouts", "read is more than 0"),
-        ("kind: rum, retry: {max_age: 0}", "targets.t.retry", "max_age is more than 0"),
-        ("kind: rum, hold: {probe: 0}", "targets.t.hold", "probe is more than 0"),
-        ("kind: rum, retry: {base: 1m}", "targets.t.retry", "base is at most cap, 30s; got 1m"),
-        ("kind: rum, hold: {probe: 1h}", "targets.t.hold", "probe is at most probe_cap, 5m; got 1h"),
+        ("kind: evidently", "targets.t.endpoint_url", "AWS ended Evidently on 2025-10-16"),
+        ("kind: eventbridge, batch: {max_events: 11}", "targets.t.batch.max_events", "at most 10"),
+        ("kind: eventbridge, batch: {max_events: 0}", "targets.t.batch.max_events", "at least 1"),
+        (
+            "kind: eventbridge, batch: {max_bytes: 0}",
+            "targets.t.batch.max_bytes",
+            "must be greater than 0, got 0",
+        ),
+        (f"kind: evidently, endpoint_url: {URL}, batch: {{max_events: 51}}", "targets.t.batch", "at most 50"),
+        ("kind: rum, workers: 0", "targets.t.workers", "must be at least 1, got 0"),
+        (
+            "kind: rum, workers: 3, min_workers: 4",
+            "targets.t.min_workers",
+            "must be at most workers, which is 3, got 4",
+        ),
+        (
+            "kind: rum, max_calls_per_second: 0",
+            "targets.t.max_calls_per_second",
+            "must be greater than 0, got 0",
+        ),
+        ("kind: rum, timeouts: {read: 0}", "targets.t.timeouts.read", "must be greater than 0, got 0s"),
+        ("kind: rum, retry: {max_age: 0}", "targets.t.retry.max_age", "must be greater than 0, got 0s"),
+        ("kind: rum, hold: {probe: 0}", "targets.t.hold.probe", "must be greater than 0, got 0s"),
+        ("kind: rum, retry: {base: 1m}", "targets.t.retry.base", "must be at most cap, which is 30s, got 1m"),
+        (
+            "kind: rum, hold: {probe: 1h}",
+            "targets.t.hold.probe",
+            "must be at most probe_cap, which is 5m, got 1h",
+        ),
         (
             "kind: rum, app_monitors: [shop]",
-            "targets.t",
-            "app_monitors are ids (UUIDs), not names; got 'shop'",
+            "targets.t.app_monitors[0]",
+            'must be the id of an app monitor (a UUID), and not its name, got "shop"',
         ),
-        ("kind: rum, role: {arn: admin}", "targets.t.role", "arn:aws:iam::123456789012:role/name"),
-        ("kind: eventbridge, verify_interval: 0", "targets.t", "verify_interval is more than 0"),
+        ("kind: rum, role: {arn: admin}", "targets.t.role.arn", "arn:aws:iam::123456789012:role/name"),
+        (
+            "kind: eventbridge, verify_interval: 0",
+            "targets.t.verify_interval",
+            "must be greater than 0, got 0s",
+        ),
         ("kind: eventbridge, queue: paper", "targets.t.queue", "disk"),
         ("kind: eventbridge, role: {}", "targets.t.role.arn", "required"),
-        ("kind: eventbridge, endpoint_url: 127.0.0.1", "targets.t", "endpoint_url"),
-        ("kind: eventbridge, endpoint_url: 'http://'", "targets.t", "endpoint_url"),
-        ("kind: eventbridge, endpoint_url: 'http://a b'", "targets.t", "endpoint_url"),
-        ("kind: eventbridge, endpoint_url: 'http://a:99999'", "targets.t", "endpoint_url"),
-        (f"kind: eventbridge, endpoint_url: {URL}, use_fips: true", "targets.t", "use_fips"),
+        ("kind: eventbridge, endpoint_url: 127.0.0.1", "targets.t.endpoint_url", 'got "127.0.0.1"'),
+        ("kind: eventbridge, endpoint_url: 'http://'", "targets.t.endpoint_url", "complete"),
+        ("kind: eventbridge, endpoint_url: 'http://a b'", "targets.t.endpoint_url", "complete"),
+        ("kind: eventbridge, endpoint_url: 'http://a:99999'", "targets.t.endpoint_url", "port"),
+        ("kind: eventbridge, endpoint_url: 'http://a/?k=SECRET'", "targets.t.endpoint_url", "a/?***"),
+        ("kind: eventbridge, endpoint_url: 'http://a/?'", "targets.t.endpoint_url", "without a query"),
+        ("kind: eventbridge, endpoint_url: 'http://a/#x'", "targets.t.endpoint_url", "without a fragment"),
+        (f"kind: eventbridge, endpoint_url: {URL}, use_fips: true", "targets.t.use_fips", "endpoint_url"),
+        ("kind: eventbridge, buses: ['']", "targets.t.buses[0]", "event bus"),
+        ("kind: eventbridge, buses: [a, 'b c']", "targets.t.buses[1]", "event bus"),
+        (
+            "kind: eventbridge, buses: ['arn:aws:events:eu-west-1:123:event-bus/x']",
+            "targets.t.buses[0]",
+            "123456789012:event-bus/orders",
+        ),
+        (
+            f"kind: evidently, endpoint_url: {URL}, projects: ['arn:aws:evidently:x:y:project/p']",
+            "targets.t.projects[0]",
+            "123456789012:project/shop",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_place(options: str, place: str, what: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(options)
     (problem,) = caught.value.problems
-    assert problem.startswith(place)
-    assert what in problem
+    assert str(problem).startswith(place)
+    assert what in str(problem)

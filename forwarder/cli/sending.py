@@ -1,0 +1,88 @@
+"""``forwarder send``: lines of events from a file or standard input into a running daemon.
+
+Invariants:
+- A file in the place of the target is never taken for the name of one, and what is read is said where a
+  person could wait for it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from forwarder.cli import place
+from forwarder.cli.common import EXIT_USAGE, Arguments, CommandError
+
+if TYPE_CHECKING:
+    import argparse
+
+STDIN = "-"
+_is_target = re.compile(r"[a-z0-9_-]{1,64}").fullmatch
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("send", help="send events, one JSON object per line, to a running daemon")
+    parser.add_argument(
+        "target", nargs="?", help="one of the daemon's targets; default: the one that each dumped line names"
+    )
+    parser.add_argument("file", nargs="?", default=STDIN, help="default: standard input")
+    place.add(parser, "ingest")
+    parser.set_defaults(command=_send)
+
+
+def _send(arguments: Arguments) -> int:
+    import asyncio
+
+    from forwarder import client
+
+    _judge(arguments.target, arguments.file)
+    with _open(arguments.file) as source:
+        return asyncio.run(client.send(place.url(arguments, "ingest"), arguments.target, source))
+
+
+def _judge(target: str | None, file: str) -> None:
+    """Raise CommandError for arguments that cannot be meant; say it where the terminal is read."""
+    reads_terminal = file == STDIN and sys.stdin is not None and sys.stdin.isatty()
+    if target is None:
+        if reads_terminal:
+            usage = "forwarder send TARGET FILE, or forwarder send < FILE for the lines of a dump"
+            raise CommandError(
+                EXIT_USAGE, f"no target is named and standard input is a terminal. Use: {usage}"
+            )
+        return
+    if not _is_target(target):
+        raise CommandError(EXIT_USAGE, f'"{target}" is not the name of a target. {_meant(target, file)}')
+    if reads_terminal and os.path.isfile(target):
+        meant = f"forwarder send TARGET {shlex.quote(target)}"
+        raise CommandError(
+            EXIT_USAGE,
+            f'"{target}" is a file here, and no other file is named. Did you mean: {meant}? To type events '
+            f"for a target of that name: forwarder send {target} /dev/stdin",
+        )
+    if reads_terminal:
+        print("reading events from the terminal, one JSON object per line; Ctrl-D ends", file=sys.stderr)
+
+
+def _meant(target: str, file: str) -> str:
+    if file != STDIN and _is_target(file):
+        return f"Did you mean: forwarder send {file} {shlex.quote(target)}?"
+    if target == STDIN or os.path.exists(target) or "/" in target or "." in target:
+        return f"Did you mean: forwarder send TARGET {shlex.quote(target)}?"
+    return "It must be 1 to 64 of a-z, 0-9, _ and -"
+
+
+def _open(name: str) -> io.BufferedReader:
+    """A file, or standard input for ``-``. Raises CommandError."""
+    try:
+        if name != STDIN:
+            return open(name, "rb")
+        if sys.stdin is None:
+            raise CommandError(EXIT_USAGE, "standard input is closed: name a file, or pipe events in")
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CommandError(EXIT_USAGE, f"{name} cannot be read: {reason}") from None

@@ -1,0 +1,27 @@
+"""The nearest right word for a wrong one, and how a message suggests it.
+
+Invariants:
+- Case and the choice between ``-`` and ``_`` never make two words different.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """The known word that ``given`` was probably meant to be; "" when none is close."""
+    words = {_folded(word): word for word in known}
+    close = difflib.get_close_matches(_folded(given), words, 1)
+    return words[close[0]] if close else ""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A sentence to append to an error, with a space in front; "" when no known word is close."""
+    close = nearest(given, known)
+    return f' Did you mean "{close}"?' if close else ""
+
+
+def _folded(word: str) -> str:
+    return word.casefold().replace("-", "_")
