@@ -1411,7 +1411,7 @@ MUTATIONS = [
     mutation(
         "health takes any answer for a good one",
         "forwarder/cli/health.py",
-        'if status[1] == b"200" else',
+        "if status == 200 else",
         "if status else",
         "tests/unit/test_health.py",
     ),

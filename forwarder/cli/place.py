@@ -89,14 +89,14 @@ def url(arguments: Arguments, listener: str) -> str:
 
 def urls(arguments: Arguments, listener: str) -> list[str]:
     """Everywhere that a listener of the daemon is. Raises CommandError."""
-    from forwarder.config import ConfigError, urls_from
-
     if arguments.url is not None:
         return [checked(arguments.url)]
     if arguments.path is not None:
         return [_told_by_daemon(socket(arguments), listener)]
     if not (file := config_file(arguments)):
         return [PORTS[listener]]
+    from forwarder.config import ConfigError, urls_from
+
     try:
         return urls_from(file, listener)
     except ConfigError as error:

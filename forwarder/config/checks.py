@@ -200,7 +200,8 @@ def _listeners(config: Config) -> Iterator[Problem]:
     if config.ingest.reuse_port:
         for path, each in config.ingest.listen.places("ingest.listen"):
             if each.socket_path:
-                message = f"{path} {each} is a unix socket; only a TCP port can be shared"
+                where = each if path == "ingest.listen" else f"{path} {each}"
+                message = f"{where} is a unix socket; only a TCP port can be shared"
                 yield Problem("ingest.reuse_port", message, about=(path,))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from forwarder.addresses import Listen, Listens
@@ -59,8 +61,8 @@ def test_an_address_may_be_a_unix_socket() -> None:
 def test_what_is_no_address_is_refused_with_the_nearest_that_is(text: object, meant: str) -> None:
     with pytest.raises(ValueError, match=r"must be host:port, \[IPv6\]:port, :port for all") as refused:
         Listen.parse(text)
-    assert f"got {text!r}" in str(refused.value)
-    assert str(refused.value).endswith(f". Did you mean {meant}?" if meant else f"got {text!r}")
+    got = f"got {json.dumps(text, ensure_ascii=False)}"
+    assert str(refused.value).endswith(f"{got}. Did you mean {meant}?" if meant else got)
 
 
 def test_a_list_has_one_address_at_least_and_names_the_place_of_a_wrong_one() -> None:

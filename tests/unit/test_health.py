@@ -98,7 +98,7 @@ def test_a_bad_admin_section_is_not_well(tmp_path: Path, capsys: pytest.CaptureF
     path = tmp_path / "forwarder.yaml"
     path.write_text("admin: {listen: nowhere}\ntargets: {}\n")
     assert main(["health", "-c", str(path)]) == 1
-    assert "admin.listen: expected host:port or unix:/path" in capsys.readouterr().err
+    assert "admin.listen: must be host:port, [IPv6]:port" in capsys.readouterr().err
 
 
 def test_it_needs_the_standard_library_alone(port: int) -> None:

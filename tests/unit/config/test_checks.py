@@ -94,7 +94,7 @@ def test_both_listeners_on_one_address_are_refused() -> None:
         (
             "['127.0.0.1:99', '127.0.0.1:99']",
             "':98'",
-            "ingest.listen[1]: 127.0.0.1:99 is already ingest.listen[0]",
+            "ingest.listen[1]: 127.0.0.1:99 is already ingest.listen[0]: use another port",
         ),
         (
             "['*:99', '127.0.0.1:99'], auth: {tokens: /t}",

@@ -150,8 +150,8 @@ def test_a_key_given_twice_is_refused_beside_all_else_with_both_lines() -> None:
     with pytest.raises(ConfigError) as caught:
         read(MINIMAL + "log: {level: info}\nlog: {level: loud}\n")
     assert list(caught.value.lines("f")) == [
-        'f:6: log.level: must be "debug", "info", "warning" or "error", got "loud"',
         "f:6: log: is set twice; it is already set on line 5",
+        'f:6: log.level: must be "debug", "info", "warning" or "error", got "loud"',
     ]
 
 
