@@ -27,7 +27,7 @@ STORAGE = "tests/unit/storage/test_owner.py"
 TROUBLE = "tests/unit/storage/test_trouble.py"
 TARGETS = "tests/contract/test_targets.py"
 GATE = "tests/unit/test_gate.py"
-SLOTS = "tests/unit/test_slots.py"
+SLOTS = "tests/unit/test_concurrency.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
 FAULTS = "tests/integration/test_faults.py"
 BUSES = "tests/unit/targets/test_buses.py"
@@ -47,7 +47,7 @@ BROKEN_SOURCES = "tests/unit/targets/test_broken_sources.py"
 TRUST_OF_SOURCES = "tests/unit/targets/test_trust_of_sources.py"
 TIME = "tests/unit/test_time.py"
 ACK = "tests/integration/test_ack.py"
-REPEATS = "tests/unit/ingest/test_repeats.py"
+REPEATS = "tests/unit/ingest/test_idempotency.py"
 CORS = "tests/unit/ingest/test_cors.py"
 PASSING = "tests/unit/ingest/test_passing.py"
 MERGING = "tests/unit/ingest/test_merging.py"
@@ -78,7 +78,7 @@ REFUSALS = "tests/unit/ingest/test_refusals.py"
 WARM_UP = "tests/unit/targets/test_warm_up.py"
 BROWSERS = "tests/unit/ingest/test_browsers.py"
 BINDINGS = "tests/unit/ingest/test_bindings.py"
-IDENTITIES = "tests/unit/ingest/test_identities.py"
+IDENTITIES = "tests/unit/ingest/test_deduplication.py"
 ADMIN = "tests/unit/admin/test_server.py"
 DIRECTORY = "tests/unit/storage/test_directory.py"
 LETTERS = "tests/unit/test_dead_letters.py"
@@ -118,7 +118,7 @@ MUTATIONS = [
     ),
     mutation(
         "disk: a worker gives up what a doubted clock aged",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "if now >= self.queue.expires_from:",
         "if True:",
         "tests/unit/test_worker.py",
@@ -150,7 +150,7 @@ MUTATIONS = [
     ),
     mutation(
         "clock: letters of this boot are aged by the wall clock",
-        "forwarder/dead_letters/keeping.py",
+        "forwarder/dead_letters/store.py",
         "            return self.now - since\n",
         "            pass\n",
         "tests/unit/test_dead_letters.py",
@@ -182,7 +182,7 @@ MUTATIONS = [
     ),
     mutation(
         "a retry is dropped",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        fate.retry.append(event)\n",
         "        fate.delivered.append(event)\n",
         FAULTS,
@@ -190,7 +190,7 @@ MUTATIONS = [
     ),
     mutation(
         "a half of a refused batch is dropped",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        return Fate(parts=[events[:middle], events[middle:]])\n",
         "        return Fate(parts=[events[:middle]], delivered=events[middle:])\n",
         FAULTS,
@@ -198,7 +198,7 @@ MUTATIONS = [
     ),
     mutation(
         "the first refusal blames the event, not the envelope",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "    if lesson.proven:\n",
         "    if True:\n",
         FAULTS,
@@ -255,7 +255,7 @@ MUTATIONS = [
     mutation(
         "events are parked and stay where they were on the disk",
         "forwarder/queues/parking.py",
-        "rows.insertion(parts, leaving(events, self._held.of))",
+        "rows.insertion(parts, removal_for(events, self._held.of))",
         "rows.insertion(parts, None)",
         PARKING,
         "each_event_once",
@@ -302,7 +302,7 @@ MUTATIONS = [
     ),
     mutation(
         "a purge drops the oldest dead letters for those that have no room",
-        "forwarder/dead_letters/keeping.py",
+        "forwarder/dead_letters/store.py",
         "            if _kept(connection) > max_bytes:\n",
         "            if False:\n",
         PURGING,
@@ -395,13 +395,13 @@ MUTATIONS = [
         "a counter line is deleted: received",
         "forwarder/queues/memory.py",
         "            self._add(events, complete)\n"
-        "            self._metrics.took(len(events), sum(event.size for event in events))\n",
+        "            self._metrics.add_accepted(len(events), sum(event.size for event in events))\n",
         "            self._add(events, complete)\n",
         LEDGER,
     ),
     mutation(
         "expired events are not counted",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        lane.metrics.settled(dead=Counter(each.reason for each in dead))\n",
         "",
         HOLDS,
@@ -434,7 +434,7 @@ MUTATIONS = [
     ),
     Mutation(
         "events are settled before they are sent",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         (
             (
                 "                results = await lane.target.send(batch)\n",
@@ -452,7 +452,7 @@ MUTATIONS = [
     ),
     mutation(
         "a dead letter leaves the queue before it is written",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        problem = await _keep(lane, some)\n",
         "        problem = await _keep(lane, some)\n        if problem is not None:\n"
         "            lane.queue.settle(gone=[each.event for each in some])\n            problem = None\n",
@@ -461,14 +461,14 @@ MUTATIONS = [
     ),
     mutation(
         "the gate never closes",
-        "forwarder/gate.py",
+        "forwarder/delivery/gate.py",
         "        state = _CLOSED_STATES[results.status]\n",
         "        state = _CLOSED_STATES[results.status]\n        return\n",
         GATE,
     ),
     mutation(
         "more calls than the limit pass at once",
-        "forwarder/gate.py",
+        "forwarder/delivery/gate.py",
         'slots.limit if self._state == "open" else slots.most',
         "slots.most",
         GATE,
@@ -476,7 +476,7 @@ MUTATIONS = [
     ),
     mutation(
         "calls that began before the limit fell let it fall again",
-        "forwarder/slots.py",
+        "forwarder/delivery/concurrency.py",
         "        if round_ == self._round:\n            self._fall",
         "        if True:\n            self._fall",
         SLOTS,
@@ -484,7 +484,7 @@ MUTATIONS = [
     ),
     mutation(
         "slow calls never make the limit fall",
-        "forwarder/slots.py",
+        "forwarder/delivery/concurrency.py",
         "        if seconds <= self._usual * SLOW:\n",
         "        if True:\n",
         SLOTS,
@@ -492,7 +492,7 @@ MUTATIONS = [
     ),
     mutation(
         "a slower service starves us",
-        "forwarder/slots.py",
+        "forwarder/delivery/concurrency.py",
         "        if self._vain_falls == VAIN_FALLS:\n",
         "        if False:\n",
         SLOTS,
@@ -500,7 +500,7 @@ MUTATIONS = [
     ),
     mutation(
         "the limit grows while nobody is held back",
-        "forwarder/slots.py",
+        "forwarder/delivery/concurrency.py",
         "        if self._most_taken >= self.limit:  # else",
         "        if True:  # else",
         SLOTS,
@@ -508,7 +508,7 @@ MUTATIONS = [
     ),
     mutation(
         "a hold that is news ends the drain",
-        "forwarder/gate.py",
+        "forwarder/delivery/gate.py",
         'self._draining and state == self._state == "held"',
         'self._draining and state == "held"',
         STOP,
@@ -516,7 +516,7 @@ MUTATIONS = [
     ),
     mutation(
         "a hold never ends",
-        "forwarder/gate.py",
+        "forwarder/delivery/gate.py",
         "            return min(options.probe_cap, options.probe * 2.0 ** min(self._failures - 1, 32))\n",
         "            return 3600.0\n",
         HOLDS,
@@ -564,8 +564,8 @@ MUTATIONS = [
     ),
     mutation(
         "the trouble of one bus holds the others",
-        "forwarder/gate.py",
-        "        return last is not None and self._clock.monotonic() - last < patience\n",
+        "forwarder/delivery/gate.py",
+        "        return last is not None and self._clock.monotonic() - last < window\n",
         "        return False\n",
         GATE,
         "part",
@@ -708,7 +708,7 @@ MUTATIONS = [
     ),
     mutation(
         "every batch of a missing app monitor is tried",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        for name in heard.closed:\n            self.queue.set_aside(name)\n",
         "",
         HOLDS,
@@ -716,7 +716,7 @@ MUTATIONS = [
     ),
     mutation(
         "a stop waits for what is set aside",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        if self.queue.sendable:\n",
         "        if len(self.queue):\n",
         NAMES,
@@ -828,7 +828,7 @@ MUTATIONS = [
     ),
     mutation(
         "a daemon with a dead task is fed",
-        "forwarder/daemon/pulse.py",
+        "forwarder/daemon/watchdog.py",
         "            return ping if self._alive() else {}\n",
         "            return ping\n",
         NOTIFYING,
@@ -836,7 +836,7 @@ MUTATIONS = [
     ),
     mutation(
         "a stop asks for no more time",
-        "forwarder/daemon/pulse.py",
+        "forwarder/daemon/watchdog.py",
         "        return more_time | ping if ",
         "        return ping if ",
         MANAGER,
@@ -844,7 +844,7 @@ MUTATIONS = [
     ),
     mutation(
         "what a full notify socket missed is forgotten",
-        "forwarder/daemon/notifying.py",
+        "forwarder/daemon/service_manager.py",
         "            return  # it is busy, and hears this with the next word\n",
         "            pass\n",
         NOTIFYING,
@@ -956,10 +956,10 @@ MUTATIONS = [
         "synchronous",
     ),
     mutation(
-        "a dead letter is kept without its leaving",
-        "forwarder/dead_letters/keeping.py",
-        "            if leaving is not None:\n                leaving(connection)  # first",
-        "            if False:\n                leaving(connection)  # first",
+        "a dead letter is kept without its removal",
+        "forwarder/dead_letters/store.py",
+        "            if removal is not None:\n                removal(connection)  # first",
+        "            if False:\n                removal_for(connection)  # first",
         DISK,
         "one_transaction",
     ),
@@ -997,7 +997,7 @@ MUTATIONS = [
     ),
     mutation(
         "a replay does not ask whether the letter is still there",
-        "forwarder/dead_letters/keeping.py",
+        "forwarder/dead_letters/store.py",
         ".rowcount != len(every):\n",
         ".rowcount < 0:\n",
         REPLAY,
@@ -1061,7 +1061,7 @@ MUTATIONS = [
     ),
     mutation(
         "throttling counts as an attempt",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "    elif results.status is CallStatus.UNAVAILABLE and results.called:\n",
         "    elif results.status is not CallStatus.HELD:\n",
         TIME,
@@ -1141,7 +1141,7 @@ MUTATIONS = [
     ),
     mutation(
         "a sender is told of a dead letter that is not kept yet",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "            await bury(lane, fate.dead)\n            lane.receipts.tell_dead(fate.dead)\n",
         "            lane.receipts.tell_dead(fate.dead)\n            await bury(lane, fate.dead)\n",
         ACK,
@@ -1165,7 +1165,7 @@ MUTATIONS = [
     ),
     mutation(
         "a refusal is remembered",
-        "forwarder/ingest/repeats.py",
+        "forwarder/ingest/idempotency.py",
         "            self._repeats.forget(self)\n",
         "",
         REPEATS,
@@ -1181,7 +1181,7 @@ MUTATIONS = [
     ),
     mutation(
         "another body with the same key is a repeat",
-        "forwarder/ingest/repeats.py",
+        "forwarder/ingest/idempotency.py",
         "                if known.digest != digest:\n",
         "                if False:\n",
         REPEATS,
@@ -1761,7 +1761,7 @@ MUTATIONS = [
     ),
     mutation(
         "one sender flushes another's idempotency keys",
-        "forwarder/ingest/repeats.py",
+        "forwarder/ingest/idempotency.py",
         "            self.forget(self._least_needed(peer))\n",
         "            self.forget(self._oldest())\n",
         REPEATS,
@@ -1824,7 +1824,7 @@ MUTATIONS = [
     ),
     mutation(
         "dead letters of one target push out another's",
-        "forwarder/dead_letters/keeping.py",
+        "forwarder/dead_letters/store.py",
         "    for target, too_much in shares_over(held, excess).items():\n",
         "    for target, too_much in dict.fromkeys(held, excess).items():\n",
         LETTERS,
