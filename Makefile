@@ -12,7 +12,7 @@ LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint check e2e pid1 welcome torture torture-long torture-power abuse abuse-long fuzz fuzz-long \
-  mutants newest bench bench-smoke bench-profile format generate picture lock dist clean
+  mutants mutants-long newest bench bench-smoke bench-profile format generate picture lock dist clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ check: lint  ## The same, and unit and contract tests (generated files among the
 
 e2e: $(READY)  ## Real clients against real processes
 	$(BIN)/python -m tests.e2e.prepare
-	$(BIN)/python -m pytest -q tests/e2e --ignore=tests/e2e/test_pid1.py
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/e2e --ignore=tests/e2e/test_pid1.py
 
 pid1: $(READY)  ## The systemd units in a container of their own, under a real PID 1; needs root (some minutes)
 	$(BIN)/python -m pytest -q tests/e2e/test_pid1.py
@@ -74,7 +74,10 @@ fuzz: $(READY)  ## Nearly good bodies through every dialect, some seconds; FUZZ=
 fuzz-long: $(READY)  ## The same with 1,000,000 bodies, some minutes
 	@$(BIN)/python -m tests.fuzz.run --inputs 1000000 --dearest 400 $(FUZZ)
 
-mutants: $(READY)  ## Break the code in known ways; each must turn the tests red
+mutants: $(READY)  ## Break each file of the code in one known way; each must turn the tests red
+	$(BIN)/python tests/mutants.py --short
+
+mutants-long: $(READY)  ## The same in all known ways, some minutes
 	$(BIN)/python tests/mutants.py
 
 # Another release by SDK='aiobotocore==3.9.*'.

@@ -1,37 +1,23 @@
 """``make mutants``: does the suite have teeth? Breaks the code in known ways, one at a time, and runs tests.
 
-Each mutation is a change of text in a copy of the tree, never in the checkout. It is killed when the tests
-chosen for it turn red (or never end); when they stay green it survives, and the exit code is 1. So it is when
-the tests are red without any mutation, or when a text is no longer there exactly once: then the code has
-moved on, and the mutation has to follow. ``make mutants`` runs all; ``python tests/mutants.py WORD`` those
-whose name contains the word.
+``make mutants-long`` runs all mutations. ``make mutants``, for CI, runs one per broken file: the first in the
+table whose tests are unit or contract tests, else the first. ``python tests/mutants.py WORD`` runs those with
+the word in their names.
+
+The exit code is 1 when a mutation survives, when the tests are red without any mutation, and when a text is
+not in its file exactly once: then the code has changed, and the mutation must follow.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
+import argparse
 import sys
-import tempfile
-import time
-from compileall import compile_dir
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from py_compile import PycInvalidationMode
-from queue import SimpleQueue
+from collections.abc import Iterable
+from itertools import groupby
 
-ROOT = Path(__file__).parents[1]
-COPIED = ("forwarder", "tests", "config", "pyproject.toml")
-SECONDS_PER_RUN = 90.0
-DEADLINE = "8"
-"""Seconds that a test waits for what a mutation may have made impossible."""
+from tests.mutation import Mutation, run
 
-AT_ONCE = 2
-GREEN, RED = 0, 1
-
+QUICK = ("tests/unit/", "tests/contract/")
 QUEUES = "tests/contract/test_queues.py"
 DISK = "tests/unit/queues/test_disk.py"
 ASIDE = "tests/contract/test_set_aside.py"
@@ -100,17 +86,6 @@ LETTERS = "tests/unit/test_dead_letters.py"
 CORE_DUMPS = "tests/integration/test_core_dumps.py"
 PROJECTS = "tests/unit/apis/test_put_project_events.py"
 CHECKS = "tests/unit/config/test_checks.py"
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """``changes``: (before, after) pairs in ``file``. ``words``: pytest's ``-k`` for ``tests``."""
-
-    name: str
-    file: str
-    changes: tuple[tuple[str, str], ...]
-    tests: str
-    words: str = ""
 
 
 def mutation(name: str, file: str, before: str, after: str, tests: str, words: str = "") -> Mutation:
@@ -1913,136 +1888,22 @@ MUTATIONS = [
 ]
 
 
-class Tree:
-    """A copy of what the tests need, to be broken and mended."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir()
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-            else:
-                shutil.copy2(source, folder / name)
-        # Checked by the source's hash, so that what is compiled never hides a mutation.
-        compile_dir(folder / "forwarder", quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
-        self._environment = {
-            **os.environ,
-            "PYTHONPATH": str(folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "TEST_DEADLINE": DEADLINE,
-        }
-
-    def is_imported(self) -> bool:
-        """Whether the tests will see the copy, not the checkout that is installed."""
-        said = self._run(["-c", "import forwarder; print(forwarder.__file__)"], SECONDS_PER_RUN)
-        return said.stdout.strip().startswith(str(self._folder))
-
-    def test(self, tests: str, words: str) -> tuple[int | None, str]:
-        """Run the chosen tests until the first fails: pytest's exit code, or None when they never end."""
-        arguments = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
-        try:
-            done = self._run([*arguments, *(("-k", words) if words else ())], SECONDS_PER_RUN)
-        except subprocess.TimeoutExpired:
-            return None, ""
-        return done.returncode, done.stdout + done.stderr
-
-    def _run(self, arguments: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self._folder,
-            env=self._environment,
-            timeout=seconds,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def judge(self, mutation: Mutation) -> tuple[bool, str]:
-        """Break, test, mend: whether the mutation was killed, and what there is to say."""
-        path = self._folder / mutation.file
-        whole = path.read_text()
-        broken = whole
-        for before, after in mutation.changes:
-            if broken.count(before) != 1:
-                return False, f"ERROR: its text is there {broken.count(before)} times, not once"
-            broken = broken.replace(before, after)
-        path.write_text(broken)
-        try:
-            code, output = self.test(mutation.tests, mutation.words)
-        finally:
-            path.write_text(whole)
-        if code is None:
-            return True, "killed: the tests never ended"
-        if code == RED:
-            return True, f"killed: {_first_failure(output)}"
-        return False, "SURVIVED" if code == GREEN else f"ERROR: pytest ended with {code}\n{output[-2000:]}"
+def one_per_file(mutations: Iterable[Mutation]) -> list[Mutation]:
+    """For each file the first whose tests are unit or contract tests, else the first."""
+    by_file = groupby(sorted(mutations, key=lambda each: each.file), lambda each: each.file)
+    return [min(some, key=lambda each: not each.tests.startswith(QUICK)) for _, some in by_file]
 
 
-def _first_failure(output: str) -> str:
-    for line in output.splitlines():
-        if line.startswith(("FAILED", "ERROR")):
-            return line.split(" - ")[0].rpartition("::")[2]
-    return "?"
-
-
-def main(word: str = "") -> int:
-    began = time.monotonic()
-    chosen = [each for each in MUTATIONS if word in each.name]
-    with (
-        tempfile.TemporaryDirectory(prefix="forwarder-mutants-") as folder,
-        ThreadPoolExecutor(AT_ONCE) as pool,
-    ):
-        trees: SimpleQueue[Tree] = SimpleQueue()
-        for number in range(AT_ONCE):
-            trees.put(Tree(Path(folder).resolve() / str(number)))
-        if not green_without(chosen, trees, pool):
-            return 1
-        survivors = 0
-        for each, (killed, what) in zip(chosen, pool.map(partial(judge, trees), chosen), strict=True):
-            survivors += not killed
-            print(f"  {each.name:<54} {what}", flush=True)
-    seconds = time.monotonic() - began
-    print(f"{len(chosen)} mutations, {len(chosen) - survivors} killed, {survivors} not; {seconds:.0f} s")
-    return 1 if survivors or not chosen else 0
-
-
-def green_without(chosen: list[Mutation], trees: SimpleQueue[Tree], pool: ThreadPoolExecutor) -> bool:
-    """Whether the tests see the copies, and are green as long as nothing is broken."""
-
-    def run(choice: tuple[str, str]) -> tuple[int | None, str]:
-        tree = trees.get()
-        try:
-            return tree.test(*choice) if tree.is_imported() else (None, "the tests would not see the copy")
-        finally:
-            trees.put(tree)
-
-    for code, output in pool.map(run, _by_file(chosen)):
-        if code != GREEN:
-            print(f"the tests are not green without a mutation ({code}):\n{output}", file=sys.stderr)
-            return False
-    return True
-
-
-def _by_file(chosen: list[Mutation]) -> list[tuple[str, str]]:
-    """Each file of tests once, with all tests in it that are chosen for any mutation."""
-    words: dict[str, dict[str, None]] = {}
-    for each in chosen:
-        words.setdefault(each.tests, {})[each.words] = None
-    return [
-        (tests, "" if "" in some else " or ".join(f"({one})" for one in some))
-        for tests, some in words.items()
-    ]
-
-
-def judge(trees: SimpleQueue[Tree], mutation: Mutation) -> tuple[bool, str]:
-    tree = trees.get()
-    try:
-        return tree.judge(mutation)
-    finally:
-        trees.put(tree)
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("word", nargs="?", default="", help="only mutations whose name contains it")
+    parser.add_argument("--short", action="store_true", help="one mutation per broken file")
+    given = parser.parse_args()
+    chosen = [each for each in MUTATIONS if given.word in each.name]
+    return run(one_per_file(chosen) if given.short else chosen)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    sys.exit(main())

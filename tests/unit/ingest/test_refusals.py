@@ -96,7 +96,7 @@ async def test_a_connection_cannot_be_refused_as_fast_as_it_can_ask(clock: Turne
             await full.ask(manners=manners)
         await full.refusals.refused("orders", refused.value, manners)
         count += 1
-    assert count <= 16
+        assert count <= 16
 
 
 @in_turned_time
@@ -106,7 +106,7 @@ async def test_a_refusal_by_the_queue_waits_as_long_as_any_other(clock: TurnedCl
     while clock.now - began < 10:
         await full.refusals.refused("orders", problem, manners)
         count += 1
-    assert count <= 16
+        assert count <= 16
     before = clock.now
     await full.refusals.refused("orders", BadRequest(400, "Bad", "no JSON"), manners)
     assert clock.now == before
