@@ -111,6 +111,10 @@ class _Arrival:
 
     async def _next_chunk(self, content: StreamReader) -> bytes:
         """What has come; of a body in many pieces only some of them, and now and then a pause."""
+        while not content._buffer and not content.is_eof():
+            piece, _ = await content.readchunk()
+            if piece:
+                return piece
         if len(content._buffer) <= MANY_PIECES:
             return await content.readany()
         if self._work is None:
