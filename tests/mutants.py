@@ -1622,8 +1622,8 @@ MUTATIONS = [
     mutation(
         "overload: what ingest uses is not counted",
         "forwarder/ingest/turns.py",
-        "            self.spend(seconds)\n",
-        "",
+        "            used += seconds\n            self.spend(seconds)\n",
+        "            used += seconds\n",
         TURNS,
     ),
     mutation(

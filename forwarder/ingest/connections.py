@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import perf_counter
 from typing import Protocol, cast
 
 from aiohttp import StreamReader, web
@@ -43,7 +42,7 @@ from forwarder.ingest.dialects.errors import (
 from forwarder.ingest.peers import peer_of_address, peer_of_certificate, sender_of
 from forwarder.ingest.refusals import Manners
 from forwarder.ingest.seats import Holder
-from forwarder.ingest.slices import SLICE_SECONDS, Work
+from forwarder.ingest.slices import Work
 from forwarder.ingest.turned_away import LINGER, TOO_MANY, TurnedAway, become, raw_answer
 from forwarder.ingest.unparsed import PIECE, Unparsed
 
@@ -52,6 +51,9 @@ BODY_LINGER = 3.0
 
 SILENT_SECONDS = 5.0
 """For so long a connection may say nothing before it goes when others of its own peer wait."""
+
+SMALL_READ = 4 * 1024
+"""Bytes of a read that are always parsed at once."""
 
 LARGE_READ = 16 * 1024
 """Bytes that come in one go from which on they are counted against what one turn of the loop may bring."""
@@ -82,6 +84,9 @@ class Host(Protocol):
 
     def came(self, size: int, peer: str) -> None:
         """So many bytes came in one go."""
+
+    def has_time(self) -> bool:
+        """Whether more of what was read may be parsed in this turn of the loop."""
 
     def lease_ahead(self, peer: str, revoke: Callable[[], None]) -> Lease:
         """For what a peer sends ahead of its turn; ``revoke`` forgets it."""
@@ -226,7 +231,7 @@ class Connection(web.RequestHandler):
         self._spoke = True
         if self._unparsed is not None:
             self._parse_later(data)  # it was read before reading paused
-        elif len(data) <= PIECE:
+        elif len(data) <= SMALL_READ:
             self._parse(data)
         else:
             self._parse_in_pieces(data)
@@ -250,16 +255,15 @@ class Connection(web.RequestHandler):
     # --- what takes long to parse
 
     def _parse_in_pieces(self, data: bytes) -> None:
-        """Parse all of it now, unless that takes long."""
-        ends = perf_counter() + SLICE_SECONDS
+        """Parse all of it now, unless this turn of the loop has parsed for long."""
         for start in range(0, len(data), PIECE):
-            if start and perf_counter() >= ends:
+            if not self._host.has_time():
                 self._unparsed = Unparsed(self._host.lease_ahead(self.peer, self._drop_unparsed))
                 self._parse_later(data[start:])
                 self._pause_transport_reading()
                 self._unparsed.task = self._loop.create_task(self._parse_unparsed(self._unparsed))
                 return
-            self._parse(data[start : start + PIECE])
+            self._parse(data[start : start + PIECE])  # no copy where this is all of it
             if self._cut or self._close:
                 return
 

@@ -235,6 +235,9 @@ class IngestServer:
     def came(self, size: int, peer: str) -> None:
         self._inflow.came(size, peer)
 
+    def has_time(self) -> bool:
+        return self._inflow.has_time()
+
     def lease_ahead(self, peer: str, revoke: Callable[[], None]) -> Lease:
         lease = Lease(self._budget, peer)
         lease.revocable(revoke)

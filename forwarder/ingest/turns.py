@@ -29,6 +29,10 @@ GIVEN_BY_OTHERS = 0.5
 BURST_SECONDS = 0.002
 """What ingest may use at once when it has used less than its share."""
 
+MOST_OWED = 0.02
+"""Seconds that ingest can owe others, at most: work that goes on in slices, on what one sender sent, must not
+keep the requests of all others out until it is paid back."""
+
 IDLE_SECONDS = 0.000_05
 """A loop turn that leaves others less than this had no work for them."""
 
@@ -79,8 +83,7 @@ class Turns:
                 waits_for = work.send(None) if problem is None else work.throw(problem)
             except StopIteration as done:
                 seconds = timer() - began
-                self._credit -= seconds
-                self._used += seconds
+                self.spend(seconds)
                 self._usual += (used + seconds - self._usual) / 16 if self._usual else used + seconds
                 result: T = done.value
                 return result
@@ -100,7 +103,7 @@ class Turns:
                 problem = thrown
 
     def spend(self, seconds: float) -> None:
-        self._credit -= seconds
+        self._credit = max(self._credit - seconds, -MOST_OWED)
         self._used += seconds
 
     def _count(self) -> float:
