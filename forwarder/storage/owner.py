@@ -8,8 +8,9 @@ Invariants:
 - After such an error the file is opened anew, a damaged one set aside. When that fails, or the next commit
   meets the same, the thread ends, and ``watch`` says so.
 - A full disk costs the ballast and refuses what is new, until there is room for the ballast again.
-- Once a second, and at close, the paths are compared with the open files. What is no longer at its path is
-  written there anew before the next commit; when that is impossible the thread ends, and ``watch`` says so.
+- After every commit and before its answers, once a second, and at close, the paths are compared with the open
+  files. What is no longer at its path is written there anew before anything else; when that is impossible the
+  thread ends, and ``watch`` says so. So no job is answered whose commit is only in a deleted file.
 - Whatever was submitted before ``close`` is done before the file is closed.
 """
 
@@ -26,7 +27,6 @@ from typing import TypeVar
 
 import structlog
 
-from forwarder.logs import limited
 from forwarder.metrics import StorageMetrics
 from forwarder.model import Clock, SystemClock
 from forwarder.storage.ballast import Ballast
@@ -34,20 +34,18 @@ from forwarder.storage.connection import Connection, cut_log, spare_bytes, used_
 from forwarder.storage.errors import BROKEN, StorageError, translate
 from forwarder.storage.file import FILE_NAME
 from forwarder.storage.filesystem import filesystem_of
+from forwarder.storage.full import FullDisk
 from forwarder.storage.held import HeldFile
 from forwarder.storage.inbox import Inbox
 from forwarder.storage.salvage import Rescue
 from forwarder.storage.transaction import Done, Job, Work, transaction
+from forwarder.storage.trouble import Trouble
 
 LINGER = 0.003
 """Seconds a job waits for others to share its commit: an fsync costs more than most jobs do."""
 
-RELIEF_PAGES = 512
-RELIEF_SECONDS = 1.0
-"""On a full disk: free pages given back at a time, few enough for the log, and how often."""
-
 LOOK_SECONDS = 1.0
-"""How often the paths are compared with the open files."""
+"""How often the paths are compared with the open files while nothing is written."""
 
 VACUUM_PAGES = 4096
 """Free pages given back to the file system at close, at most: 32 MiB, so that closing stays quick."""
@@ -85,10 +83,11 @@ class Storage:
         self._held = HeldFile(self.path, max_bytes, rescues, earlier, filesystem, wall)
         self._inbox: Inbox[Job] = Inbox()
         self._thread = threading.Thread(target=self._own, name="storage", daemon=True)
-        self._trouble: StorageError | None = None
         self._log = structlog.get_logger("storage")
+        self._trouble = Trouble(self._log, self._has_room)
+        self._full = FullDisk(self._ballast, self._trouble, lambda: self._held.connection)
         self._reopened = False  # and nothing was committed since
-        self._relieved_at = self._looked_at = 0.0
+        self._looked_at = 0.0
         self._ended_by: Exception | None = None
         self._loop: asyncio.AbstractEventLoop
         self._opened: asyncio.Future[None]
@@ -98,7 +97,7 @@ class Storage:
     @property
     def trouble(self) -> StorageError | None:
         """What kept the latest commit, or a part of it, from the disk; None when all is well."""
-        return self._trouble
+        return self._trouble.now
 
     @property
     def ended_by(self) -> Exception | None:
@@ -163,7 +162,7 @@ class Storage:
         return self._held.connection
 
     def _own(self) -> None:
-        answered = self._opened
+        answered, ended = self._opened, list[Done]()
         try:
             same_boot = self._held.lock()
             self._held.move_in()
@@ -173,13 +172,13 @@ class Storage:
             self._serve()
         except Exception as error:
             self._ended_by = error
-            self._tell([Done(answered, None, error)])
+            ended = [Done(answered, None, error)]
         finally:
             self._inbox.stop()
             self._held.close()
-            self._held.unlock()
+            self._held.unlock()  # first: whoever is told may open the directory again
             late = [Done(job.future, None, _is_closed()) for job in self._inbox.next_group() or ()]
-            self._tell([*late, Done(self._closed, None, None)])
+            self._tell([*ended, *late, Done(self._closed, None, None)])
 
     def _connect(self, check: bool) -> None:
         try:
@@ -189,8 +188,7 @@ class Storage:
                 raise
             self._ballast.release()  # a full disk lets nobody open the file either
             self._open_file(check=check)
-        if not self._ballast.make():
-            self._refuse_what_is_new()
+        self._full.look()
 
     def _open_file(self, *, check: bool = True, damage: str | None = None) -> None:
         sentence = self._held.open(check=check, damage=damage)
@@ -204,8 +202,7 @@ class Storage:
                 self._look()
                 if group:
                     self._commit(group)
-                if self._connection.disk_is_full:
-                    self._relieve()
+                self._full.relieve()
             except BaseException:  # the thread ends here, but nobody waits for ever
                 self._tell([Done(job.future, None, _is_closed()) for job in group])
                 raise
@@ -225,12 +222,14 @@ class Storage:
         seconds = time.perf_counter() - began
         self._reopened = False
         if any(_is_full(each.error) for each in done):
-            self._give_way()
+            self._full.give_way()
+        if wrote:
+            self._compare_paths()
         self._finish(done, seconds, wrote)
 
     def _fail(self, group: list[Job], problem: StorageError) -> None:
         """The transaction is gone: what may come of its jobs after this error."""
-        made_room = problem.reason == "full" and self._give_way()
+        made_room = problem.reason == "full" and self._full.give_way()
         alone = problem.reason not in (*BROKEN, "locked") and len(group) > 1
         if made_room or alone:
             for job in group:
@@ -254,8 +253,7 @@ class Storage:
                 raise problem
         except sqlite3.Error as error:
             raise translate(error) from error
-        if not self._ballast.make():
-            self._refuse_what_is_new()
+        self._full.look()
 
     def _look(self, *, last: bool = False) -> None:
         """See that the open files and the ballast are still at their paths."""
@@ -263,77 +261,39 @@ class Storage:
         if now < self._looked_at + LOOK_SECONDS and not last:
             return
         self._looked_at = now
+        if not self._compare_paths():
+            self._full.look()
+
+    def _compare_paths(self) -> bool:
+        """See that the open files are at their paths, and write them there anew if not; whether it did."""
         try:
             missing = self._held.missing()
         except StorageError as error:
-            self._note(error)
-            return
+            self._trouble.note(error)
+            return False
         if missing:
             self._restore(missing)
-        elif not (self._connection.disk_is_full or self._ballast.make()):
-            self._refuse_what_is_new()
+        return bool(missing)
 
     def _restore(self, missing: Sequence[Path]) -> None:
         try:
             problem = self._held.restore(missing)
         except StorageError as error:
-            self._trouble = error
+            self._trouble.now = error
             raise
-        self._trouble = problem  # until something is written again
+        self._trouble.now = problem  # until something is written again
         self._count(problem)
         self._log.error("storage files were not at their paths; written anew", problem=str(problem))
-        if not self._ballast.make():
-            self._refuse_what_is_new()
-
-    # A full disk.
-
-    def _give_way(self) -> bool:
-        """Give up the ballast if it is the disk that is full, not our share of it; whether that was now."""
-        if self._connection.disk_is_full or not self._ballast.disk_is_full:
-            return False
-        self._ballast.release()
-        self._refuse_what_is_new()
-        with suppress(sqlite3.Error):
-            cut_log(self._connection)
-        return True
-
-    def _refuse_what_is_new(self) -> None:
-        self._connection.disk_is_full = True
-        self._note(StorageError("full", "the disk is full"))
-
-    def _relieve(self) -> None:
-        """Give free pages back to the disk, little by little; with the ballast back, all is as before."""
-        now = time.monotonic()
-        if now < self._relieved_at + RELIEF_SECONDS:
-            return
-        self._relieved_at = now
-        with suppress(sqlite3.Error):
-            self._connection.executescript(f"PRAGMA incremental_vacuum({RELIEF_PAGES})")
-            cut_log(self._connection)
-        if self._ballast.make():
-            self._connection.disk_is_full = False
-            self._note(None)
+        self._full.look()
 
     def _finish(self, done: list[Done], seconds: float | None = None, wrote: bool = False) -> None:
         problems = [each.error for each in done if isinstance(each.error, StorageError)]
         if problems or wrote:  # reading what is there proves nothing
-            self._note(problems[-1] if problems else None)
+            self._trouble.note(problems[-1] if problems else None)
         self._tell(done, seconds)
 
-    def _note(self, problem: StorageError | None) -> None:
-        before = self._trouble
-        if problem is not None:
-            self._trouble = problem
-        elif before is not None and (before.reason != "full" or self._has_room()):
-            self._trouble = None
-        if self._trouble is not None and before is None:
-            log = limited(self._log, "storage trouble")
-            log.warning("storage cannot write", reason=self._trouble.reason, problem=str(self._trouble))
-        elif self._trouble is None and before is not None:
-            limited(self._log, "storage works").info("storage works again")
-
     def _has_room(self) -> bool:
-        """More than a little: else every other commit would be a change of state."""
+        """More than a little."""
         return spare_bytes(self._connection) > (self._max_bytes or 0) // 16
 
     def _tell(self, done: list[Done], seconds: float | None = None) -> None:
