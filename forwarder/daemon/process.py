@@ -41,6 +41,7 @@ from forwarder.queues import rows
 from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
 from forwarder.storage import Storage, StorageError
+from forwarder.targets.remembered import rescue as rescue_names
 from forwarder.targets.warm_up import warm_up
 from forwarder.worker import Lane, hold_for_names, sweep, work
 
@@ -89,7 +90,7 @@ class Daemon:
             linger=config.storage.linger,
             clock=self._clock,
             metrics=self._metrics.storage,
-            rescues=(rescue_queues, rescue_letters),
+            rescues=(rescue_queues, rescue_letters, rescue_names),
             earlier=config.storage.parent(),
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
