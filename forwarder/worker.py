@@ -130,9 +130,9 @@ class Lane(msgspec.Struct):
             return False
         return len(self.queue) == 0 or self.names is None or not self.names.pending
 
-    def policy_at(self, now: float) -> Policy:
+    def current_policy(self) -> Policy:
         """The policy; without an age while the queue cannot know how old its events are."""
-        if now >= self.queue.expires_from:
+        if self.queue.knows_ages:
             return self.policy
         return msgspec.structs.replace(self.policy, max_age=math.inf)
 
@@ -253,7 +253,7 @@ async def work(lane: Lane) -> None:
                 # no await from here until every event has its place
                 now = lane.clock.monotonic()
                 lesson = call.learn(batch, results, apart=lane.hear(batch, results))
-                fate = dispose(batch, results, now, lane.policy_at(now), lesson, lane.chance)
+                fate = dispose(batch, results, now, lane.current_policy(), lesson, lane.chance)
             except Exception:  # a bug, which ends the daemon: the others may still bring these events through
                 lane.queue.settle(retry=batch.events)
                 raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from forwarder.clock import ClockWatch
 from forwarder.config import Config, queue_memory
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
@@ -37,6 +38,7 @@ class Rooms(msgspec.Struct, frozen=True):
     storage: Storage
     letters: DeadLetters
     receipts: Receipts
+    clock_watch: ClockWatch
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -131,6 +133,7 @@ def _queue(
         metrics=metrics,
         front_bytes=queue_memory(options),
         kind=options.kind,
+        watch=rooms.clock_watch,
         boot=this_boot(),
         names=target.names,
         name_of=target.api.name_of,

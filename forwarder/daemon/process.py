@@ -98,7 +98,8 @@ class Daemon:
         self._letters = self._make_letters()
         self._receipts = Receipts()
         self._metrics.http.waits = lambda: len(self._receipts.waits)
-        rooms = Rooms(config, self._clock, self._metrics, self._storage, self._letters, self._receipts)
+        parts = self._metrics, self._storage, self._letters, self._receipts, self._clock_watch
+        rooms = Rooms(config, self._clock, *parts)
         self._built = {name: build(rooms, name) for name in config.targets}
         self._lanes = {name: each.lane for name, each in self._built.items()}
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
@@ -293,6 +294,8 @@ class Daemon:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self._clock_watch.look()
+            for queue in self._on_disk.values():
+                queue.age_again()
             for each in (self._control, self._admin, self._ingest):
                 await each.renew()
 

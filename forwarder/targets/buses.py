@@ -9,7 +9,7 @@ Invariants:
 - Everything remembered is bounded; a name that is forgotten is unknown again.
 - A delivery to a bus counts as unconfirmed if the next answer about this bus is that it does not exist.
 - A bus that events name both by name and by ARN is asked about once, by its name, and has one window, where
-  AWS's answer about the name says that it has this ARN. A bad answer about the name is asked again of the ARN.
+  AWS's answer about the name says that it has this ARN. If it is missing by its name, the ARN is asked about.
 - A configured bus never counts against the share, and no name does while no question can be answered.
 """
 
