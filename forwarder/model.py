@@ -192,7 +192,7 @@ class Dead(msgspec.Struct, frozen=True):
     message: str
 
 
-Leaving = Callable[[Any], None]
+Removal = Callable[[Any], None]
 """Work for the storage that holds both a queue and the dead letters; nobody else looks into it."""
 
 
@@ -293,7 +293,7 @@ class Queue(Protocol):
         were in a part of a refused batch.
         """
 
-    def leaving(self, events: Sequence[Event]) -> Leaving | None:
+    def removal_for(self, events: Sequence[Event]) -> Removal | None:
         """What makes taken events leave in the very transaction that keeps them as dead letters.
 
         None: nothing, since such a queue forgets them with the process. ``settle`` is to follow all the same.

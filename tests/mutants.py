@@ -41,7 +41,7 @@ STORAGE = "tests/unit/storage/test_owner.py"
 TROUBLE = "tests/unit/storage/test_trouble.py"
 TARGETS = "tests/contract/test_targets.py"
 GATE = "tests/unit/test_gate.py"
-SLOTS = "tests/unit/test_slots.py"
+SLOTS = "tests/unit/test_concurrency.py"
 PUT_EVENTS = "tests/unit/apis/test_put_events.py"
 FAULTS = "tests/integration/test_faults.py"
 BUSES = "tests/unit/targets/test_buses.py"
@@ -61,7 +61,7 @@ BROKEN_SOURCES = "tests/unit/targets/test_broken_sources.py"
 TRUST_OF_SOURCES = "tests/unit/targets/test_trust_of_sources.py"
 TIME = "tests/unit/test_time.py"
 ACK = "tests/integration/test_ack.py"
-REPEATS = "tests/unit/ingest/test_repeats.py"
+REPEATS = "tests/unit/ingest/test_idempotency.py"
 CORS = "tests/unit/ingest/test_cors.py"
 PASSING = "tests/unit/ingest/test_passing.py"
 MERGING = "tests/unit/ingest/test_merging.py"
@@ -92,7 +92,7 @@ REFUSALS = "tests/unit/ingest/test_refusals.py"
 WARM_UP = "tests/unit/targets/test_warm_up.py"
 BROWSERS = "tests/unit/ingest/test_browsers.py"
 BINDINGS = "tests/unit/ingest/test_bindings.py"
-IDENTITIES = "tests/unit/ingest/test_identities.py"
+IDENTITIES = "tests/unit/ingest/test_deduplication.py"
 ADMIN = "tests/unit/admin/test_server.py"
 DIRECTORY = "tests/unit/storage/test_directory.py"
 LETTERS = "tests/unit/test_dead_letters.py"
@@ -143,7 +143,7 @@ MUTATIONS = [
     ),
     mutation(
         "disk: a worker gives up what a doubted clock aged",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "if self.queue.knows_ages:",
         "if True:",
         "tests/unit/test_worker.py",
@@ -175,7 +175,7 @@ MUTATIONS = [
     ),
     mutation(
         "clock: letters of this boot are aged by the wall clock",
-        "forwarder/dead_letters/keeping.py",
+        "forwarder/dead_letters/store.py",
         "            return self.now - since\n",
         "            pass\n",
         "tests/unit/test_dead_letters.py",
@@ -207,7 +207,7 @@ MUTATIONS = [
     ),
     mutation(
         "a retry is dropped",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        fate.retry.append(event)\n",
         "        fate.delivered.append(event)\n",
         FAULTS,
@@ -215,7 +215,7 @@ MUTATIONS = [
     ),
     mutation(
         "a half of a refused batch is dropped",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        return Fate(parts=[events[:middle], events[middle:]])\n",
         "        return Fate(parts=[events[:middle]], delivered=events[middle:])\n",
         FAULTS,
@@ -223,7 +223,7 @@ MUTATIONS = [
     ),
     mutation(
         "the first refusal blames the event, not the envelope",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "    if lesson.proven:\n",
         "    if True:\n",
         FAULTS,
@@ -280,7 +280,7 @@ MUTATIONS = [
     mutation(
         "events are parked and stay where they were on the disk",
         "forwarder/queues/parking.py",
-        "rows.insertion(parts, leaving(events, self._held.of))",
+        "rows.insertion(parts, removal_for(events, self._held.of))",
         "rows.insertion(parts, None)",
         PARKING,
         "each_event_once",
@@ -327,7 +327,7 @@ MUTATIONS = [
     ),
     mutation(
         "a purge drops the oldest dead letters for those that have no room",
-        "forwarder/dead_letters/keeping.py",
+        "forwarder/dead_letters/store.py",
         "            if _kept(connection) > max_bytes:\n",
         "            if False:\n",
         PURGING,
@@ -420,13 +420,13 @@ MUTATIONS = [
         "a counter line is deleted: received",
         "forwarder/queues/memory.py",
         "            self._add(events, complete)\n"
-        "            self._metrics.took(len(events), sum(event.size for event in events))\n",
+        "            self._metrics.add_accepted(len(events), sum(event.size for event in events))\n",
         "            self._add(events, complete)\n",
         LEDGER,
     ),
     mutation(
         "expired events are not counted",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        lane.metrics.settled(dead=Counter(each.reason for each in dead))\n",
         "",
         HOLDS,
@@ -459,7 +459,7 @@ MUTATIONS = [
     ),
     Mutation(
         "events are settled before they are sent",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         (
             (
                 "                results = await lane.target.send(batch)\n",
@@ -477,7 +477,7 @@ MUTATIONS = [
     ),
     mutation(
         "a dead letter leaves the queue before it is written",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        problem = await _keep(lane, some)\n",
         "        problem = await _keep(lane, some)\n        if problem is not None:\n"
         "            lane.queue.settle(gone=[each.event for each in some])\n            problem = None\n",
@@ -486,14 +486,14 @@ MUTATIONS = [
     ),
     mutation(
         "the gate never closes",
-        "forwarder/gate.py",
+        "forwarder/delivery/gate.py",
         "        state = _CLOSED_STATES[results.status]\n",
         "        state = _CLOSED_STATES[results.status]\n        return\n",
         GATE,
     ),
     mutation(
         "more calls than the limit pass at once",
-        "forwarder/gate.py",
+        "forwarder/delivery/gate.py",
         'slots.limit if self._state == "open" else slots.most',
         "slots.most",
         GATE,
@@ -501,7 +501,7 @@ MUTATIONS = [
     ),
     mutation(
         "calls that began before the limit fell let it fall again",
-        "forwarder/slots.py",
+        "forwarder/delivery/concurrency.py",
         "        if round_ == self._round:\n            self._fall",
         "        if True:\n            self._fall",
         SLOTS,
@@ -509,7 +509,7 @@ MUTATIONS = [
     ),
     mutation(
         "slow calls never make the limit fall",
-        "forwarder/slots.py",
+        "forwarder/delivery/concurrency.py",
         "        if seconds <= self._usual * SLOW:\n",
         "        if True:\n",
         SLOTS,
@@ -517,7 +517,7 @@ MUTATIONS = [
     ),
     mutation(
         "a slower service starves us",
-        "forwarder/slots.py",
+        "forwarder/delivery/concurrency.py",
         "        if self._vain_falls == VAIN_FALLS:\n",
         "        if False:\n",
         SLOTS,
@@ -525,7 +525,7 @@ MUTATIONS = [
     ),
     mutation(
         "the limit grows while nobody is held back",
-        "forwarder/slots.py",
+        "forwarder/delivery/concurrency.py",
         "        if self._most_taken >= self.limit:  # else",
         "        if True:  # else",
         SLOTS,
@@ -533,7 +533,7 @@ MUTATIONS = [
     ),
     mutation(
         "a hold that is news ends the drain",
-        "forwarder/gate.py",
+        "forwarder/delivery/gate.py",
         'self._draining and state == self._state == "held"',
         'self._draining and state == "held"',
         STOP,
@@ -541,7 +541,7 @@ MUTATIONS = [
     ),
     mutation(
         "a hold never ends",
-        "forwarder/gate.py",
+        "forwarder/delivery/gate.py",
         "            return min(options.probe_cap, options.probe * 2.0 ** min(self._failures - 1, 32))\n",
         "            return 3600.0\n",
         HOLDS,
@@ -589,8 +589,8 @@ MUTATIONS = [
     ),
     mutation(
         "the trouble of one bus holds the others",
-        "forwarder/gate.py",
-        "        return last is not None and self._clock.monotonic() - last < patience\n",
+        "forwarder/delivery/gate.py",
+        "        return last is not None and self._clock.monotonic() - last < window\n",
         "        return False\n",
         GATE,
         "part",
@@ -733,7 +733,7 @@ MUTATIONS = [
     ),
     mutation(
         "every batch of a missing app monitor is tried",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        for name in heard.closed:\n            self.queue.set_aside(name)\n",
         "",
         HOLDS,
@@ -741,7 +741,7 @@ MUTATIONS = [
     ),
     mutation(
         "a stop waits for what is set aside",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "        if self.queue.sendable:\n",
         "        if len(self.queue):\n",
         NAMES,
@@ -853,7 +853,7 @@ MUTATIONS = [
     ),
     mutation(
         "a daemon with a dead task is fed",
-        "forwarder/daemon/pulse.py",
+        "forwarder/daemon/watchdog.py",
         "            return ping if self._alive() else {}\n",
         "            return ping\n",
         NOTIFYING,
@@ -861,7 +861,7 @@ MUTATIONS = [
     ),
     mutation(
         "a stop asks for no more time",
-        "forwarder/daemon/pulse.py",
+        "forwarder/daemon/watchdog.py",
         "        return more_time | ping if ",
         "        return ping if ",
         MANAGER,
@@ -869,7 +869,7 @@ MUTATIONS = [
     ),
     mutation(
         "what a full notify socket missed is forgotten",
-        "forwarder/daemon/notifying.py",
+        "forwarder/daemon/service_manager.py",
         "            return  # it is busy, and hears this with the next word\n",
         "            pass\n",
         NOTIFYING,
@@ -981,10 +981,10 @@ MUTATIONS = [
         "synchronous",
     ),
     mutation(
-        "a dead letter is kept without its leaving",
-        "forwarder/dead_letters/keeping.py",
-        "            if leaving is not None:\n                leaving(connection)  # first",
-        "            if False:\n                leaving(connection)  # first",
+        "a dead letter is kept without its removal",
+        "forwarder/dead_letters/store.py",
+        "            if removal is not None:\n                removal(connection)  # first",
+        "            if False:\n                removal_for(connection)  # first",
         DISK,
         "one_transaction",
     ),
@@ -1022,7 +1022,7 @@ MUTATIONS = [
     ),
     mutation(
         "a replay does not ask whether the letter is still there",
-        "forwarder/dead_letters/keeping.py",
+        "forwarder/dead_letters/store.py",
         ".rowcount != len(every):\n",
         ".rowcount < 0:\n",
         REPLAY,
@@ -1086,7 +1086,7 @@ MUTATIONS = [
     ),
     mutation(
         "throttling counts as an attempt",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "    elif results.status is CallStatus.UNAVAILABLE and results.called:\n",
         "    elif results.status is not CallStatus.HELD:\n",
         TIME,
@@ -1166,7 +1166,7 @@ MUTATIONS = [
     ),
     mutation(
         "a sender is told of a dead letter that is not kept yet",
-        "forwarder/worker.py",
+        "forwarder/delivery/worker.py",
         "            await bury(lane, fate.dead)\n            lane.receipts.tell_dead(fate.dead)\n",
         "            lane.receipts.tell_dead(fate.dead)\n            await bury(lane, fate.dead)\n",
         ACK,
@@ -1190,7 +1190,7 @@ MUTATIONS = [
     ),
     mutation(
         "a refusal is remembered",
-        "forwarder/ingest/repeats.py",
+        "forwarder/ingest/idempotency.py",
         "            self._repeats.forget(self)\n",
         "",
         REPEATS,
@@ -1206,7 +1206,7 @@ MUTATIONS = [
     ),
     mutation(
         "another body with the same key is a repeat",
-        "forwarder/ingest/repeats.py",
+        "forwarder/ingest/idempotency.py",
         "                if known.digest != digest:\n",
         "                if False:\n",
         REPEATS,
@@ -1786,7 +1786,7 @@ MUTATIONS = [
     ),
     mutation(
         "one sender flushes another's idempotency keys",
-        "forwarder/ingest/repeats.py",
+        "forwarder/ingest/idempotency.py",
         "            self.forget(self._least_needed(peer))\n",
         "            self.forget(self._oldest())\n",
         REPEATS,
@@ -1849,7 +1849,7 @@ MUTATIONS = [
     ),
     mutation(
         "dead letters of one target push out another's",
-        "forwarder/dead_letters/keeping.py",
+        "forwarder/dead_letters/store.py",
         "    for target, too_much in shares_over(held, excess).items():\n",
         "    for target, too_much in dict.fromkeys(held, excess).items():\n",
         LETTERS,

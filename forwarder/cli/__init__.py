@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from forwarder import __version__
-from forwarder.cli import controlling, doctoring, health, letters, queues
+from forwarder.cli import control, doctor, health, letters, queues
 from forwarder.cli.common import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
@@ -69,10 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_send(commands)
     _add_status(commands)
     health.add(commands, ADMIN)
-    doctoring.add(commands)
+    doctor.add(commands)
     _add_token(commands)
     _add_sandbox(commands)
-    controlling.add(commands)
+    control.add(commands)
     letters.add(commands)
     queues.add(commands)
     return parser

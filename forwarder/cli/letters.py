@@ -20,7 +20,7 @@ from forwarder.cli.common import (
     storage,
     with_storage,
 )
-from forwarder.cli.controlling import add_socket, socket_of
+from forwarder.cli.control import add_socket, socket_of
 from forwarder.cli.terminal import json_for_terminal
 
 if TYPE_CHECKING:

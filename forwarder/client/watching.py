@@ -24,7 +24,7 @@ import aiohttp
 import msgspec
 
 from forwarder.client.connecting import EXIT_OK, session_for
-from forwarder.client.picturing import ASCII, BLOCKS, fit, picture
+from forwarder.client.dashboard import ASCII, BLOCKS, fit, picture
 from forwarder.logs import one_line
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"

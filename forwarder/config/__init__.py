@@ -13,8 +13,8 @@ from forwarder.config.checks import (
     queue_memory,
     tokens_in_clear,
 )
-from forwarder.config.masking import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.reading import Kinds, admin_listen, load, parse
+from forwarder.config.redaction import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,

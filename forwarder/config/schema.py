@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from forwarder.config.describing import told_purpose, told_settings
 from forwarder.config.reading import TARGET_NAME, Kinds, default_struct, struct_in
+from forwarder.config.setting_docs import parse_setting_docs, told_purpose
 from forwarder.config.settings import Config
 from forwarder.config.units import Bytes, Duration, Listen
 
@@ -56,7 +56,7 @@ def _struct(type_: type[msgspec.Struct], base: msgspec.Struct | None = None) -> 
     """``base``: the Struct whose values are the defaults, where a kind has its own."""
     fields = msgspec.structs.fields(type_)
     required = [field.encode_name for field in fields if field.required and base is None]
-    told = told_settings(type_)
+    told = parse_setting_docs(type_)
     return {
         "description": told_purpose(type_),
         "type": "object",

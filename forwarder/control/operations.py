@@ -20,7 +20,7 @@ import structlog
 
 from forwarder.control.purging import Purged, Purging, Wanting
 from forwarder.dead_letters import BatchOf, DeadLetters, Letter, Wanted, removal
-from forwarder.gate import Gate
+from forwarder.delivery.gate import Gate
 from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Event, Limits, QueueFull, QueueView, memory_bytes
@@ -44,7 +44,7 @@ class Stopping(Exception):
     """The daemon stops and takes nothing back any more."""
 
 
-class Controlled(msgspec.Struct, frozen=True):
+class TargetHandle(msgspec.Struct, frozen=True):
     """The parts of one target that an operator can act on. ``batch_of``: see there. ``name_of``: the bus, app
     monitor or project of an event, from its body and its key. ``metrics`` counts what is purged. ``hurry``:
     asks again about names that are not known to exist."""
@@ -71,10 +71,10 @@ class Replayed(msgspec.Struct, frozen=True):
     more: bool = False
 
 
-class Controls:
+class Operations:
     """The operations. ``stop`` them before the queues are."""
 
-    def __init__(self, targets: Iterable[Controlled], letters: DeadLetters, clock: Clock) -> None:
+    def __init__(self, targets: Iterable[TargetHandle], letters: DeadLetters, clock: Clock) -> None:
         self._targets = {each.name: each for each in targets}
         self._letters = letters
         self._clock = clock
@@ -147,7 +147,7 @@ class Controls:
             )
         return purged
 
-    def _purging(self, target: Controlled) -> Purging:
+    def _purging(self, target: TargetHandle) -> Purging:
         metrics = target.metrics or TargetMetrics(target.name)
         return Purging(target.name, target.queue, self._letters, metrics, self._clock)
 
@@ -171,14 +171,14 @@ class Controls:
         problem = refused[0] if refused else ""
         return Replayed(len(good), len(refused), problem, after, page.through, more=True)
 
-    def _find(self, name: str) -> Controlled:
+    def _find(self, name: str) -> TargetHandle:
         target = self._targets.get(name)
         if target is None:
             raise UnknownTarget(f'there is no target "{name}" here; there is: {", ".join(self._targets)}')
         return target
 
     def _choose(
-        self, target: Controlled, letters: Sequence[tuple[int, Letter]]
+        self, target: TargetHandle, letters: Sequence[tuple[int, Letter]]
     ) -> tuple[list[Event], list[str], int]:
         """The events for which there is room now, the sentences on those that can never go, and how far that
         reaches."""
@@ -201,7 +201,7 @@ class Controls:
             raise QueueFull("the queue is full")
         return good, refused, after
 
-    def _problem(self, target: Controlled, events: Sequence[Event], view: QueueView) -> str | None:
+    def _problem(self, target: TargetHandle, events: Sequence[Event], view: QueueView) -> str | None:
         most = target.limits.max_event_bytes
         for event in events:
             if event.id in self._doubtful:
@@ -212,7 +212,7 @@ class Controls:
             return f"{events[0].id} and what belongs to it can never fit into the queue"
         return None
 
-    async def _accept(self, target: Controlled, events: list[Event]) -> None:
+    async def _accept(self, target: TargetHandle, events: list[Event]) -> None:
         ids = [event.id for event in events]
         if isinstance(target.queue, DiskQueue):
             await target.queue.take_back(events, removal(ids))
@@ -261,7 +261,7 @@ def _again(letter: Letter, now: float, name_of: NameOf) -> Event:
     return Event(letter.id, letter.body, letter.size, letter.key, now, name=name)
 
 
-def _state(target: Controlled) -> dict[str, Any]:
+def _state(target: TargetHandle) -> dict[str, Any]:
     gate, queue = target.gate.view(), target.queue.view()
     return {
         "target": target.name,

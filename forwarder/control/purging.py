@@ -116,7 +116,7 @@ class Purging:
     async def _bury(self, events: Sequence[Event]) -> None:
         """Keep these as dead letters. A write that has begun completes even if the caller is cancelled."""
         burial = self._letters.burial(self._target, REASON, CODE, MESSAGE)
-        burying = asyncio.ensure_future(self._letters.bury(burial, events, self._queue.leaving(events)))
+        burying = asyncio.ensure_future(self._letters.bury(burial, events, self._queue.removal_for(events)))
         while not burying.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([burying])

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from forwarder.control.operations import Controls, Stopping, UnknownTarget
+from forwarder.control.operations import Operations, Stopping, UnknownTarget
 from forwarder.dead_letters import LettersFull, LettersGone, Wanted
 from forwarder.listening import say_not_renewed, say_renewed
 from forwarder.model import QueueFull, QueueUnavailable
@@ -50,7 +50,7 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
 class ControlServer:
     """``start`` it once the storage's directory is ours; ``close`` it before the queues are."""
 
-    def __init__(self, controls: Controls, path: Path) -> None:
+    def __init__(self, controls: Operations, path: Path) -> None:
         self.path = path
         self._controls = controls
         self._runner: web.AppRunner | None = None

@@ -12,7 +12,8 @@ from forwarder.clock import ClockWatch
 from forwarder.config import Config, queue_memory
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
-from forwarder.gate import Gate, GateOptions
+from forwarder.delivery.gate import Gate, GateOptions
+from forwarder.delivery.worker import Lane, Policy
 from forwarder.ingest.bindings import OnlyBound, Route
 from forwarder.metrics import Metrics, NamesView, TargetMetrics
 from forwarder.model import Clock, Limits
@@ -24,12 +25,11 @@ from forwarder.targets import TARGETS, AwsTarget
 from forwarder.targets.buses import BusNames
 from forwarder.targets.names import TargetNames
 from forwarder.targets.remembered import RememberedNames
-from forwarder.worker import Lane, Policy
 
 _BOUND = ("buses", "app_monitors", "projects")
 
 
-class Rooms(msgspec.Struct, frozen=True):
+class Shared(msgspec.Struct, frozen=True):
     """What all lanes share."""
 
     config: Config
@@ -41,7 +41,7 @@ class Rooms(msgspec.Struct, frozen=True):
     clock_watch: ClockWatch
 
 
-class Built(msgspec.Struct, frozen=True):
+class TargetParts(msgspec.Struct, frozen=True):
     """One target's parts. ``queue`` is the lane's, and ``on_disk`` is it when it is a disk queue.
     ``remembered``: its names on the disk, where it has any."""
 
@@ -54,7 +54,7 @@ class Built(msgspec.Struct, frozen=True):
     set_aside: SetAside
 
 
-def build(rooms: Rooms, name: str) -> Built:
+def build(rooms: Shared, name: str) -> TargetParts:
     """Build one target's lane. Raises ConfigError when the kind refuses its options."""
     options = rooms.config.targets[name]
     target = TARGETS[options.kind].build(name, options)
@@ -86,7 +86,7 @@ def build(rooms: Rooms, name: str) -> Built:
         names=_bound_names(options),
         default=_is_default(rooms.config.targets, name),
         only=only_bound(name, options),
-        patience=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
+        ack_timeout=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
         at_aws=target.names,
         answered=target.answered,
     )
@@ -94,14 +94,14 @@ def build(rooms: Rooms, name: str) -> Built:
     rooms.metrics.watch_names(name, partial(_names_view, target.names, set_aside))
     on_disk = queue if isinstance(queue, DiskQueue) else None
     remembered = _remembered(rooms, name, options, target)
-    return Built(lane, target, route, queue, on_disk, remembered, set_aside)
+    return TargetParts(lane, target, route, queue, on_disk, remembered, set_aside)
 
 
 def _names_view(names: TargetNames, set_aside: SetAside) -> NamesView:
     return NamesView(set_aside.counts(), names.questions, names.unconfirmed, names.unverified)
 
 
-def _remembered(rooms: Rooms, name: str, options: Any, target: AwsTarget) -> RememberedNames | None:
+def _remembered(rooms: Shared, name: str, options: Any, target: AwsTarget) -> RememberedNames | None:
     """What the target knew of its names before, where it asks about them."""
     names = target.names
     if not isinstance(names, BusNames):
@@ -111,7 +111,7 @@ def _remembered(rooms: Rooms, name: str, options: Any, target: AwsTarget) -> Rem
 
 
 def _queue(
-    rooms: Rooms, name: str, options: Any, target: AwsTarget, metrics: TargetMetrics
+    rooms: Shared, name: str, options: Any, target: AwsTarget, metrics: TargetMetrics
 ) -> MemoryQueue | DiskQueue:
     max_events, max_bytes = options.queue_limits.max_events, options.queue_bytes
     if options.queue == "memory":

@@ -23,15 +23,16 @@ from forwarder import __version__
 from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.clock import ClockWatch
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
-from forwarder.control.operations import Controlled, Controls
+from forwarder.control.operations import Operations, TargetHandle
 from forwarder.control.server import ControlServer
-from forwarder.daemon.inheriting import say_inherited
-from forwarder.daemon.lanes import Rooms, build
-from forwarder.daemon.rereading import Rereading
+from forwarder.daemon.inherited import say_inherited
+from forwarder.daemon.lanes import Shared, build
+from forwarder.daemon.reload import Rereading
 from forwarder.daemon.senders import Senders
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
 from forwarder.dead_letters import rescue as rescue_letters
+from forwarder.delivery.worker import Lane, hold_for_names, sweep, work
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
@@ -43,7 +44,6 @@ from forwarder.receipts import Receipts
 from forwarder.storage import Storage, StorageError
 from forwarder.targets.remembered import rescue as rescue_names
 from forwarder.targets.warm_up import warm_up
-from forwarder.worker import Lane, hold_for_names, sweep, work
 
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
 
@@ -99,7 +99,7 @@ class Daemon:
         self._receipts = Receipts()
         self._metrics.http.waits = lambda: len(self._receipts.waits)
         parts = self._metrics, self._storage, self._letters, self._receipts, self._clock_watch
-        rooms = Rooms(config, self._clock, *parts)
+        rooms = Shared(config, self._clock, *parts)
         self._built = {name: build(rooms, name) for name in config.targets}
         self._lanes = {name: each.lane for name, each in self._built.items()}
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
@@ -152,9 +152,9 @@ class Daemon:
         self._metrics.watch_dead_letters(lambda: {**none, **letters.view()})
         return letters
 
-    def _make_controls(self) -> Controls:
+    def _make_controls(self) -> Operations:
         targets = [
-            Controlled(
+            TargetHandle(
                 name,
                 each.queue,
                 each.lane.gate,
@@ -166,7 +166,7 @@ class Daemon:
             )
             for name, each in self._built.items()
         ]
-        return Controls(targets, self._letters, self._clock)
+        return Operations(targets, self._letters, self._clock)
 
     def _count_dropped_letters(self, target: str, count: int) -> None:
         self._metrics.for_target(target).dead_letters_dropped += count
@@ -349,9 +349,9 @@ class Daemon:
 
     async def stop(self) -> int:
         """Stop in the numbered order, and say the report; the exit code."""
-        grace, patience = self._config.shutdown.input_grace, self._config.shutdown.drain_timeout
+        grace, ack_timeout = self._config.shutdown.input_grace, self._config.shutdown.drain_timeout
         self._ready, self._metrics.process.draining = False, True  # 1: not ready; answers close connections
-        self._log.info("stopping", input_grace=float(grace), drain_timeout=float(patience))
+        self._log.info("stopping", input_grace=float(grace), drain_timeout=float(ack_timeout))
         self._ingest.begin_draining()
         for lane in self._lanes.values():  # 2: every back-off ends, each batch gets its try
             lane.queue.drain()
@@ -365,7 +365,7 @@ class Daemon:
         self._receipts.close()  # who waits for AWS's word is answered now: the events are ours
         await self._control.close()
         await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
-        await self._drain(patience)  # 5
+        await self._drain(ack_timeout)  # 5
         await self._cancel_tasks()  # 6: what is left is kept on disk; of a memory queue it is lost, and said
         for lane in self._lanes.values():
             lost = len(lane.queue.close())
@@ -383,8 +383,8 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _drain(self, patience: float) -> None:
-        ends = asyncio.get_running_loop().time() + patience
+    async def _drain(self, ack_timeout: float) -> None:
+        ends = asyncio.get_running_loop().time() + ack_timeout
         while not all(lane.done for lane in self._lanes.values()):
             if self._hurry.is_set() or asyncio.get_running_loop().time() > ends:
                 return

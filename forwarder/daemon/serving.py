@@ -13,11 +13,11 @@ import uvloop
 
 from forwarder import descriptors, logs
 from forwarder.config import Config, ConfigError, load
-from forwarder.daemon.allocating import give_back_large_blocks
-from forwarder.daemon.inheriting import LISTENERS
-from forwarder.daemon.notifying import ServiceManager
+from forwarder.daemon.allocator import give_back_large_blocks
+from forwarder.daemon.inherited import LISTENERS
 from forwarder.daemon.process import EXIT_CONFIG, EXIT_NOT_NOW, Daemon, StartError
-from forwarder.daemon.pulse import Pulse
+from forwarder.daemon.service_manager import ServiceManager
+from forwarder.daemon.watchdog import Watchdog
 from forwarder.sockets import InheritedError, inherited
 from forwarder.targets import option_types
 
@@ -58,7 +58,7 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
     loop.add_signal_handler(signal.SIGHUP, daemon.rereading.ask)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.ask_to_stop)
-    pulse = Pulse(manager, daemon.line, lambda: daemon.alive)
+    pulse = Watchdog(manager, daemon.line, lambda: daemon.alive)
     beats = loop.create_task(pulse.run(), name="pulse")
     try:
         await daemon.start()

@@ -7,7 +7,7 @@ from typing import Any
 
 from forwarder import __version__
 from forwarder.clock import ClockWatch
-from forwarder.daemon.lanes import Built, Rooms
+from forwarder.daemon.lanes import Shared, TargetParts
 from forwarder.metrics import versions
 from forwarder.targets.names import shown
 from forwarder.targets.unconfirmed import Unconfirmed
@@ -16,7 +16,7 @@ from forwarder.targets.unconfirmed import Unconfirmed
 class Status:
     """Describes a running daemon; ``rooms`` and ``built`` are its own, ``stranded`` was found at start."""
 
-    def __init__(self, rooms: Rooms, built: Mapping[str, Built], clock_watch: ClockWatch) -> None:
+    def __init__(self, rooms: Shared, built: Mapping[str, TargetParts], clock_watch: ClockWatch) -> None:
         self._rooms = rooms
         self._built = built
         self._clock_watch = clock_watch
@@ -58,7 +58,7 @@ class Status:
             parts.append("the disk refuses")
         return "; ".join(parts)
 
-    def _target(self, name: str, built: Built, letters: tuple[int, int]) -> dict[str, Any]:
+    def _target(self, name: str, built: TargetParts, letters: tuple[int, int]) -> dict[str, Any]:
         lane, metrics = built.lane, self._rooms.metrics
         queue, gate = lane.queue.view(), lane.gate.view()
         rates, ledger = metrics.rates(name), metrics.ledger(name)
@@ -81,7 +81,7 @@ class Status:
             "waiting_bytes": queue.waiting_bytes,
             "capacity_events": queue.capacity_events,
             "capacity_bytes": queue.capacity_bytes,
-            **{word: ledger[word] for word in ("received", "delivered", "dead_lettered", "dropped")},
+            **{word: ledger[word] for word in ("accepted", "delivered", "dead_lettered", "dropped")},
             "unconfirmed": ledger["unconfirmed"],
             "unverified": built.target.names.unverified,
             "unconfirmed_buses": [_unconfirmed(each) for each in built.target.names.unconfirmed_buses()],
@@ -91,7 +91,7 @@ class Status:
                 "dead_lettered": _not_zero(lane.metrics.dead_lettered),
                 "dropped": _not_zero(lane.metrics.dropped),
                 "retried": _not_zero(lane.metrics.retried),
-                "refused": _not_zero(lane.metrics.rejected),
+                "refused": _not_zero(lane.metrics.refused),
                 "delivered": _not_zero(
                     {"unconfirmed": ledger["unconfirmed"], "unverified": built.target.names.unverified}
                 ),

@@ -1,6 +1,7 @@
 """Dead letters: the events given up on; kept by the daemon, read by people, put back or deleted by both."""
 
-from forwarder.dead_letters.keeping import (
+from forwarder.dead_letters.query import BatchOf, Letter, Page, Wanted, as_json, counts, export, list_, show
+from forwarder.dead_letters.store import (
     ROW_OVERHEAD_BYTES,
     DeadLetters,
     LettersFull,
@@ -9,7 +10,6 @@ from forwarder.dead_letters.keeping import (
     removal,
     rescue,
 )
-from forwarder.dead_letters.reading import BatchOf, Letter, Page, Wanted, as_json, counts, export, list_, show
 
 __all__ = [
     "ROW_OVERHEAD_BYTES",

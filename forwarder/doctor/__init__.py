@@ -5,7 +5,7 @@ Invariants:
 - A finding is a plain sentence; what is not ok says what to do.
 """
 
-from forwarder.doctor.examining import examine
+from forwarder.doctor.examination import examine
 from forwarder.doctor.findings import Finding, Level, is_well, written
 
 __all__ = ["Finding", "Level", "examine", "is_well", "written"]

@@ -10,7 +10,7 @@ from forwarder.doctor import network
 from forwarder.doctor.findings import Finding, is_well
 from forwarder.model import CallStatus, Results
 from forwarder.targets import AwsTarget
-from forwarder.targets.examining import Facts
+from forwarder.targets.facts import Facts
 from forwarder.targets.source_table import BY_CERTIFI, cure_of, in_words, trust_of
 
 NOT_THERE, DENIED = "ResourceNotFoundException", "AccessDeniedException"

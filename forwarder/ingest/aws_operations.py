@@ -84,7 +84,7 @@ class PutEventsOperation(PostOnly):
         self.unbound = unbound
         self.render = PutEvents().render_results  # the same for all, and there for a call without a target
         apis = [route.api for route in buses.routes]
-        self.patience = max((route.patience for route in buses.routes), default=0.0)
+        self.ack_timeout = max((route.ack_timeout for route in buses.routes), default=0.0)
         self.traced = any(api.fill_trace_header for api in apis)
         self.max_bytes = max((api.max_request_bytes for api in apis), default=DEFAULT_MAX_REQUEST_BYTES)
         self.global_endpoints = all(api.global_endpoints for api in apis)
@@ -111,11 +111,11 @@ class PutEventsOperation(PostOnly):
 
 
 class _PutEventsCall:
-    __slots__ = ("_operation", "_region", "_trace", "metrics", "patience")
+    __slots__ = ("_operation", "_region", "_trace", "ack_timeout", "metrics")
 
     def __init__(self, operation: PutEventsOperation, region: str | None, trace: str | None) -> None:
         self.metrics = operation.unbound
-        self.patience = operation.patience
+        self.ack_timeout = operation.ack_timeout
         self._operation = operation
         self._region = region
         self._trace = trace
@@ -223,11 +223,11 @@ class PutRumEventsOperation(PostOnly):
 
 
 class _PutRumEventsCall:
-    __slots__ = ("_clock", "_max_events", "_monitor", "_route", "metrics", "patience")
+    __slots__ = ("_clock", "_max_events", "_monitor", "_route", "ack_timeout", "metrics")
 
     def __init__(self, monitor: str, route: Route[PutRumEvents], clock: Clock, max_events: int) -> None:
         self.metrics = route.metrics
-        self.patience = route.patience
+        self.ack_timeout = route.ack_timeout
         self._monitor = monitor
         self._max_events = max_events
         self._route = route
@@ -348,11 +348,11 @@ class PutProjectEventsOperation(PostOnly):
 
 
 class _PutProjectEventsCall:
-    __slots__ = ("_clock", "_project", "_route", "metrics", "patience")
+    __slots__ = ("_clock", "_project", "_route", "ack_timeout", "metrics")
 
     def __init__(self, project: str, route: Route[PutProjectEvents], clock: Clock) -> None:
         self.metrics = route.metrics
-        self.patience = route.patience
+        self.ack_timeout = route.ack_timeout
         self._project = project
         self._route = route
         self._clock = clock

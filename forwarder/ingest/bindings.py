@@ -96,7 +96,7 @@ A = TypeVar("A", PutEvents, PutRumEvents, PutProjectEvents)
 class Route(Generic[A]):
     """The way into one target. ``names``: the buses, app monitors or projects bound to it, names or ARNs.
 
-    ``patience``: seconds that an answer waits for AWS's word, where the request does not say. ``at_aws``:
+    ``ack_timeout``: seconds that an answer waits for AWS's word, where the request does not say. ``at_aws``:
     what is known of names; ``answered`` waits, so many seconds at most, until one was asked about. ``only``:
     what refuses names that are not bound to it, where the target is configured to (``only_bound``).
     """
@@ -109,7 +109,7 @@ class Route(Generic[A]):
     max_event_bytes: int
     names: tuple[str, ...] = ()
     default: bool = False
-    patience: float = 0.0
+    ack_timeout: float = 0.0
     at_aws: KnownNames | None = None
     answered: Callable[[str, float], Awaitable[None]] | None = None
     only: OnlyBound | None = None

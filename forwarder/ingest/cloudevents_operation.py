@@ -18,12 +18,12 @@ from forwarder.apis.trace_header import from_headers
 from forwarder.ingest.aws_operations import EXPIRED
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.budget import Lease
-from forwarder.ingest.described.document import ORIGIN_PATTERN
+from forwarder.ingest.deduplication import Pending, SeenEvents
 from forwarder.ingest.dialects import cloudevents, native
 from forwarder.ingest.dialects.bounds import MAX_EVENTS
 from forwarder.ingest.dialects.errors import NOT_FOUND, VALIDATION, BadRequest
-from forwarder.ingest.identities import Identities, Pending
 from forwarder.ingest.intake import count, put
+from forwarder.ingest.openapi.document import ORIGIN_PATTERN
 from forwarder.ingest.operations import (
     FEW,
     Call,
@@ -63,7 +63,7 @@ class CloudEvents:
         self,
         route: Route[PutEvents],
         clock: Clock,
-        identities: Identities,
+        identities: SeenEvents,
         max_events: int = MAX_EVENTS,
     ) -> None:
         self.bounds = cloudevents.Bounds(max_events, route.max_event_bytes)
@@ -87,11 +87,11 @@ class CloudEvents:
 
 
 class _CloudEventsCall:
-    __slots__ = ("_headers", "_operation", "_route", "metrics", "patience")
+    __slots__ = ("_headers", "_operation", "_route", "ack_timeout", "metrics")
 
     def __init__(self, operation: CloudEvents, headers: Mapping[str, str]) -> None:
         self.metrics = operation.route.metrics
-        self.patience = operation.route.patience
+        self.ack_timeout = operation.route.ack_timeout
         self._route = operation.route
         self._operation = operation
         self._headers = headers
@@ -258,7 +258,7 @@ def _admit(api: PutEvents, event: cloudevents.CloudEvent, wall: float, trace: st
         entry = cloudevents.entry_of(
             event, api.cloudevents, api.default_bus, api.fill_trace_header, trace, api.max_request_bytes
         )
-    except cloudevents.Unfit as problem:
+    except cloudevents.InvalidEvent as problem:
         return problem.refusal
     return api.admit_formed(entry, wall)
 

@@ -57,11 +57,11 @@ class DescribeEventBusOperation(PostOnly):
 
 
 class _DescribeEventBusCall:
-    __slots__ = ("_bus", "_operation", "_region", "_route", "metrics", "patience")
+    __slots__ = ("_bus", "_operation", "_region", "_route", "ack_timeout", "metrics")
 
     def __init__(self, operation: DescribeEventBusOperation, region: str | None) -> None:
         self.metrics = operation.metrics
-        self.patience = 0.0
+        self.ack_timeout = 0.0
         self._operation = operation
         self._region = region
         self._bus = DEFAULT_BUS

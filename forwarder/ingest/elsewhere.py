@@ -15,9 +15,9 @@ import re
 from collections.abc import Mapping
 
 from forwarder.apis import wire
-from forwarder.ingest.described import EVENTS, TARGETS
 from forwarder.ingest.dialects import aws, native, unknown
 from forwarder.ingest.dialects.errors import NO_HEADERS, UNKNOWN_OPERATION, Dialect
+from forwarder.ingest.openapi import EVENTS, TARGETS
 from forwarder.ingest.operations import Operation, Refusing
 
 NATIVE = "/v1/"

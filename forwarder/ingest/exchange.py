@@ -19,10 +19,10 @@ from forwarder.ingest.auth.guard import Admission
 from forwarder.ingest.bodies import Arrivals, codings_of, read_body
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.connections import Connection
+from forwarder.ingest.idempotency import IdempotencyCache, IdempotencyEntry, values_of
 from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known, told_fates
 from forwarder.ingest.peers import peer_of_sender
 from forwarder.ingest.refusals import Refusals
-from forwarder.ingest.repeats import Attempt, Repeats, values_of
 from forwarder.ingest.slices import Work
 from forwarder.ingest.turns import Turns
 from forwarder.ingest.waiting import Waiting, preferred_wait
@@ -38,7 +38,7 @@ class Exchange:
     def __init__(
         self,
         settings: IngestConfig,
-        repeats: Repeats,
+        repeats: IdempotencyCache,
         receipts: Receipts,
         metrics: HttpMetrics,
         turns: Turns,
@@ -100,14 +100,14 @@ class Exchange:
             if waiting is not None:
                 waiting.close()
 
-    async def _again(self, operation: Operation, attempt: Attempt, connection: Connection) -> Reply:
+    async def _again(self, operation: Operation, attempt: IdempotencyEntry, connection: Connection) -> Reply:
         self._metrics.repeat(operation.label)
         return await attempt.again(connection.waits)
 
     def _waiting(self, headers: Mapping[str, str], call: Call, lease: Lease) -> Waiting | None:
         preferred = preferred_wait(headers)
-        if preferred or call.patience:
-            return Waiting(self._receipts, lease, preferred, call.patience)
+        if preferred or call.ack_timeout:
+            return Waiting(self._receipts, lease, preferred, call.ack_timeout)
         return None
 
 

@@ -38,14 +38,14 @@ class Handshakes:
     def __init__(
         self,
         context: Callable[[], ssl.SSLContext],
-        patience: float,
+        ack_timeout: float,
         metrics: SenderMetrics,
         make: Callable[[Holder], Connection],
         seats: Seats,
         turned_away: Callable[[], TurnedAway],
     ) -> None:
         self._context = context
-        self._patience = patience
+        self._timeout = ack_timeout
         self._metrics = metrics
         self._make = make
         self._seats = seats
@@ -86,7 +86,7 @@ class Handshakes:
                 lambda: connection,
                 accepted,
                 ssl=self._context(),
-                ssl_handshake_timeout=self._patience,
+                ssl_handshake_timeout=self._timeout,
                 ssl_shutdown_timeout=SHUTDOWN_SECONDS,
             )
         except OSError as problem:

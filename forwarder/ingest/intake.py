@@ -141,4 +141,4 @@ def count(metrics: TargetMetrics, results: Sequence[str | Refusal]) -> None:
         return
     reasons = Counter([result.reason for result in results if type(result) is Refusal])
     for reason, events in reasons.items():
-        metrics.refused(reason, events)
+        metrics.add_refused(reason, events)

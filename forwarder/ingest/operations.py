@@ -52,11 +52,11 @@ class Reply(msgspec.Struct, gc=False):
 class Call(Protocol):
     """One opened request. ``metrics`` counts what is refused as a whole.
 
-    ``patience``: seconds to wait for AWS's word where the request does not say.
+    ``ack_timeout``: seconds to wait for AWS's word where the request does not say.
     """
 
     metrics: TargetMetrics
-    patience: float
+    ack_timeout: float
 
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results: ...
 
@@ -115,7 +115,7 @@ class NativeEvents(PostOnly):
         max_events: int = MAX_EVENTS,
     ) -> None:
         self.metrics = route.metrics
-        self.patience = route.patience
+        self.ack_timeout = route.ack_timeout
         self._route = route
         self._clock = clock
         self._codec = codec or native.Codec(

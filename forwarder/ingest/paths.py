@@ -25,9 +25,9 @@ from forwarder.ingest.aws_operations import (
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.cloudevents_operation import CloudEvents, not_for
 from forwarder.ingest.cloudevents_operation import unknown_target as no_such_target
+from forwarder.ingest.deduplication import SeenEvents
 from forwarder.ingest.describe_operation import DescribeEventBusOperation
-from forwarder.ingest.described import CLOUDEVENTS, EVENTS, TARGETS, Described
-from forwarder.ingest.identities import Identities
+from forwarder.ingest.openapi import CLOUDEVENTS, EVENTS, TARGETS, OpenApiDocument
 from forwarder.ingest.operations import NativeEvents, Operation, unknown_target
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock
@@ -54,8 +54,8 @@ class Paths:
             f"{TARGETS}{route.name}{EVENTS}": NativeEvents(route, clock, max_events=settings.max_events)
             for route in bindings.routes
         }
-        self._exact[OPENAPI] = Described(bindings.routes, settings)
-        identities = Identities(clock)
+        self._exact[OPENAPI] = OpenApiDocument(bindings.routes, settings)
+        identities = SeenEvents(clock)
         for route in bindings.buses.routes:
             self._exact[f"{CLOUDEVENTS}{route.name}"] = CloudEvents(
                 route, clock, identities, settings.max_events

@@ -124,7 +124,7 @@ class Line:
         if len(self._routes) == 1:
             route = self._routes[0]
             target, events = f"Target {route.name}", 0
-            route.metrics.refused("queue_full")
+            route.metrics.add_refused("queue_full")
         message = f"{target}: the queue is full (queue_limits)."
         return BadRequest(429, THROTTLING, message, close=close, reason="queue_full", events=events)
 

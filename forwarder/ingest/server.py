@@ -40,12 +40,12 @@ from forwarder.ingest.cors import Cors
 from forwarder.ingest.dialects.errors import INTERNAL, MALFORMED, VERSION, BadRequest
 from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.handshakes import Handshakes
+from forwarder.ingest.idempotency import IdempotencyCache
 from forwarder.ingest.inflow import Inflow
 from forwarder.ingest.operations import Call, Operation
 from forwarder.ingest.paths import Paths
 from forwarder.ingest.peers import Peers, peer_of_sender
 from forwarder.ingest.refusals import Place, Refusals
-from forwarder.ingest.repeats import Repeats
 from forwarder.ingest.seats import Holder, Seats
 from forwarder.ingest.turned_away import MAX_TURNED_AWAY, Newcomer, TurnedAway
 from forwarder.ingest.turns import Turns
@@ -96,7 +96,12 @@ class IngestServer:
         self._turns = Turns(sending)
         self._refusals = Refusals(bindings)
         self._exchange = Exchange(
-            settings, Repeats(clock), receipts or Receipts(), metrics.http, self._turns, self._refusals
+            settings,
+            IdempotencyCache(clock),
+            receipts or Receipts(),
+            metrics.http,
+            self._turns,
+            self._refusals,
         )
         self._guard = guard
         self._unbound = metrics.unbound
@@ -155,9 +160,9 @@ class IngestServer:
             self._listener.close()
             self._listener = None
 
-    async def finish_requests(self, patience: float) -> None:
-        """Wait until every request that has begun is answered, at most ``patience`` seconds; hang up then."""
-        ends = self._loop.time() + patience
+    async def finish_requests(self, grace: float) -> None:
+        """Wait for the answers to requests that have begun, at most ``grace`` seconds; hang up then."""
+        ends = self._loop.time() + grace
         while self._is_busy() and self._loop.time() < ends:  # noqa: ASYNC110 - a slow head sets no event
             await asyncio.sleep(POLL_SECONDS)
         for connection in list(self._server.connections):  # nothing may be taken after the drain
@@ -327,7 +332,7 @@ class IngestServer:
         except BadRequest as problem:
             _let_go_of_frames(problem)
             if call is not None and problem.events:
-                call.metrics.refused(problem.reason, problem.events)
+                call.metrics.add_refused(problem.reason, problem.events)
             if "Expect" in request.headers and not request.content.is_eof():
                 problem.close = True  # nobody can tell whether the body still comes
             target = call.metrics.name if call is not None else UNKNOWN
@@ -357,7 +362,7 @@ class IngestServer:
         try:
             check_version(request)
         except Unspoken as problem:
-            self._unbound.refused("invalid")
+            self._unbound.add_refused("invalid")
             code = VERSION if problem.status == 505 else MALFORMED
             raise BadRequest(problem.status, code, problem.message, close=True) from None
         headers = request.headers
@@ -371,7 +376,7 @@ class IngestServer:
             elif self._settings.browsers == "refuse":
                 check_page(headers)
         except BadRequest as problem:
-            self._unbound.refused(problem.reason)
+            self._unbound.add_refused(problem.reason)
             raise
 
     def _admit(self, request: web.BaseRequest, connection: Connection, operation: Operation) -> Admission:
@@ -379,7 +384,7 @@ class IngestServer:
         try:
             return self._guard.admit(request, operation.dialect, operation.label, connection.sender)
         except BadRequest as problem:
-            self._unbound.refused(problem.reason)  # nobody looked yet whose events they would be
+            self._unbound.add_refused(problem.reason)  # nobody looked yet whose events they would be
             raise
 
 

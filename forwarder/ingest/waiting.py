@@ -46,7 +46,7 @@ class Waiting:
 
     def watch(self, route: Route[Any], ids: Sequence[str]) -> None:
         """Before the put. BadRequest: there is no memory to wait for so many."""
-        if self._preferred or route.patience:
+        if self._preferred or route.ack_timeout:
             self._lease.take(len(ids) * WATCHED_EVENT_BYTES)
             self._wait.watch(ids)
 

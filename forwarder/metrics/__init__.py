@@ -99,7 +99,7 @@ class Ledger(msgspec.Struct, frozen=True):
 
     ``unconfirmed`` is no part of the sum: these are among those delivered, by this run or the one before."""
 
-    received: int
+    accepted: int
     recovered: int
     replayed: int
     delivered: int
@@ -110,7 +110,7 @@ class Ledger(msgspec.Struct, frozen=True):
 
     @property
     def balanced(self) -> bool:
-        came = self.received + self.recovered + self.replayed
+        came = self.accepted + self.recovered + self.replayed
         return came == self.delivered + self.dead_lettered + self.dropped + self.in_queue
 
 
@@ -174,7 +174,7 @@ class Metrics:
         own = self.for_target(target)
         views, names = self._views.get(target), self._names.get(target)
         ledger = Ledger(
-            received=own.received,
+            accepted=own.accepted,
             recovered=own.recovered,
             replayed=own.replayed,
             delivered=own.delivered,
@@ -187,7 +187,7 @@ class Metrics:
 
     def tick(self) -> None:
         """Note the counters that ``rates`` is computed from."""
-        counts = {name: (each.received, each.delivered) for name, each in self._targets.items()}
+        counts = {name: (each.accepted, each.delivered) for name, each in self._targets.items()}
         self._ticks.append((self._clock.monotonic(), counts))
 
     def rates(self, target: str) -> Rates:
@@ -205,12 +205,12 @@ class Metrics:
     def _reading(self, name: str, queue: QueueView) -> Reading:
         own = self._targets[name]
         return Reading(
-            received=own.received,
+            accepted=own.accepted,
             delivered=own.delivered,
             retried=sum(own.retried.values()),
             dead_lettered=sum(own.dead_lettered.values()),
             dropped=sum(own.dropped.values()),
-            refused=sum(own.rejected.values()),
+            refused=sum(own.refused.values()),
             waiting=queue.waiting_events,
         )
 

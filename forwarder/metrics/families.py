@@ -16,7 +16,7 @@ PREFIX = "forwarder_"
 OTHER = "other"
 """The label of what is in no closed set."""
 
-REJECT_REASONS = (
+REFUSAL_REASONS = (
     "invalid",
     "too_large",
     "queue_full",
@@ -62,10 +62,10 @@ _T = ("target",)
 FAMILIES = tuple(
     Family(*row)
     for row in (
-        ("events_received_total", "counter", _T, "Events the queue took: from there on they are ours.", True),
-        ("event_bytes_received_total", "counter", _T, "Bytes of those events, by the API's formula.", True),
+        ("events_accepted_total", "counter", _T, "Events the queue took: from there on they are ours.", True),
+        ("event_bytes_accepted_total", "counter", _T, "Bytes of those events, by the API's formula.", True),
         (
-            "events_rejected_total",
+            "events_refused_total",
             "counter",
             (*_T, "reason"),
             "Events refused at ingest; a request that was not read counts as 1.",
@@ -221,7 +221,7 @@ FAMILIES = tuple(
 )
 
 VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("events_rejected_total", "reason"): REJECT_REASONS,
+    ("events_refused_total", "reason"): REFUSAL_REASONS,
     ("events_retried_total", "reason"): RETRY_REASONS,
     ("events_dead_lettered_total", "reason"): DEATH_REASONS,
     ("events_dropped_total", "reason"): DROP_REASONS,

@@ -17,13 +17,13 @@ SAMPLE_SECONDS = 5.0
 KEPT_SECONDS = 900.0
 MAX_READINGS = int(KEPT_SECONDS / SAMPLE_SECONDS) + 1
 
-COUNTED = ("received", "delivered", "retried", "dead_lettered", "dropped", "refused")
+COUNTED = ("accepted", "delivered", "retried", "dead_lettered", "dropped", "refused")
 
 
 class Reading(NamedTuple):
     """One target at one moment: its counters, in the order of COUNTED, and what waits."""
 
-    received: int
+    accepted: int
     delivered: int
     retried: int
     dead_lettered: int

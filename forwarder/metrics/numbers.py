@@ -22,7 +22,7 @@ from forwarder.metrics.families import (
     DROP_REASONS,
     FLUSH_REASONS,
     OTHER,
-    REJECT_REASONS,
+    REFUSAL_REASONS,
     RETRY_REASONS,
 )
 from forwarder.model import SystemClock
@@ -79,6 +79,8 @@ class TargetMetrics:
 
     __slots__ = (
         "_wall",
+        "accepted",
+        "accepted_bytes",
         "batch_bytes",
         "batch_events",
         "dead_lettered",
@@ -91,10 +93,8 @@ class TargetMetrics:
         "flushes",
         "last_success",
         "name",
-        "received",
-        "received_bytes",
         "recovered",
-        "rejected",
+        "refused",
         "replayed",
         "retried",
         "sends",
@@ -103,14 +103,14 @@ class TargetMetrics:
     def __init__(self, name: str, wall: Callable[[], float] = SystemClock.wall) -> None:
         self.name = name
         self._wall = wall
-        self.received = 0
-        self.received_bytes = 0
+        self.accepted = 0
+        self.accepted_bytes = 0
         self.recovered = 0
         self.replayed = 0
         self.delivered = 0
         self.dead_letters_dropped = 0
         self.last_success = 0.0
-        self.rejected = dict.fromkeys(REJECT_REASONS, 0)
+        self.refused = dict.fromkeys(REFUSAL_REASONS, 0)
         self.retried = dict.fromkeys(RETRY_REASONS, 0)
         self.dead_lettered = dict.fromkeys(DEATH_REASONS, 0)
         self.dropped = dict.fromkeys(DROP_REASONS, 0)
@@ -122,14 +122,14 @@ class TargetMetrics:
         self.event_attempts = Histogram(ATTEMPT_BOUNDS)
         self.delivery_latency = Histogram(LATENCY_BOUNDS)
 
-    def took(self, events: int, bytes_: int) -> None:
+    def add_accepted(self, events: int, bytes_: int) -> None:
         """The queue's ``put`` returned: the events are ours."""
-        self.received += events
-        self.received_bytes += bytes_
+        self.accepted += events
+        self.accepted_bytes += bytes_
 
-    def refused(self, reason: str, n: int = 1) -> None:
-        """The sender was told no, for one of REJECT_REASONS."""
-        _add(self.rejected, reason, n)
+    def add_refused(self, reason: str, n: int = 1) -> None:
+        """The sender was told no, for one of REFUSAL_REASONS."""
+        _add(self.refused, reason, n)
 
     def settled(
         self,
@@ -170,8 +170,8 @@ class TargetMetrics:
 
     def samples(self) -> Iterator[Sample]:
         own = (self.name,)
-        yield "events_received_total", own, self.received
-        yield "event_bytes_received_total", own, self.received_bytes
+        yield "events_accepted_total", own, self.accepted
+        yield "event_bytes_accepted_total", own, self.accepted_bytes
         yield "events_delivered_total", own, self.delivered
         yield "events_recovered_total", own, self.recovered
         yield "events_replayed_total", own, self.replayed
@@ -194,8 +194,8 @@ class TargetMetrics:
                 yield family, (self.name, label), value
 
     def refusals(self) -> Iterator[Sample]:
-        for reason, n in self.rejected.items():
-            yield "events_rejected_total", (self.name, reason), n
+        for reason, n in self.refused.items():
+            yield "events_refused_total", (self.name, reason), n
 
 
 def _add(counts: dict[str, int], label: str, n: int) -> None:

@@ -34,12 +34,12 @@ from forwarder.model import (
     Batch,
     Clock,
     Event,
-    Leaving,
     Limits,
     Names,
     QueueFull,
     QueueUnavailable,
     QueueView,
+    Removal,
     memory_bytes,
 )
 from forwarder.queues import parking, rows, tail
@@ -55,7 +55,7 @@ from forwarder.queues.pieces import Piece, pieces_of
 from forwarder.queues.purging import Bury, Chosen, NameOf, Page
 from forwarder.queues.row_purge import RowPurge
 from forwarder.queues.rows import Found, Head, ParkedRow, Part
-from forwarder.queues.settling import Row, Settling, leaving
+from forwarder.queues.settling import Row, Settling, removal_for
 from forwarder.queues.shares import Shares
 from forwarder.queues.tail import Tail
 from forwarder.queues.writing import Writing
@@ -201,8 +201,8 @@ class DiskQueue:
         self._parking.spill()
         self._read_ahead()
 
-    def leaving(self, events: Sequence[Event]) -> Leaving:
-        return leaving(events, self._held.of)
+    def removal_for(self, events: Sequence[Event]) -> Removal:
+        return removal_for(events, self._held.of)
 
     def take_expired(self, received_before: float) -> list[Event]:
         """What expired among the parked rows is read for the next time."""
@@ -346,7 +346,7 @@ class DiskQueue:
         if replayed:
             self._metrics.replayed += count
         else:
-            self._metrics.took(count, sum(event.size for part in parts for event in part.events))
+            self._metrics.add_accepted(count, sum(event.size for part in parts for event in part.events))
         self._read_ahead()
 
     def _park(self, head: Head, events: Sequence[Event], name: str) -> None:

@@ -63,7 +63,7 @@ class MemoryQueue:
         step = _step_for(events)
         if complete or len(events) <= step:
             self._add(events, complete)
-            self._metrics.took(len(events), sum(event.size for event in events))
+            self._metrics.add_accepted(len(events), sum(event.size for event in events))
             return
         added: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         added.add_done_callback(_look)
@@ -107,7 +107,7 @@ class MemoryQueue:
         self._pending_events -= len(events)
         self._pending_bytes -= size
         self._front.add(events, size)
-        self._metrics.took(len(events), sum(event.size for event in events))
+        self._metrics.add_accepted(len(events), sum(event.size for event in events))
         if left:
             asyncio.get_running_loop().call_soon(self._add_sliced, left, added)
         elif not added.done():
@@ -130,7 +130,7 @@ class MemoryQueue:
     ) -> None:
         self._front.settle(gone, retry, parts, aside, part=part)
 
-    def leaving(self, events: Sequence[Event]) -> None:
+    def removal_for(self, events: Sequence[Event]) -> None:
         return None
 
     def take_expired(self, received_before: float) -> list[Event]:

@@ -22,7 +22,7 @@ from forwarder.queues.cutting import ROW_BYTES, ROW_EVENTS
 from forwarder.queues.front import Front
 from forwarder.queues.held import HeldRows
 from forwarder.queues.rows import Found, Head, Part
-from forwarder.queues.settling import AGAIN_SECONDS, Row, leaving
+from forwarder.queues.settling import AGAIN_SECONDS, Row, removal_for
 from forwarder.storage import Connection, Storage
 
 STEP_ROWS, STEP_BYTES = 250, 2 << 20
@@ -98,7 +98,7 @@ class Parking:
                 clump.moving = True
         events = [event for move in moves for event in move.part.events]
         parts = [move.part for move in moves]
-        moving = self._storage.submit(rows.insertion(parts, leaving(events, self._held.of)))
+        moving = self._storage.submit(rows.insertion(parts, removal_for(events, self._held.of)))
         moving.add_done_callback(partial(self._moved, moves))
 
     def _chosen(self) -> Iterator[_Move]:

@@ -187,7 +187,7 @@ class Settling:
             self._timer = None
 
 
-def leaving(events: Sequence[Event], row_of: Callable[[Event], Row]) -> Work[None]:
+def removal_for(events: Sequence[Event], row_of: Callable[[Event], Row]) -> Work[None]:
     """What makes these events settled in the file, in another's transaction; in memory nothing changes."""
     by_row: dict[Row, list[Event]] = {}
     for event in events:

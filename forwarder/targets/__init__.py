@@ -20,7 +20,7 @@ from forwarder.model import Queue, Results, Target
 from forwarder.targets.asking import Hold
 from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions
 from forwarder.targets.evidently import Evidently, EvidentlyOptions
-from forwarder.targets.examining import Facts
+from forwarder.targets.facts import Facts
 from forwarder.targets.names import TargetNames
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.rum import Rum, RumOptions

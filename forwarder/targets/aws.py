@@ -34,7 +34,7 @@ from forwarder.apis.codes import ACCESS_DENIED, WRONG_SHAPE
 from forwarder.config import without_secrets
 from forwarder.model import CallStatus, Outcome, Results, same_for_all
 from forwarder.targets.credentials import Credentials
-from forwarder.targets.examining import Facts, examine
+from forwarder.targets.facts import Facts, examine
 from forwarder.targets.fast_path import Answer, FastPath
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.session import client_config, needed_region, open_session, read_trust, region_at_start

@@ -25,7 +25,7 @@ from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Queue, Res
 from forwarder.targets.asking import Asker, Hold
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.buses import BusNames
-from forwarder.targets.examining import Facts
+from forwarder.targets.facts import Facts
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 from forwarder.targets.sources import CONFIGURATION
 

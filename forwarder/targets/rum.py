@@ -18,7 +18,7 @@ from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Queue, Results
 from forwarder.targets.asking import Hold, Prober
 from forwarder.targets.aws import AwsClient
-from forwarder.targets.examining import Facts
+from forwarder.targets.facts import Facts
 from forwarder.targets.names import CalledNames
 from forwarder.targets.options import Count, Rate, Retry, TargetOptions, positive
 

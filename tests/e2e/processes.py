@@ -148,7 +148,7 @@ class Daemon:
 
     def refused(self, reason: str) -> int:
         """Events that were refused for this reason so far, an unread request counted as one."""
-        pattern = rf'^forwarder_events_rejected_total\{{[^}}]*reason="{reason}"[^}}]*\}} (\S+)$'
+        pattern = rf'^forwarder_events_refused_total\{{[^}}]*reason="{reason}"[^}}]*\}} (\S+)$'
         found: list[str] = re.findall(pattern, ask(f"{self.admin}/metrics").decode(), re.MULTILINE)
         return int(sum(map(float, found)))
 

@@ -20,7 +20,7 @@ import pytest
 
 from forwarder.config import AuthConfig
 from forwarder.ingest import server
-from forwarder.ingest.repeats import Repeats
+from forwarder.ingest.idempotency import IdempotencyCache
 from tests.e2e.environments import debian_program
 from tests.e2e.processes import PATIENCE, free_port
 from tests.unit.ingest.auth.signing import KEY_ID, SECRET, by_header
@@ -173,7 +173,7 @@ async def test_a_key_that_another_client_claimed_costs_nobody_an_event(proxy: st
 async def test_a_retry_is_known_after_another_client_flooded_keys(
     proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "Repeats", partial(Repeats, max_answers=200))
+    monkeypatch.setattr(server, "IdempotencyCache", partial(IdempotencyCache, max_answers=200))
     async with (
         serving(trusted_proxies=["127.0.0.1"]) as ingest,
         behind(proxy, ingest, tmp_path) as address,

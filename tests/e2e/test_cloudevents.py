@@ -198,7 +198,7 @@ def test_an_sdk_hears_what_is_wrong_with_one_event_and_the_others_arrive(
     if client.mode == "batch":
         (answer,) = answers
         said = json.loads(answer["body"])
-        assert (answer["status"], said["accepted"], said["rejected"]) == (202, 2, 1)
+        assert (answer["status"], said["accepted"], said["refused"]) == (202, 2, 1)
         refused = said["results"][1]
     else:
         assert [answer["status"] for answer in answers] == [202, 400, 202]

@@ -23,7 +23,7 @@ from forwarder.ingest.aws_operations import (
 )
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.cloudevents_operation import CloudEvents
-from forwarder.ingest.identities import Identities
+from forwarder.ingest.deduplication import SeenEvents
 from forwarder.ingest.operations import NativeEvents, Operation
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock
@@ -202,7 +202,7 @@ def cloudevents(label: str, content_type: str, seeds: list[bytes], **headers: st
     """One of the modes in which CloudEvents come; the answer is asked for, as a single event has none."""
 
     def operation(bindings: Bindings, clock: Clock, unbound: TargetMetrics) -> Operation:
-        return CloudEvents(bindings.buses.routes[0], clock, Identities(clock))
+        return CloudEvents(bindings.buses.routes[0], clock, SeenEvents(clock))
 
     named = {f"ce-{name}": value for name, value in headers.items()}
     given = {"Content-Type": content_type, "Prefer": "return=representation", **named}

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-CAME = ("received", "recovered", "replayed")
+CAME = ("accepted", "recovered", "replayed")
 WENT = ("delivered", "dead_lettered", "dropped", "in_queue")
 LINE = re.compile(
     r"^forwarder_(?:events_(received|recovered|replayed|delivered|dead_lettered|dropped)_total|(queue_events))"

@@ -40,7 +40,7 @@ async def test_what_was_accepted_is_delivered_by_the_next_process(
             assert await place.all_arrive(kind, names) == dict.fromkeys(names, 1)
             await place.settled(kind)
             ledger = await place.ledger(kind)
-            assert (ledger["recovered"], ledger["received"]) == (205, 0)
+            assert (ledger["recovered"], ledger["accepted"]) == (205, 0)
         daemon.ask()
         assert await daemon.ended() == 0
 

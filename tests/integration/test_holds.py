@@ -58,7 +58,7 @@ async def test_a_target_that_is_held_and_full_costs_the_others_no_refusal(place:
         for kind in ("rum", "evidently"):
             assert await place.arrived(kind) == dict.fromkeys(taken[kind], 1)
         ledgers = await full_ledger(place)
-    assert {kind: ledgers[kind]["received"] for kind in ("rum", "evidently")} == {
+    assert {kind: ledgers[kind]["accepted"] for kind in ("rum", "evidently")} == {
         kind: len(taken[kind]) for kind in ("rum", "evidently")
     }
 
@@ -259,7 +259,7 @@ async def test_events_that_grow_too_old_while_the_gate_is_closed_become_dead_let
             await place.held(kind, "AccessDenied")
         await place.settled(*KINDS)
         for kind, ledger in (await full_ledger(place)).items():
-            assert (ledger["received"], ledger["dead_lettered"]) == (25, 25)
+            assert (ledger["accepted"], ledger["dead_lettered"]) == (25, 25)
             assert (await place.status(kind))["state"] == "held"
             assert await place.arrived(kind) == {}
     assert set(place.letters()) == ids

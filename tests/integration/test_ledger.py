@@ -125,7 +125,7 @@ async def test_every_scrape_of_an_outside_process_balances_under_load_and_faults
     for kind, sender in senders.items():
         last, name = report["last"][TARGETS[kind]], TARGETS[kind]
         assert report["different"][name] > SCRAPES // 2, "the numbers moved while it looked"
-        assert last["received"] == len(sender.good) + len(sender.bad)
+        assert last["accepted"] == len(sender.good) + len(sender.bad)
         assert last["in_queue"] == last["dropped"] == last["recovered"] == last["replayed"] == 0
         assert await place.arrived(kind) == dict.fromkeys(sender.good.values(), 1)
         assert last["delivered"] == len(sender.good)

@@ -113,7 +113,7 @@ async def test_events_on_disk_are_joined_after_a_restart(place: World) -> None:
         assert set((await place.all_arrive("rum", names)).values()) == {1}
         await place.settled("rum")
         ledger = await place.ledger("rum")
-        assert (ledger["recovered"], ledger["received"], ledger["delivered"]) == (20, 10, 30)
+        assert (ledger["recovered"], ledger["accepted"], ledger["delivered"]) == (20, 10, 30)
         assert len(await calls(place)) < len(names) / PER_BATCH / 2
 
 

@@ -275,7 +275,7 @@ async def test_a_global_endpoint_that_cannot_be_called_is_refused_with_what_to_d
         await place.send("eventbridge", events("eventbridge", good := markers(3)))
         await place.all_arrive("eventbridge", good)
         metrics = await place.metrics()
-    assert 'forwarder_events_rejected_total{reason="global_endpoint",target="orders"} 1.0' in metrics
+    assert 'forwarder_events_refused_total{reason="global_endpoint",target="orders"} 1.0' in metrics
 
 
 async def test_a_flush_asks_about_missing_names_again(place: World) -> None:
@@ -349,7 +349,7 @@ async def test_events_pass_two_forwarders_and_those_of_missing_buses_wait_in_the
                 return bool((await aside(sidecar))["reasons"] == {"missing": 4})
 
             await until(known, "the sidecar knows that the bus is missing")
-            assert (await place.ledger("eventbridge"))["received"] == 16
+            assert (await place.ledger("eventbridge"))["accepted"] == 16
             await place.make_bus("nobus")
             await place.settled("eventbridge")
             await sidecar.settled("eventbridge")

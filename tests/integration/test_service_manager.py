@@ -240,6 +240,6 @@ async def test_a_worker_that_dies_ends_the_process_with_its_report(place: World,
     assert daemon.said("a task ended unexpectedly", task="orders worker 3")
     ledger = daemon.ledger("orders")
     assert balances(ledger)
-    assert (ledger["received"], ledger["delivered"]) == (30, 30)
+    assert (ledger["accepted"], ledger["delivered"]) == (30, 30)
     assert await place.arrived("eventbridge") == dict.fromkeys(names, 1)
     assert ear.said("STOPPING") == ["1"]

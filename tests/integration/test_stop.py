@@ -41,7 +41,7 @@ async def test_a_stop_delivers_everything_and_says_the_ledger(place: World, numb
         ledger = daemon.ledger(TARGETS[kind])
         assert balances(ledger)
         assert ledger["balanced"]
-        assert (ledger["received"], ledger["delivered"], ledger["in_queue"]) == (205, 205, 0)
+        assert (ledger["accepted"], ledger["delivered"], ledger["in_queue"]) == (205, 205, 0)
     assert daemon.said("stopped, nothing lost")
 
 
@@ -56,7 +56,7 @@ async def test_a_stop_with_aws_unreachable_says_how_much_is_lost(place: World) -
         daemon.ask()
         assert await daemon.ended() == 3
     assert daemon.said("stopped with losses", lost=35)
-    assert (daemon.ledger("orders")["dropped"], daemon.ledger("orders")["received"]) == (35, 35)
+    assert (daemon.ledger("orders")["dropped"], daemon.ledger("orders")["accepted"]) == (35, 35)
     assert all(balances(line) for line in daemon.said("ledger"))
     assert await place.arrived("rum") == dict.fromkeys(kept, 1)
 
@@ -165,7 +165,7 @@ async def test_events_are_taken_during_the_input_grace_and_not_after_it(place: W
     assert accepted
     assert closing == len(accepted) // 5
     assert await place.arrived("eventbridge") == dict.fromkeys(accepted, 1)
-    assert daemon.ledger("orders")["received"] == len(accepted)
+    assert daemon.ledger("orders")["accepted"] == len(accepted)
 
 
 async def test_a_worker_that_dies_stops_the_daemon_in_order_with_its_report(place: World) -> None:

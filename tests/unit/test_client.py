@@ -27,7 +27,7 @@ Answer = Callable[[list[bytes]], web.Response]
 
 def taken(lines: list[bytes]) -> web.Response:
     results = [{"id": f"id-{i}"} for i, _ in enumerate(lines)]
-    return web.json_response({"accepted": len(lines), "rejected": 0, "results": results}, status=202)
+    return web.json_response({"accepted": len(lines), "refused": 0, "results": results}, status=202)
 
 
 class Daemon:
@@ -121,7 +121,7 @@ async def test_a_full_daemon_gets_the_same_chunk_again_when_it_asked_to(
 async def test_a_refused_event_is_named_by_its_line_in_the_input(sending: Sending, daemon: Daemon) -> None:
     def answer(lines: list[bytes]) -> web.Response:
         results = [{"id": "x"}, {"code": "InvalidArgument", "message": "Line 2: Source is missing."}]
-        return web.json_response({"accepted": 1, "rejected": 1, "results": results}, status=202)
+        return web.json_response({"accepted": 1, "refused": 1, "results": results}, status=202)
 
     daemon.answers = [answer]
     await sending.send('\n\n{"a": 1}\n{"b": 2}\n')
@@ -135,7 +135,7 @@ async def test_an_event_that_aws_refused_while_the_answer_waited_is_no_success(
     def answer(lines: list[bytes]) -> web.Response:
         rejected = {"id": "y", "status": "rejected", "code": "MalformedDetail", "message": "No."}
         results = [{"id": "x", "status": "delivered", "event_id": "z"}, rejected]
-        return web.json_response({"accepted": 1, "rejected": 1, "results": results})
+        return web.json_response({"accepted": 1, "refused": 1, "results": results})
 
     daemon.answers = [answer]
     await sending.send("{}\n{}\n")
@@ -254,7 +254,7 @@ REPORT = {
             "waiting": 10,
             "in_flight": 2,
             "oldest_age_seconds": 61.0,
-            "received": 112,
+            "accepted": 112,
             "delivered": 100,
             "dead_lettered": 0,
             "dropped": 0,

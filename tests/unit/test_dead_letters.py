@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, Letter, Wanted, export, list_, show
-from forwarder.dead_letters.keeping import shares_over
+from forwarder.dead_letters.store import shares_over
 from forwarder.model import Dead, Event
 from forwarder.storage import Storage, StorageError
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from forwarder.gate import Gate, GateOptions
+from forwarder.delivery.gate import Gate, GateOptions
+from forwarder.delivery.worker import Lane, Policy, work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, CallStatus, Dead, Event, Kind, Limits, Outcome, Results
 from forwarder.queues.memory import MemoryQueue
-from forwarder.worker import Lane, Policy, work
 
 MAX_WAIT = 0.1
 LIMITS = Limits(10, 1_000_000, 1_000_000, MAX_WAIT)
@@ -72,7 +72,7 @@ class Service:
 
 
 class NoLetters:
-    async def keep(self, target: str, dead: Sequence[Dead], leaving: object) -> None:
+    async def keep(self, target: str, dead: Sequence[Dead], removal: object) -> None:
         raise AssertionError("nothing dies here")
 
 

@@ -10,10 +10,10 @@ import pytest
 import structlog
 
 from forwarder import logs
-from forwarder.gate import SUSPECTS, Call, Gate, GateOptions, Lesson
+from forwarder.delivery.concurrency import START
+from forwarder.delivery.gate import SUSPECTS, Call, Gate, GateOptions, Verdict
+from forwarder.delivery.pace import SLACK_SECONDS
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
-from forwarder.pace import SLACK_SECONDS
-from forwarder.slots import START
 
 GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
 THROTTLED = same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "Rate exceeded")
@@ -183,7 +183,7 @@ async def test_trouble_of_one_part_steps_aside_while_others_get_through(gate: Ga
     clock.now += 29
     call = await enter(gate)
     assert call is not None
-    assert call.learn(one(), DENIED) == Lesson(proven=True, aside=30.0)
+    assert call.learn(one(), DENIED) == Verdict(proven=True, aside=30.0)
     await call.__aexit__(None, None, None)
     assert gate.view().state == "open"
     clock.now += 2
@@ -194,7 +194,7 @@ async def test_trouble_of_one_part_steps_aside_while_others_get_through(gate: Ga
 async def test_an_endpoint_that_cannot_be_called_holds_nobody_who_goes_elsewhere(gate: Gate) -> None:
     call = await enter(gate)
     assert call is not None
-    assert call.learn(one(), UNSIGNED) == Lesson(proven=False, aside=30.0)
+    assert call.learn(one(), UNSIGNED) == Verdict(proven=False, aside=30.0)
     await call.__aexit__(None, None, None)
     assert gate.view().state == "open", "it was never sent, and tells nothing of the others"
 
@@ -509,7 +509,7 @@ async def test_a_hold_that_came_too_soon_to_be_logged_is_logged_with_a_later_cal
     gate: Gate, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited = functools.partial(logs.limited, now=clock.monotonic)
-    monkeypatch.setattr("forwarder.gate.limited", lambda log, key: limited(log, f"{key} of a test"))
+    monkeypatch.setattr("forwarder.delivery.gate.limited", lambda log, key: limited(log, f"{key} of a test"))
     with structlog.testing.capture_logs() as lines:
         for results in (EXPIRED, GOOD, WORSE):  # all within a second
             await meet(gate, results)

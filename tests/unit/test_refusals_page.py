@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from forwarder.config import Config
-from forwarder.metrics.families import FAMILIES, PREFIX, REJECT_REASONS
+from forwarder.metrics.families import FAMILIES, PREFIX, REFUSAL_REASONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "security.md"
@@ -30,7 +30,7 @@ def rows() -> list[list[str]]:
 
 def test_every_reason_has_a_row_and_no_row_has_another_reason() -> None:
     said = {reason for row in rows() for reason in re.findall(r"`(\w+)`", row[2])}
-    assert said == set(REJECT_REASONS)
+    assert said == set(REFUSAL_REASONS)
 
 
 def test_every_row_says_what_is_refused_and_what_lifts_it() -> None:

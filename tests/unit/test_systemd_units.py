@@ -16,7 +16,7 @@ from forwarder.daemon.process import (
     EXIT_NOT_NOW,
     FINISH_REQUESTS_SECONDS,
 )
-from forwarder.daemon.pulse import BEAT_SECONDS, BEATS_WITHIN_WATCHDOG
+from forwarder.daemon.watchdog import PING_SECONDS, PINGS_WITHIN_WATCHDOG
 from forwarder.targets import option_types
 
 ROOT = Path(__file__).parents[2]
@@ -44,13 +44,13 @@ def seconds(unit: str, name: str) -> float:
 def test_stopping_takes_less_time_than_systemd_allows(unit: str) -> None:
     given = ShutdownConfig()
     takes = given.input_grace + FINISH_REQUESTS_SECONDS + given.drain_timeout
-    assert seconds(unit, "TimeoutStopSec") > takes + BEAT_SECONDS
+    assert seconds(unit, "TimeoutStopSec") > takes + PING_SECONDS
 
 
 @pytest.mark.parametrize("unit", SERVICES)
 def test_the_watchdog_outlives_some_beats(unit: str) -> None:
     assert value(unit, "Type") == "notify"
-    assert seconds(unit, "WatchdogSec") >= BEATS_WITHIN_WATCHDOG * BEAT_SECONDS
+    assert seconds(unit, "WatchdogSec") >= PINGS_WITHIN_WATCHDOG * PING_SECONDS
 
 
 @pytest.mark.parametrize("unit", SERVICES)

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from forwarder.gate import Gate, GateOptions
+from forwarder.delivery.gate import Gate, GateOptions
+from forwarder.delivery.worker import Lane, Policy, sweep, work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
     Batch,
@@ -32,7 +33,6 @@ from forwarder.model import (
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.storage import Storage, Work
-from forwarder.worker import Lane, Policy, sweep, work
 from tests.unit.turned_time import TurnedClock, run_in_turned_time
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class Kept:
     def __init__(self) -> None:
         self.dead: dict[str, Dead] = {}
 
-    async def keep(self, target: str, dead: Sequence[Dead], leaving: object) -> None:
+    async def keep(self, target: str, dead: Sequence[Dead], removal: object) -> None:
         self.dead |= {each.event.id: each for each in dead}
 
 
@@ -173,7 +173,7 @@ def test_an_hour_of_throttling_is_a_delay_and_never_a_loss(kind: str, tmp_path: 
             gaps = [after - before for before, after in itertools.pairwise(tries)]
             assert max(gaps) <= CAP + MINUTE
             assert clock.monotonic() < ends + MINUTE + 2 * CAP, "and then all is delivered at once"
-        assert (metrics.received, metrics.delivered) == (len(put), len(put))
+        assert (metrics.accepted, metrics.delivered) == (len(put), len(put))
 
     run_in_turned_time(hour)
 

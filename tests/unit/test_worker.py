@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from forwarder.gate import Lesson
+from forwarder.delivery.gate import Verdict
+from forwarder.delivery.worker import Fate, Lane, Policy, dispose
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
-from forwarder.worker import Fate, Lane, Policy, dispose
 
 _ids = itertools.count()
 POLICY = Policy(max_age=3600.0)
@@ -28,7 +28,7 @@ def batch(count: int, received_at: float = NOW - 1) -> Batch:
 def fate_of(
     sent: Batch, results: Results, *, policy: Policy = POLICY, proven: bool = True, aside: float | None = None
 ) -> Fate:
-    return dispose(sent, results, NOW, policy, Lesson(proven, aside), chance=lambda: 0.5)
+    return dispose(sent, results, NOW, policy, Verdict(proven, aside), chance=lambda: 0.5)
 
 
 def test_entries_that_failed_come_back_alone() -> None:

@@ -16,8 +16,8 @@ from aiohttp import web
 
 from forwarder.ingest.auth import signature
 from forwarder.ingest.auth.access_keys import AccessKeys
+from forwarder.ingest.auth.errors import AuthError, refused
 from forwarder.ingest.auth.files import SecretFile
-from forwarder.ingest.auth.proofs import NotProven, refused
 from forwarder.ingest.auth.signature import ALGORITHM, Claim, Headers, Request
 from forwarder.ingest.auth.tokens import Tokens
 from forwarder.ingest.dialects.errors import MALFORMED, BadRequest, Dialect
@@ -82,7 +82,7 @@ class Guard:
             return ANYONE
         try:
             return self._judge(request, dialect, label, peer)
-        except NotProven as problem:
+        except AuthError as problem:
             raise self._refuse(problem, dialect, peer) from None
 
     def _judge(self, request: web.BaseRequest, dialect: Dialect, label: str, peer: str) -> Admission:
@@ -96,11 +96,11 @@ class Guard:
         claim = signature.claim_of(signed)
         if claim is not None:
             return self._by_signature(claim, signed, dialect, label, peer)
-        raise NotProven("malformed" if scheme else "missing")
+        raise AuthError("malformed" if scheme else "missing")
 
     def _by_token(self, token: str) -> Admission:
         if self._tokens is None:
-            raise NotProven("unknown", "This listener takes no bearer tokens; sign the request.")
+            raise AuthError("unknown", "This listener takes no bearer tokens; sign the request.")
         sender = self._tokens.value.sender(token)
         self._metrics.request(sender)
         return Admission(sender)
@@ -109,7 +109,7 @@ class Guard:
         self, claim: Claim, request: Request, dialect: Dialect, label: str, peer: str
     ) -> Admission:
         if self._access_keys is None:
-            raise NotProven("unknown", "This listener takes no signatures; send a bearer token.")
+            raise AuthError("unknown", "This listener takes no signatures; send a bearer token.")
         service, now = SERVICES.get(label, ""), self._clock.wall()
         keys = self._access_keys.value
         key = signature.check_head(claim, request, keys, service, now, self._clock_skew)
@@ -117,14 +117,14 @@ class Guard:
         def check_body(body: bytes) -> None:
             try:
                 signature.check_body(claim, request, key, body)
-            except NotProven as problem:
+            except AuthError as problem:
                 raise self._refuse(problem, dialect, peer) from None
             self._metrics.request(key.sender)
 
         headers = signature.believed(claim, request.headers)
         return Admission(key.sender, check_body, bool(claim.content_hash), headers)
 
-    def _refuse(self, problem: NotProven, dialect: Dialect, peer: str) -> BadRequest:
+    def _refuse(self, problem: AuthError, dialect: Dialect, peer: str) -> BadRequest:
         self._metrics.refused[problem.reason] += 1
         log = limited(self._log, f"unauthenticated {problem.reason}")
         log.warning("a request does not show who sends it", reason=problem.reason, peer=peer)

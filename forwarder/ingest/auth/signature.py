@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from forwarder.ingest.auth.access_keys import AccessKey, AccessKeys
-from forwarder.ingest.auth.proofs import NotProven
+from forwarder.ingest.auth.errors import AuthError
 from forwarder.ingest.media import is_lines
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -89,11 +89,11 @@ class Claim(NamedTuple):
 
 
 def claim_of(request: Request) -> Claim | None:
-    """The claim of a request; None when it is not signed. Raises NotProven."""
+    """The claim of a request; None when it is not signed. Raises AuthError."""
     authorization = request.headers.get("Authorization", "")
     in_header, in_query = authorization.startswith(ALGORITHM), f"{SIGNATURE}=" in request.query
     if in_header and in_query:
-        raise NotProven("malformed", "The request is signed twice, in its headers and in its query.")
+        raise AuthError("malformed", "The request is signed twice, in its headers and in its query.")
     if in_query:
         return _of_query(request)
     return _of_headers(request, authorization) if in_header else None
@@ -102,7 +102,7 @@ def claim_of(request: Request) -> Claim | None:
 def _of_headers(request: Request, authorization: str) -> Claim:
     match = _AUTHORIZATION.fullmatch(authorization)
     if match is None:
-        raise NotProven("malformed", "Authorization needs Credential, SignedHeaders and Signature.")
+        raise AuthError("malformed", "Authorization needs Credential, SignedHeaders and Signature.")
     headers = request.headers
     return _claim(
         *match.groups(),
@@ -118,11 +118,11 @@ def _of_query(request: Request) -> Claim:
     pairs = [pair.partition("=")[::2] for pair in request.query.split("&")]
     given = {name: unquote(value) for name, value in pairs if name.startswith("X-Amz-")}
     if len(given) != sum(name.startswith("X-Amz-") for name, _ in pairs) or not given.keys() >= {*_OF_QUERY}:
-        raise NotProven("malformed", f"A signed query has {', '.join(_OF_QUERY)}, each once.")
+        raise AuthError("malformed", f"A signed query has {', '.join(_OF_QUERY)}, each once.")
     if given["X-Amz-Algorithm"] != ALGORITHM or not re.fullmatch("[1-9][0-9]{0,5}", given["X-Amz-Expires"]):
-        raise NotProven("malformed", f"X-Amz-Algorithm is {ALGORITHM}, X-Amz-Expires a number of seconds.")
+        raise AuthError("malformed", f"X-Amz-Algorithm is {ALGORITHM}, X-Amz-Expires a number of seconds.")
     if int(given["X-Amz-Expires"]) > MAX_LIFETIME_SECONDS:
-        raise NotProven("malformed", f"X-Amz-Expires is at most {MAX_LIFETIME_SECONDS}.")
+        raise AuthError("malformed", f"X-Amz-Expires is at most {MAX_LIFETIME_SECONDS}.")
     return _claim(
         given["X-Amz-Credential"],
         given["X-Amz-SignedHeaders"],
@@ -148,11 +148,11 @@ def _claim(
 ) -> Claim:
     scope = _CREDENTIAL.fullmatch(credential)
     if scope is None or not _SIGNED_HEADERS.fullmatch(signed_headers) or not _HASH.fullmatch(signature):
-        raise NotProven(
+        raise AuthError(
             "malformed", "Credential, SignedHeaders or Signature is not of the form it must have."
         )
     if content_hash and not _HASH.fullmatch(content_hash):
-        raise NotProven(
+        raise AuthError(
             "payload", "The body must be signed: its SHA-256 in hexadecimal, not UNSIGNED-PAYLOAD."
         )
     key_id, day, region, service = scope.groups()
@@ -182,21 +182,21 @@ def _canonical_query(query: str, without: str | None = None) -> str:
 def check_head(
     claim: Claim, request: Request, keys: AccessKeys, service: str, now: float, skew: float
 ) -> AccessKey:
-    """The key that must have signed. Raises NotProven for all that shows without the body.
+    """The key that must have signed. Raises AuthError for all that shows without the body.
 
     ``service``: what the request is for, "" where any will do.
     """
     key = keys.get(claim.key_id)
     if key is None or not compare_digest(_bytes(claim.session_token), key.session_token.encode()):
-        raise NotProven("unknown")
+        raise AuthError("unknown")
     if service and claim.service != service:
-        raise NotProven("scope", f"Credential should be scoped to correct service: '{service}'.")
+        raise AuthError("scope", f"Credential should be scoped to correct service: '{service}'.")
     _check_time(claim, now, skew)
     signed = set(claim.signed_headers.split(";"))
     if unsigned := sorted(_must_be_signed(request.headers) - signed):
-        raise NotProven("signature", f"These headers must be signed: {', '.join(unsigned)[:MAX_NAMED]}.")
+        raise AuthError("signature", f"These headers must be signed: {', '.join(unsigned)[:MAX_NAMED]}.")
     if claim.content_hash and not is_signed(claim, request, key, claim.content_hash):
-        raise NotProven("signature")
+        raise AuthError("signature")
     return key
 
 
@@ -238,11 +238,11 @@ def _has_one_reading(headers: Headers) -> bool:
 def _check_time(claim: Claim, now: float, skew: float) -> None:
     signed_at = _seconds(claim.time)
     if signed_at is None or claim.time[:8] != claim.day:
-        raise NotProven("malformed", f"{DATE} is like 20261121T123000Z, and its day that of the credential.")
+        raise AuthError("malformed", f"{DATE} is like 20261121T123000Z, and its day that of the credential.")
     if signed_at > now + skew:
-        raise NotProven("clock", f"Signature not yet current: {claim.time} is later than our clock.")
+        raise AuthError("clock", f"Signature not yet current: {claim.time} is later than our clock.")
     if signed_at + (skew if claim.lifetime is None else claim.lifetime) < now:
-        raise NotProven("clock", f"Signature expired: {claim.time} is too long ago by our clock.")
+        raise AuthError("clock", f"Signature expired: {claim.time} is too long ago by our clock.")
 
 
 def _seconds(time: str) -> int | None:
@@ -259,13 +259,13 @@ def _seconds(time: str) -> int | None:
 
 
 def check_body(claim: Claim, request: Request, key: AccessKey, body: bytes) -> None:
-    """Raises NotProven when the body, as it came, is not what was signed."""
+    """Raises AuthError when the body, as it came, is not what was signed."""
     content_hash = sha256(body).hexdigest()
     if claim.content_hash:  # the head was judged with it
         if not compare_digest(claim.content_hash, content_hash):
-            raise NotProven("payload")
+            raise AuthError("payload")
     elif not is_signed(claim, request, key, content_hash):
-        raise NotProven("signature")
+        raise AuthError("signature")
 
 
 def is_signed(claim: Claim, request: Request, key: AccessKey, content_hash: str) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from hmac import compare_digest
 
-from forwarder.ingest.auth.proofs import NotProven
+from forwarder.ingest.auth.errors import AuthError
 
 PREFIX = "fwd_"
 """So that whoever searches for secrets that got lost finds these too."""
@@ -50,7 +50,7 @@ class Tokens:
             if compare_digest(digest, known):
                 found = name
         if not found:
-            raise NotProven("unknown", "The bearer token is not one that this listener knows.")
+            raise AuthError("unknown", "The bearer token is not one that this listener knows.")
         return found
 
 

@@ -4,7 +4,7 @@ Invariants:
 - One result per event, in the order they came; each says by itself whether the event was accepted, and its
   code if it was not.
 - The first ``MAX_SENTENCES`` refused events have a message each. The messages of the others are in
-  ``refused``, with ranges of indexes. Every refused index is in exactly one of these two places.
+  ``refusals``, with ranges of indexes. Every refused index is in exactly one of these two places.
 - ``answer_bytes`` is an upper bound on the size of the answer to a number of events.
 """
 
@@ -47,7 +47,7 @@ def render(results: Results) -> bytes:
     """The answer for a body of which at least one event was taken."""
     if Refusal in map(type, results):
         return b"{%b}" % _through(members(results))
-    return b'{"accepted":%d,"rejected":0,"results":[%b]}' % (len(results), _ids(results))
+    return b'{"accepted":%d,"refused":0,"results":[%b]}' % (len(results), _ids(results))
 
 
 def render_refused(error: bytes, refusals: Sequence[Refusal]) -> bytes:
@@ -80,7 +80,7 @@ def members(results: Results) -> Generator[None, None, bytes]:
     refused = sentences + len(later)
     rest = (yield from _grouped(later)) if later else b""
     counted = len(results) - refused, refused
-    return b'"accepted":%d,"rejected":%d,"results":[%b]%b' % (*counted, b",".join(chunks), rest)
+    return b'"accepted":%d,"refused":%d,"results":[%b]%b' % (*counted, b",".join(chunks), rest)
 
 
 def _join(rows: list[bytes], chunks: list[bytes]) -> None:
@@ -108,7 +108,7 @@ def fates_members(results: Results, fates: Mapping[str, Receipt]) -> Generator[N
     chunks: list[bytes] = []
     rows: list[bytes] = []
     said: list[tuple[int, str, str]] = []
-    rejected = 0
+    refused = 0
     for i, result in enumerate(results):
         if len(rows) == STEP:
             _join(rows, chunks)
@@ -117,9 +117,9 @@ def fates_members(results: Results, fates: Mapping[str, Receipt]) -> Generator[N
         if isinstance(result, str) and (receipt is None or receipt.fate == DELIVERED):
             rows.append(_going(result, receipt))
             continue
-        rejected += 1
+        refused += 1
         row, message = _gone(result, receipt)
-        if rejected <= MAX_SENTENCES:
+        if refused <= MAX_SENTENCES:
             row["message"] = capped(message)
         else:
             said.append((i, row["code"], message))
@@ -127,8 +127,8 @@ def fates_members(results: Results, fates: Mapping[str, Receipt]) -> Generator[N
     _join(rows, chunks)
     yield
     rest = (yield from _grouped(said)) if said else b""
-    counted = len(results) - rejected, rejected
-    return b'"accepted":%d,"rejected":%d,"results":[%b]%b' % (*counted, b",".join(chunks), rest)
+    counted = len(results) - refused, refused
+    return b'"accepted":%d,"refused":%d,"results":[%b]%b' % (*counted, b",".join(chunks), rest)
 
 
 def _going(id: str, receipt: Receipt | None) -> bytes:
@@ -184,4 +184,4 @@ def _grouped(said: Sequence[tuple[int, str, str]]) -> Generator[None, None, byte
         {"code": code, "message": capped(message), "ranges": ranges}
         for (code, message), ranges in groups.items()
     ]
-    return b',"refused":%b' % _encode(rows)
+    return b',"refusals":%b' % _encode(rows)

@@ -44,7 +44,7 @@ def daemon() -> Daemon:
 @pytest.fixture
 async def base(daemon: Daemon) -> AsyncIterator[str]:
     metrics = Metrics()
-    metrics.for_target("orders").took(2, 600)
+    metrics.for_target("orders").add_accepted(2, 600)
     server = AdminServer(metrics, daemon.status, daemon.ready, lambda: {"admin": {"listen": "somewhere"}})
     await server.start(Listen.parse("127.0.0.1:0"))
     yield f"http://{server.address}"
@@ -87,7 +87,7 @@ async def test_metrics_are_a_prometheus_text(base: str, session: aiohttp.ClientS
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    assert samples["forwarder_events_received_total", "orders"] == 2
+    assert samples["forwarder_events_accepted_total", "orders"] == 2
 
 
 async def test_readiness_is_red_while_the_daemon_stops_and_liveness_is_not(

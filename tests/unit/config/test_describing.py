@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from forwarder.config.describing import told_purpose, told_settings
+from forwarder.config.setting_docs import parse_setting_docs, told_purpose
 
 
 class Base(msgspec.Struct):
@@ -33,8 +33,8 @@ class Silent(msgspec.Struct):
 
 
 def test_each_setting_has_its_sentence_and_a_type_that_inherits_may_say_it_anew() -> None:
-    assert told_settings(Base) == {"pace": "Calls a second."}
-    assert told_settings(Group) == {
+    assert parse_setting_docs(Base) == {"pace": "Calls a second."}
+    assert parse_setting_docs(Group) == {
         "first": "One, over two lines.",
         "second": "`a` or `first`.",
         "pace": "Slower here.",
@@ -47,4 +47,4 @@ def test_what_is_said_of_no_setting_is_what_the_group_is_for() -> None:
 
 
 def test_a_type_without_a_docstring_says_nothing() -> None:
-    assert told_settings(Silent) == {}
+    assert parse_setting_docs(Silent) == {}

@@ -11,9 +11,9 @@ import pytest
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.control.operations import STEP_LETTERS, Controlled, Controls, Replayed
+from forwarder.control.operations import STEP_LETTERS, Operations, Replayed, TargetHandle
 from forwarder.dead_letters import DeadLetters, LettersGone, Wanted, removal
-from forwarder.gate import Gate, GateOptions
+from forwarder.delivery.gate import Gate, GateOptions
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Dead, Event, Limits, QueueFull, SystemClock
 from forwarder.queues.disk import DiskQueue
@@ -36,8 +36,8 @@ class Room:
         self.letters = DeadLetters(storage, max_bytes=MANY, max_age=float(MANY))
         gate = Gate("orders", GateOptions(), SystemClock())
         api = PutRumEvents if rum else PutEvents
-        target = Controlled("orders", queue, gate, LIMITS, api.batch_of)
-        self.controls = Controls([target], self.letters, SystemClock())
+        target = TargetHandle("orders", queue, gate, LIMITS, api.batch_of)
+        self.controls = Operations([target], self.letters, SystemClock())
 
     async def die(self, *sizes: int, key: bytes = b"") -> list[str]:
         start = sum(count for count, _ in self.letters.view().values())

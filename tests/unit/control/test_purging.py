@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from forwarder.cli import main
-from forwarder.control.operations import Controlled, Controls
+from forwarder.control.operations import Operations, TargetHandle
 from forwarder.dead_letters import DeadLetters, LettersFull
-from forwarder.gate import Gate, GateOptions
+from forwarder.delivery.gate import Gate, GateOptions
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Limits, SystemClock
 from forwarder.queues.disk import DiskQueue
@@ -53,8 +53,8 @@ class Room:
             )
         self.letters = DeadLetters(storage, max_bytes=bytes_, max_age=float(MANY))
         gate = Gate("orders", GateOptions(), clock)
-        target = Controlled("orders", self.queue, gate, LIMITS, lambda key: "", name_in, self.metrics)
-        self.controls = Controls([target], self.letters, clock)
+        target = TargetHandle("orders", self.queue, gate, LIMITS, lambda key: "", name_in, self.metrics)
+        self.controls = Operations([target], self.letters, clock)
 
     def dead(self) -> list[str]:
         with closing(sqlite3.connect(self.directory / "forwarder.db")) as connection:
@@ -74,7 +74,7 @@ class Room:
     def ledger_adds_up(self) -> bool:
         m = self.metrics
         out = m.delivered + sum(m.dead_lettered.values()) + sum(m.dropped.values())
-        return m.received + m.recovered + m.replayed == out + len(self.queue)
+        return m.accepted + m.recovered + m.replayed == out + len(self.queue)
 
 
 @asynccontextmanager

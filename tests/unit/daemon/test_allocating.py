@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from forwarder.daemon import allocating
+from forwarder.daemon import allocator
 
 SCRIPT = """
 import sys
-from forwarder.daemon.allocating import give_back_large_blocks
+from forwarder.daemon.allocator import give_back_large_blocks
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 if sys.argv[1] == "told":
@@ -38,4 +38,4 @@ def test_another_c_library_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         raise ValueError("unrecognized configuration name")
 
     monkeypatch.setattr(os, "confstr", no_name)
-    assert not allocating.give_back_large_blocks()
+    assert not allocator.give_back_large_blocks()

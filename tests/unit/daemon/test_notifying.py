@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from forwarder.daemon.notifying import ServiceManager
-from forwarder.daemon.pulse import Pulse
+from forwarder.daemon.service_manager import ServiceManager
+from forwarder.daemon.watchdog import Watchdog
 from tests.service_manager import READ_BYTES, Ear, an_ear
 
 
@@ -35,8 +35,8 @@ def heard(ear: Ear) -> list[dict[str, str]]:
     return said
 
 
-def a_pulse(manager: ServiceManager, alive: bool = True) -> Pulse:
-    return Pulse(manager, lambda: "events waiting: 3", lambda: alive)
+def a_pulse(manager: ServiceManager, alive: bool = True) -> Watchdog:
+    return Watchdog(manager, lambda: "events waiting: 3", lambda: alive)
 
 
 def test_what_is_told_is_heard_as_one_message(ear: Ear, manager: ServiceManager) -> None:
@@ -130,11 +130,11 @@ def test_the_environment_says_nothing_of_it_to_children(ear: Ear) -> None:
 
 async def test_each_phase_is_told_with_what_it_needs(ear: Ear, manager: ServiceManager) -> None:
     pulse = a_pulse(manager)
-    pulse.beat()
+    pulse.ping()
     pulse.ready()
-    pulse.beat()
+    pulse.ping()
     pulse.stopping(60.0)
-    pulse.beat()
+    pulse.ping()
     more_time = {"EXTEND_TIMEOUT_USEC": "20000000"}
     ping = {"WATCHDOG": "1"}
     assert heard(ear) == [
@@ -149,7 +149,7 @@ async def test_each_phase_is_told_with_what_it_needs(ear: Ear, manager: ServiceM
 async def test_a_daemon_with_a_dead_task_is_fed_only_for_its_stop(ear: Ear, manager: ServiceManager) -> None:
     pulse = a_pulse(manager, alive=False)
     pulse.ready()
-    pulse.beat()
+    pulse.ping()
     assert ear.said("WATCHDOG") == []
     pulse.stopping(60.0)
     assert ear.said("WATCHDOG") == ["1"]
@@ -160,5 +160,5 @@ async def test_a_stop_that_hangs_is_fed_and_given_time_no_more(ear: Ear, manager
     pulse.ready()
     heard(ear)
     pulse.stopping(0.0)
-    pulse.beat()
+    pulse.ping()
     assert heard(ear) == [{"STOPPING": "1", "STATUS": "stopping; events waiting: 3"}]

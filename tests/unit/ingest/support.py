@@ -178,8 +178,8 @@ class Ingest:
     def bodies(self, target: str = "orders") -> list[Any]:
         return [json.loads(event.body) for batch in self.batches(target) for event in batch.events]
 
-    def rejected(self, target: str = "orders") -> dict[str, int]:
-        return {reason: n for reason, n in self.metrics.for_target(target).rejected.items() if n}
+    def refused(self, target: str = "orders") -> dict[str, int]:
+        return {reason: n for reason, n in self.metrics.for_target(target).refused.items() if n}
 
 
 class Routes:
@@ -200,7 +200,7 @@ class Routes:
         max_events: int = 100_000,
         max_event_bytes: int = 1_048_575,
         limits: Limits = LIMITS,
-        patience: float = 0.0,
+        ack_timeout: float = 0.0,
         only_bound: bool = False,
     ) -> Routes:
         metrics = self.metrics.for_target(name)
@@ -217,7 +217,7 @@ class Routes:
                 max_event_bytes,
                 names,
                 default,
-                patience,
+                ack_timeout,
                 only=OnlyBound(name, api.kind, names) if only_bound else None,
             )
         )

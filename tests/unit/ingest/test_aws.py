@@ -63,7 +63,7 @@ async def test_a_bad_entry_fails_alone() -> None:
         codes = [entry.get("ErrorCode") for entry in answer.json["Entries"]]
         assert codes == [None, "InvalidArgument", "MalformedDetail", None]
         assert ingest.count() == 2
-        assert ingest.rejected() == {"invalid": 2}
+        assert ingest.refused() == {"invalid": 2}
 
 
 @pytest.mark.parametrize("path", ["/", "/some/mount/"])
@@ -105,7 +105,7 @@ async def test_an_unbound_bus_fails_its_own_entry_only() -> None:
         assert answer.status == 200
         assert [entry.get("ErrorCode") for entry in answer.json["Entries"]] == [None, "InvalidArgument"]
         assert "else" in answer.json["Entries"][1]["ErrorMessage"]
-        assert ingest.metrics.unbound.rejected["unknown_target"] == 1
+        assert ingest.metrics.unbound.refused["unknown_target"] == 1
 
 
 async def test_partly_full_targets_throttle_their_own_entries_only() -> None:
@@ -119,7 +119,7 @@ async def test_partly_full_targets_throttle_their_own_entries_only() -> None:
         assert answer.status == 200
         codes = [entry.get("ErrorCode") for entry in answer.json["Entries"]]
         assert codes == ["ThrottlingException", None, "InvalidArgument"]
-        assert ingest.rejected("tiny") == {"queue_full": 1, "invalid": 1}
+        assert ingest.refused("tiny") == {"queue_full": 1, "invalid": 1}
         assert ingest.count("orders") == 1
 
 
@@ -129,13 +129,13 @@ async def test_a_call_of_which_nothing_fits_is_throttled_whole() -> None:
         answer = await ingest.put_events(ENTRY)
         assert is_aws_error(answer, 429, "ThrottlingException")
         assert (answer.headers["retry-after"], answer.headers["x-amz-retry-after"]) == ("2", "2000")
-        assert ingest.rejected() == {"queue_full": 1}
+        assert ingest.refused() == {"queue_full": 1}
 
 
 async def test_a_call_that_could_never_fit_is_413() -> None:
     async with serving(Routes().add("orders", PutEvents(), default=True, max_events=1)) as ingest:
         assert is_aws_error(await ingest.put_events(ENTRY, ENTRY), 413, "RequestEntityTooLargeException")
-        assert ingest.rejected() == {"too_large": 2}
+        assert ingest.refused() == {"too_large": 2}
 
 
 async def test_a_region_chooses_the_target_and_a_foreign_one_is_refused_by_name() -> None:
@@ -171,7 +171,7 @@ async def test_a_bad_rum_event_costs_the_whole_batch() -> None:
         answer = await ingest.post(MONITOR_PATH, call)
         assert is_aws_error(answer, 400, "ValidationException")
         assert ingest.count("web") == 0
-        assert ingest.rejected("web") == {"invalid": 2}
+        assert ingest.refused("web") == {"invalid": 2}
 
 
 @pytest.mark.parametrize("merge", [False, True])
@@ -190,7 +190,7 @@ async def test_a_rum_event_that_is_too_large_costs_no_other_of_its_batch(merge: 
         answer = await ingest.post(MONITOR_PATH, call)
         assert is_aws_error(answer, 400, "ValidationException")
         assert "2 accepted, 2 refused, 0 dead-lettered. RumEvents[1].details" in answer.json["message"]
-        assert ingest.rejected("web") == {"too_large": 2}
+        assert ingest.refused("web") == {"too_large": 2}
         again = await ingest.post(MONITOR_PATH, call)
         assert (again.status, again.body) == (400, answer.body), "it is known again, and taken once"
         assert ingest.count("web") == 2
@@ -202,7 +202,7 @@ async def test_a_rum_batch_of_nothing_but_large_events_is_refused_whole_and_may_
     call["RumEvents"] = [{**event, "details": json.dumps({"text": "x" * 200})} for event in call["RumEvents"]]
     async with serving(routes) as ingest:
         assert is_aws_error(await ingest.post(MONITOR_PATH, call), 400, "ValidationException")
-        assert (ingest.count("web"), ingest.rejected("web")) == (0, {"too_large": 2})
+        assert (ingest.count("web"), ingest.refused("web")) == (0, {"too_large": 2})
 
 
 async def test_an_app_monitor_or_project_that_is_not_bound_is_404() -> None:
@@ -237,7 +237,7 @@ async def test_a_bad_project_event_fails_alone() -> None:
         answer = await ingest.post(PROJECT, {"events": [bad, PROJECT_EVENT]})
         assert answer.json["failedEventCount"] == 1
         assert answer.json["eventResults"][0]["errorCode"] == "ValidationException"
-        assert ingest.rejected("lab") == {"invalid": 1}
+        assert ingest.refused("lab") == {"invalid": 1}
 
 
 async def test_a_gzipped_call_is_unpacked() -> None:

@@ -139,8 +139,8 @@ async def test_a_target_that_takes_only_bound_names_refuses_others_one_by_one(
         answer = await ingest.put_events({**ENTRY, **named})
         assert (answer.json["FailedEntryCount"] == 0) == accepted
         if not accepted:
-            assert ingest.rejected() == {"unknown_target": 2}
-            assert ingest.metrics.unbound.rejected["unknown_target"] == 1
+            assert ingest.refused() == {"unknown_target": 2}
+            assert ingest.metrics.unbound.refused["unknown_target"] == 1
 
 
 async def test_the_refusal_of_a_name_that_is_not_bound_names_the_setting() -> None:

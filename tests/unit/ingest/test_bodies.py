@@ -308,7 +308,7 @@ async def test_a_body_below_the_least_rate_is_408_and_says_what_the_rate_is(
         answer = await peer.answer()
         assert (answer.status, code(answer)) == (408, "RequestTimeoutException")
         assert "10000 bytes a second" in answer.body.decode()
-        assert ingest.rejected() == {"too_slow": 1}
+        assert ingest.refused() == {"too_slow": 1}
         assert ingest.budget.used == 0
         await peer.close()
 
@@ -336,7 +336,7 @@ async def test_a_body_on_its_way_gives_its_memory_to_a_peer_that_holds_less() ->
         answer = await greedy.answer()
         assert (answer.status, code(answer)) == (429, "ThrottlingException")
         assert "ingest.memory_budget" in answer.body.decode()
-        assert ingest.rejected() == {"memory": 1}
+        assert ingest.refused() == {"memory": 1}
         await greedy.close()
 
 

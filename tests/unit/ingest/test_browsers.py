@@ -29,7 +29,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
 
 
 def refused(ingest: Ingest) -> int:
-    return ingest.metrics.unbound.rejected["browser"]
+    return ingest.metrics.unbound.refused["browser"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,6 +1,6 @@
 """What clients of the AWS wire send and need back, point by point: the list that the ingest was made from.
 
-Points that have files of their own: bodies and gzip (test_bodies), repeats (test_repeats), connections
+Points that have files of their own: bodies and gzip (test_bodies), repeats (test_idempotency), connections
 (test_connections), the texts of errors (test_aws_cases).
 """
 

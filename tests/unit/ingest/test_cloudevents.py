@@ -83,7 +83,7 @@ async def test_a_batch_has_a_result_per_event_and_a_bad_one_costs_no_other() -> 
         answer = await ingest.post(PATH, batch, BATCH)
         assert answer.status == 202
         said = answer.json
-        assert (said["accepted"], said["rejected"]) == (2, 2)
+        assert (said["accepted"], said["refused"]) == (2, 2)
         assert [result.get("message") for result in said["results"]] == [
             None,
             "type must be a string that is not empty.",
@@ -91,13 +91,13 @@ async def test_a_batch_has_a_result_per_event_and_a_bad_one_costs_no_other() -> 
             None,
         ]
         assert [detail(entry)["id"] for entry in ingest.bodies()] == ["1", "3"]
-        assert ingest.rejected() == {"invalid": 2}
+        assert ingest.refused() == {"invalid": 2}
 
 
 async def test_an_empty_batch_is_taken_and_holds_nothing() -> None:
     async with serving() as ingest:
         answer = await ingest.post(PATH, [], BATCH)
-        assert (answer.status, answer.json) == (202, {"accepted": 0, "rejected": 0, "results": []})
+        assert (answer.status, answer.json) == (202, {"accepted": 0, "refused": 0, "results": []})
         assert ingest.count() == 0
 
 
@@ -105,7 +105,7 @@ async def test_a_batch_of_which_nothing_was_taken_is_refused_as_a_whole() -> Non
     async with serving() as ingest:
         answer = await ingest.post(PATH, [{}, {}], BATCH)
         assert answer.status == 400
-        assert answer.json["rejected"] == len(answer.json["results"]) == 2
+        assert answer.json["refused"] == len(answer.json["results"]) == 2
 
 
 async def test_a_body_may_be_gzip_in_each_mode() -> None:
@@ -138,7 +138,7 @@ async def test_what_is_no_event_in_json_is_415_and_told_what_is_taken(media: str
         answer = await ingest.post(PATH, event(), {"Content-Type": media} if media else {})
         assert answer.status == 415
         assert "application/cloudevents-batch+json" in answer.headers["accept"]
-        assert ingest.rejected() == {"invalid": 1}
+        assert ingest.refused() == {"invalid": 1}
 
 
 async def test_the_content_type_alone_tells_the_mode_in_any_case() -> None:
@@ -255,7 +255,7 @@ async def test_an_attribute_that_nothing_needs_costs_no_event_and_arrives_as_it_
         assert entry["Source"] == more.get("source", NEEDED["source"])
         assert entry["Time"] > 1_700_000_000  # it came now
         answer = await ingest.post(PATH, [event(id="2", **more), event(id="3")], BATCH)
-        assert answer.json["rejected"] == 0
+        assert answer.json["refused"] == 0
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ async def test_bad_events_are_refused_by_name(given: dict[str, Any], words: str)
         assert answer.status == 400
         assert words in answer.json["error"]["message"]
         assert ingest.count() == 0
-        assert ingest.rejected() == {"invalid": 1}
+        assert ingest.refused() == {"invalid": 1}
 
 
 @pytest.mark.parametrize(
@@ -545,7 +545,7 @@ async def told(ingest: Ingest, receipt: Receipt, headers: Mapping[str, str]) -> 
 async def test_a_single_events_fate_is_told_by_the_status(
     receipt: Receipt, status: int, words: bytes
 ) -> None:
-    routes = Routes().add("orders", PutEvents(), default=True, patience=5.0)
+    routes = Routes().add("orders", PutEvents(), default=True, ack_timeout=5.0)
     async with serving(routes) as ingest:
         answer = await told(ingest, receipt, STRUCTURED)
         assert answer.status == status
@@ -568,7 +568,7 @@ async def test_a_full_target_asks_to_come_back_later() -> None:
         answer = await ingest.post(PATH, event(id="2"), STRUCTURED)
         assert (answer.status, code(answer)) == (429, "ThrottlingException")
         assert 1 <= int(answer.headers["retry-after"]) <= 3
-        assert ingest.rejected() == {"queue_full": 1}
+        assert ingest.refused() == {"queue_full": 1}
         never = await ingest.post(PATH, [event(id="3"), event(id="4")], BATCH)
         assert never.status == 413
 

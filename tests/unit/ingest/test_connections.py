@@ -322,9 +322,9 @@ async def test_a_pipelining_sender_that_reads_nothing_is_not_answered_on_and_on(
     async with serving(listen=f"unix:{tmp_path}/s") as ingest:
         before = ingest.metrics.for_target("orders")
         one = await deaf(ingest, request(NATIVE, MANY) + request(NATIVE, EVENT) * 30)
-        await until(lambda: before.received == 20_000)
+        await until(lambda: before.accepted == 20_000)
         await asyncio.sleep(0.3)
-        assert before.received == 20_000, "none of the others is begun before the first answer is written"
+        assert before.accepted == 20_000, "none of the others is begun before the first answer is written"
         one.close()
         await until(lambda: ingest.server.connections == 0)
 
@@ -392,8 +392,8 @@ async def test_events_that_cannot_be_stored_are_refused_with_503_and_when_to_com
             assert (answer.status, code(answer)) == (503, "ServiceUnavailable")
             assert "the disk is full" in answer.body.decode()
             assert 1 <= int(answer.headers["retry-after"]) <= 3
-    assert metrics.received == 0
-    assert metrics.rejected["storage"] == 2
+    assert metrics.accepted == 0
+    assert metrics.refused["storage"] == 2
 
 
 async def test_entries_beside_those_that_cannot_be_stored_are_taken() -> None:
@@ -525,7 +525,7 @@ async def test_http_1_0_with_a_transfer_encoding_is_refused_and_closed(keeps: st
         assert answer.json["error"]["code"] == "MalformedHttpRequestException"
         assert await peer.is_closed()
         assert ingest.count() == 0
-        assert ingest.metrics.unbound.rejected["invalid"] == 1
+        assert ingest.metrics.unbound.refused["invalid"] == 1
         await peer.close()
 
 

@@ -119,10 +119,10 @@ def test_results_are_rendered_in_order_whatever_their_text() -> None:
     body = native.render(["x", Refusal("Code", 'say "no"\n'), "y"])
     assert json.loads(body) == {
         "accepted": 2,
-        "rejected": 1,
+        "refused": 1,
         "results": [{"id": "x"}, {"code": "Code", "message": 'say "no"\n'}, {"id": "y"}],
     }
-    assert json.loads(native.render(["x"])) == {"accepted": 1, "rejected": 0, "results": [{"id": "x"}]}
+    assert json.loads(native.render(["x"])) == {"accepted": 1, "refused": 0, "results": [{"id": "x"}]}
 
 
 def test_many_content_types_are_judged_alike_and_not_all_remembered() -> None:

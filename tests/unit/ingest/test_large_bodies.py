@@ -35,7 +35,7 @@ CALL = {
 async def test_20_000_honest_events_are_accepted_in_every_form() -> None:
     async with serving(budget=256 * MIB) as ingest:  # as by default
         answer = await ingest.post(NATIVE, [LARGE] * 20_000)
-        assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (202, 20_000, 0)
+        assert (answer.status, answer.json["accepted"], answer.json["refused"]) == (202, 20_000, 0)
         lines = (json.dumps(LARGE) + "\n").encode() * 20_000
         answer = await ingest.post(NATIVE, lines, LINES)
         assert (answer.status, answer.json["accepted"]) == (202, 20_000)
@@ -83,8 +83,8 @@ async def test_as_many_events_as_a_request_may_have_are_each_judged() -> None:
     body = b"[" + b"{}," * 65_535 + b"{}]"
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, gzip.compress(body), GZIP)
-        assert (answer.status, answer.json["rejected"]) == (400, 65_536)
-        assert ingest.rejected() == {"invalid": 65_536}
+        assert (answer.status, answer.json["refused"]) == (400, 65_536)
+        assert ingest.refused() == {"invalid": 65_536}
         assert len(answer.body) < 3 * MIB
 
 
@@ -103,9 +103,9 @@ async def test_an_event_that_is_too_long_is_refused_unread(form: str) -> None:
         body = b"[%b,%b,%b]" % (good, long, good)
     async with serving() as ingest:
         answer = await ingest.post(path, body, headers)
-        assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (202, 2, 1)
+        assert (answer.status, answer.json["accepted"], answer.json["refused"]) == (202, 2, 1)
         assert "bytes of JSON" in answer.json["results"][1]["message"]
-        assert ingest.rejected() == {"too_large": 1}
+        assert ingest.refused() == {"too_large": 1}
 
 
 async def test_events_that_are_long_by_escapes_alone_are_accepted() -> None:
@@ -133,7 +133,7 @@ async def test_a_bad_line_of_many_is_named() -> None:
     lines[800] = '{"Source":1}'
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, "\n".join(lines).encode(), LINES)
-        assert (answer.json["accepted"], answer.json["rejected"]) == (997, 2)
+        assert (answer.json["accepted"], answer.json["refused"]) == (997, 2)
         said = [row["message"] for row in answer.json["results"] if "code" in row]
         assert [each.split(":")[0] for each in said] == ["Line 601", "Line 801"]
 
@@ -165,7 +165,7 @@ async def test_an_entry_has_at_most_1_000_resources() -> None:
 
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, [resources(1000), resources(1001)])
-        assert (answer.json["accepted"], answer.json["rejected"]) == (1, 1)
+        assert (answer.json["accepted"], answer.json["refused"]) == (1, 1)
         assert "at most 1000 resources" in answer.json["results"][1]["message"]
         event = {**CLOUD_EVENT, "id": "1", "resources": ",".join(["arn"] * 1001)}
         assert (await ingest.post(CLOUDEVENTS, event, STRUCTURED)).status == 400

@@ -19,13 +19,13 @@ async def test_one_event_is_accepted_and_is_in_the_queue_as_the_api_wants_it() -
         assert answer.status == 202
         assert answer.headers["content-type"] == "application/json"
         assert answer.json["accepted"] == 1
-        assert answer.json["rejected"] == 0
+        assert answer.json["refused"] == 0
         [batch] = ingest.batches()
         assert [event.id for event in batch.events] == [result["id"] for result in answer.json["results"]]
         entry = json.loads(batch.events[0].body)
         assert entry["Source"] == "shop"
         assert json.loads(entry["Detail"]) == {"n": 1}
-        assert ingest.metrics.for_target("orders").received == 1
+        assert ingest.metrics.for_target("orders").accepted == 1
 
 
 async def test_an_array_gives_one_result_per_event_in_order() -> None:
@@ -74,17 +74,17 @@ async def test_one_bad_event_costs_its_neighbours_nothing() -> None:
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, [EVENT, bad, EVENT])
         assert answer.status == 202
-        assert (answer.json["accepted"], answer.json["rejected"]) == (2, 1)
+        assert (answer.json["accepted"], answer.json["refused"]) == (2, 1)
         assert "Source" in answer.json["results"][1]["message"]
         assert ingest.count() == 2
-        assert ingest.rejected() == {"invalid": 1}
+        assert ingest.refused() == {"invalid": 1}
 
 
 async def test_a_bad_line_is_named_by_its_number_and_costs_no_other() -> None:
     good = json.dumps(EVENT).encode()
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, good + b"\n\n{broken\n" + good, NDJSON)
-        assert (answer.json["accepted"], answer.json["rejected"]) == (2, 1)
+        assert (answer.json["accepted"], answer.json["refused"]) == (2, 1)
         assert answer.json["results"][1]["message"].startswith("Line 3: ")
         assert answer.json["results"][1]["code"] == "SerializationException"
 
@@ -102,8 +102,8 @@ async def test_events_of_which_none_was_taken_are_400_with_a_result_each() -> No
         assert answer.status == 400
         assert [result["code"] for result in answer.json["results"]] == ["InvalidArgument", "MalformedDetail"]
         assert answer.json["error"]["code"] == "InvalidArgument"
-        assert (answer.json["accepted"], answer.json["rejected"]) == (0, 2)
-        assert ingest.rejected() == {"invalid": 2}
+        assert (answer.json["accepted"], answer.json["refused"]) == (0, 2)
+        assert ingest.refused() == {"invalid": 2}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ async def test_a_full_queue_takes_none_of_the_events_and_says_when_to_come_back(
         assert answer.json["error"]["code"] == "ThrottlingException"
         assert (answer.headers["retry-after"], answer.headers["x-amz-retry-after"]) == ("2", "2000")
         assert ingest.count() == 2
-        assert ingest.rejected() == {"queue_full": 2}
+        assert ingest.refused() == {"queue_full": 2}
 
 
 async def test_more_events_than_the_queue_could_ever_hold_are_413() -> None:
@@ -193,7 +193,7 @@ async def test_more_events_than_the_queue_could_ever_hold_are_413() -> None:
         answer = await ingest.post(NATIVE, [EVENT] * 4)
         assert answer.status == 413
         assert "retry-after" not in answer.headers
-        assert ingest.rejected() == {"too_large": 4}
+        assert ingest.refused() == {"too_large": 4}
 
 
 async def test_an_event_larger_than_any_call_is_413_when_it_is_the_only_one() -> None:
@@ -203,7 +203,7 @@ async def test_an_event_larger_than_any_call_is_413_when_it_is_the_only_one() ->
         assert (await ingest.post(NATIVE, large)).status == 413
         answer = await ingest.post(NATIVE, [EVENT, large])
         assert (answer.status, answer.json["accepted"]) == (202, 1)
-        assert ingest.rejected() == {"too_large": 2}
+        assert ingest.refused() == {"too_large": 2}
 
 
 async def test_two_requests_on_one_connection_are_both_answered() -> None:
@@ -260,7 +260,7 @@ async def test_lines_are_taken_with_every_content_type_that_agents_send(
     body = b"".join([json.dumps({**EVENT, "Detail": {"n": n}}).encode() + b"\n" for n in range(count)])
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, body, {"Content-Type": content_type})
-        assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (202, count, 0)
+        assert (answer.status, answer.json["accepted"], answer.json["refused"]) == (202, count, 0)
         assert [json.loads(each["Detail"])["n"] for each in ingest.bodies()] == list(range(count))
 
 
@@ -279,7 +279,7 @@ async def test_a_bad_line_costs_no_other_whatever_the_content_type(count: int) -
     async with serving() as ingest:
         for headers in ({"Content-Type": "application/json"}, NDJSON):
             answer = await ingest.post(NATIVE, body, headers)
-            assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (202, 2 * count, 2)
+            assert (answer.status, answer.json["accepted"], answer.json["refused"]) == (202, 2 * count, 2)
 
 
 @pytest.mark.parametrize("size", [100, 20_000, 200_000])

@@ -238,7 +238,7 @@ async def test_a_rum_event_with_a_half_in_a_string_costs_no_other(large: bool) -
     async with serving(one_of_each()) as ingest:
         await ingest.post(f"/appmonitors/{MONITOR}", {**SESSION, "RumEvents": events})
         assert len(ingest.bodies("web")) == 2
-        assert ingest.rejected("web") == {"invalid": 1}
+        assert ingest.refused("web") == {"invalid": 1}
         answer = await ingest.post(f"/appmonitors/{MONITOR}", {**SESSION, "RumEvents": [bad]})
         assert answer.status == 400
         assert "details has half of a surrogate pair" in answer.json["message"]
@@ -255,7 +255,7 @@ async def test_the_first_of_several_lines_of_no_declared_type_costs_only_itself(
     rest = [json.dumps({**EVENT, "Detail": {"a": "x" * size}})] * 3
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, "\n".join([first, *rest]).encode())
-        assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (
+        assert (answer.status, answer.json["accepted"], answer.json["refused"]) == (
             202,
             4 - refused,
             refused,
@@ -275,4 +275,4 @@ async def test_pretty_printed_lines_with_halves_are_told_apart() -> None:
     async with serving() as ingest:
         for some in (pretty[:3], pretty):
             answer = await ingest.post(NATIVE, "\n".join(some).encode(), LINES)
-            assert (answer.status, answer.json["rejected"]) == (202, 0)
+            assert (answer.status, answer.json["refused"]) == (202, 0)

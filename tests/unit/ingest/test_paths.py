@@ -226,7 +226,7 @@ async def test_another_operation_is_an_error_of_the_sdk_that_says_where_it_must_
             assert text.startswith("UnknownOperationException")
             assert all(word in text for word in (*words, "event forwarder", "AWS", "docs/clients.md")), text
             assert problem.value.response["ResponseMetadata"]["RetryAttempts"] == 0
-        assert ingest.metrics.unbound.rejected["invalid"] == 0
+        assert ingest.metrics.unbound.refused["invalid"] == 0
 
 
 EVALUATE = "/projects/shop/evaluations/feature"

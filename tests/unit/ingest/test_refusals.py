@@ -82,7 +82,7 @@ async def test_who_heeds_retry_after_is_answered_in_a_moment(clock: TurnedClock)
         assert clock.now - began <= FIRST_PAUSE + LOOK_SECONDS
         assert (refused.value.status, refused.value.reason, refused.value.close) == (429, "queue_full", False)
         await asyncio.sleep(1.0)
-    assert full.metrics.rejected["queue_full"] == 5
+    assert full.metrics.refused["queue_full"] == 5
 
 
 @in_turned_time
@@ -245,7 +245,7 @@ async def test_a_question_about_a_bus_is_answered_while_the_queue_is_full() -> N
     async with serving(Routes().add("orders", PutEvents(), default=True, max_events=1)) as ingest:
         await ingest.post(NATIVE, EVENT)
         assert (await ingest.post(NATIVE, EVENT)).status == 429
-        before = ingest.rejected()
+        before = ingest.refused()
         ingest.server._refusals._reads, ingest.server._refusals._read_at = 0.0, 1e12  # what comes is not read
         assert (await ingest.post("/", {"Name": "shop"}, headers=describe)).status == 200
-        assert ingest.rejected() == before
+        assert ingest.refused() == before

@@ -18,7 +18,7 @@ Results = list[str | Refusal]
 def reasons(answer: Any) -> dict[int, tuple[str, str]]:
     """By index, the code and the sentence of every event that was refused, as a client finds them."""
     found = {i: (row["code"], row["message"]) for i, row in enumerate(answer["results"]) if "message" in row}
-    for group in answer.get("refused", ()):
+    for group in answer.get("refusals", ()):
         for first, last in group["ranges"]:
             for i in range(first, last + 1):
                 assert i not in found, "every index has one reason"
@@ -42,7 +42,7 @@ def test_a_sender_learns_which_of_many_events_were_refused_and_why() -> None:
             ID if i % 10 == 0 else Refusal("Odd" if i % 2 else "Even", "One." if i % 2 else "Two.")
         )
     answer = json.loads(native.render(results))
-    assert (answer["accepted"], answer["rejected"], len(answer["results"])) == (100, 900, 1000)
+    assert (answer["accepted"], answer["refused"], len(answer["results"])) == (100, 900, 1000)
     assert reasons(answer) == {
         i: (result.code, result.message) for i, result in enumerate(results) if isinstance(result, Refusal)
     }
@@ -63,7 +63,7 @@ def test_more_sentences_than_are_said_are_told_by_their_code() -> None:
 def test_a_range_ends_where_an_event_was_taken() -> None:
     refusal = Refusal("Code", "Reason.")
     answer = json.loads(native.render([*[refusal] * 100, ID, *[refusal] * 5, ID, refusal]))
-    assert answer["refused"] == [{"code": "Code", "message": "Reason.", "ranges": [[101, 105], [107, 107]]}]
+    assert answer["refusals"] == [{"code": "Code", "message": "Reason.", "ranges": [[101, 105], [107, 107]]}]
 
 
 def test_a_sentence_is_capped() -> None:

@@ -88,7 +88,7 @@ async def test_a_throttled_client_comes_back_by_itself() -> None:
             using(lambda: client(ingest, "events", attempts=5), lambda sdk: sdk.put_events(Entries=[ENTRY]))
         )
         async with asyncio.timeout(20):
-            while not ingest.rejected():
+            while not ingest.refused():
                 await asyncio.sleep(0.01)
             [batch] = ingest.batches()
             ingest.queues["orders"].settle(gone=batch.events)

@@ -26,8 +26,8 @@ from forwarder.ingest.aws_operations import (
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.cloudevents_operation import CloudEvents
+from forwarder.ingest.deduplication import SeenEvents
 from forwarder.ingest.dialects.errors import BadRequest
-from forwarder.ingest.identities import Identities
 from forwarder.ingest.operations import NativeEvents, Operation
 from forwarder.model import SystemClock
 from tests.unit.ingest.support import MONITOR, Routes
@@ -106,7 +106,7 @@ def operations() -> dict[str, Operation]:
         "put_events": PutEventsOperation(bindings.buses, clock, routes.metrics.unbound),
         "rum": PutRumEventsOperation(bindings.monitors, clock),
         "evidently": PutProjectEventsOperation(bindings.projects, clock),
-        "cloudevents": CloudEvents(by_name["orders"], clock, Identities(clock)),
+        "cloudevents": CloudEvents(by_name["orders"], clock, SeenEvents(clock)),
     }
 
 

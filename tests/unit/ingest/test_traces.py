@@ -46,7 +46,7 @@ async def test_a_target_that_is_not_told_to_adds_nothing(call: str) -> None:
 async def test_a_bad_line_beside_traced_events_costs_nothing() -> None:
     async with serving(traced()) as ingest:
         answer = await ingest.post(NATIVE, [EVENT, 7], {"traceparent": PARENT})
-        assert (answer.status, answer.json["rejected"]) == (202, 1)
+        assert (answer.status, answer.json["refused"]) == (202, 1)
 
 
 async def test_a_trace_of_one_request_is_not_that_of_the_next() -> None:

@@ -64,7 +64,7 @@ async def test_a_wait_that_memory_is_too_small_for_is_refused_before_anything_is
 
 async def test_only_the_events_of_targets_that_are_so_configured_are_waited_for() -> None:
     routes = Routes().add("orders", PutEvents(), default=True)
-    async with serving(routes.add("more", PutEvents(), names=("more",), patience=10.0)) as ingest:
+    async with serving(routes.add("more", PutEvents(), names=("more",), ack_timeout=10.0)) as ingest:
         peer = await ingest.peer()
         entries = [ENTRY, {**ENTRY, "EventBusName": "more"}]
         await peer.send(request("/", {"Entries": entries}, PUT_EVENTS))

@@ -58,8 +58,8 @@ def make_busy() -> tuple[Metrics, TurnedClock]:
     clock = TurnedClock()
     metrics = Metrics(clock)
     target = metrics.for_target("orders")
-    target.took(20, 6_000)
-    target.refused("queue_full", 5)
+    target.add_accepted(20, 6_000)
+    target.add_refused("queue_full", 5)
     target.call("partial", 0.2, 10, 3_000, "count")
     target.settled(delivered=8, retried={"entry": 1}, dead={"rejected": 1})
     target.failed("InternalFailure", 1)
@@ -106,8 +106,8 @@ def test_a_fresh_daemon_exposes_a_valid_text() -> None:
 
 def test_what_the_calls_counted_is_what_the_scraper_reads() -> None:
     metrics, _ = make_busy()
-    assert of(metrics, "events_received_total", target="orders") == 20
-    assert of(metrics, "events_rejected_total", target="orders", reason="queue_full") == 5
+    assert of(metrics, "events_accepted_total", target="orders") == 20
+    assert of(metrics, "events_refused_total", target="orders", reason="queue_full") == 5
     assert of(metrics, "events_retried_total", target="orders", reason="entry") == 1
     assert of(metrics, "event_failures_total", target="orders", code="InternalFailure") == 1
     assert of(metrics, "delivery_latency_seconds_count", target="orders") == 8
@@ -153,21 +153,21 @@ def test_buckets_are_cumulative_and_end_in_the_count() -> None:
 
 def test_events_refused_before_a_target_was_found_have_an_empty_target() -> None:
     metrics = Metrics(TurnedClock())
-    metrics.unbound.refused("unknown_target", 4)
+    metrics.unbound.add_refused("unknown_target", 4)
     samples = scrape(metrics)
-    assert of(metrics, "events_rejected_total", target="", reason="unknown_target") == 4
-    assert ("forwarder_events_received_total", (("target", ""),)) not in samples
+    assert of(metrics, "events_refused_total", target="", reason="unknown_target") == 4
+    assert ("forwarder_events_accepted_total", (("target", ""),)) not in samples
 
 
 def test_the_ledger_balances_when_every_event_has_its_place() -> None:
     metrics = Metrics(TurnedClock())
     target = metrics.for_target("orders")
-    target.took(10, 1_000)
+    target.add_accepted(10, 1_000)
     target.recovered, target.replayed = 2, 1
     target.settled(delivered=5, dead={"expired": 1, "rejected": 1}, dropped={"shutdown": 2})
     metrics.watch("orders", lambda: queue_view(3, 1), gate_view)
     assert metrics.ledger("orders") == {
-        "received": 10,
+        "accepted": 10,
         "recovered": 2,
         "replayed": 1,
         "delivered": 5,
@@ -182,7 +182,7 @@ def test_the_ledger_balances_when_every_event_has_its_place() -> None:
 def test_unconfirmed_events_are_no_part_of_the_sum() -> None:
     metrics = Metrics(TurnedClock())
     target = metrics.for_target("orders")
-    target.took(5, 500)
+    target.add_accepted(5, 500)
     target.settled(delivered=5)
     metrics.watch_names("orders", lambda: NamesView({}, {}, unconfirmed=4))
     assert (metrics.ledger("orders")["unconfirmed"], metrics.ledger("orders")["balanced"]) == (4, True)
@@ -190,7 +190,7 @@ def test_unconfirmed_events_are_no_part_of_the_sum() -> None:
 
 def test_the_ledger_says_when_an_event_has_no_place() -> None:
     metrics = Metrics(TurnedClock())
-    metrics.for_target("orders").took(1, 1)
+    metrics.for_target("orders").add_accepted(1, 1)
     assert metrics.ledger("orders")["balanced"] is False
 
 
@@ -202,7 +202,7 @@ def test_rates_are_over_the_last_ticks() -> None:
     for _ in range(100):
         metrics.tick()
         clock.now += 0.5
-        target.took(50, 1)
+        target.add_accepted(50, 1)
         target.settled(delivered=25)
     metrics.tick()
     rates = metrics.rates("orders")

@@ -10,28 +10,28 @@ class Watched:
 
     def __init__(self) -> None:
         self.now = 1_000.0
-        self.received = 0
+        self.accepted = 0
         self.waiting = 0
         self.looks = 0
         self.history = History(self.look, lambda: self.now)
 
     def look(self) -> dict[str, Reading]:
         self.looks += 1
-        return {"orders": Reading(self.received, 0, 0, 0, 0, 0, self.waiting)}
+        return {"orders": Reading(self.accepted, 0, 0, 0, 0, 0, self.waiting)}
 
-    def later(self, seconds: float, received: int = 0) -> None:
+    def later(self, seconds: float, accepted: int = 0) -> None:
         self.now += seconds
-        self.received += received
+        self.accepted += accepted
         self.history.read_if_due()
 
 
 def test_a_rate_is_over_the_time_that_really_passed() -> None:
     watched = Watched()
     watched.later(0.0)
-    watched.later(SAMPLE_SECONDS, received=50)
-    watched.later(2 * SAMPLE_SECONDS, received=50)  # the process stood still
+    watched.later(SAMPLE_SECONDS, accepted=50)
+    watched.later(2 * SAMPLE_SECONDS, accepted=50)  # the process stood still
     report = watched.history.report()
-    assert report["targets"]["orders"]["received"] == [10.0, 5.0]
+    assert report["targets"]["orders"]["accepted"] == [10.0, 5.0]
     assert report["seconds_ago"] == [2 * SAMPLE_SECONDS, 0.0]
 
 
@@ -46,7 +46,7 @@ def test_it_is_read_no_more_often_than_it_is_due() -> None:
 def test_it_is_bounded_and_forgets_what_is_older_than_it_keeps() -> None:
     watched = Watched()
     for _ in range(3 * MAX_READINGS):
-        watched.later(SAMPLE_SECONDS, received=5)
+        watched.later(SAMPLE_SECONDS, accepted=5)
     report = watched.history.report()
     assert len(report["seconds_ago"]) == MAX_READINGS - 1
     assert max(report["seconds_ago"]) <= KEPT_SECONDS
@@ -66,4 +66,4 @@ def test_nothing_is_told_until_there_are_two_readings() -> None:
     watched = Watched()
     assert watched.history.report()["targets"] == {}
     watched.later(0.0)
-    assert watched.history.report()["targets"]["orders"]["received"] == []
+    assert watched.history.report()["targets"]["orders"]["accepted"] == []

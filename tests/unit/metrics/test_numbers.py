@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forwarder.metrics import Histogram, HttpMetrics, TargetMetrics
-from forwarder.metrics.families import DEATH_REASONS, DROP_REASONS, REJECT_REASONS
+from forwarder.metrics.families import DEATH_REASONS, DROP_REASONS, REFUSAL_REASONS
 from forwarder.metrics.numbers import MAX_CODES
 
 
@@ -24,9 +24,9 @@ def test_an_observation_on_a_bound_belongs_to_that_bucket() -> None:
 
 def test_what_put_took_is_received_in_events_and_bytes() -> None:
     target = make_target()
-    target.took(3, 900)
-    target.took(1, 100)
-    assert (target.received, target.received_bytes) == (4, 1000)
+    target.add_accepted(3, 900)
+    target.add_accepted(1, 100)
+    assert (target.accepted, target.accepted_bytes) == (4, 1000)
 
 
 def test_a_settled_batch_moves_each_counter_by_its_part() -> None:
@@ -47,15 +47,15 @@ def test_only_a_delivery_is_a_success() -> None:
 
 
 def test_reasons_stand_at_zero_before_anything_happened() -> None:
-    assert make_target().rejected == dict.fromkeys(REJECT_REASONS, 0)
+    assert make_target().refused == dict.fromkeys(REFUSAL_REASONS, 0)
 
 
 def test_a_reason_of_no_closed_set_counts_as_other() -> None:
     target = make_target()
-    target.refused("whatever", 2)
-    target.refused("something", 1)
-    assert target.rejected["other"] == 3
-    assert set(target.rejected) == {*REJECT_REASONS, "other"}
+    target.add_refused("whatever", 2)
+    target.add_refused("something", 1)
+    assert target.refused["other"] == 3
+    assert set(target.refused) == {*REFUSAL_REASONS, "other"}
 
 
 def test_error_codes_do_not_grow_without_bound() -> None:

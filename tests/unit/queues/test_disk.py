@@ -78,7 +78,7 @@ async def test_a_put_is_on_the_disk_when_it_returns(tmp_path: Path, elsewhere: P
         crash(tmp_path / "own", elsewhere)
     async with opened(elsewhere) as (queue, metrics):
         assert metrics.recovered == 25
-        assert metrics.received == 0
+        assert metrics.accepted == 0
         found = await take_all(queue)
     assert [(e.id, e.body, e.size, e.key) for e in found] == [(e.id, e.body, e.size, e.key) for e in put]
 
@@ -326,7 +326,7 @@ async def test_a_put_whose_caller_is_gone_is_taken_and_counted(tmp_path: Path) -
         putting.cancel()
         await asyncio.gather(putting, return_exceptions=True)
         assert ids(await take(queue, 10)) == ids(put)
-        assert metrics.received == len(queue) == 10
+        assert metrics.accepted == len(queue) == 10
 
 
 async def test_the_bound_counts_puts_that_are_on_their_way(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ async def test_puts_of_one_turn_are_one_row_in_the_order_in_which_they_came(tmp_
     async with opened(tmp_path) as (queue, metrics):
         await asyncio.gather(*map(queue.put, put))
         assert rows_of(tmp_path) == 1
-        assert (metrics.received, len(queue)) == (30, 30)
+        assert (metrics.accepted, len(queue)) == (30, 30)
         assert ids(await take_all(queue)) == [id for some in put for id in ids(some)]
 
 
@@ -429,7 +429,7 @@ async def test_a_put_that_is_on_its_way_at_the_close_is_kept(tmp_path: Path) -> 
         await asyncio.sleep(0)
         queue.close()
         await putting
-        assert metrics.received == queue.view().events == 10
+        assert metrics.accepted == queue.view().events == 10
     async with opened(tmp_path) as (queue, _):
         assert ids(await take_all(queue)) == ids(put)
 
@@ -511,7 +511,7 @@ async def test_events_that_are_delayed_do_not_hold_up_what_waits_on_the_disk(tmp
 
 
 @pytest.mark.parametrize("left", [0, 4])
-async def test_a_dead_letter_and_its_leaving_are_one_transaction(
+async def test_a_dead_letter_and_its_removal_are_one_transaction(
     tmp_path: Path, elsewhere: Path, left: int
 ) -> None:
     """A process that is killed has the letter or the event, never both and never none."""
@@ -522,7 +522,7 @@ async def test_a_dead_letter_and_its_leaving_are_one_transaction(
         await queue.put(events(10))
         taken = await take(queue, 10)
         dead = [Dead(event, "rejected", "other", "no") for event in taken[left:]]
-        await letters.keep("orders", dead, queue.leaving([each.event for each in dead]))
+        await letters.keep("orders", dead, queue.removal_for([each.event for each in dead]))
         crash(tmp_path / "own", elsewhere)  # before the queue was told
         queue.settle(gone=taken[left:])
         queue.settle(gone=taken[:left])
@@ -540,7 +540,7 @@ async def test_when_the_letter_cannot_be_written_its_event_stays(tmp_path: Path)
         await queue.put(events(10))
         taken = await take(queue, 10)
         with pytest.raises(StorageError):  # nobody has made its tables
-            await letters.keep("orders", [Dead(taken[0], "rejected", "", "")], queue.leaving(taken[:1]))
+            await letters.keep("orders", [Dead(taken[0], "rejected", "", "")], queue.removal_for(taken[:1]))
         queue.close()
     async with opened(tmp_path) as (queue, _):
         assert ids(await take_all(queue)) == ids(taken)
@@ -552,7 +552,7 @@ async def test_marks_of_one_row_add_up_in_any_order_and_are_counted_once(tmp_pat
         await queue.open()
         await queue.put(events(10))
         taken = await take(queue, 10)
-        first, second = queue.leaving(taken[:3]), queue.leaving(taken[2:5])
+        first, second = queue.removal_for(taken[:3]), queue.removal_for(taken[2:5])
         for work in (second, first, second):
             await storage.run(work)
         found = await storage.run(

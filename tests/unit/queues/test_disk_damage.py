@@ -108,7 +108,7 @@ async def test_a_damaged_head_costs_its_row_and_no_other(tmp_path: Path, head: s
                 await asyncio.sleep(0.01)
                 found += ids(await take_all(queue))
         assert found[:30] == ids([event for some in put[1:] for event in some])
-        came = metrics.received + metrics.recovered
+        came = metrics.accepted + metrics.recovered
         assert came == 32 + metrics.dropped["damaged"]
     assert count(tmp_path, "queue_rows") == 0
 
@@ -136,7 +136,7 @@ async def test_events_of_one_id_are_each_delivered(tmp_path: Path) -> None:
         queue.settle(gone=taken[:2])
         queue.settle(gone=taken[2:3])
         await asyncio.sleep(0.1)
-        assert metrics.received == 3 + len(queue)
+        assert metrics.accepted == 3 + len(queue)
     async with opened(tmp_path) as (queue, _):
         assert [event.body for event in await take_all(queue)] == [b"other"] * 3
 

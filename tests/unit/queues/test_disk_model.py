@@ -188,7 +188,7 @@ class DiskQueueLife(RuleBasedStateMachine):
     def the_ledger_balances(self) -> None:
         ledger = self._metrics
         gone = len(self.settled)
-        assert ledger.received + ledger.recovered == gone + len(self.queue)
+        assert ledger.accepted + ledger.recovered == gone + len(self.queue)
         assert self.queue.sendable <= len(self.queue)
         apart = sum(each.events for each in self.queue.aside_view().values())
         assert apart == len(self.queue) - self.queue.sendable

@@ -213,7 +213,7 @@ async def test_a_damaged_parked_row_is_dropped_counted_and_costs_no_other(tmp_pa
         queue.release("gone")
         assert await taken(queue, 5) == ids(some[5:])
         assert (metrics.dropped["damaged"], len(queue)) == (5, 0)
-        assert metrics.received == 10
+        assert metrics.accepted == 10
         queue.close()
 
 

@@ -14,7 +14,8 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from forwarder.config import Duration
-from forwarder.gate import Gate, GateOptions
+from forwarder.delivery.gate import Gate, GateOptions
+from forwarder.delivery.worker import Lane, Policy, work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
     Batch,
@@ -23,8 +24,8 @@ from forwarder.model import (
     Event,
     Flush,
     Kind,
-    Leaving,
     Outcome,
+    Removal,
     Results,
     SystemClock,
 )
@@ -33,7 +34,6 @@ from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions, weigh
 from forwarder.targets.options import Hold
 from forwarder.targets.questions import Answer as BusAnswer
 from forwarder.targets.questions import answer_of
-from forwarder.worker import Lane, Policy, work
 from tests.unit.targets.fake_aws import Answer, Call, FakeAws, aws_environment, fake_aws
 
 __all__ = ["aws_environment"]
@@ -83,7 +83,7 @@ def batch(*buses: str | None, key: bytes = b"") -> Batch:
 
 
 class NoLetters:
-    async def keep(self, target: str, dead: Sequence[Dead], leaving: Leaving | None) -> None:
+    async def keep(self, target: str, dead: Sequence[Dead], removal: Removal | None) -> None:
         raise AssertionError(dead)
 
 

@@ -47,7 +47,7 @@ _undecoded = re.compile("[\udc80-\udcff]").search
 _escaped = re.compile(r"\\(.)").sub
 
 
-class Unfit(Exception):
+class InvalidEvent(Exception):
     """What is wrong with one event, in a sentence."""
 
     def __init__(self, message: str, reason: str = "invalid", code: str = VALIDATION) -> None:
@@ -74,7 +74,7 @@ def _json(name: str, raw: msgspec.Raw) -> msgspec.Raw:
     try:
         data.decode()
     except UnicodeDecodeError:
-        raise Unfit(f"{name[:100]} is not valid UTF-8.") from None
+        raise InvalidEvent(f"{name[:100]} is not valid UTF-8.") from None
     return msgspec.Raw(data)
 
 
@@ -92,40 +92,40 @@ def unescaped(name: str, value: str) -> str:
         return unquote_to_bytes(value).decode()
     except ValueError:  # most SDKs encode nothing: then these percent signs are its own
         if name in NEEDED:
-            raise Unfit(f"ce-{name[:100]} is not UTF-8 after percent-decoding.") from None
+            raise InvalidEvent(f"ce-{name[:100]} is not UTF-8 after percent-decoding.") from None
         return value
 
 
 def check_header(header: str, value: str) -> None:
-    """Unfit when a header's bytes are not UTF-8: they are Latin-1, as old HTTP libraries send."""
+    """InvalidEvent when a header's bytes are not UTF-8: they are Latin-1, as old HTTP libraries send."""
     found = None if value.isascii() else _undecoded(value)
     if found is not None:
         letter = chr(ord(found[0]) - 0xDC00)
-        raise Unfit(
+        raise InvalidEvent(
             f"{header[:100]} is not valid UTF-8: byte 0x{ord(letter):02X} at character {found.start()}, "
             f"which is {letter} in Latin-1 (ISO 8859-1). Send UTF-8, or percent-encode it: {quote(letter)}."
         )
 
 
 def check(attributes: Attributes, longest: int) -> Generator[None, None, None]:
-    """Unfit when these are not the attributes of a CloudEvent; in steps, as each may be long.
+    """InvalidEvent when these are not the attributes of a CloudEvent; in steps, as each may be long.
 
     ``longest``: characters of all together, as no call of the target carries more.
     """
     missing = [name for name in REQUIRED if name not in attributes]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        raise Unfit(f"{_list(missing)} {verb} required.")
+        raise InvalidEvent(f"{_list(missing)} {verb} required.")
     length = sum([_length(value) for value in attributes.values()])
     if length > longest:
         message = f"The attributes have {length} characters; a call of its target takes {longest} bytes."
-        raise Unfit(message, "too_large")
+        raise InvalidEvent(message, "too_large")
     for name in REQUIRED:
         _check_required(name, attributes[name])
         yield
     if attributes["specversion"] != VERSION:
         got = str(attributes["specversion"])[:100]
-        raise Unfit(f'specversion must be "{VERSION}", got "{got}".')
+        raise InvalidEvent(f'specversion must be "{VERSION}", got "{got}".')
 
 
 def moment(attributes: Attributes) -> int | float | None:
@@ -152,11 +152,11 @@ def _length(value: Value) -> int:
 
 def _check_required(name: str, value: Value) -> None:
     if isinstance(value, msgspec.Raw) and bytes(memoryview(value)[:1]) == b'"':
-        raise Unfit(f"{HalfPair(name)}.")
+        raise InvalidEvent(f"{HalfPair(name)}.")
     if not isinstance(value, str) or not value:
-        raise Unfit(f"{name} must be a string that is not empty.")
+        raise InvalidEvent(f"{name} must be a string that is not empty.")
     if not (value.isascii() and value.isprintable()) and _forbidden(value):
-        raise Unfit(f"{name} has a character that is not allowed in attributes.")
+        raise InvalidEvent(f"{name} has a character that is not allowed in attributes.")
 
 
 def _list(names: list[str]) -> str:

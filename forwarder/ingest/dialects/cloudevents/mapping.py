@@ -15,7 +15,7 @@ import msgspec
 from forwarder.apis.put_events import MAX_DETAIL_TYPE, MAX_RESOURCE, MAX_RESOURCES, Entry
 from forwarder.apis.trace_header import TRACEPARENT, from_traceparent
 from forwarder.apis.wire import object_text
-from forwarder.ingest.dialects.cloudevents.attributes import Attributes, Unfit, moment
+from forwarder.ingest.dialects.cloudevents.attributes import Attributes, InvalidEvent, moment
 from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, starts_with
 
 Form = Literal["envelope", "data"]
@@ -26,14 +26,16 @@ BUS, RESOURCES = "eventbusname", "resources"
 def entry_of(
     event: CloudEvent, form: Form, default_bus: str, traced: bool, trace: str | None, longest: int
 ) -> Entry:
-    """The entry; Unfit when EventBridge could not have it. ``trace``: for an event without one of its own.
+    """The entry; InvalidEvent if EventBridge would refuse it. ``trace``: for an event without one of its own.
 
     A Detail of more than ``longest`` characters is not looked at: whoever admits the entry refuses it.
     """
     attributes = event.attributes
     type_ = str(attributes["type"])
     if len(type_) > MAX_DETAIL_TYPE:
-        raise Unfit(f"type has {len(type_)} characters; EventBridge takes {MAX_DETAIL_TYPE} in a DetailType.")
+        raise InvalidEvent(
+            f"type has {len(type_)} characters; EventBridge takes {MAX_DETAIL_TYPE} in a DetailType."
+        )
     return Entry(
         Time=moment(attributes),
         Source=str(attributes["source"]),
@@ -48,10 +50,10 @@ def entry_of(
 def _detail(event: CloudEvent, form: Form, longest: int) -> str:
     raw = msgspec.Raw(event.envelope()) if form == "envelope" else event.data
     if raw is None or not starts_with(raw, b"{"):
-        raise Unfit("data must be a JSON object: of this target's events only the data is sent.")
+        raise InvalidEvent("data must be a JSON object: of this target's events only the data is sent.")
     detail = object_text(raw, longest)
     if detail is None:
-        raise Unfit("data or an attribute is not UTF-8, or nested too deeply.")
+        raise InvalidEvent("data or an attribute is not UTF-8, or nested too deeply.")
     return detail
 
 
@@ -60,7 +62,7 @@ def _bus(attributes: Attributes) -> str:
     if named is None:
         return ""
     if not isinstance(named, str) or not named:
-        raise Unfit(f"{BUS} must be the name or ARN of a bus.")
+        raise InvalidEvent(f"{BUS} must be the name or ARN of a bus.")
     return named
 
 
@@ -69,9 +71,9 @@ def _resources(attributes: Attributes) -> list[str] | None:
     listed = attributes.get(RESOURCES)
     if listed is not None:
         if not isinstance(listed, str):
-            raise Unfit(f"{RESOURCES} must be a string: the entry's resources, with commas between.")
+            raise InvalidEvent(f"{RESOURCES} must be a string: the entry's resources, with commas between.")
         if listed.count(",") >= MAX_RESOURCES:
-            raise Unfit(f"{RESOURCES} must not list more than {MAX_RESOURCES} resources.")
+            raise InvalidEvent(f"{RESOURCES} must not list more than {MAX_RESOURCES} resources.")
         return [each for each in map(str.strip, listed.split(",")) if each] or None
     subject = attributes.get("subject")
     if not isinstance(subject, str) or not subject.startswith("arn:") or len(subject) > MAX_RESOURCE:

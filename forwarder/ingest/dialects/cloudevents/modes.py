@@ -38,7 +38,7 @@ from forwarder.ingest.dialects.broken import BROKEN, of_event, sentence
 from forwarder.ingest.dialects.cloudevents.attributes import (
     REQUIRED,
     Attributes,
-    Unfit,
+    InvalidEvent,
     Value,
     check,
     check_header,
@@ -170,7 +170,7 @@ def _single(body: bytes, bounds: Bounds) -> Steps:
 def _refusable(read: Generator[None, None, CloudEvent]) -> Steps:
     try:
         event = yield from read
-    except Unfit as problem:
+    except InvalidEvent as problem:
         yield problem.refusal
     else:
         yield event
@@ -179,26 +179,26 @@ def _refusable(read: Generator[None, None, CloudEvent]) -> Steps:
 def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]:
     size = memoryview(raw).nbytes
     if size > longest_event(bounds.max_event_bytes):
-        raise Unfit(too_long(size, bounds.max_event_bytes), "too_large")
+        raise InvalidEvent(too_long(size, bounds.max_event_bytes), "too_large")
     if size > _FEW_MEMBERS:
         most = most_signs(bounds.max_event_bytes)
         if (yield from count_signs(raw, most)) > most:
-            raise Unfit(too_long(size, bounds.max_event_bytes), "too_large")
+            raise InvalidEvent(too_long(size, bounds.max_event_bytes), "too_large")
         count = yield from elements(bytes(raw), _MAX_MEMBERS)
         if count > _MAX_MEMBERS:
-            raise Unfit(f"An event has at most {MAX_ATTRIBUTES} attributes.")
+            raise InvalidEvent(f"An event has at most {MAX_ATTRIBUTES} attributes.")
         yield
     try:
         members = yield from surrogates.decode_steps(_members, raw)
     except msgspec.ValidationError:
-        raise Unfit("An event must be a JSON object.") from None
+        raise InvalidEvent("An event must be a JSON object.") from None
     except BROKEN as problem:
-        raise Unfit(of_event(problem, raw), code=SERIALIZATION) from None
+        raise InvalidEvent(of_event(problem, raw), code=SERIALIZATION) from None
     if size > _FEW_MEMBERS:
         yield
     data, packed = members.pop("data", None), members.pop("data_base64", None)
     if len(members) > MAX_ATTRIBUTES:
-        raise Unfit(f"An event has at most {MAX_ATTRIBUTES} attributes.")
+        raise InvalidEvent(f"An event has at most {MAX_ATTRIBUTES} attributes.")
     attributes: Attributes = {}
     for name, member in members.items():
         value = decoded(name, member)
@@ -211,7 +211,7 @@ def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]
     if base64 is None:
         return CloudEvent(attributes, _fitting(attributes, data))
     if data is not None and bytes(data) != _NULL:
-        raise Unfit("data and data_base64 exclude each other.")
+        raise InvalidEvent("data and data_base64 exclude each other.")
     return CloudEvent(attributes, None, base64)
 
 
@@ -227,16 +227,16 @@ def _base64(raw: msgspec.Raw, bounds: Bounds) -> str:
     try:
         text = _text.decode(raw)
         if len(text) > bounds.max_event_bytes:
-            raise Unfit(too_long(len(text), bounds.max_event_bytes), "too_large")
+            raise InvalidEvent(too_long(len(text), bounds.max_event_bytes), "too_large")
         binascii.a2b_base64(text, strict_mode=True)
     except (msgspec.DecodeError, ValueError):
-        raise Unfit("data_base64 must be a string in Base64.") from None
+        raise InvalidEvent("data_base64 must be a string in Base64.") from None
     return text
 
 
 def _binary(headers: Mapping[str, str], body: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]:
     if len(body) > bounds.max_event_bytes and len(body.strip(_SPACE)) > bounds.max_event_bytes:
-        raise Unfit(too_long(len(body), bounds.max_event_bytes), "too_large")
+        raise InvalidEvent(too_long(len(body), bounds.max_event_bytes), "too_large")
     attributes: Attributes = {}
     for header, value in headers.items():
         name = header.lower()
@@ -253,14 +253,14 @@ def _binary(headers: Mapping[str, str], body: bytes, bounds: Bounds) -> Generato
 def _add(attributes: Attributes, name: str, header: str) -> None:
     """One header's attribute. What came twice is an HTTP list, where it may be one."""
     if name in ("data", "data_base64"):
-        raise Unfit(f"ce-{name} is no attribute: in this mode the body is the data.")
+        raise InvalidEvent(f"ce-{name} is no attribute: in this mode the body is the data.")
     value = unescaped(name, header)
     before = attributes.setdefault(name, value)
     assert isinstance(before, str)
     if before == value:
         return
     if name in REQUIRED:
-        raise Unfit(f"ce-{name} came twice, with different values.")
+        raise InvalidEvent(f"ce-{name} came twice, with different values.")
     attributes[name] = f"{before}, {value}"
 
 
@@ -273,7 +273,7 @@ def _with_data(attributes: Attributes, media: str, body: bytes) -> Generator[Non
         except BROKEN as problem:
             if media:
                 said = sentence(problem, body)
-                raise Unfit(f"The data is {media[:100]}, but not valid JSON: {said}.") from None
+                raise InvalidEvent(f"The data is {media[:100]}, but not valid JSON: {said}.") from None
     elif _is_text(media):
         try:
             return CloudEvent(attributes, msgspec.Raw(_encode(body.decode())))

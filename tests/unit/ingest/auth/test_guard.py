@@ -114,7 +114,7 @@ async def test_who_is_not_let_in_hears_it_in_the_shape_of_the_dialect(
         assert "retry-after" not in answer.headers
         assert b"orders" not in answer.body  # nor any other of our names
         assert refusals(ingest) == {reason: 1}
-        assert {k: n for k, n in ingest.metrics.unbound.rejected.items() if n} == {"unauthenticated": 1}
+        assert {k: n for k, n in ingest.metrics.unbound.refused.items() if n} == {"unauthenticated": 1}
         assert ingest.count() == 0
 
 
@@ -253,7 +253,7 @@ async def test_a_body_that_was_not_signed_is_never_unpacked(auth: AuthConfig) ->
         request = signed(ingest, b"what is not gzip", headers=headers)
         assert (await post(ingest, request["headers"], b"what is NOT gzip")).status == 403
         assert (await post(ingest, **request)).status == 400
-        assert ingest.rejected() == {}
+        assert ingest.refused() == {}
         assert refusals(ingest) == {"signature": 1}
 
 

@@ -10,7 +10,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from forwarder.ingest.auth.access_keys import AccessKey
-from forwarder.ingest.auth.proofs import NotProven
+from forwarder.ingest.auth.errors import AuthError
 from forwarder.ingest.auth.signature import Request, believed, check_body, check_head, claim_of
 from tests.unit.ingest.auth.signing import (
     BODY,
@@ -48,7 +48,7 @@ def reason(request: Request, body: bytes = BODY, service: str = "", after: float
         now = time.time() + after
         key = check_head(claim, request, TEMPORARY if token else KEYS, service, now, SKEW)
         check_body(claim, request, key, body)
-    except NotProven as problem:
+    except AuthError as problem:
         return problem.reason
     return ""
 
@@ -229,7 +229,7 @@ def test_a_session_token_must_be_the_one_of_its_key(signed: Callable[..., Reques
         request = signed(session_token=token)
         claim = claim_of(request)
         assert claim is not None
-        with pytest.raises(NotProven) as caught:
+        with pytest.raises(AuthError) as caught:
             check_head(claim, request, keys, "", time.time(), SKEW)
         assert caught.value.reason == "unknown"
 

@@ -29,7 +29,7 @@ _ANSWERS = {
 }
 
 
-class NotProven(Exception):
+class AuthError(Exception):
     """``reason``: one of metrics' UNAUTHENTICATED_REASONS. ``message``: more than its usual sentence."""
 
     def __init__(self, reason: str, message: str = "") -> None:
@@ -38,7 +38,7 @@ class NotProven(Exception):
         self.message = message or _ANSWERS[reason][1]
 
 
-def refused(problem: NotProven, dialect: Dialect, schemes: str) -> BadRequest:
+def refused(problem: AuthError, dialect: Dialect, schemes: str) -> BadRequest:
     """The answer. ``schemes``: the ways to show it that this listener knows, for WWW-Authenticate."""
     code = _ANSWERS[problem.reason][0]
     if dialect.aws:

@@ -15,8 +15,8 @@ from forwarder import __version__
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.ingest.described.answers import codes
-from forwarder.ingest.described.events import REQUIRED, RULES
+from forwarder.ingest.openapi.answers import codes
+from forwarder.ingest.openapi.events import REQUIRED, RULES
 from forwarder.receipts import Receipt
 from tests.integration.test_readme import ROWS_NATIVE, Bad, answer_to, routes
 from tests.unit.ingest.support import EVENT, MONITOR, Answer, Ingest, Routes, one_of_each, serving, until

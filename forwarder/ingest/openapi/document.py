@@ -12,9 +12,9 @@ from typing import Any
 from forwarder import __version__
 from forwarder.config import IngestConfig
 from forwarder.ingest.bindings import Route
-from forwarder.ingest.described.answers import SCHEMAS, error_responses
-from forwarder.ingest.described.events import CLOUDEVENT, DATA_ONLY, native_event
 from forwarder.ingest.dialects.cloudevents import attributes, modes
+from forwarder.ingest.openapi.answers import SCHEMAS, error_responses
+from forwarder.ingest.openapi.events import CLOUDEVENT, DATA_ONLY, native_event
 from forwarder.receipts import MAX_WAIT_SECONDS
 
 Schema = dict[str, Any]

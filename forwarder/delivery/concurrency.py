@@ -31,7 +31,7 @@ SHORT_SECONDS = 0.005
 """Durations under this are those of a loop that has other work, whatever the service does."""
 
 
-class Slots:
+class ConcurrencyLimit:
     """The slots of one target. ``take`` gives a call the round it belongs to; its answer is told with it."""
 
     def __init__(self, least: int, most: int) -> None:

@@ -26,7 +26,7 @@ import msgspec
 import structlog
 
 from forwarder.clock import ClockWatch
-from forwarder.dead_letters.reading import (
+from forwarder.dead_letters.query import (
     COLUMNS,
     BatchOf,
     Letter,
@@ -37,7 +37,7 @@ from forwarder.dead_letters.reading import (
     page_of,
 )
 from forwarder.logs import limited
-from forwarder.model import Clock, Dead, Event, Leaving, SystemClock
+from forwarder.model import Clock, Dead, Event, Removal, SystemClock
 from forwarder.storage import Connection, Storage, StorageError, Work, this_boot
 from forwarder.storage.salvage import insert, read_one, readable
 
@@ -142,7 +142,7 @@ class DeadLetters:
         self._watch.see(newest)
         await self._change(_make_tables)
 
-    async def keep(self, target: str, dead: Sequence[Dead], leaving: Leaving | None = None) -> None:
+    async def keep(self, target: str, dead: Sequence[Dead], removal: Removal | None = None) -> None:
         """Return when all are on the disk, and have left their queue there; StorageError when none is.
 
         Cancelled, the writing goes on: ``Storage.close`` waits for it, and keeping them again is harmless.
@@ -156,8 +156,8 @@ class DeadLetters:
         ]
 
         def write(connection: Connection) -> None:
-            if leaving is not None:
-                leaving(connection)  # first, since it makes room
+            if removal is not None:
+                removal(connection)  # first, since it makes room
             connection.executemany(_INSERT, rows)
 
         try:
@@ -184,12 +184,12 @@ class DeadLetters:
 
         return bury
 
-    async def bury(self, burial: Burial, events: Sequence[Event], leaving: Leaving | None) -> None:
+    async def bury(self, burial: Burial, events: Sequence[Event], removal: Removal | None) -> None:
         """Keep these as ``burial`` says, in the transaction in which they leave their queue."""
 
         def write(connection: Connection) -> None:
-            if leaving is not None:
-                leaving(connection)
+            if removal is not None:
+                removal(connection)
             burial(connection, events)
 
         await self._change(write)

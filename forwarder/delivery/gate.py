@@ -9,7 +9,7 @@ Invariants:
   events step aside. So they do when the target is held, that the next probe may be of another.
 - What others know of the target (a bus is missing, dead letters cannot be written) blocks the gate under
   a name of its own, until the same owner unblocks it; no probe passes a block.
-- How many calls pass at once is a limit that ``Slots`` finds; a probe needs one of the most there may be.
+- How many calls pass at once is what ``ConcurrencyLimit`` finds; a probe needs one of the most there may be.
 - No await between a decision and the counter that records it.
 """
 
@@ -25,12 +25,12 @@ import msgspec
 import structlog
 
 from forwarder.apis import codes
-from forwarder.line import FOREVER, Line, resolve
+from forwarder.delivery.concurrency import ConcurrencyLimit
+from forwarder.delivery.pace import Pace
 from forwarder.logs import limited
 from forwarder.metrics import GateView
 from forwarder.model import Batch, CallStatus, Chance, Clock, Kind, Results, full_jitter
-from forwarder.pace import Pace
-from forwarder.slots import Slots
+from forwarder.waiters import FOREVER, Line, resolve
 
 SUSPECTS = 3
 """Different events refused, with nothing ever taken, before the envelope is blamed and not the events."""
@@ -63,7 +63,7 @@ class GateOptions(msgspec.Struct, frozen=True):
     probe_cap: float = 300.0
 
 
-class Lesson(NamedTuple):
+class Verdict(NamedTuple):
     """What a call taught. ``proven``: AWS has taken events of this target, so a refusal is the event's.
 
     ``aside``: seconds that the call's events should step aside for; None: they should not.
@@ -95,7 +95,7 @@ class Call:
     ) -> None:
         self._gate._leave(self)
 
-    def learn(self, batch: Batch, results: Results, *, apart: bool = False) -> Lesson:
+    def learn(self, batch: Batch, results: Results, *, apart: bool = False) -> Verdict:
         """Tell the gate what became of the batch. ``apart``: trouble of its names alone, which wait by
         themselves from now on."""
         self.learned = True
@@ -119,7 +119,7 @@ class Gate:
         self._closed_until = 0.0
         self._epoch = 0
         self._failures = 0
-        self._slots = Slots(options.min_slots, options.slots)
+        self._slots = ConcurrencyLimit(options.min_slots, options.slots)
         self._pace = Pace(options.pace)
         self._probing = False
         self._throttled_seconds = 0.0
@@ -207,7 +207,7 @@ class Gate:
         call.probe = self._state != "open"
         self._probing = self._probing or call.probe
         self._pace.spend(call.began_at)
-        self._line.pass_word()
+        self._line.wake_next()
 
     def _leave(self, call: Call) -> None:
         self._slots.give_back()
@@ -215,7 +215,7 @@ class Gate:
             self._probing = False
         if not call.learned:
             self._pace.refund()
-        self._line.pass_word()
+        self._line.wake_next()
 
     def _must_wait(self) -> float:
         """Seconds until a call may pass: 0 for now, infinity for "when something changes"."""
@@ -235,9 +235,9 @@ class Gate:
     def _end_pauses(self) -> None:
         for word in self._pausing:
             resolve(word)
-        self._line.pass_word()
+        self._line.wake_next()
 
-    def _learn(self, call: Call, batch: Batch, results: Results, apart: bool) -> Lesson:
+    def _learn(self, call: Call, batch: Batch, results: Results, apart: bool) -> Verdict:
         if Kind.DELIVERED in map(_kind_of, results.outcomes):
             self._delivered_at = self._clock.monotonic()
             self._suspects.clear()
@@ -253,7 +253,7 @@ class Gate:
             aside = self._step_aside(call, results)
         else:
             self._trouble(call, results)
-        return Lesson(self._delivered_at is not None, aside)
+        return Verdict(self._delivered_at is not None, aside)
 
     def _answered(self, call: Call) -> None:
         if self._state != "open" and call.epoch == self._epoch:
@@ -293,11 +293,11 @@ class Gate:
 
     def _others_get_through(self) -> bool:
         """Something was delivered lately; or a drain has just begun, and others had no turn in it yet."""
-        patience, last = self._options.probe, self._delivered_at
+        window, last = self._options.probe, self._delivered_at
         if self._draining:
-            patience = DRAIN_PATIENCE
+            window = DRAIN_PATIENCE
             last = last if self._state == "held" else max(last or 0.0, self._drained_at)
-        return last is not None and self._clock.monotonic() - last < patience
+        return last is not None and self._clock.monotonic() - last < window
 
     def _trouble(self, call: Call, results: Results) -> None:
         state = _CLOSED_STATES[results.status]
@@ -313,7 +313,7 @@ class Gate:
         self._last_try_failed = self._draining and state == self._state == "held"  # not when it was news
         self._closed_until = self._clock.monotonic() + self._pause(state, results.delay)
         self._enter_state(state, _sentence(results))
-        self._line.pass_word()
+        self._line.wake_next()
 
     def _pause(self, state: str, asked_for: float | None) -> float:
         options = self._options
@@ -330,7 +330,7 @@ class Gate:
         self._failures = 0
         self._probing = False
         self._enter_state("open", "")
-        self._line.pass_word()
+        self._line.wake_next()
 
     def _enter_state(self, state: str, message: str) -> None:
         changed = state != self._state

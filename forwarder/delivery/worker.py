@@ -23,7 +23,7 @@ from typing import Protocol
 
 import msgspec
 
-from forwarder.gate import Gate, Lesson
+from forwarder.delivery.gate import Gate, Verdict
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
     Batch,
@@ -33,8 +33,8 @@ from forwarder.model import (
     Dead,
     Event,
     Kind,
-    Leaving,
     Queue,
+    Removal,
     Results,
     Target,
     full_jitter,
@@ -66,7 +66,7 @@ class Policy(msgspec.Struct, frozen=True):
 class Letters(Protocol):
     """Who keeps dead letters; raises StorageError when they could not be written."""
 
-    async def keep(self, target: str, dead: Sequence[Dead], leaving: Leaving | None) -> None: ...
+    async def keep(self, target: str, dead: Sequence[Dead], removal: Removal | None) -> None: ...
 
 
 class Heard(Protocol):
@@ -150,7 +150,12 @@ class Lane(msgspec.Struct):
 
 
 def dispose(
-    batch: Batch, results: Results, now: float, policy: Policy, lesson: Lesson, chance: Chance = random.random
+    batch: Batch,
+    results: Results,
+    now: float,
+    policy: Policy,
+    lesson: Verdict,
+    chance: Chance = random.random,
 ) -> Fate:
     """Decide each event's fate from AWS's answer and from what it taught the gate.
 
@@ -180,7 +185,7 @@ def dispose(
 
 
 def _refused(
-    batch: Batch, results: Results, now: float, policy: Policy, lesson: Lesson, chance: Chance
+    batch: Batch, results: Results, now: float, policy: Policy, lesson: Verdict, chance: Chance
 ) -> Fate:
     """Halve a refused batch until the culprit stands alone."""
     events = batch.events
@@ -199,7 +204,7 @@ def _refused(
     return Fate(aside=[events])
 
 
-def _keep_together(fate: Fate, batch: Batch, now: float, lesson: Lesson) -> None:
+def _keep_together(fate: Fate, batch: Batch, now: float, lesson: Verdict) -> None:
     """After trouble of the call: what must step aside does, and a part of a refused batch stays one."""
     if lesson.aside is not None:
         for event in fate.retry:
@@ -298,7 +303,7 @@ def _chunk(left: Iterable[Dead], most: int) -> list[Dead]:
 async def _keep(lane: Lane, dead: Sequence[Dead]) -> StorageError | None:
     """Write these and let them go; the problem when that is not possible now."""
     events = [each.event for each in dead]
-    keeping = asyncio.ensure_future(lane.letters.keep(lane.name, dead, lane.queue.leaving(events)))
+    keeping = asyncio.ensure_future(lane.letters.keep(lane.name, dead, lane.queue.removal_for(events)))
     cancelled = False
     while not keeping.done():
         try:

@@ -13,16 +13,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from forwarder.daemon.notifying import MICROSECONDS, ServiceManager
+from forwarder.daemon.service_manager import MICROSECONDS, ServiceManager
 
-BEAT_SECONDS = 5.0
-BEATS_WITHIN_WATCHDOG = 3
-EXTENSION_SECONDS = 4 * BEAT_SECONDS
+PING_SECONDS = 5.0
+PINGS_WITHIN_WATCHDOG = 3
+EXTENSION_SECONDS = 4 * PING_SECONDS
 
 Phase = Literal["starting", "ready", "stopping"]
 
 
-class Pulse:
+class Watchdog:
     """``run`` it beside the daemon, and tell it each phase.
 
     ``say``: how it goes, in one line. ``alive``: no task has ended unexpectedly.
@@ -34,16 +34,16 @@ class Pulse:
         self._alive = alive
         self._phase: Phase = "starting"
         self._stop_ends = 0.0
-        within = (manager.watchdog or BEAT_SECONDS * BEATS_WITHIN_WATCHDOG) / BEATS_WITHIN_WATCHDOG
-        self._pause = min(BEAT_SECONDS, within)
+        within = (manager.watchdog or PING_SECONDS * PINGS_WITHIN_WATCHDOG) / PINGS_WITHIN_WATCHDOG
+        self._pause = min(PING_SECONDS, within)
 
     async def run(self) -> None:
         """Until cancelled. Nothing at all where no service manager listens."""
         while self._manager:
-            self.beat()
+            self.ping()
             await asyncio.sleep(self._pause)
 
-    def beat(self, **news: object) -> None:
+    def ping(self, **news: object) -> None:
         """Tell how it goes, and what is new."""
         how = "opening the storage" if self._phase == "starting" else self._say()
         self._manager.tell(f"{self._phase}; {how}", **news, **self._facts())
@@ -51,13 +51,13 @@ class Pulse:
     def ready(self) -> None:
         """It listens."""
         self._phase = "ready"
-        self.beat(READY=1)
+        self.ping(READY=1)
 
     def stopping(self, seconds: float) -> None:
         """A stop begins, which takes ``seconds`` at most."""
         self._phase = "stopping"
         self._stop_ends = asyncio.get_running_loop().time() + seconds
-        self.beat(STOPPING=1)
+        self.ping(STOPPING=1)
 
     def _facts(self) -> dict[str, object]:
         more_time: dict[str, object] = {"EXTEND_TIMEOUT_USEC": int(EXTENSION_SECONDS * MICROSECONDS)}

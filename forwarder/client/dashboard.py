@@ -18,7 +18,7 @@ WIDEST_PLOT = 90
 """Columns; more would show no more than the daemon remembers."""
 
 SERIES = {
-    "in/s": ("received",),
+    "in/s": ("accepted",),
     "out/s": ("delivered",),
     "failures/s": ("retried", "refused", "dead_lettered"),
     "waiting": ("waiting",),

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from forwarder.client.picturing import ASCII, BLOCKS, fit, picture, plot
+from forwarder.client.dashboard import ASCII, BLOCKS, fit, picture, plot
 
 SENTENCE = "AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/me is \x1b[31mnot\nauthorized"
 TARGET: dict[str, Any] = {
@@ -47,7 +47,7 @@ HISTORY: dict[str, Any] = {
     "seconds_ago": [870.0, 430.0, 10.0],
     "targets": {
         "orders": {
-            "received": [5.0, 10.0, 0.0],
+            "accepted": [5.0, 10.0, 0.0],
             "delivered": [5.0, 0.0, 0.0],
             "retried": [0.0, 1.0, 2.0],
             "refused": [0.0, 1.0, 0.0],

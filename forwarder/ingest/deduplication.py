@@ -22,7 +22,7 @@ event holds about 230 bytes, both generations 16 MiB."""
 Pending = asyncio.Future[str | None]
 
 
-class Identities:
+class SeenEvents:
     """Our ids of the events taken lately, by what the events call themselves."""
 
     __slots__ = ("_clock", "_max_age", "_max_events", "_old", "_pending", "_since", "_young")

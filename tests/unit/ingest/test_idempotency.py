@@ -16,9 +16,9 @@ import pytest
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.idempotency import ANSWER_OVERHEAD_BYTES, IdempotencyCache, IdempotencyEntry, values_of
 from forwarder.ingest.operations import Reply
 from forwarder.ingest.peers import sender_of
-from forwarder.ingest.repeats import ANSWER_OVERHEAD_BYTES, Attempt, Repeats, values_of
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (
@@ -218,11 +218,11 @@ def nobody_leaves(end: Any) -> Iterator[None]:
     yield
 
 
-def claim(repeats: Repeats, value: str, body: bytes = b"b") -> tuple[Attempt, bool]:
+def claim(repeats: IdempotencyCache, value: str, body: bytes = b"b") -> tuple[IdempotencyEntry, bool]:
     return repeats.claim(("me",), [("Idempotency-Key", value)], body)
 
 
-def answer(repeats: Repeats, value: str, reply: bytes = b"{}") -> None:
+def answer(repeats: IdempotencyCache, value: str, reply: bytes = b"{}") -> None:
     attempt, repeated = claim(repeats, value)
     assert not repeated
     with attempt:
@@ -230,7 +230,7 @@ def answer(repeats: Repeats, value: str, reply: bytes = b"{}") -> None:
 
 
 async def test_the_oldest_are_forgotten_when_there_are_too_many() -> None:
-    repeats = Repeats(Clock(), max_answers=2)
+    repeats = IdempotencyCache(Clock(), max_answers=2)
     for value in "abc":
         answer(repeats, value)
     assert len(repeats) == 2
@@ -239,7 +239,7 @@ async def test_the_oldest_are_forgotten_when_there_are_too_many() -> None:
 
 
 async def test_the_oldest_are_forgotten_when_they_are_too_large() -> None:
-    repeats = Repeats(Clock(), max_bytes=2 * ANSWER_OVERHEAD_BYTES)
+    repeats = IdempotencyCache(Clock(), max_bytes=2 * ANSWER_OVERHEAD_BYTES)
     answer(repeats, "a", b"x" * 3 * ANSWER_OVERHEAD_BYTES)
     answer(repeats, "b")
     assert len(repeats) == 1
@@ -248,7 +248,7 @@ async def test_the_oldest_are_forgotten_when_they_are_too_large() -> None:
 
 async def test_answers_are_forgotten_when_they_are_too_old() -> None:
     clock = Clock()
-    repeats = Repeats(clock, max_age=300)
+    repeats = IdempotencyCache(clock, max_age=300)
     answer(repeats, "a")
     clock.now = 299
     assert claim(repeats, "a")[1]
@@ -257,7 +257,7 @@ async def test_answers_are_forgotten_when_they_are_too_old() -> None:
 
 
 async def test_what_was_forgotten_while_it_was_answered_costs_nothing() -> None:
-    repeats = Repeats(Clock(), max_answers=1)
+    repeats = IdempotencyCache(Clock(), max_answers=1)
     slow, _ = claim(repeats, "a")
     with slow:
         answer(repeats, "b")
@@ -270,7 +270,7 @@ async def test_what_was_forgotten_while_it_was_answered_costs_nothing() -> None:
 
 
 async def test_a_refusal_reaches_who_joined_and_the_next_is_a_first_one() -> None:
-    repeats = Repeats(Clock())
+    repeats = IdempotencyCache(Clock())
     first, _ = claim(repeats, "a")
     joined, repeated = claim(repeats, "a")
     assert repeated
@@ -285,7 +285,7 @@ async def test_a_refusal_reaches_who_joined_and_the_next_is_a_first_one() -> Non
 
 
 async def test_a_first_that_breaks_tells_who_joined_to_try_again() -> None:
-    repeats = Repeats(Clock())
+    repeats = IdempotencyCache(Clock())
     first, _ = claim(repeats, "a")
     waits = asyncio.ensure_future(claim(repeats, "a")[0].again(nobody_leaves))
     await asyncio.sleep(0)
@@ -296,19 +296,19 @@ async def test_a_first_that_breaks_tells_who_joined_to_try_again() -> None:
     assert told.value.status == 503
 
 
-def answered(repeats: Repeats, peer: str, key: str) -> None:
+def answered(repeats: IdempotencyCache, peer: str, key: str) -> None:
     attempt, again = repeats.claim((peer, "native", "orders", ""), [("Idempotency-Key", key)], b"{}")
     assert not again
     with attempt:
         attempt.keep(Reply(202, b"x" * 100))
 
 
-def is_known(repeats: Repeats, peer: str, key: str) -> bool:
+def is_known(repeats: IdempotencyCache, peer: str, key: str) -> bool:
     return repeats.claim((peer, "native", "orders", ""), [("Idempotency-Key", key)], b"{}")[1]
 
 
 def test_no_peer_can_flush_the_answers_of_another() -> None:
-    repeats = Repeats(SystemClock(), max_answers=100)
+    repeats = IdempotencyCache(SystemClock(), max_answers=100)
     for number in range(20):
         answered(repeats, "quiet", f"{number}")
     for number in range(1_000):
@@ -318,7 +318,7 @@ def test_no_peer_can_flush_the_answers_of_another() -> None:
 
 
 def test_a_peer_alone_may_use_all_the_memory_and_gives_way_to_others() -> None:
-    repeats = Repeats(SystemClock(), max_answers=100)
+    repeats = IdempotencyCache(SystemClock(), max_answers=100)
     for number in range(100):
         answered(repeats, "first", f"{number}")
     assert len(repeats) == 100

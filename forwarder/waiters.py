@@ -31,16 +31,16 @@ class Line:
             return
         word = asyncio.get_running_loop().create_future()
         self._waiting.append(word)
-        self.pass_word()
+        self.wake_next()
         while True:
             await self._wait_for(word)
             if self._must_wait() <= 0:
                 return
             word = asyncio.get_running_loop().create_future()
             self._waiting.appendleft(word)  # another was quicker, or it is closed again
-            self.pass_word()
+            self.wake_next()
 
-    def pass_word(self) -> None:
+    def wake_next(self) -> None:
         """Wake the first if it may pass, else set the timer for when it may."""
         if not self._waiting:
             return
@@ -57,7 +57,7 @@ class Line:
             if word in self._waiting:
                 self._waiting.remove(word)
             else:  # the word had come already: it belongs to the next
-                self.pass_word()
+                self.wake_next()
             raise
 
     def _arm(self, seconds: float) -> None:
@@ -72,7 +72,7 @@ class Line:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self.pass_word()
+        self.wake_next()
 
 
 def resolve(word: asyncio.Future[None]) -> None:

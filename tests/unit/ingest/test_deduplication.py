@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from forwarder.apis.put_events import PutEvents
+from forwarder.ingest.deduplication import SeenEvents
 from forwarder.ingest.dialects import cloudevents
-from forwarder.ingest.identities import Identities
 from forwarder.model import Event, QueueFull, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import LIMITS, MIB, Ingest, Routes, code, request, serving, until
@@ -179,7 +179,7 @@ async def test_what_was_taken_in_one_round_stays_taken_when_the_next_is_refused(
         assert refused["code"] == "ThrottlingException"
         assert taken["id"]
         assert queue.view().events == 1
-        assert ingest.rejected() == {"queue_full": 2}
+        assert ingest.refused() == {"queue_full": 2}
         again = await ingest.post(PATH, [event(id="1"), event(id="2")], BATCH)
         assert again.json["results"][1] == taken
         assert queue.view().events == 2
@@ -197,7 +197,7 @@ async def test_a_refused_event_is_new_when_it_comes_again() -> None:
 
 async def test_what_is_remembered_is_bounded_by_number_and_by_age() -> None:
     clock = Clock()
-    known = Identities(clock, max_events=10, max_age=100.0)
+    known = SeenEvents(clock, max_events=10, max_age=100.0)
     for number in range(1000):
         key = b"%d" % number
         assert known.claim(key) is None

@@ -65,12 +65,14 @@ def values_of(headers: Mapping[str, str], *, names_batch: bool) -> list[tuple[st
     return values
 
 
-class Attempt:
+class IdempotencyEntry:
     """A request that may come again. The first runs in its ``with`` block and keeps its answer there."""
 
     __slots__ = ("_joined", "_outcome", "_repeats", "begun_at", "bytes", "digest", "keys")
 
-    def __init__(self, repeats: Repeats, keys: Sequence[Key], digest: bytes, begun_at: float) -> None:
+    def __init__(
+        self, repeats: IdempotencyCache, keys: Sequence[Key], digest: bytes, begun_at: float
+    ) -> None:
         self._repeats = repeats
         self._outcome: Reply | BadRequest | None = None
         self._joined: list[asyncio.Future[None]] | None = None
@@ -90,7 +92,7 @@ class Attempt:
         self._outcome = reply
         self._repeats.grow(self, len(reply.body))
 
-    def __enter__(self) -> Attempt:
+    def __enter__(self) -> IdempotencyEntry:
         return self
 
     def __exit__(
@@ -122,14 +124,14 @@ class Held:
     __slots__ = ("attempts", "bytes")
 
     def __init__(self) -> None:
-        self.attempts: dict[Attempt, None] = {}
+        self.attempts: dict[IdempotencyEntry, None] = {}
         self.bytes = 0
 
 
 _bytes_of = attrgetter("bytes")
 
 
-class Repeats:
+class IdempotencyCache:
     """The answers that may be asked for again, and the requests that are being answered."""
 
     __slots__ = ("_attempts", "_bytes", "_clock", "_held", "_max_age", "_max_answers", "_max_bytes")
@@ -146,14 +148,16 @@ class Repeats:
         self._max_answers = max_answers
         self._max_bytes = max_bytes
         self._max_age = max_age
-        self._attempts: OrderedDict[Key, Attempt] = OrderedDict()
+        self._attempts: OrderedDict[Key, IdempotencyEntry] = OrderedDict()
         self._bytes = 0
         self._held: dict[str, Held] = {}  # by peer
 
     def __len__(self) -> int:
         return len(self._attempts)
 
-    def claim(self, scope: Scope, values: Sequence[tuple[str, str]], body: bytes) -> tuple[Attempt, bool]:
+    def claim(
+        self, scope: Scope, values: Sequence[tuple[str, str]], body: bytes
+    ) -> tuple[IdempotencyEntry, bool]:
         """The attempt that this request is, and whether it is a repeat.
 
         BadRequest: one of the headers came before, with another body.
@@ -168,7 +172,7 @@ class Repeats:
                 if known.digest != digest:
                     raise _other_body(key[1])
                 return known, True
-        attempt = Attempt(self, keys, digest, now)
+        attempt = IdempotencyEntry(self, keys, digest, now)
         self._make_room(attempt.peer)
         for key in keys:
             self._attempts[key] = attempt
@@ -178,13 +182,13 @@ class Repeats:
         held.bytes += attempt.bytes
         return attempt, False
 
-    def grow(self, attempt: Attempt, size: int) -> None:
+    def grow(self, attempt: IdempotencyEntry, size: int) -> None:
         if self._attempts.get(attempt.keys[0]) is attempt:
             attempt.bytes += size
             self._bytes += size
             self._held[attempt.peer].bytes += size
 
-    def forget(self, attempt: Attempt) -> None:
+    def forget(self, attempt: IdempotencyEntry) -> None:
         if self._attempts.get(attempt.keys[0]) is attempt:
             for key in attempt.keys:
                 del self._attempts[key]
@@ -203,7 +207,7 @@ class Repeats:
         while self._attempts and (len(self._attempts) >= self._max_answers or self._bytes >= self._max_bytes):
             self.forget(self._least_needed(peer))
 
-    def _least_needed(self, peer: str) -> Attempt:
+    def _least_needed(self, peer: str) -> IdempotencyEntry:
         """The oldest answer of ``peer`` if it holds more than its share, else of the peer that holds most."""
         own = self._held.get(peer)
         if own is not None and own.bytes * len(self._held) >= self._bytes:
@@ -212,7 +216,7 @@ class Repeats:
             return self._oldest()
         return next(iter(max(self._held.values(), key=_bytes_of).attempts))
 
-    def _oldest(self) -> Attempt:
+    def _oldest(self) -> IdempotencyEntry:
         return next(iter(self._attempts.values()))
 
 

@@ -13,7 +13,7 @@ import re
 _SETTING = re.compile(r"``(\w+)``:\s+(.+?)(?=\s*``\w+``:\s|\s*\n\s*\n|\s*\Z)", re.DOTALL)
 
 
-def told_settings(type_: type) -> dict[str, str]:
+def parse_setting_docs(type_: type) -> dict[str, str]:
     """Setting to its sentence; those of the types it inherits from too."""
     told: dict[str, str] = {}
     for each in reversed(type_.__mro__):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.slots import START, Slots
+from forwarder.delivery.concurrency import START, ConcurrencyLimit
 
 
 class Service:
@@ -43,7 +43,7 @@ class Service:
 class Caller:
     """Calls as often as the slots allow, and waits a moment after a throttle, as the gate does."""
 
-    def __init__(self, slots: Slots, service: Service) -> None:
+    def __init__(self, slots: ConcurrencyLimit, service: Service) -> None:
         self.slots = slots
         self.service = service
         self.now = 0.0
@@ -96,7 +96,7 @@ BUSY_NODE = (2000.0, 0.01)
 def test_it_finds_the_fewest_calls_that_keep_a_service_busy_and_stays_near(
     capacity: float, latency: float
 ) -> None:
-    caller = Caller(Slots(1, 64), Service(capacity, latency))
+    caller = Caller(ConcurrencyLimit(1, 64), Service(capacity, latency))
     caller.run(500 * latency)
     rate = caller.run(500 * latency)
     knee = capacity * latency
@@ -110,7 +110,7 @@ def test_it_comes_down_to_a_service_that_has_shrunk_and_up_to_one_that_has_grown
     capacity: float, latency: float
 ) -> None:
     service = Service(8 * capacity, latency)
-    caller = Caller(Slots(1, 256), service)
+    caller = Caller(ConcurrencyLimit(1, 256), service)
     caller.run(1000 * latency)
     before = max(caller.limits)
     service.capacity = capacity
@@ -124,7 +124,7 @@ def test_it_comes_down_to_a_service_that_has_shrunk_and_up_to_one_that_has_grown
 
 
 def test_a_service_that_never_slows_down_gets_all_there_may_be() -> None:
-    caller = Caller(Slots(1, 64), Service(1e9, 0.05))
+    caller = Caller(ConcurrencyLimit(1, 64), Service(1e9, 0.05))
     caller.run(2.0)
     assert caller.slots.limit == 64
 
@@ -133,7 +133,7 @@ def test_a_service_that_never_slows_down_gets_all_there_may_be() -> None:
 def test_under_a_quota_it_comes_closer_than_a_fixed_number_and_is_throttled_less(
     quota: float, latency: float
 ) -> None:
-    found, fixed = (Caller(Slots(least, 64), Service(1e9, latency, quota)) for least in (1, 64))
+    found, fixed = (Caller(ConcurrencyLimit(least, 64), Service(1e9, latency, quota)) for least in (1, 64))
     rate, other = found.run(60.0), fixed.run(60.0)
     assert rate > 0.75 * quota
     assert rate > other
@@ -144,7 +144,7 @@ def test_under_a_quota_it_comes_closer_than_a_fixed_number_and_is_throttled_less
 def test_a_service_that_became_slower_for_reasons_of_its_own_does_not_starve_us(slower: float) -> None:
     """The loop of this process counts as such: when it is busy every call takes longer, however few."""
     service = Service(1e9, 0.02)
-    caller = Caller(Slots(1, 64), service)
+    caller = Caller(ConcurrencyLimit(1, 64), service)
     caller.run(5.0)
     service.latency *= slower
     caller.run(30 * service.latency)
@@ -154,7 +154,7 @@ def test_a_service_that_became_slower_for_reasons_of_its_own_does_not_starve_us(
 
 def test_latency_that_jumps_about_does_not_starve_us() -> None:
     chance = random.Random(3)
-    slots = Slots(1, 64)
+    slots = ConcurrencyLimit(1, 64)
     caller = Caller(slots, Service(1e9, 0.02))
     limits = []
     for _ in range(2000):
@@ -165,7 +165,7 @@ def test_latency_that_jumps_about_does_not_starve_us() -> None:
 
 
 def test_after_an_outage_it_starts_reduced_and_climbs_back() -> None:
-    caller = Caller(Slots(1, 32), Service(1e9, 0.02))
+    caller = Caller(ConcurrencyLimit(1, 32), Service(1e9, 0.02))
     caller.run(5.0)
     for _ in range(3):
         caller.slots.troubled(caller.slots.take())
@@ -176,7 +176,7 @@ def test_after_an_outage_it_starts_reduced_and_climbs_back() -> None:
 
 
 def test_a_throttle_that_strikes_all_calls_in_flight_counts_once() -> None:
-    slots = Slots(1, 64)
+    slots = ConcurrencyLimit(1, 64)
     rounds = [slots.take() for _ in range(START)]
     for round_ in rounds:
         slots.give_back()
@@ -185,7 +185,7 @@ def test_a_throttle_that_strikes_all_calls_in_flight_counts_once() -> None:
 
 
 def test_it_does_not_grow_while_it_holds_nobody_back() -> None:
-    slots = Slots(1, 64)
+    slots = ConcurrencyLimit(1, 64)
     for _ in range(1000):
         round_ = slots.take()
         slots.give_back()
@@ -194,7 +194,7 @@ def test_it_does_not_grow_while_it_holds_nobody_back() -> None:
 
 
 def test_few_calls_that_are_slow_while_nothing_is_held_back_change_nothing() -> None:
-    slots = Slots(1, 64)
+    slots = ConcurrencyLimit(1, 64)
     for seconds in [0.02] * 100 + [2.0] * 100:
         round_ = slots.take()
         slots.give_back()
@@ -203,7 +203,7 @@ def test_few_calls_that_are_slow_while_nothing_is_held_back_change_nothing() -> 
 
 
 def test_one_slow_call_among_quick_ones_decides_nothing() -> None:
-    slots = Slots(START, 5)
+    slots = ConcurrencyLimit(START, 5)
     for slow in (False, True):
         rounds = [slots.take() for _ in range(slots.limit)]
         for number, round_ in enumerate(rounds * 2):
@@ -221,7 +221,7 @@ def test_one_slow_call_among_quick_ones_decides_nothing() -> None:
 def test_the_limit_stays_within_its_bounds_whatever_happens(
     least: int, more: int, steps: list[tuple[str, float]]
 ) -> None:
-    slots = Slots(least, least + more)
+    slots = ConcurrencyLimit(least, least + more)
     flying: list[int] = []
     ends: dict[str, Callable[[int, float], None]] = {
         "answer": slots.answered,
@@ -239,7 +239,7 @@ def test_the_limit_stays_within_its_bounds_whatever_happens(
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.0, 1e3)), max_size=100))
 def test_equal_bounds_are_a_fixed_number(answers: list[tuple[bool, float]]) -> None:
-    slots = Slots(8, 8)
+    slots = ConcurrencyLimit(8, 8)
     for good, seconds in answers:
         round_ = slots.take()
         slots.give_back()

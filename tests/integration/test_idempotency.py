@@ -108,4 +108,4 @@ async def test_a_call_whose_first_answer_is_lost_is_delivered_once(
         assert await place.arrived(kind) == Counter(once=events)
         for entry in answer.get("Entries", []):
             assert entry["EventId"].encode() in line.answers[0]
-        assert (await place.ledger(kind))["received"] == events
+        assert (await place.ledger(kind))["accepted"] == events

@@ -10,12 +10,12 @@ import msgspec
 
 from forwarder.config import IngestConfig
 from forwarder.ingest.bindings import Route
-from forwarder.ingest.described.document import document
 from forwarder.ingest.dialects import native
+from forwarder.ingest.openapi.document import document
 from forwarder.ingest.operations import Call, PostOnly, Reply, no_method
 
 
-class Described(PostOnly):
+class OpenApiDocument(PostOnly):
     """Made when it is first asked for: who does not ask pays nothing."""
 
     dialect = native.DIALECT

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from forwarder.line import FOREVER, Line
+from forwarder.waiters import FOREVER, Line
 
 
 class Door:
@@ -28,7 +28,7 @@ class Door:
         await self.line.stand()
         self.room -= 1
         self.passed.append(number)
-        self.line.pass_word()
+        self.line.wake_next()
 
     async def crowd(self, count: int) -> list[asyncio.Task[None]]:
         tasks = [asyncio.ensure_future(self.go(number)) for number in range(count)]
@@ -52,7 +52,7 @@ async def test_first_come_first_served_and_no_more_than_there_is_room_for() -> N
     tasks = await door.crowd(6)
     assert door.passed == [0, 1]
     door.room = 3
-    door.line.pass_word()
+    door.line.wake_next()
     await turns()
     assert door.passed == [0, 1, 2, 3, 4]
     await end(tasks)
@@ -63,7 +63,7 @@ async def test_a_word_to_a_thousand_that_wait_wakes_one() -> None:
     tasks = await door.crowd(1000)
     door.asked = 0
     door.room = 1
-    door.line.pass_word()
+    door.line.wake_next()
     await turns()
     assert door.passed == [0]
     assert door.asked < 5
@@ -88,7 +88,7 @@ async def test_a_cancelled_call_costs_the_next_nothing(after: str) -> None:
         tasks[0].cancel()
         await turns()
     door.room = 1
-    door.line.pass_word()
+    door.line.wake_next()
     tasks[0].cancel()
     await turns()
     assert door.passed == [1]
@@ -110,7 +110,7 @@ async def test_a_time_that_moves_nearer_counts() -> None:
     door.seconds = 3600.0
     tasks = await door.crowd(1)
     door.seconds = 0.001
-    door.line.pass_word()
+    door.line.wake_next()
     door.room = 1
     async with asyncio.timeout(10):
         await asyncio.gather(*tasks)
