@@ -17,8 +17,8 @@ ROW_OVERHEAD_BYTES = 400
 
 
 class HeldRows:
-    """The row of each event; settled ones go on to ``settling``. ``by_wall``: how many rows only the wall clock
-    can age."""
+    """The row of each event; settled ones go on to ``settling``. ``by_wall`` counts the rows that only
+    the wall clock can age."""
 
     def __init__(self, settling: Settling) -> None:
         self._settling = settling

@@ -132,8 +132,8 @@ class RememberedNames:
         return stored
 
     async def _save(self, most: int | None) -> None:
-        """Write what is new; ``most``: so many counts. None: every count, since some may have been lost with a
-        damaged file, and that the run ended in order."""
+        """Write what changed, with at most ``most`` counts. None: write every count, since some may have
+        been lost with a damaged file, and record that the run ended in order."""
         target, place, anew = self._target, self._place, most is None or not self._loaded
         kept, gone = self._new_names()
         if most is None:
