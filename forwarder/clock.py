@@ -4,7 +4,7 @@ Invariants:
 - A step is seen as a change of the wall clock against the monotonic one. A machine that slept looks the same.
 - While the clock is doubted, nothing is deleted for its age. It is doubted for an hour; this is logged once.
 - What an earlier boot of the machine wrote can only be aged by the wall clock. A clock may be wrong until it
-  is set over the network, so for an hour after the start nothing is aged by it.
+  is set over the network, so for an hour after the start nothing is deleted for such an age.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ class ClockWatch:
         self._doubted_until = float("-inf")
         self._reason = ""
         self._log = structlog.get_logger("clock")
+
+    @property
+    def offset(self) -> float:
+        """What to add to the monotonic clock to have the wall clock, as it was last seen to be stepped."""
+        return self._offset
 
     def look(self) -> None:
         """Compare the clocks."""

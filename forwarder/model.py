@@ -261,8 +261,8 @@ class Queue(Protocol):
     """
 
     @property
-    def expires_from(self) -> float:
-        """Monotonic seconds before which no event may expire: a clock in doubt gave some their age."""
+    def knows_ages(self) -> bool:
+        """Whether events may expire: not while a clock in doubt gave some of them their age."""
 
     async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
         """Return when the events are ours; raise QueueFull or QueueUnavailable when none was taken.

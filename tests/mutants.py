@@ -120,7 +120,7 @@ MUTATIONS = [
     mutation(
         "disk: a worker gives up what a doubted clock aged",
         "forwarder/delivery/lane.py",
-        "if now >= self.queue.expires_from:",
+        "if self.queue.knows_ages:",
         "if True:",
         "tests/unit/delivery/test_disposition.py",
         "doubted_clock",
@@ -159,9 +159,9 @@ MUTATIONS = [
     ),
     mutation(
         "clock: events of an earlier boot expire at once",
-        "forwarder/queues/disk.py",
-        "            self.expires_from = now + KEPT_SECONDS\n",
-        "            pass\n",
+        "forwarder/queues/ages.py",
+        "not self.are_doubted or self._watch.is_proven",
+        "True",
         "tests/unit/queues/test_disk.py",
         "of_an_earlier_boot_expires",
     ),
@@ -239,7 +239,7 @@ MUTATIONS = [
     ),
     mutation(
         "what is on its way to the disk does not count in the share",
-        "forwarder/queues/disk.py",
+        "forwarder/queues/writing.py",
         "        self._share(parts, 1)\n",
         "",
         ASIDE,
@@ -676,7 +676,7 @@ MUTATIONS = [
     mutation(
         "calls that end after the bad answer are not counted",
         "forwarder/targets/buses.py",
-        "            self.deliveries.add_late(name, events)\n",
+        "            self.deliveries.add_late(bus, events)\n",
         "",
         UNCONFIRMED_UNIT,
         "after_the_bad_answer",
@@ -933,13 +933,7 @@ MUTATIONS = [
     Mutation(
         "a put is ours before its commit, from outside",
         "forwarder/queues/disk.py",
-        (
-            (
-                "submit(rows.insertion(parts, removal))\n",
-                "submit(rows.insertion(parts, removal), within=0.2)\n",
-            ),
-            ("            await asyncio.shield(writing)\n", "            await asyncio.sleep(0)\n"),
-        ),
+        (("            await asyncio.shield(writing)\n", "            await asyncio.sleep(0)\n"),),
         TORTURE,
     ),
     mutation(
@@ -988,7 +982,7 @@ MUTATIONS = [
     ),
     mutation(
         "a full disk keeps its ballast",
-        "forwarder/storage/owner.py",
+        "forwarder/storage/full.py",
         "        self._ballast.release()\n        self._refuse_what_is_new(problem)\n",
         "        self._refuse_what_is_new(problem)\n",
         TROUBLE,
@@ -1053,7 +1047,7 @@ MUTATIONS = [
     mutation(
         "puts overtake what waits on the disk",
         "forwarder/queues/disk.py",
-        "        if now and self._has_room(head.bytes) and not self._has_tail and not self._closed:\n",
+        "        if now and self._has_room(head.bytes) and not self._tail.exists and not self._closed:\n",
         "        if now and self._has_room(head.bytes) and not self._closed:\n",
         DISK,
         "overtake",

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from forwarder.clock import ClockWatch
 from forwarder.config import Config, bound_names, default_of_kind, queue_memory
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
@@ -35,6 +36,7 @@ class Shared(msgspec.Struct, frozen=True):
     storage: Storage
     letters: DeadLetters
     receipts: Receipts
+    clock_watch: ClockWatch
 
 
 class TargetParts(msgspec.Struct, frozen=True):
@@ -129,6 +131,7 @@ def _queue(
         metrics=metrics,
         front_bytes=queue_memory(options),
         kind=options.kind,
+        watch=rooms.clock_watch,
         boot=this_boot(),
         names=target.names,
         name_of=target.api.name_of,

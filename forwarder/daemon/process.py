@@ -51,6 +51,7 @@ from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
 from forwarder.sockets import url_of
 from forwarder.storage import Storage, StorageError
+from forwarder.targets.remembered import rescue as rescue_names
 from forwarder.targets.warm_up import warm_up
 
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
@@ -111,7 +112,7 @@ class Daemon:
             linger=config.storage.linger,
             clock=self._clock,
             metrics=self._metrics.storage,
-            rescues=(rescue_queues, rescue_letters),
+            rescues=(rescue_queues, rescue_letters, rescue_names),
             earlier=config.storage.parent(),
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
@@ -120,7 +121,8 @@ class Daemon:
         self._letters = self._make_letters()
         self._receipts = Receipts()
         self._metrics.http.waits = lambda: len(self._receipts.waits)
-        rooms = Shared(config, self._clock, self._metrics, self._storage, self._letters, self._receipts)
+        parts = self._metrics, self._storage, self._letters, self._receipts, self._clock_watch
+        rooms = Shared(config, self._clock, *parts)
         self._built = {name: build(rooms, name) for name in config.targets}
         self._lanes = {name: each.lane for name, each in self._built.items()}
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
@@ -334,6 +336,8 @@ class Daemon:
             before, troubles = troubles, self._status.troubles()
             if troubles != before:
                 self._tell_change()
+            for queue in self._on_disk.values():
+                queue.age_again()
             for each in (self._control, self._admin, self._ingest):
                 await each.renew()
 

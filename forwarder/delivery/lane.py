@@ -81,9 +81,9 @@ class Lane(msgspec.Struct):
             return False
         return len(self.queue) == 0 or self.names is None or not self.names.pending
 
-    def policy_at(self, now: float) -> Policy:
+    def current_policy(self) -> Policy:
         """The policy; without an age while the queue cannot know how old its events are."""
-        if now >= self.queue.expires_from:
+        if self.queue.knows_ages:
             return self.policy
         return msgspec.structs.replace(self.policy, max_age=math.inf)
 

@@ -47,7 +47,7 @@ async def _send_one(lane: Lane) -> Sequence[Dead]:
             # no await from here until every event has its place
             now = lane.clock.monotonic()
             verdict = call.record(batch, results, apart=lane.hear(batch, results))
-            fate = dispose(batch, results, now, lane.policy_at(now), verdict, lane.chance)
+            fate = dispose(batch, results, now, lane.current_policy(), verdict, lane.chance)
         except Exception:  # a bug, which ends the daemon: the others may still bring these events through
             lane.queue.settle(retry=batch.events)
             raise

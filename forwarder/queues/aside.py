@@ -51,12 +51,20 @@ class Clump:
 
 
 class Parked:
-    """Neighbouring events of one name and one peer that are in a row on the disk."""
+    """Neighbouring events of one name and one peer that are in a row on the disk. ``received``: the moment of
+    the oldest by the wall clock, if only that knows it; else None."""
 
-    __slots__ = ("count", "name", "oldest_at", "peer", "place", "size")
+    __slots__ = ("count", "name", "oldest_at", "peer", "place", "received", "size")
 
     def __init__(
-        self, name: str, place: int, count: int, size: int, oldest_at: float, peer: str = ""
+        self,
+        name: str,
+        place: int,
+        count: int,
+        size: int,
+        oldest_at: float,
+        peer: str = "",
+        received: float | None = None,
     ) -> None:
         self.name = name
         self.place = place
@@ -64,6 +72,7 @@ class Parked:
         self.size = size
         self.oldest_at = oldest_at
         self.peer = peer
+        self.received = received
 
 
 class _Named:

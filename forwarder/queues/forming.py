@@ -178,6 +178,11 @@ class Forming:
         self._count -= count
         return taken
 
+    def age_again(self) -> None:
+        """The events' moments are others now."""
+        for group in self._groups():
+            group.oldest_at = min((event.received_at for event in group.events), default=NEVER)
+
     def __iter__(self) -> Iterator[Event]:
         for group in self._groups():
             yield from group.events

@@ -180,6 +180,13 @@ class Front:
         yield from self._forming
         yield from self.aside
 
+    def age_again(self, received_at: Callable[[Event], float | None]) -> None:
+        """Give the events that have another moment than they had (not None) their new one."""
+        for event in (*self._taken.values(), *self._forming, *self.aside):
+            if (at := received_at(event)) is not None:
+                event.received_at = at
+        self._forming.age_again()
+
     def drain(self) -> None:
         now = self._clock.monotonic()
         self._forming.drain(now)

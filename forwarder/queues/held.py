@@ -17,12 +17,13 @@ ROW_OVERHEAD_BYTES = 400
 
 
 class HeldRows:
-    """The row of each event; settled ones go on to ``settling``."""
+    """The row of each event; settled ones go on to ``settling``. ``by_wall`` counts the rows that only
+    the wall clock can age."""
 
     def __init__(self, settling: Settling) -> None:
         self._settling = settling
         self._of: dict[int, Row] = {}
-        self._count = 0
+        self._count = self.by_wall = 0
 
     @property
     def bytes(self) -> int:
@@ -30,10 +31,16 @@ class HeldRows:
 
     def enter(self, row: Row, events: Sequence[Event]) -> None:
         self._count += 1
+        self.by_wall += row.received is not None
         self._of.update(dict.fromkeys(map(id, events), row))
 
     def of(self, event: Event) -> Row:
         return self._of[id(event)]
+
+    def received(self, event: Event) -> float | None:
+        """When its row was received by the wall clock, if only that knows."""
+        row = self._of.get(id(event))
+        return None if row is None else row.received
 
     def settle(self, events: Sequence[Event]) -> None:
         """These no longer need to be in the file."""
@@ -41,11 +48,13 @@ class HeldRows:
         for event in events:
             row = self._of.pop(id(event))
             row.settle(event)
-            self._count -= not row.left
+            if not row.left:
+                self._count -= 1
+                self.by_wall -= row.received is not None
             if row is not changed:  # neighbours are mostly of one row
                 self._settling.add(row)
                 changed = row
 
     def clear(self) -> None:
         self._of = {}
-        self._count = 0
+        self._count = self.by_wall = 0

@@ -38,7 +38,7 @@ NAMED_SLICE_EVENTS = 500
 class MemoryQueue:
     """A queue of at most ``max_events`` events and ``max_bytes`` bytes of memory."""
 
-    expires_from = float("-inf")
+    knows_ages = True
 
     def __init__(
         self,

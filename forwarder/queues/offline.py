@@ -20,8 +20,9 @@ import msgspec
 from forwarder.apis.wire import Native
 from forwarder.model import Event
 from forwarder.queues import rows
+from forwarder.queues.ages import Ages
 from forwarder.queues.purging import Bury, Chosen, NameOf, Page, purge_page
-from forwarder.queues.rows import Ages, Found
+from forwarder.queues.rows import Found
 from forwarder.queues.salvage import rescue
 from forwarder.storage import Connection, Storage, StorageError, open_read_only, salvaged
 

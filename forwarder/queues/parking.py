@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 from forwarder.model import Event
 from forwarder.queues import rows
+from forwarder.queues.ages import Ages
 from forwarder.queues.aside import AsidePlace, Clump, Parked
 from forwarder.queues.cutting import ROW_BYTES, ROW_EVENTS
 from forwarder.queues.front import Front
 from forwarder.queues.held import HeldRows
-from forwarder.queues.rows import Ages, Found, Head, Part
+from forwarder.queues.rows import Found, Head, Part
 from forwarder.queues.settling import AGAIN_SECONDS, Row, removal_for
 from forwarder.storage import Connection, Storage
 
@@ -117,13 +118,14 @@ class Parking:
         self._moving = False
         if self._closed:
             return
+        ages = self._around.ages()
         failed = moving.cancelled() or moving.exception() is not None  # the storage says why
         for clumps, part in moves:
             for clump in clumps:
                 clump.moving = False
             if not failed:
                 head, events, name = part
-                parked = Parked(name, head.place, head.events, head.bytes, head.since, events[0].peer)
+                parked = parked_as(name, head, events[0].peer, ages)
                 self._held.settle(self._place.park(clumps, parked))
             self._front.releasing.resume(part.parked)
         if failed:
@@ -221,9 +223,16 @@ class Parking:
         self._around.correct(len(found.events) - parked.count)
         for event in found.events:
             event.name, event.peer = parked.name, parked.peer
-        row = Row(parked.place, found.head.events, found.events, found.indexes)
+        row = Row(parked.place, found.head.events, found.events, found.indexes, parked.received)
+        self._around.ages().give(found.events, row.received)
         self._held.enter(row, found.events)
         self._place.unpark(parked, found.events, bool(found.head.complete))
+
+
+def parked_as(name: str, head: Head, peer: str, ages: Ages) -> Parked:
+    """This row, of which nothing is settled."""
+    at, received = ages.received_at(head), ages.wall_of(head)
+    return Parked(name, head.place, head.events, head.bytes, at, peer, received)
 
 
 def _rows_of(run: Sequence[Clump]) -> Iterator[list[Clump]]:

@@ -16,7 +16,8 @@ import msgspec
 
 from forwarder.model import Event, memory_bytes
 from forwarder.queues import rows
-from forwarder.queues.rows import Ages, Found, Mark
+from forwarder.queues.ages import Ages
+from forwarder.queues.rows import Found, Mark
 from forwarder.storage import Connection
 
 PAGE_BYTES = 2 << 20

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from forwarder.model import Event, memory_bytes
+from forwarder.queues.ages import Ages
 from forwarder.storage import Connection, Work, has_room, no_room
 
 SEQUENCE_BITS = 40
@@ -95,7 +96,7 @@ _LET_GO = f"""DELETE FROM queue_damaged
 
 class Head(NamedTuple):
     """What a row says of its events. ``received`` is the oldest's moment by the wall clock, ``since`` by the
-    monotonic clock of the boot it was written in; ``bytes`` are ``memory_bytes``."""
+    monotonic clock of the boot it was written in (see ``ages``); ``bytes`` are ``memory_bytes``."""
 
     place: int
     events: int
@@ -157,19 +158,6 @@ class Opened(NamedTuple):
     own_after: int
     oldest: Head | None
     parked: list[ParkedRow]
-
-
-class Ages(NamedTuple):
-    """How moments become monotonic seconds of this boot, in which was written what is after ``own_after``."""
-
-    own_after: int
-    wall: float
-    now: float
-
-    def received_at(self, head: Head) -> float:
-        if head.place > self.own_after:
-            return min(head.since, self.now)
-        return self.now - max(0.0, self.wall - head.received)  # a wall clock that was set back: no age
 
 
 _Item = tuple[str, bytes, int, bytes]

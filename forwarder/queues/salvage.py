@@ -1,9 +1,11 @@
-"""What is taken over from a damaged file: the rows of every target, what of them is settled, whose they are.
+"""What is taken over from a damaged file: the rows of every target, what of them is settled, whose they are,
+which of them are parked, and which were written since the machine's boot.
 
 Invariants:
 - A row keeps its place, so order and the marks beside it hold, and a queue that runs goes on as it was.
 - Of a row whose head can be read but not its payload the head is kept: the queue that reads it finds it
   damaged, counts its events, and sets it aside. What has no head left is unknown, and not counted.
+- A parked row stays parked. Otherwise a running queue, which knows it as parked, would read it twice.
 - No target is given the rows of another: a number whose name is lost gets a name that no target can have.
 """
 
@@ -22,6 +24,8 @@ _PAYLOAD = "SELECT payload FROM queue_rows WHERE place = ?"
 _MARKS = "SELECT place, bitmap, events, bytes, crc FROM queue_settled WHERE place > ? ORDER BY place"
 _SAVED = f"SELECT {rows.COUNT} {rows.FROM} WHERE length(q.payload) > 0"
 _TOTALS = "SELECT number, events, bytes FROM queue_totals WHERE number > ? ORDER BY number"
+_PARKED = "SELECT place, name, row, crc FROM queue_aside WHERE place > ? ORDER BY place"
+_BOOTS = "SELECT number, after, boot FROM queue_boots WHERE number > ? ORDER BY number"
 
 
 def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
@@ -40,6 +44,13 @@ def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
     for totals in readable(damaged, _TOTALS):
         if totals is not None:
             insert(new, "INSERT OR IGNORE INTO queue_totals VALUES (?, ?, ?)", totals)
+    for parked in readable(damaged, _PARKED):
+        if parked is not None:  # its checksums are looked at when it is read
+            insert(new, "INSERT OR IGNORE INTO queue_aside VALUES (?, ?, ?, ?)", parked)
+    for number, *boot in filter(None, readable(damaged, _BOOTS)):
+        first, end = rows.bounds_of(number)
+        if isinstance(boot[0], int) and first <= boot[0] <= end:
+            insert(new, "INSERT OR IGNORE INTO queue_boots VALUES (?, ?, ?)", (number, *boot))
     _name_the_nameless(new)
     (counts["events"], _) = new.execute(_SAVED).fetchone()
     return counts

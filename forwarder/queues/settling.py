@@ -37,15 +37,22 @@ class Row:
     """A row of which events are in memory: what of it is settled. ``damaged``: nothing of it can be read.
 
     ``count``: of its events on the disk; ``events`` are those in memory, ``indexes`` their places in the row.
-    Events are known by their identity, since two may have one id.
+    Events are known by their identity, since two may have one id. ``received``: when the oldest came, by the
+    wall clock, if only that knows; else None.
     """
 
-    __slots__ = ("_fresh", "_indexes", "_keys", "_unwritten", "count", "damaged", "left", "place")
+    __slots__ = ("_fresh", "_indexes", "_keys", "_unwritten", "count", "damaged", "left", "place", "received")
 
     def __init__(
-        self, place: int, count: int, events: Sequence[Event] = (), indexes: Sequence[int] | None = None
+        self,
+        place: int,
+        count: int,
+        events: Sequence[Event] = (),
+        indexes: Sequence[int] | None = None,
+        received: float | None = None,
     ) -> None:
         self.place = place
+        self.received = received
         self.count = count
         self.left = len(events)
         self.damaged = False

@@ -7,10 +7,10 @@ Invariants:
   an error of the disk itself, damage, or a file that another program holds, fails all of them.
 - After such an error the file is opened anew, a damaged one set aside. When that fails, or the next commit
   meets the same, the thread ends, and ``watch`` says so.
-- A full disk costs the ballast and refuses what is new, until there is room for the ballast again. What is
-  full is named: the file system, its inodes, a quota, or storage.max_bytes (``room``).
-- Once a second, and at close, the paths are compared with the open files. What is no longer at its path is
-  written there anew before the next commit; when that is impossible the thread ends, and ``watch`` says so.
+- A full disk costs the ballast and refuses what is new, until there is room for the ballast again (``full``).
+- After every commit and before its answers, once a second, and at close, the paths are compared with the open
+  files. What is no longer at its path is written there anew before anything else; when that is impossible the
+  thread ends, and ``watch`` says so. So no job is answered whose commit is only in a deleted file.
 - Whatever was submitted before ``close`` is done before the file is closed.
 """
 
@@ -30,10 +30,11 @@ import structlog
 from forwarder.metrics import StorageMetrics
 from forwarder.model import Clock, SystemClock
 from forwarder.storage.ballast import Ballast
-from forwarder.storage.connection import Connection, bytes_left, cut_log, spare_bytes, used_bytes
+from forwarder.storage.connection import Connection, cut_log, spare_bytes, used_bytes
 from forwarder.storage.errors import BROKEN, StorageError, translate
 from forwarder.storage.file import FILE_NAME
 from forwarder.storage.filesystem import filesystem_of
+from forwarder.storage.full import FullDisk
 from forwarder.storage.held import HeldFile
 from forwarder.storage.inbox import Inbox
 from forwarder.storage.room import Room
@@ -44,12 +45,8 @@ from forwarder.storage.trouble import Trouble
 LINGER = 0.003
 """Seconds a job waits for others to share its commit: an fsync costs more than most jobs do."""
 
-RELIEF_PAGES = 512
-RELIEF_SECONDS = 1.0
-"""On a full disk: free pages given back at a time, few enough for the log, and how often."""
-
 LOOK_SECONDS = 1.0
-"""How often the paths are compared with the open files."""
+"""How often the paths are compared with the open files while nothing is written."""
 
 VACUUM_PAGES = 4096
 """Free pages given back to the file system at close, at most: 32 MiB, so that closing stays quick."""
@@ -87,11 +84,12 @@ class Storage:
         self._held = HeldFile(self.path, max_bytes, rescues, earlier, filesystem, wall)
         self._inbox: Inbox[Job] = Inbox()
         self._thread = threading.Thread(target=self._own, name="storage", daemon=True)
-        self._room = Room(directory, max_bytes, self._ballast.free)
         self._log = structlog.get_logger("storage")
-        self._trouble = Trouble(self._log)
+        self._trouble = Trouble(self._log, self._has_room)
+        self._room = Room(directory, max_bytes, self._ballast.free)
+        self._full = FullDisk(self._ballast, self._room, self._trouble, lambda: self._held.connection)
         self._reopened = False  # and nothing was committed since
-        self._relieved_at = self._looked_at = 0.0
+        self._looked_at = 0.0
         self._ended_by: Exception | None = None
         self._loop: asyncio.AbstractEventLoop
         self._opened: asyncio.Future[None]
@@ -166,7 +164,7 @@ class Storage:
         return self._held.connection
 
     def _own(self) -> None:
-        answered = self._opened
+        answered, ended = self._opened, list[Done]()
         try:
             same_boot = self._held.lock()
             self._held.move_in()
@@ -176,14 +174,14 @@ class Storage:
             self._serve()
         except Exception as error:
             self._ended_by = error
-            self._tell([Done(answered, None, error)])
+            ended = [Done(answered, None, error)]
         finally:
             self._inbox.stop()
             self._trouble.flush(last=True)
             self._held.close()
-            self._held.unlock()
+            self._held.unlock()  # first: whoever is told may open the directory again
             late = [Done(job.future, None, _is_closed()) for job in self._inbox.next_group() or ()]
-            self._tell([*late, Done(self._closed, None, None)])
+            self._tell([*ended, *late, Done(self._closed, None, None)])
 
     def _connect(self, check: bool) -> None:
         try:
@@ -196,8 +194,7 @@ class Storage:
                 self._open_file(check=check)
             except StorageError as again:
                 raise self._room.named(again, 1 << 62) from again
-        if not self._ballast.make():
-            self._refuse_what_is_new()
+        self._full.look()
 
     def _open_file(self, *, check: bool = True, damage: str | None = None) -> None:
         sentence = self._held.open(check=check, damage=damage)
@@ -211,8 +208,7 @@ class Storage:
                 self._look()
                 if group:
                     self._commit(group)
-                if self._connection.full is not None:
-                    self._relieve()
+                self._full.relieve()
                 self._trouble.flush()
             except BaseException:  # the thread ends here, but nobody waits for ever
                 self._tell([Done(job.future, None, _is_closed()) for job in group])
@@ -228,18 +224,21 @@ class Storage:
         try:
             done, wrote = transaction(self._connection, group)
         except sqlite3.Error as error:
-            self._fail(group, self._room.named(translate(error), bytes_left(self._connection)))
+            self._fail(group, self._full.named(translate(error)))
             return
         seconds = time.perf_counter() - began
         self._reopened = False
         done = [each._replace(error=self._named(each.error)) for each in done]
         for each in done:
-            self._give_way(each.error)
+            if isinstance(each.error, StorageError):
+                self._full.give_way(each.error)
+        if wrote:
+            self._compare_paths()
         self._finish(done, seconds, wrote)
 
     def _fail(self, group: list[Job], problem: StorageError) -> None:
         """The transaction is gone: what may come of its jobs after this error."""
-        made_room = self._give_way(problem)
+        made_room = self._full.give_way(problem)
         alone = problem.reason not in (*BROKEN, "locked") and len(group) > 1
         if made_room or alone:
             for job in group:
@@ -263,8 +262,7 @@ class Storage:
                 raise problem
         except sqlite3.Error as error:
             raise translate(error) from error
-        if not self._ballast.make():
-            self._refuse_what_is_new()
+        self._full.look()
 
     def _look(self, *, last: bool = False) -> None:
         """See that the open files and the ballast are still at their paths."""
@@ -272,15 +270,19 @@ class Storage:
         if now < self._looked_at + LOOK_SECONDS and not last:
             return
         self._looked_at = now
+        if not self._compare_paths():
+            self._full.look()
+
+    def _compare_paths(self) -> bool:
+        """See that the open files are at their paths, and write them there anew if not; whether it did."""
         try:
             missing = self._held.missing()
         except StorageError as error:
-            self._note(error)
-            return
+            self._trouble.note(error)
+            return False
         if missing:
             self._restore(missing)
-        elif self._connection.full is None and not self._ballast.make():
-            self._refuse_what_is_new()
+        return bool(missing)
 
     def _restore(self, missing: Sequence[Path]) -> None:
         try:
@@ -291,61 +293,20 @@ class Storage:
         self._trouble.now = problem  # until something is written again
         self._count(problem)
         self._log.error("storage files were not at their paths; written anew", problem=str(problem))
-        if not self._ballast.make():
-            self._refuse_what_is_new()
-
-    # A full disk.
+        self._full.look()
 
     def _named(self, error: Exception | None) -> Exception | None:
         """An error of one job, with what is full."""
-        if not isinstance(error, StorageError):
-            return error
-        return self._room.named(error, bytes_left(self._connection))
-
-    def _give_way(self, problem: Exception | None) -> bool:
-        """Give up the ballast if it is the disk that is full, not the storage's own bound; whether that was
-        now."""
-        if self._connection.full is not None or not isinstance(problem, StorageError):
-            return False
-        if problem.reason != "full" or problem.cause == "max_bytes":
-            return False
-        self._ballast.release()
-        self._refuse_what_is_new(problem)
-        with suppress(sqlite3.Error):
-            cut_log(self._connection)
-        return True
-
-    def _refuse_what_is_new(self, problem: StorageError | None = None) -> None:
-        self._connection.full = problem or self._room.file_system_is_full()
-        self._note(self._connection.full)
-
-    def _relieve(self) -> None:
-        """Give free pages back to the disk, little by little; with the ballast back, all is as before."""
-        now = time.monotonic()
-        if now < self._relieved_at + RELIEF_SECONDS:
-            return
-        self._relieved_at = now
-        with suppress(sqlite3.Error):
-            self._connection.executescript(f"PRAGMA incremental_vacuum({RELIEF_PAGES})")
-            cut_log(self._connection)
-        if self._ballast.make():
-            self._connection.full = None
-            self._note(None)
+        return self._full.named(error) if isinstance(error, StorageError) else error
 
     def _finish(self, done: list[Done], seconds: float | None = None, wrote: bool = False) -> None:
         problems = [each.error for each in done if isinstance(each.error, StorageError)]
         if problems or wrote:  # reading what is there proves nothing
-            self._note(problems[-1] if problems else None)
+            self._trouble.note(problems[-1] if problems else None)
         self._tell(done, seconds)
 
-    def _note(self, problem: StorageError | None) -> None:
-        if problem is not None:
-            self._trouble.note(problem)
-        elif self.trouble is not None:
-            self._trouble.ended(has_room=self._has_room())
-
     def _has_room(self) -> bool:
-        """More than a little: else every other commit would be a change of state."""
+        """More than a little."""
         return spare_bytes(self._connection) > (self._max_bytes or 0) // 16
 
     def _tell(self, done: list[Done], seconds: float | None = None) -> None:

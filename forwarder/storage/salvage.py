@@ -39,6 +39,20 @@ def readable(damaged: Connection, query: str) -> Iterator[Row | None]:
             after = _readable_again(damaged, query, reached)
 
 
+def readable_by_key(damaged: Connection, query: str) -> Iterator[Row | None]:
+    """The rows of ``query`` over a table without rowids, None if some of them cannot be read.
+
+    ``query`` has a place for the direction in each member of its order. Rows are read from the one end up to
+    the damage, and from the other end back to it; those of both ends may be the same.
+    """
+    for direction in ("ASC", "DESC"):
+        try:
+            yield from damaged.execute(query.format(direction=direction))
+            return
+        except (sqlite3.DatabaseError, OverflowError):
+            yield None
+
+
 def read_one(damaged: Connection, query: str, place: int) -> Row | None:
     """One row, None when it is not there or cannot be read."""
     try:

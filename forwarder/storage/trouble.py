@@ -1,12 +1,16 @@
-"""What keeps the storage from writing now, and the log of that.
+"""What keeps commits from the disk now, and the log of that.
 
 Invariants:
+- Only the storage's thread changes it; any thread may read it.
 - Every change between "cannot write" (for one cause) and "works" is logged, and the last line says what is
   (``changes``).
-- A full storage works again only when there is more than a little room.
+- What was full works again only once there is more than a little room. Otherwise every other commit would be
+  a change of state.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from forwarder.changes import Changes
 from forwarder.cures import storage_cure
@@ -15,24 +19,27 @@ from forwarder.storage.errors import StorageError
 
 
 class Trouble:
-    """``now``: the problem, None while all is well. ``flush`` it now and then, and at the end."""
+    """``now``: the latest problem, None while commits succeed. ``flush`` it now and then, and at the end.
 
-    def __init__(self, log: Log) -> None:
-        self._changes = Changes(log)
+    ``has_room``: whether there is more than a little room.
+    """
+
+    def __init__(self, log: Log, has_room: Callable[[], bool]) -> None:
         self.now: StorageError | None = None
+        self._changes = Changes(log)
+        self._has_room = has_room
 
-    def note(self, problem: StorageError) -> None:
-        before, self.now = self.now, problem
-        if before is None or before.cause != problem.cause:
-            page = storage_cure(problem.cause).page
-            self._changes.say(
-                "warning", "storage cannot write", reason=problem.cause, error=str(problem), runbook=page
-            )
-
-    def ended(self, *, has_room: bool) -> None:
-        """Something was written: this ends a trouble, of a full storage only if it ``has_room`` again."""
+    def note(self, problem: StorageError | None) -> None:
+        """The outcome of a commit, or of a look at the disk."""
         before = self.now
-        if before is not None and (before.reason != "full" or has_room):
+        if problem is not None:
+            self.now = problem
+            if before is None or before.cause != problem.cause:
+                page = storage_cure(problem.cause).page
+                self._changes.say(
+                    "warning", "storage cannot write", reason=problem.cause, error=str(problem), runbook=page
+                )
+        elif before is not None and (before.reason != "full" or self._has_room()):
             self.now = None
             self._changes.say("info", "storage works again", was=before.cause)
 

@@ -8,6 +8,8 @@ Invariants:
   again; unknown names, peer by peer; missing names, again, peer by peer.
 - Everything remembered is bounded; a name that is forgotten is unknown again.
 - A delivery to a bus counts as unconfirmed if the next answer about this bus is that it does not exist.
+- A bus that events name both by name and by ARN is asked about once, by its name, and has one window, where
+  AWS's answer about the name says that it has this ARN. If it is missing by its name, the ARN is asked about.
 - A configured bus never counts against the share, and no name does while no question can be answered.
 """
 
@@ -21,6 +23,7 @@ from collections.abc import Callable, Collection, Iterable
 from forwarder.apis.put_events import DEFAULT_BUS, ENDPOINT_NAME, NO_GLOBAL_ENDPOINTS
 from forwarder.apis.wire import region_of_arn
 from forwarder.model import Batch, Chance, Results, full_jitter
+from forwarder.targets.arns import Arns
 from forwarder.targets.barred import MISSING, UNCALLABLE, Barred, Heard
 from forwarder.targets.names import BURST, MAX_KNOWN, MAX_WAITING, PER_SECOND, UNKNOWN, shown
 from forwarder.targets.questions import DOUBTS, NOTHING, Answer, Learned, Question
@@ -76,6 +79,7 @@ class BusNames:
         self.barred = Barred(self._configured, alone=self.alone, probe=probe, cap=cap)
         self._existing: OrderedDict[str, None] = OrderedDict()
         self._denied: OrderedDict[str, None] = OrderedDict()
+        self._arns = Arns()
         self._missing: dict[str, int] = {}  # how often denied since; in _missing_turns unless configured
         self._unknown_turns = Turns(MAX_WAITING, BURST, PER_SECOND)
         self._missing_turns = Turns(MAX_KNOWN, FOREVER, 1.0)
@@ -108,6 +112,7 @@ class BusNames:
         if not name or (name in self._existing and name not in self.barred):
             return True
         if not self._is_closed(name):
+            self._use(name)
             return True
         if self._is_unknown(name) and name not in self._configured:
             self._unknown_turns.add(name, peer, self._now())
@@ -270,7 +275,10 @@ class BusNames:
             self._agenda.add(name, now + self._every)
             return Learned(all=True) if new else NOTHING
         self._unaskable = ""
-        was_closed = self._is_closed(name)
+        if answer is not Answer.MISSING and self._is_alias(name):
+            self._forget(name)  # it was asked about before its bus's name was
+            return NOTHING
+        was_closed, arn_was_closed = self._is_closed(name), self._is_closed(arn)
         denials = self._missing.get(name, DOUBTS) + 1 if answer is Answer.DENIED else 0
         self._forget(name)
         if denials and denials < DOUBTS:
@@ -280,17 +288,20 @@ class BusNames:
             self.barred.discard(name)
             self.deliveries.deny(name)
             self._set_missing(name, question, now)
-            return NOTHING if was_closed else Learned(closed=(name,))
+            closed = [] if was_closed else [name]
+            return Learned(closed=(*closed, *self._ask_again_by_the_other(name, now)))
+        opened = [name] if was_closed else []
         if answer is Answer.EXISTS:
-            self.deliveries.confirm(name)
+            opened += [arn] if self._confirm(name, arn, now) and arn_was_closed else []
             self._set_existing(name, now + self._every)
             self._unsaved[name] = True
             if arn and name in self._configured:
                 self._also_configured.add(arn)
         else:
+            self._part(name, now)
             self._keep(self._denied, name)
             self._agenda.add(name, now + max(self._every, DENIED_AGAIN_SECONDS))
-        return Learned(opened=(name,)) if was_closed and name not in self.barred else NOTHING
+        return Learned(opened=tuple(each for each in opened if each not in self.barred))
 
     def remember(self, names: Iterable[str]) -> None:
         """Names that an earlier process knew to exist: open, and verified again in the background."""
@@ -303,20 +314,74 @@ class BusNames:
         unsaved, self._unsaved = self._unsaved, {}
         return unsaved
 
+    # --- one bus, by name and by ARN
+
+    def _is_alias(self, name: str) -> bool:
+        """Whether this is the ARN of a bus whose name is known to exist."""
+        return (bus := self._arns.name_of(name)) != name and bus in self._existing
+
+    def _use(self, name: str) -> None:
+        """Events use this name."""
+        if self._arns.use(name):
+            self._unsaved[name] = True
+
+    def _confirm(self, name: str, arn: str, now: float) -> bool:
+        """The bus with this name exists, and has this ARN. Whether events use the ARN as well."""
+        by_name = self._arns.name_of(name)
+        if by_name != name:  # the bus with this ARN exists, although the one with its name does not
+            self._arns.forget(by_name)
+        is_arn = self._arns.is_arn_of(arn, name)
+        if self._arns.arn_of(name) != (arn if is_arn else ""):
+            self._part(name, now)
+        self.deliveries.confirm(name)
+        if not is_arn:
+            return False
+        used = self._arns.is_used(arn) or arn in self._existing or self._is_waiting_for(arn)
+        self._forget(arn)
+        self.deliveries.merge(arn, name)
+        if not self._arns.arn_of(name):
+            self._arns.set(name, arn)
+        if used:
+            self._arns.use(arn)
+            self._unsaved[arn] = True
+        return used
+
+    def _is_waiting_for(self, name: str) -> bool:
+        return name in self._missing or name in self._denied or name in self._unknown_turns
+
+    def _part(self, name: str, now: float) -> None:
+        """The bus with this name may no longer be the one with its ARN, which is asked about by itself."""
+        if arn := self._arns.forget(name):
+            self.deliveries.part(name, arn)
+            self._set_existing(arn, now)
+
+    def _ask_again_by_the_other(self, name: str, now: float) -> list[str]:
+        """The bus does not exist by this name. By its other one it is asked about at once; the ARN is closed
+        until then, as what is unknown. The names that this closes."""
+        arn, bus = self._arns.arn_of(name), self._arns.name_of(name)
+        if arn and self._arns.is_used(arn):
+            self._agenda.add(arn, now)
+            return [arn]
+        if bus in self._existing:
+            self._agenda.add(bus, now)
+        return []
+
     # --- inside
 
     def _count(self, name: str, events: int) -> None:
         """These were delivered."""
-        if name in self._missing:
-            self.deliveries.add_late(name, events)
+        bus = self._arns.name_of(name)
+        self._use(name)
+        if bus in self._missing:
+            self.deliveries.add_late(bus, events)
             return
         elsewhere = self._is_elsewhere(name)
-        if name not in self._existing:
+        if bus not in self._existing:
             self.unverified += events
         if self._verify and elsewhere:
             self.elsewhere = name
         elif self._verify:
-            self.deliveries.add(name, events)
+            self.deliveries.add(bus, events)
 
     def _is_closed(self, name: str) -> bool:
         if not name:
@@ -325,11 +390,15 @@ class BusNames:
             return True
         if not self._verify or self._unaskable or name in self._existing or name in self._denied:
             return False
+        if self._is_alias(name) and name not in self._missing:
+            return False
         return not self._is_elsewhere(name)
 
     def _is_unknown(self, name: str) -> bool:
         """Whether the answer is still to come."""
         if name in self._missing or name in self._existing or name in self._denied or name in self.barred:
+            return False
+        if self._is_alias(name):
             return False
         return len(name.rpartition("/")[2]) <= MAX_BUS_NAME and not name.startswith(ENDPOINT_NAME)
 
@@ -388,6 +457,7 @@ class BusNames:
             return
         if len(self._missing_turns) >= MAX_KNOWN and (oldest := self._missing_turns.oldest()) is not None:
             self._missing_turns.discard(oldest)
+            self._arns.forget(oldest)
             del self._missing[oldest]
         self._missing_turns.add(name, question.turn.peer if question.turn else "", now, due)
 
@@ -403,6 +473,7 @@ class BusNames:
         if oldest is None:
             return  # so many are configured
         del known[oldest]
+        self._arns.forget(oldest)
         self._agenda.discard(oldest)
         self._unsaved[oldest] = False
 

@@ -12,11 +12,13 @@ Invariants:
 - Counts are written once a second where they changed, and at the end. A row without a name says whether the
   last run stopped in order: if it did not, its counts are lower bounds, since its last second is missing.
 - At most ``MAX_KNOWN`` names of a target are read and kept, and a bounded number of counts.
+- Of a damaged file all is taken over that can be read. If some counts cannot be, the others are lower bounds.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,6 +27,7 @@ import structlog
 from forwarder.logs import limited
 from forwarder.model import Clock
 from forwarder.storage import Connection, Storage, StorageError
+from forwarder.storage.salvage import Row, insert, readable_by_key
 from forwarder.targets.buses import BusNames
 from forwarder.targets.names import MAX_KNOWN
 from forwarder.targets.unconfirmed import MAX_WINDOWS, Kept
@@ -46,18 +49,25 @@ _TABLES = (
     PRIMARY KEY (target, name)) WITHOUT ROWID""",
 )
 _READ = """SELECT name, verified_at FROM verified_names WHERE target = ? AND place = ?
-    AND verified_at >= ? ORDER BY verified_at LIMIT ?"""
+    AND typeof(verified_at) = 'real' AND verified_at >= ? ORDER BY verified_at LIMIT ?"""
 _WRITE = "INSERT OR REPLACE INTO verified_names VALUES (?, ?, ?, ?)"
 _FORGET = "DELETE FROM verified_names WHERE target = ? AND name = ?"
 _FORGET_OTHERS = "DELETE FROM verified_names WHERE target = ? AND (place <> ? OR verified_at < ?)"
 
 _READ_COUNTS = """SELECT name, since, events, exact FROM unconfirmed_events
-    WHERE target = ? AND place = ? AND name <> '' LIMIT ?"""
+    WHERE target = ? AND place = ? AND name <> '' AND typeof(since) = 'real'
+    AND typeof(events) = 'integer' AND events >= 0 LIMIT ?"""
 _WRITE_COUNT = "INSERT OR REPLACE INTO unconfirmed_events VALUES (?, ?, ?, ?, ?, ?)"
 _FORGET_COUNT = "DELETE FROM unconfirmed_events WHERE target = ? AND name = ?"
 _FORGET_COUNTS = "DELETE FROM unconfirmed_events WHERE target = ?"
 _FORGET_OTHER_COUNTS = "DELETE FROM unconfirmed_events WHERE target = ? AND place <> ?"
 _STOPPED_IN_ORDER = "SELECT exact FROM unconfirmed_events WHERE target = ? AND place = ? AND name = ''"
+_NOT_IN_ORDER = "DELETE FROM unconfirmed_events WHERE name = ''"
+_ORDER = "ORDER BY target {direction}, name {direction}"
+_ALL_NAMES = f"SELECT target, name, place, verified_at FROM verified_names {_ORDER}"
+_ALL_COUNTS = f"SELECT target, name, place, since, events, exact FROM unconfirmed_events {_ORDER}"
+_TAKE_NAME = "INSERT OR IGNORE INTO verified_names VALUES (?, ?, ?, ?)"
+_TAKE_COUNT = "INSERT OR IGNORE INTO unconfirmed_events VALUES (?, ?, ?, ?, ?, ?)"
 
 
 class _Stored(NamedTuple):
@@ -122,9 +132,12 @@ class RememberedNames:
         return stored
 
     async def _save(self, most: int | None) -> None:
-        """Write what is new; ``most``: so many counts. None: all, and that the run ended in order."""
-        target, place, loaded = self._target, self._place, self._loaded
+        """Write what changed, with at most ``most`` counts. None: write every count, since some may have
+        been lost with a damaged file, and record that the run ended in order."""
+        target, place, anew = self._target, self._place, most is None or not self._loaded
         kept, gone = self._new_names()
+        if most is None:
+            self._names.deliveries.save_all()
         counts, dropped = self._names.deliveries.unsaved(most)
         rows = [(target, each.name, place, each.since, each.events, each.exact) for each in counts]
         if most is None:
@@ -134,7 +147,7 @@ class RememberedNames:
 
         def write(connection: Connection) -> None:
             _make_tables(connection)  # a file that took the place of a damaged one has none
-            if not loaded:
+            if anew:
                 connection.execute(_FORGET_COUNTS, (target,))
             connection.executemany(_WRITE, kept)
             connection.executemany(_FORGET, gone)
@@ -173,6 +186,29 @@ class RememberedNames:
     def _forget_writes(self, names: Sequence[str]) -> None:
         for name in names:
             self._written.pop(name, None)
+
+
+def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
+    """Take over what can be read of a damaged file; how much that is."""
+    _make_tables(new)
+    counts = Counter({"verified bus names": 0, "counts of deliveries": 0})
+    for name in readable_by_key(damaged, _ALL_NAMES):
+        if name is not None and _is_sound(name, (str, str, str, float)):
+            counts["verified bus names"] += insert(new, _TAKE_NAME, name)
+    complete = True
+    for count in readable_by_key(damaged, _ALL_COUNTS):
+        if count is None or not _is_sound(count, (str, str, str, float, int, int)):
+            complete = False
+        elif insert(new, _TAKE_COUNT, count):
+            counts["counts of deliveries"] += count[1] != ""
+    if not complete:
+        new.execute(_NOT_IN_ORDER)
+    return counts
+
+
+def _is_sound(row: Row, types: Sequence[type]) -> bool:
+    """These rows have no checksum, but a damaged one may say anything."""
+    return all(isinstance(value, kind) for value, kind in zip(row, types, strict=True))
 
 
 def _make_tables(connection: Connection) -> None:

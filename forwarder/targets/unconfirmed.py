@@ -8,6 +8,7 @@ Invariants:
 - A window starts when the question was asked that AWS answered with "it exists", not when the answer came:
   the bus may have been deleted between these two moments.
 - No failed question starts or ends a window.
+- A bus that is known by two names has one window: whoever knows that calls ``merge``.
 - Counts change once per batch. Nothing is done per event where a batch has one name.
 - Everything remembered is bounded. A count that may be too low is marked: ``exact`` is False.
 """
@@ -126,6 +127,28 @@ class Deliveries:
             since = until - max(0.0, self._now() - window.since)
             self._count(self._find(Unconfirmed(name, 0, since, until, window.exact)), window.events)
 
+    # --- two names of one bus
+
+    def merge(self, other: str, name: str) -> None:
+        """Both are names of one bus: its window is that of ``name``."""
+        window = self._windows.pop(other, None)
+        if window is None:
+            return
+        self._unsaved.update((other, name))
+        known = self._windows.get(name)
+        if known is None:
+            self._put(name, window)
+            return
+        known.since = min(known.since, window.since)
+        known.events += window.events
+        known.exact = known.exact and window.exact
+
+    def part(self, name: str, other: str) -> None:
+        """They may be two buses from now on. Nobody knows which of them the events before went to."""
+        window = self._windows.get(name)
+        if window is not None:
+            self._restore(other, Window(window.since, exact=False))
+
     # --- what others read
 
     def found(self) -> list[Unconfirmed]:
@@ -168,6 +191,10 @@ class Deliveries:
             else:
                 keep.append(Kept(name, wall - (now - window.since), window.events, window.exact))
         return keep, drop
+
+    def save_all(self) -> None:
+        """Have every window stored again: nothing is known of what is stored."""
+        self._unsaved.update(self._windows)
 
     def not_saved(self, names: Iterable[str]) -> None:
         """These could not be stored."""

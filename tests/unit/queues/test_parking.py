@@ -9,10 +9,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Event, QueueUnavailable
 from forwarder.queues.disk import DiskQueue
-from forwarder.storage import Connection
+from forwarder.queues.salvage import rescue
+from forwarder.storage import Connection, Storage, StorageError
+from forwarder.storage.ballast import Ballast
 from tests.unit.queues.names import FakeNames
 from tests.unit.queues.support import ids, named, queue_in, stored, take_all
 
@@ -270,3 +274,49 @@ async def test_the_share_counts_parked_rows_and_who_sent_them(tmp_path: Path) ->
         assert len(queue) == 100
         assert queue.share_refusal("gone", "", 1, 10) is not None
         queue.close()
+
+
+async def test_parked_rows_of_a_file_that_is_replaced_while_in_use_are_read_once(tmp_path: Path) -> None:
+    names = FakeNames("gone")
+    some, others = named(300, "gone"), named(40, "here")
+    storage = Storage(tmp_path, linger=0.0, ballast=Ballast(tmp_path, 0), rescues=(rescue,))
+    await storage.open()
+    metrics = TargetMetrics("orders")
+    queue = queue_in(storage, names=names, front_bytes=FRONT, metrics=metrics)
+    await queue.open()
+    await queue.put(some)
+    await queue.put(others)
+    with pytest.raises(StorageError, match="malformed"):
+        await storage.submit(damaged)
+    names.closed.clear()
+    queue.release("gone")
+    assert sorted(await taken(queue, 340)) == sorted(ids([*some, *others]))
+    await until_quiet(queue)
+    assert (len(queue), metrics.recovered, sum(metrics.dropped.values())) == (0, 0, 0)
+    queue.close()
+    await storage.close()
+    assert sql(tmp_path, "SELECT count(*) FROM queue_rows") == [(0,)]
+
+
+async def test_rows_of_a_damaged_file_stay_of_this_boot(tmp_path: Path) -> None:
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, boot="this")
+        await queue.open()
+        await queue.put(named(5, ""))
+        queue.close()
+    with (tmp_path / "forwarder.db").open("r+b") as file:
+        file.write(bytes(100))
+    storage = Storage(tmp_path, linger=0.0, ballast=Ballast(tmp_path, 0), rescues=(rescue,))
+    await storage.open()
+    queue = queue_in(storage, boot="this")
+    await queue.open()
+    assert len(queue) == 5
+    assert queue.knows_ages
+    queue.close()
+    await storage.close()
+
+
+def damaged(connection: Connection) -> None:
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    raise error

@@ -102,6 +102,35 @@ async def test_what_is_deleted_right_before_the_close_is_at_its_path_after_it(
     assert notes(directory / "forwarder.db") == 52
 
 
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+async def test_no_job_is_answered_whose_commit_is_only_in_a_deleted_file(
+    storage: Storage, directory: Path, way: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill right after the answer leaves what is at the path then, which another SQLite reads here."""
+    assert callable(way)
+    monkeypatch.setattr(owner, "LOOK_SECONDS", 3600.0)
+    await storage.run(note)
+    way(directory)
+    await storage.run(note)
+    left = shutil.copytree(directory, directory.with_name("as a kill leaves it"))
+    assert notes(left / "forwarder.db") == 52
+
+
+async def test_a_job_whose_commit_another_file_hides_is_refused(
+    storage: Storage, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "LOOK_SECONDS", 3600.0)
+    await storage.run(note)
+    another = directory.with_name("another")
+    with closing(sqlite3.connect(another)) as connection:
+        connection.execute("CREATE TABLE theirs (text TEXT)")
+    another.replace(directory / "forwarder.db")
+    with pytest.raises(StorageError):
+        await storage.run(note)
+    with pytest.raises(StorageError, match="another file is there"):
+        await storage.watch()
+
+
 async def test_another_file_in_its_place_is_left_alone_and_what_was_kept_is_saved_beside_it(
     storage: Storage, directory: Path
 ) -> None:

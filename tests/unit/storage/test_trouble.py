@@ -27,6 +27,7 @@ from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.storage import Connection, Storage, StorageError
 from forwarder.storage.ballast import LOW_BYTES, Ballast
 from forwarder.storage.filesystem import filesystem_of
+from forwarder.storage.trouble import Trouble
 from tests.unit.queues.support import events, ids, queue_in, take_all
 
 BALLAST = LOW_BYTES
@@ -95,7 +96,7 @@ async def test_a_refusal_of_the_quota_does_not_touch_the_ballast(tmp_path: Path)
 async def test_a_full_disk_costs_the_ballast_and_what_is_new_until_there_is_room_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forwarder.storage.owner.RELIEF_SECONDS", 0.0)
+    monkeypatch.setattr("forwarder.storage.full.RELIEF_SECONDS", 0.0)
     disk = Disk()
     with capture_logs() as lines:
         async with storage_on(tmp_path, disk, max_bytes=1 << 20) as storage:
@@ -241,11 +242,11 @@ async def test_a_disk_that_goes_on_failing_ends_the_storage_and_watch_says_so(tm
 async def test_a_thread_that_dies_of_a_mistake_is_told_to_who_watches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mistaken(self: Storage, problem: object) -> None:
+    def mistaken(self: Trouble, problem: object) -> None:
         raise ZeroDivisionError
 
     async with storage_on(tmp_path, Disk()) as storage:
-        monkeypatch.setattr(Storage, "_note", mistaken)
+        monkeypatch.setattr(Trouble, "note", mistaken)
         storage.submit(note)
         with pytest.raises(ZeroDivisionError):
             async with asyncio.timeout(10):
