@@ -82,7 +82,7 @@ async def test_a_target_that_is_held_is_seen_with_aws_s_sentence_and_so_is_its_e
     await tab.shows(TEXT, lambda text: "All targets are open." in text)
     sandbox.order({"fault": "credentials", "api": "eventbridge", "message": f"Expired. {ATTACK}"})
     send(daemon, 5)
-    await tab.shows(ROWS, lambda rows: rows["orders"][STATE] == "■ held")
+    await tab.shows(ROWS, lambda rows: rows["orders"][STATE] == "■ held (credentials)")
     text = await tab.evaluate(TEXT)
     assert "Action needed, not delivering: orders" in text
     assert f"Expired. {ATTACK}" in text
