@@ -30,12 +30,13 @@ import msgspec
 import structlog
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from forwarder.addresses import Listens
+from forwarder.admin.exposition import MetricsAnswers
 from forwarder.admin.pacing import AnswerPace
 from forwarder.admin.page import PAGE
 from forwarder.hosts import Hosts
+from forwarder.http2 import RefusesHttp2
 from forwarder.http_versions import Unspoken, check_version
 from forwarder.listening import Listener, listen
 from forwarder.logs import limited
@@ -100,7 +101,7 @@ class AdminServer:
         self._ready = ready
         self._names = hosts
         self._pace, self._health_pace = page_pace(), health_pace()
-        self._get_metrics = _cached(metrics.expose, CONTENT_TYPE_LATEST, max_age)
+        self._metrics_answers = MetricsAnswers(metrics.expose, max_age)
         self._get_status = _cached(lambda: _encoded(status()), JSON, max_age)
         self._get_history = _cached(lambda: _encoded(metrics.history.report()), JSON, max_age)
         self._get_config = _cached(lambda: _encoded(config()), JSON, max_age)
@@ -114,8 +115,8 @@ class AdminServer:
         app.add_routes(
             [
                 web.get("/metrics", self._get_metrics),
-                web.get("/health/live", self._get_live),
-                web.get("/health/ready", self._get_ready),
+                *_health("/health/live", self._get_live),
+                *_health("/health/ready", self._get_ready),
                 web.get("/status", self._get_status),
                 web.get("/history", self._get_history),
                 web.get("/config", self._get_config),
@@ -147,7 +148,7 @@ class AdminServer:
             by_age = sorted(there, key=_is_in_use)  # stable: they are in the order in which they came
             for other in by_age[:beyond]:
                 other.force_close()
-        return self._runner.server()
+        return RefusesHttp2(self._runner.server())
 
     @property
     def address(self) -> str:
@@ -188,6 +189,11 @@ class AdminServer:
         message = f"This listener does not answer to the host {host!r:.100}. Add the name to admin.hosts."
         return _json({"error": {"code": "MisdirectedRequest", "message": message}}, status=421)
 
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        get = request.headers.get
+        kind, body = self._metrics_answers.answer(get("Accept", ""), get("Accept-Encoding", ""))
+        return web.Response(body=body, headers={**HEADERS, **kind})
+
     async def _get_live(self, _request: web.Request) -> web.Response:
         return _json({"live": True})
 
@@ -198,6 +204,11 @@ class AdminServer:
     async def _get_page(self, request: web.Request) -> web.Response:
         kind, body = PAGE[request.path]
         return web.Response(body=body, headers={**HEADERS, **PAGE_HEADERS, "Content-Type": kind})
+
+
+def _health(path: str, handler: Handler) -> list[web.RouteDef]:
+    """Load balancers also check by HEAD, and HAProxy by OPTIONS: each gets the status that GET would get."""
+    return [web.get(path, handler), web.options(path, handler)]
 
 
 @web.middleware
