@@ -1,10 +1,11 @@
 """The answer to a client that speaks HTTP/2 without asking first ("prior knowledge").
 
-It sees status 505 and a sentence in its own protocol. An answer in HTTP/1 would be a protocol error to it, which
-says nothing (RFC 9113, section 3.4).
+It sees status 505 and a sentence in its own protocol. An answer in HTTP/1 would be a protocol error to it,
+which explains nothing (RFC 9113, section 3.4).
 
 Invariants:
-- ``Http2Refusal`` is pure: bytes in, bytes out. Frames are looked at, never decoded; at most MOST bytes are kept.
+- ``Http2Refusal`` is pure: bytes in, bytes out. Of frames it reads the head alone, and it keeps at most
+  MOST bytes.
 - The answer comes when the client has opened its first stream; before that, an answer would be an error.
 """
 

@@ -1,7 +1,7 @@
 """Signals that arrive before the event loop can handle them.
 
-As PID 1 of a container a process ignores SIGTERM until it has a handler, and anywhere else SIGHUP would end it.
-Importing the daemon takes most of a second, so handlers that only take a note are installed before.
+As PID 1 of a container a process ignores SIGTERM until it has a handler; anywhere else SIGHUP would end it.
+Importing the daemon takes most of a second, so handlers that only take a note are installed first.
 
 Invariants:
 - Imports nothing but the standard library's small modules: it runs before everything else.

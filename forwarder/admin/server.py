@@ -6,8 +6,8 @@ Invariants:
 - ``live`` says that the event loop turns, ``ready`` that the daemon listens and does not stop; neither knows
   of AWS, so no trouble there takes a pod out of service.
 - A scrape reads every number in one step of the loop, so the ledger balances in each.
-- At most MAX_CONNECTIONS are open; one more closes the oldest that is idle, else the oldest. So whoever only
-  holds connections keeps no probe out.
+- At most MAX_CONNECTIONS are open, fewer where the limit of open files is low; one more closes the oldest that
+  is idle, else the oldest. So whoever only holds connections keeps no probe out.
 - Every answer to a request, but the metrics and the page, is JSON, errors too.
 - Malformed HTTP is not logged; otherwise any client could flood the log with text of its choosing.
 - On a loopback listener, only health checks answer to a host name that is not allowed (DNS rebinding).
@@ -31,6 +31,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from forwarder import descriptors
 from forwarder.addresses import Listens
 from forwarder.admin.exposition import MetricsAnswers
 from forwarder.admin.pacing import AnswerPace
@@ -100,6 +101,7 @@ class AdminServer:
         self._metrics = metrics
         self._ready = ready
         self._names = hosts
+        self._most = MAX_CONNECTIONS
         self._pace, self._health_pace = page_pace(), health_pace()
         self._metrics_answers = MetricsAnswers(metrics.expose, max_age)
         self._get_status = _cached(lambda: _encoded(status()), JSON, max_age)
@@ -127,6 +129,7 @@ class AdminServer:
 
     async def start(self, where: Listens, given: Sequence[socket.socket] = ()) -> None:
         """Listen, on the given sockets if there are any. Raises CannotListen."""
+        self._most = descriptors.for_admin(MAX_CONNECTIONS, descriptors.limit())
         self._runner = web.AppRunner(
             self.app(), access_log=None, logger=_http_log, shutdown_timeout=CLOSE_SECONDS
         )
@@ -144,7 +147,7 @@ class AdminServer:
         assert self._runner is not None
         assert self._runner.server is not None
         there = self._runner.server.connections
-        if (beyond := len(there) - MAX_CONNECTIONS + 1) > 0:
+        if (beyond := len(there) - self._most + 1) > 0:
             by_age = sorted(there, key=_is_in_use)  # stable: they are in the order in which they came
             for other in by_age[:beyond]:
                 other.force_close()

@@ -237,7 +237,7 @@ class Connection(web.RequestHandler):
             self._loop.call_soon(self._check_head)  # after the request was begun, if this completed one
 
     def _refuse_http2(self, data: bytes) -> None:
-        """Answer in HTTP/2 that it is not supported. A peer that goes no further is cut off like a slow head."""
+        """Answer in HTTP/2 that it is not supported; a peer that stops midway is cut off like a slow head."""
         if self._http2 is None:
             self._http2, self._spoke = Http2Refusal(), True
             self._head_since, self._head_bytes = self._loop.time(), len(data)
