@@ -6,8 +6,8 @@ Invariants:
 - ``live`` says that the event loop turns, ``ready`` that the daemon listens and does not stop; neither knows
   of AWS, so no trouble there takes a pod out of service.
 - A scrape reads every number in one step of the loop, so the ledger balances in each.
-- At most MAX_CONNECTIONS are open, fewer where the limit of open files is low; one more closes the oldest that
-  is idle, else the oldest. So whoever only holds connections keeps no probe out.
+- At most MAX_CONNECTIONS are open, fewer where the limit of open files is low; one more closes the oldest
+  that is idle, else the oldest. So whoever only holds connections keeps no probe out.
 - Every answer to a request, but the metrics and the page, is JSON, errors too.
 - Malformed HTTP is not logged; otherwise any client could flood the log with text of its choosing.
 - On a loopback listener, only health checks answer to a host name that is not allowed (DNS rebinding).
