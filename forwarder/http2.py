@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -23,12 +24,14 @@ LINGER = 1.0
 
 _HEAD = 9
 _DATA, _HEADERS, _SETTINGS, _GOAWAY = 0, 1, 4, 7
+_FIRST_KIND = len(PREFACE) + 3
+_MOST_IN_FRAME = 16 << 10
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 
 
 def is_preface(data: bytes) -> bool:
-    """Whether a connection that begins with this speaks HTTP/2."""
-    return data.startswith(PREFACE[:16])
+    """Whether a connection that begins with this speaks HTTP/2: after the preface only settings may come."""
+    return data.startswith(PREFACE[:16]) and data[_FIRST_KIND : _FIRST_KIND + 1] in (b"", bytes([_SETTINGS]))
 
 
 class Http2Refusal:
@@ -56,6 +59,9 @@ class Http2Refusal:
             head = arrived[self._seen : self._seen + _HEAD]
             kind, flags, stream = head[3], head[4], int.from_bytes(head[5:]) & 0x7FFFFFFF
             size = int.from_bytes(head[:3])
+            if size > _MOST_IN_FRAME:
+                self.done = True
+                return answer
             if kind == _HEADERS:
                 self.done = True
                 return answer + _refusal(stream)
@@ -92,10 +98,14 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 class RefusesHttp2(asyncio.Protocol):
-    """Looks at the first bytes of a connection, and leaves it to ``http1`` unless they are HTTP/2's."""
+    """Looks at the first bytes of a connection, and leaves it to ``http1`` unless they are HTTP/2's.
 
-    def __init__(self, http1: asyncio.Protocol) -> None:
+    ``refused`` is called for each that was refused.
+    """
+
+    def __init__(self, http1: asyncio.Protocol, refused: Callable[[], None]) -> None:
         self._http1 = http1
+        self._refused = refused
         self._refusal: Http2Refusal | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,4 +128,5 @@ class RefusesHttp2(asyncio.Protocol):
             return
         self._transport.write(self._refusal.feed(data))
         if self._refusal.done:
+            self._refused()
             asyncio.get_running_loop().call_later(LINGER, self._transport.close)

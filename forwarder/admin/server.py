@@ -151,7 +151,10 @@ class AdminServer:
             by_age = sorted(there, key=_is_in_use)  # stable: they are in the order in which they came
             for other in by_age[:beyond]:
                 other.force_close()
-        return RefusesHttp2(self._runner.server())
+        return RefusesHttp2(self._runner.server(), self._refused_version)
+
+    def _refused_version(self) -> None:
+        self._metrics.process.admin_refused["version"] += 1
 
     @property
     def address(self) -> str:
@@ -176,7 +179,7 @@ class AdminServer:
         try:
             check_version(request)
         except Unspoken as problem:
-            self._metrics.process.admin_refused["version"] += 1
+            self._refused_version()
             code = "HttpVersionNotSupported" if problem.status == 505 else "BadRequest"
             answer = _json({"error": {"code": code, "message": problem.message}}, problem.status)
             answer.force_close()

@@ -11,7 +11,7 @@ import pytest
 
 from forwarder.addresses import Listens
 from forwarder.admin.server import AdminServer
-from forwarder.http2 import MESSAGE, PREFACE, Http2Refusal
+from forwarder.http2 import MESSAGE, PREFACE, Http2Refusal, is_preface
 from forwarder.metrics import Metrics
 from tests.unit.ingest.support import serving
 
@@ -31,7 +31,7 @@ async def admin() -> AsyncIterator[str]:
 @asynccontextmanager
 async def ingest() -> AsyncIterator[str]:
     async with serving() as made:
-        yield f"{made.url}/v1/events"
+        yield f"http://{made.server.address}/v1/openapi.json"
 
 
 @needs_curl
@@ -56,6 +56,19 @@ def test_the_answer_comes_with_the_first_stream_however_the_bytes_arrive(size: i
         said += refusal.feed(HEADERS[at : at + size])
     assert refusal.done
     assert MESSAGE in said
+
+
+def test_a_frame_that_is_too_large_ends_it() -> None:
+    refusal = Http2Refusal()
+    refusal.feed(PREFACE + b"POST / HTTP/1.1\r\n")
+    assert refusal.done
+
+
+def test_what_follows_the_preface_and_is_no_settings_is_left_to_http_1() -> None:
+    assert is_preface(PREFACE)
+    assert is_preface(PREFACE + SETTINGS)
+    assert not is_preface(PREFACE + b"POST / HTTP/1.1\r\n")
+    assert not is_preface(b"POST / HTTP/1.1\r\n")
 
 
 def test_a_client_that_opens_no_stream_is_given_up() -> None:

@@ -92,9 +92,6 @@ async def test_metrics_are_a_prometheus_text(base: str, session: aiohttp.ClientS
     assert samples["forwarder_events_accepted_total", "orders"] == 2
 
 
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [
@@ -108,11 +105,11 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
         ),
         (
             "application/openmetrics-text;version=2.7",
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
         ),
         (
             "application/openmetrics-text;version=x",
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
         ),
     ],
 )
