@@ -138,7 +138,7 @@ async def test_no_header_makes_metrics_be_rendered_again(session: aiohttp.Client
             made += 1
             return []
 
-    metrics._registry.register(Counts())  # type: ignore[arg-type]
+    metrics._registry.register(Counts())
     made = 0
     server = AdminServer(metrics, dict, lambda: True, max_age=1000.0)
     await server.start(Listens.parse("127.0.0.1:0"))
