@@ -46,6 +46,16 @@ def for_connections(wanted: int, files: int) -> int:
     return max(1, min(wanted, files - min(RESERVED, files // 2)))
 
 
+def needed_for(wanted: int) -> int:
+    """The limit with which so many connections leave enough for everything else."""
+    return wanted + RESERVED
+
+
+def for_admin(wanted: int, files: int) -> int:
+    """How many of so many wanted admin connections fit into their share of what is reserved."""
+    return max(4, min(wanted, min(RESERVED, files // 2) * 2 // 5))
+
+
 def are_used_up() -> bool:
     """Whether the process has no free descriptor at this moment."""
     try:

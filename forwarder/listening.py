@@ -33,6 +33,9 @@ class CannotListen(OSError):
         super().__init__(problem.errno, problem.strerror or str(problem))
         self.place = place
 
+    def __str__(self) -> str:
+        return f"{self.place.strip()}: {self.strerror}"
+
 
 class Listener:
     """Accepts at all its places until it is closed."""

@@ -94,6 +94,37 @@ def mutation(name: str, file: str, before: str, after: str, tests: str, words: s
 
 MUTATIONS = [
     mutation(
+        "signals during the imports are not noted",
+        "forwarder/__main__.py",
+        "        signals.note()\n",
+        "        signals.stop_noted()\n",
+        "tests/integration/test_early_signals.py",
+    ),
+    mutation(
+        "the answer in HTTP/2 comes before the stream",
+        "forwarder/http2.py",
+        "            if kind == _HEADERS:\n",
+        "            if kind == _SETTINGS:\n",
+        "tests/integration/test_http2.py",
+        "first_stream",
+    ),
+    mutation(
+        "every version of OpenMetrics is a body that is made anew",
+        "forwarder/admin/exposition.py",
+        '        body = content_type.partition(";")[0]\n',
+        "        body = accept\n",
+        "tests/unit/admin/test_server.py",
+        "rendered_again",
+    ),
+    mutation(
+        "a copy of a storage needs an index of its log",
+        "forwarder/storage/file.py",
+        "            if has_index(path):\n",
+        "            if not has_index(path):\n",
+        "tests/unit/storage/test_file.py",
+        "read_only_copy",
+    ),
+    mutation(
         "buses: a denied bus that was deleted is probed",
         "forwarder/targets/buses.py",
         "            self.barred.discard(name)\n            self.deliveries.deny(name)\n",

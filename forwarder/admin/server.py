@@ -6,8 +6,8 @@ Invariants:
 - ``live`` says that the event loop turns, ``ready`` that the daemon listens and does not stop; neither knows
   of AWS, so no trouble there takes a pod out of service.
 - A scrape reads every number in one step of the loop, so the ledger balances in each.
-- At most MAX_CONNECTIONS are open; one more closes the oldest that is idle, else the oldest. So whoever only
-  holds connections keeps no probe out.
+- At most MAX_CONNECTIONS are open, fewer where the limit of open files is low; one more closes the oldest
+  that is idle, else the oldest. So whoever only holds connections keeps no probe out.
 - Every answer to a request, but the metrics and the page, is JSON, errors too.
 - Malformed HTTP is not logged; otherwise any client could flood the log with text of its choosing.
 - On a loopback listener, only health checks answer to a host name that is not allowed (DNS rebinding).
@@ -30,12 +30,14 @@ import msgspec
 import structlog
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
-from prometheus_client import CONTENT_TYPE_LATEST
 
+from forwarder import descriptors
 from forwarder.addresses import Listens
+from forwarder.admin.exposition import MetricsAnswers
 from forwarder.admin.pacing import AnswerPace
 from forwarder.admin.page import PAGE
 from forwarder.hosts import Hosts
+from forwarder.http2 import RefusesHttp2
 from forwarder.http_versions import Unspoken, check_version
 from forwarder.listening import Listener, listen
 from forwarder.logs import limited
@@ -99,8 +101,9 @@ class AdminServer:
         self._metrics = metrics
         self._ready = ready
         self._names = hosts
+        self._most = MAX_CONNECTIONS
         self._pace, self._health_pace = page_pace(), health_pace()
-        self._get_metrics = _cached(metrics.expose, CONTENT_TYPE_LATEST, max_age)
+        self._metrics_answers = MetricsAnswers(metrics.expose, max_age)
         self._get_status = _cached(lambda: _encoded(status()), JSON, max_age)
         self._get_history = _cached(lambda: _encoded(metrics.history.report()), JSON, max_age)
         self._get_config = _cached(lambda: _encoded(config()), JSON, max_age)
@@ -114,8 +117,8 @@ class AdminServer:
         app.add_routes(
             [
                 web.get("/metrics", self._get_metrics),
-                web.get("/health/live", self._get_live),
-                web.get("/health/ready", self._get_ready),
+                *_health("/health/live", self._get_live),
+                *_health("/health/ready", self._get_ready),
                 web.get("/status", self._get_status),
                 web.get("/history", self._get_history),
                 web.get("/config", self._get_config),
@@ -126,6 +129,7 @@ class AdminServer:
 
     async def start(self, where: Listens, given: Sequence[socket.socket] = ()) -> None:
         """Listen, on the given sockets if there are any. Raises CannotListen."""
+        self._most = descriptors.for_admin(MAX_CONNECTIONS, descriptors.limit())
         self._runner = web.AppRunner(
             self.app(), access_log=None, logger=_http_log, shutdown_timeout=CLOSE_SECONDS
         )
@@ -143,11 +147,14 @@ class AdminServer:
         assert self._runner is not None
         assert self._runner.server is not None
         there = self._runner.server.connections
-        if (beyond := len(there) - MAX_CONNECTIONS + 1) > 0:
+        if (beyond := len(there) - self._most + 1) > 0:
             by_age = sorted(there, key=_is_in_use)  # stable: they are in the order in which they came
             for other in by_age[:beyond]:
                 other.force_close()
-        return self._runner.server()
+        return RefusesHttp2(self._runner.server(), self._refused_version)
+
+    def _refused_version(self) -> None:
+        self._metrics.process.admin_refused["version"] += 1
 
     @property
     def address(self) -> str:
@@ -172,7 +179,7 @@ class AdminServer:
         try:
             check_version(request)
         except Unspoken as problem:
-            self._metrics.process.admin_refused["version"] += 1
+            self._refused_version()
             code = "HttpVersionNotSupported" if problem.status == 505 else "BadRequest"
             answer = _json({"error": {"code": code, "message": problem.message}}, problem.status)
             answer.force_close()
@@ -188,6 +195,11 @@ class AdminServer:
         message = f"This listener does not answer to the host {host!r:.100}. Add the name to admin.hosts."
         return _json({"error": {"code": "MisdirectedRequest", "message": message}}, status=421)
 
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        get = request.headers.get
+        kind, body = self._metrics_answers.answer(get("Accept", ""), get("Accept-Encoding", ""))
+        return web.Response(body=body, headers={**HEADERS, **kind})
+
     async def _get_live(self, _request: web.Request) -> web.Response:
         return _json({"live": True})
 
@@ -198,6 +210,11 @@ class AdminServer:
     async def _get_page(self, request: web.Request) -> web.Response:
         kind, body = PAGE[request.path]
         return web.Response(body=body, headers={**HEADERS, **PAGE_HEADERS, "Content-Type": kind})
+
+
+def _health(path: str, handler: Handler) -> list[web.RouteDef]:
+    """Load balancers also check by HEAD, and HAProxy by OPTIONS: each gets the status that GET would get."""
+    return [web.get(path, handler), web.options(path, handler)]
 
 
 @web.middleware

@@ -11,11 +11,11 @@ from contextlib import closing
 import structlog
 import uvloop
 
-from forwarder import descriptors, logs, stderr
+from forwarder import descriptors, logs, signals, stderr
 from forwarder.config import Config, ConfigError, Problem
 from forwarder.daemon.allocator import give_back_large_blocks
 from forwarder.daemon.inherited import LISTENERS
-from forwarder.daemon.process import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, Daemon, StartError
+from forwarder.daemon.process import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_OK, Daemon, StartError
 from forwarder.daemon.service_manager import ServiceManager
 from forwarder.daemon.watchdog import Watchdog
 from forwarder.sockets import InheritedError, inherited
@@ -80,8 +80,14 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
     """Start, until it is told to stop, and stop; the exit code."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, daemon.rereading.ask)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals.STOPS:
         loop.add_signal_handler(number, daemon.ask_to_stop)
+    if signals.stop_noted():
+        structlog.get_logger("daemon").info("stopped before it started")
+        manager.tell("stopped before it started")
+        return EXIT_OK
+    if signals.reload_noted():
+        daemon.rereading.ask()
     pulse = Watchdog(manager, daemon.line, lambda: daemon.alive)
     beats = loop.create_task(pulse.run(), name="pulse")
     daemon.tell_changes(pulse.changed)

@@ -55,8 +55,7 @@ def _pages(config: Config) -> Iterator[Finding]:
 def _open_files(config: Config, open_files: Callable[[], int]) -> Iterator[Finding]:
     wanted, limit = config.ingest.max_connections, open_files()
     fit = descriptors.for_connections(wanted, limit)
-    if fit < wanted:
-        needed = wanted + descriptors.RESERVED
+    if limit < (needed := descriptors.needed_for(wanted)):
         yield Finding(
             "warn",
             "ingest.max_connections",

@@ -29,6 +29,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from forwarder.http2 import Http2Refusal, is_preface
 from forwarder.ingest.answers import refuse
 from forwarder.ingest.budget import Lease, taken_back
 from forwarder.ingest.dialects import unknown
@@ -107,6 +108,7 @@ class Connection(web.RequestHandler):
         "_head_since",
         "_held_back",
         "_host",
+        "_http2",
         "_made_at",
         "_payload",
         "_spoke",
@@ -170,6 +172,7 @@ class Connection(web.RequestHandler):
         self._wire: asyncio.Transport | None = None
         self._made_at = 0.0
         self._spoke = False
+        self._http2: Http2Refusal | None = None
         self._held_back = False
         self._ahead: Lease | None = None
         self._unparsed: Unparsed | None = None
@@ -228,6 +231,9 @@ class Connection(web.RequestHandler):
             return  # read and forgotten, so that our last word is not lost to a reset
         if len(data) > LARGE_READ:
             self._host.came(len(data), self.peer)
+        if self._http2 is not None or (not self._spoke and is_preface(data)):
+            self._refuse_http2(data)
+            return
         self._spoke = True
         if self._unparsed is not None:
             self._parse_later(data)  # it was read before reading paused
@@ -251,6 +257,19 @@ class Connection(web.RequestHandler):
             self._came_ahead(len(data))
         if self._head_bytes > self.max_head:
             self._loop.call_soon(self._check_head)  # after the request was begun, if this completed one
+
+    def _refuse_http2(self, data: bytes) -> None:
+        """Answer in HTTP/2 that it is not supported; a peer that stops midway is cut off like a slow head."""
+        if self._http2 is None:
+            self._http2, self._spoke = Http2Refusal(), True
+            self._head_since, self._head_bytes = self._loop.time(), len(data)
+        answer = self._http2.feed(data)
+        if self.transport is not None:
+            self.transport.write(answer)
+        if self._http2.done:
+            self._cut, self._head_bytes = True, 0
+            self._host.malformed(505)
+            self._loop.call_later(LINGER, self.force_close)
 
     # --- what takes long to parse
 

@@ -190,10 +190,11 @@ class IngestServer:
         wanted, files = self._settings.max_connections, descriptors.limit()
         self._seats.limit = descriptors.for_connections(wanted, files)
         self._most_turned_away = min(MAX_TURNED_AWAY, (files - self._seats.limit) // 3)
-        if self._seats.limit < wanted:
+        if files < (needed := descriptors.needed_for(wanted)):
             self._log.warning(
                 "open files limit is too low for ingest.max_connections",
                 limit=files,
+                needed=needed,
                 max_connections=wanted,
                 used=self._seats.limit,
             )

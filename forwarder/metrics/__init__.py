@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Set
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.registry import Collector
 
 from forwarder.metrics.exposition import Exposition
 from forwarder.metrics.families import DISK_OPERATIONS, FAMILIES, TRANSPORTS, Family
@@ -233,9 +234,9 @@ class Metrics:
             self.tick()
             self.history.read_if_due()
 
-    def expose(self) -> bytes:
-        """The Prometheus text exposition. Call it on the loop's thread: it reads all without an await."""
-        return generate_latest(self._registry)
+    def expose(self, encoder: Callable[[Collector], bytes] = generate_latest) -> bytes:
+        """The exposition, by default as text. Call it on the loop's thread: it reads all without an await."""
+        return encoder(self._registry)
 
     def samples(self) -> Iterator[Sample]:
         """Every number there is, now."""

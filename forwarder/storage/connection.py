@@ -43,6 +43,21 @@ def connect(path: Path, options: str) -> Connection:
     )
 
 
+def connect_unshared(path: Path) -> Connection:
+    """Read a file with its log where nothing can be written beside it, and nobody else has it open.
+
+    SQLite then keeps its index of the log in memory, which it does only for a connection that is alone.
+    """
+    connection = connect(path, "mode=ro&vfs=unix-none")
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    return connection
+
+
+def has_index(path: Path) -> bool:
+    """Whether the index of the log is there, as it is while anybody has the file open."""
+    return Path(f"{path}-shm").exists()
+
+
 def tune(connection: Connection, max_bytes: int | None) -> Connection:
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged commits in a power cut
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from forwarder.storage.connection import PAGE_BYTES, Connection, connect
+from forwarder.storage.connection import PAGE_BYTES, Connection, connect, connect_unshared, has_index
 from forwarder.storage.wal import Damage, mend
 
 # SQLite file format, section 1.3: what is the same in every file of ours, and what reading does without.
@@ -48,6 +48,8 @@ def _connect(path: Path) -> Connection:
         if path.stat().st_size:
             log = Path(f"{path}-wal")
             complete = not log.exists() or not log.stat().st_size
+            if not complete and not has_index(path) and not os.access(path.parent, os.W_OK):
+                return connect_unshared(path)
             return connect(path, "mode=ro&immutable=1" if complete else "mode=ro")
     except FileNotFoundError:
         pass

@@ -24,7 +24,7 @@ from pathlib import Path
 from forwarder.files import LASTING, sync
 from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.boot import this_boot
-from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
+from forwarder.storage.connection import PAGE_BYTES, Connection, connect, connect_unshared, has_index, tune
 from forwarder.storage.damaged import open_damaged
 from forwarder.storage.directory import (
     create,
@@ -244,7 +244,9 @@ def _reader(path: Path) -> Connection:
     except sqlite3.OperationalError:
         connection.close()
         if _size(_log_of(path)):
-            raise
+            if has_index(path):
+                raise
+            return connect_unshared(path)  # a copy, or on a file system that is read-only
         # Without a log the file is complete, but SQLite would make an empty one, where we may not write.
         return connect(path, "mode=ro&immutable=1")
     return connection

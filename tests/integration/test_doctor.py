@@ -281,6 +281,18 @@ def test_too_few_open_files_for_the_connections_are_a_warning(
     assert all("LimitNOFILE=1344" in each.remedy for each in said)
 
 
+def test_too_few_open_files_for_everything_else_are_a_warning(tmp_path: Path) -> None:
+    config = {
+        "ingest": {"max_connections": 10},
+        "storage": {"path": str(tmp_path)},
+        "targets": {"orders": TARGET},
+    }
+    parsed = parse(json.dumps(config), option_types(), {})
+    for files, wanted in ((329, ["warn"]), (330, [])):
+        findings = settings.examine(parsed, {}, lambda files=files: files)  # type: ignore[misc]
+        assert [each.level for each in findings if each.about == "ingest.max_connections"] == wanted
+
+
 async def test_a_daemon_that_runs_there_is_not_disturbed(place: World) -> None:
     place.storage.mkdir()
     before = sorted(place.storage.iterdir())

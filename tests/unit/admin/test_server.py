@@ -11,6 +11,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from forwarder.admin import server as server_module
@@ -88,6 +90,77 @@ async def test_metrics_are_a_prometheus_text(base: str, session: aiohttp.ClientS
         for sample in family.samples
     }
     assert samples["forwarder_events_accepted_total", "orders"] == 2
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=x", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=1.0.0", "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+        ),
+        (
+            "application/openmetrics-text;version=2.7",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+        ),
+        (
+            "application/openmetrics-text;version=x",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+        ),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_metrics_have_the_format_that_the_scraper_asks_for(
+    base: str, session: aiohttp.ClientSession, accept: str, content_type: str, encoding: str
+) -> None:
+    headers = {"Accept": accept, "Accept-Encoding": encoding}
+    async with session.get(f"{base}/metrics", headers=headers) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == content_type
+        assert response.headers.get("Content-Encoding", "identity") == encoding
+        text = await response.text()
+    is_openmetrics = content_type.startswith("application/openmetrics-text")
+    parse = openmetrics_families if is_openmetrics else text_string_to_metric_families
+    samples = {each.name: each.value for family in parse(text) for each in family.samples}
+    assert samples["forwarder_events_accepted_total"] == 2
+
+
+async def test_no_header_makes_metrics_be_rendered_again(session: aiohttp.ClientSession) -> None:
+    metrics, made = Metrics(), 0
+
+    class Counts:
+        def collect(self) -> list[Metric]:
+            nonlocal made
+            made += 1
+            return []
+
+    metrics._registry.register(Counts())
+    made = 0
+    server = AdminServer(metrics, dict, lambda: True, max_age=1000.0)
+    await server.start(Listens.parse("127.0.0.1:0"))
+    for number in range(10):
+        for kind in ("application/openmetrics-text", "text/plain"):
+            headers = {"Accept": f"{kind};version=1.0.{number};escaping=e{number}", "Accept-Encoding": "gzip"}
+            async with session.get(f"http://{server.address}/metrics", headers=headers) as response:
+                assert response.status == 200
+    await server.close()
+    assert made == 2
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+async def test_a_load_balancer_may_check_health_by_other_methods(
+    base: str, session: aiohttp.ClientSession, daemon: Daemon, method: str
+) -> None:
+    for ready, status in ((True, 200), (False, 503)):
+        daemon.is_ready = ready
+        async with session.request(method, f"{base}/health/ready") as response:
+            assert response.status == status
+        async with session.request(method, f"{base}/health/live") as response:
+            assert response.status == 200
 
 
 async def test_readiness_is_red_while_the_daemon_stops_and_liveness_is_not(

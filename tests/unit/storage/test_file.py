@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -260,6 +262,37 @@ async def test_readers_see_what_is_committed_beside_a_running_owner(directory: P
             connection.execute("DELETE FROM notes")
     with open_read_only(directory) as connection:
         assert count(connection) == 600
+    await storage.close()
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Root may write everywhere; somebody else may not."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(4321)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+async def test_a_read_only_copy_with_a_log_but_no_index_of_it_is_readable(directory: Path) -> None:
+    storage = Storage(directory)
+    await storage.open()
+    await storage.run(fill)
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        for path in (storage.path, Path(f"{storage.path}-wal")):
+            shutil.copyfile(path, copy / path.name)
+        assert (copy / f"{file.FILE_NAME}-wal").stat().st_size
+        before = sorted(copy.iterdir())
+        copy.chmod(0o555)
+        with somebody_else(), open_read_only(copy) as connection:
+            assert count(connection) == 300
+        assert sorted(copy.iterdir()) == before
+        copy.chmod(0o755)
     await storage.close()
 
 
