@@ -437,15 +437,15 @@ MUTATIONS = [
         "forwarder/delivery/worker.py",
         (
             (
-                "                results = await lane.target.send(batch)\n",
-                "                lane.queue.settle(batch.events)\n"
-                "                results = await lane.target.send(batch)\n",
+                "            results = await lane.target.send(batch)\n",
+                "            lane.queue.settle(batch.events)\n"
+                "            results = await lane.target.send(batch)\n",
             ),
             (
-                "            lane.queue.settle("
+                "        lane.queue.settle("
                 "fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)\n",
-                "            again = [*fate.retry, *(e for part in fate.parts + fate.aside for e in part)]\n"
-                "            await lane.queue.put(again)\n",
+                "        again = [*fate.retry, *(e for part in fate.parts + fate.aside for e in part)]\n"
+                "        await lane.queue.put(again)\n",
             ),
         ),
         LEDGER,
@@ -1142,8 +1142,8 @@ MUTATIONS = [
     mutation(
         "a sender is told of a dead letter that is not kept yet",
         "forwarder/delivery/worker.py",
-        "            await bury(lane, fate.dead)\n            lane.receipts.tell_dead(fate.dead)\n",
-        "            lane.receipts.tell_dead(fate.dead)\n            await bury(lane, fate.dead)\n",
+        "            await bury(lane, dead)\n            lane.receipts.tell_dead(dead)\n        del",
+        "            lane.receipts.tell_dead(dead)\n            await bury(lane, dead)\n        del",
         ACK,
         "kept",
     ),

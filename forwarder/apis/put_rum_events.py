@@ -25,6 +25,7 @@ import msgspec
 from forwarder.apis.wire import (
     Native,
     Number,
+    escaped_length,
     interned,
     is_json_object,
     object_text,
@@ -273,9 +274,9 @@ class PutRumEvents:
     def _admit(self, event: RumEvent, key: bytes, monitor: str, where: str) -> Draft | Refusal:
         """``where`` names the event before the field, where there are several. The timestamp is set here."""
         details, metadata, most = event.details, event.metadata, self.max_event_bytes
-        if details is not None and len(details) > most:
+        if details is not None and _is_longer(details, most):
             return self._too_large(f"{where}details", details)
-        if metadata is not None and len(metadata) > most:
+        if metadata is not None and _is_longer(metadata, most):
             return self._too_large(f"{where}metadata", metadata)
         if event.id is None or not is_uuid(event.id):
             return _uuid_refusal(f"{where}id", event.id)
@@ -308,7 +309,7 @@ class PutRumEvents:
         metadata = envelope.SessionMetadata
         if metadata is None:
             return None
-        if len(metadata) > self.max_event_bytes:
+        if _is_longer(metadata, self.max_event_bytes):
             return self._too_large("SessionMetadata", metadata)
         return None if is_json_object(metadata) else _text_refusal("SessionMetadata", metadata)
 
@@ -320,12 +321,19 @@ class PutRumEvents:
         )
 
     def _too_large(self, field: str, text: str) -> Refusal:
-        counted = utf8_length(text)
+        counted, most, bytes_ = utf8_length(text), self.max_event_bytes, "bytes"
+        if counted <= most:
+            counted, bytes_ = escaped_length(text), "bytes as a string of JSON"
         message = (
-            f"{field} has {counted} bytes, more than the limit of {self.max_event_bytes} for an event "
-            "(batch.max_event_bytes)."
+            f"{field} has {counted} {bytes_}, more than the limit of {most} for an "
+            "event (batch.max_event_bytes)."
         )
         return Refusal(VALIDATION, message, "too_large")
+
+
+def _is_longer(text: str, most: int) -> bool:
+    """Whether the text alone makes the event too large, judged before it is escaped: 8 MiB take 33 ms."""
+    return len(text) > most or (2 * len(text) > most and escaped_length(text) > most)
 
 
 def _timestamp(value: int | float | str | None, field: str) -> Number | Refusal:

@@ -202,6 +202,11 @@ def utf8_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+def escaped_length(text: str) -> int:
+    """Bytes that a text has at least as a string of JSON. Counting them costs a tenth of making it."""
+    return len(text) + text.count("\\") + text.count('"')
+
+
 def region_of_scope(authorization: str) -> str | None:
     """The region a request was signed for, from its Authorization header; SigV4a names none."""
     scope = _SCOPE.search(authorization)

@@ -246,29 +246,39 @@ def _is_given_up(event: Event, received_at: float, now: float, policy: Policy) -
 
 
 async def work(lane: Lane) -> None:
-    """Send one batch after the other until the queue is closed."""
+    """Send one batch after the other until the queue is closed.
+
+    A worker that waits keeps hold of nothing: not of its last batch, which can be as large as a call.
+    """
     while await lane.queue.ripe():
-        async with lane.gate.call() as call:
-            batch = lane.queue.take()
-            if batch is None:
-                continue  # another worker was first
-            started = lane.clock.monotonic()
-            try:
-                results = await lane.target.send(batch)
-                # no await from here until every event has its place
-                now = lane.clock.monotonic()
-                lesson = call.learn(batch, results, apart=lane.hear(batch, results))
-                fate = dispose(batch, results, now, lane.policy_at(now), lesson, lane.chance)
-            except Exception:  # a bug, which ends the daemon: the others may still bring these events through
-                lane.queue.settle(retry=batch.events)
-                raise
-            lane.queue.settle(fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)
-            account(lane.metrics, batch, results, fate, started, now)
-            if lane.receipts.waits:
-                lane.receipts.tell_delivered(batch, results)
-        if fate.dead:
-            await bury(lane, fate.dead)
-            lane.receipts.tell_dead(fate.dead)
+        dead = await _send_one(lane)
+        if dead:
+            await bury(lane, dead)
+            lane.receipts.tell_dead(dead)
+        del dead
+
+
+async def _send_one(lane: Lane) -> Sequence[Dead]:
+    """Take a batch that is due, send it, and settle what is to be settled at once; what is to be buried."""
+    async with lane.gate.call() as call:
+        batch = lane.queue.take()
+        if batch is None:
+            return ()  # another worker was first
+        started = lane.clock.monotonic()
+        try:
+            results = await lane.target.send(batch)
+            # no await from here until every event has its place
+            now = lane.clock.monotonic()
+            lesson = call.learn(batch, results, apart=lane.hear(batch, results))
+            fate = dispose(batch, results, now, lane.policy_at(now), lesson, lane.chance)
+        except Exception:  # a bug, which ends the daemon: the others may still bring these events through
+            lane.queue.settle(retry=batch.events)
+            raise
+        lane.queue.settle(fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)
+        account(lane.metrics, batch, results, fate, started, now)
+        if lane.receipts.waits:
+            lane.receipts.tell_delivered(batch, results)
+        return fate.dead
 
 
 async def bury(lane: Lane, dead: Sequence[Dead]) -> None:
@@ -325,16 +335,22 @@ async def _keep(lane: Lane, dead: Sequence[Dead]) -> StorageError | None:
 async def sweep(lane: Lane) -> None:
     """Give up events older than ``max_age``, also while the gate is closed."""
     interval = min(60.0, max(0.05, lane.policy.max_age / 10))
-    expired: Sequence[Event] = ()
+    found = 0
     while True:
         # What expired may have made way for more of its age, that waited on the disk.
-        await asyncio.sleep(min(interval, SWEEP_AGAIN_SECONDS) if expired else interval)
-        expired = lane.queue.take_expired(lane.clock.monotonic() - lane.policy.max_age)
-        trouble = lane.gate.view().message
-        for start in range(0, len(expired), CHUNK_EVENTS):
-            dead = [_expired(event, lane, trouble) for event in expired[start : start + CHUNK_EVENTS]]
-            await bury(lane, dead)
-            lane.receipts.tell_dead(dead)
+        await asyncio.sleep(min(interval, SWEEP_AGAIN_SECONDS) if found else interval)
+        found = await _bury_expired(lane)
+
+
+async def _bury_expired(lane: Lane) -> int:
+    """Give up the events that are too old now; how many. While ``sweep`` waits it keeps hold of none."""
+    expired = lane.queue.take_expired(lane.clock.monotonic() - lane.policy.max_age)
+    trouble = lane.gate.view().message
+    for start in range(0, len(expired), CHUNK_EVENTS):
+        dead = [_expired(event, lane, trouble) for event in expired[start : start + CHUNK_EVENTS]]
+        await bury(lane, dead)
+        lane.receipts.tell_dead(dead)
+    return len(expired)
 
 
 def _expired(event: Event, lane: Lane, trouble: str) -> Dead:

@@ -46,8 +46,7 @@ def respond(dialect: Dialect, status: int, body: bytes, more: Mapping[str, str] 
         if not body:
             del headers["Content-Type"]
         _prebuilt[content_type] = headers
-    kind = web.Response if len(body) <= PIECE else _Large
-    response = kind(body=body, status=status, headers=headers)
+    response = _Answer(body=body, status=status, headers=headers)
     if dialect.aws:
         response.headers[REQUEST_ID] = str(uuid4())
     if more:
@@ -75,17 +74,19 @@ class Ready(web.StreamResponse):
             await super().write_eof()
         else:
             await super().write_eof(self._answer)
+        self._answer = b""  # aiohttp keeps the last answer of a connection for as long as that is idle
 
 
-class _Large(web.Response):
-    """An answer that is written in pieces where its way is TLS."""
+class _Answer(web.Response):
+    """An answer that is let go of when it is written. Where its way is TLS a large one goes in pieces."""
 
     async def write_eof(self, data: bytes = b"") -> None:
         writer, body = self._payload_writer, self._body
-        if isinstance(body, bytes) and writer is not None and _is_secured(writer):
+        if isinstance(body, bytes) and len(body) > PIECE and writer is not None and _is_secured(writer):
             await _write_in_pieces(writer, body)
             self._body = None
         await super().write_eof(data)
+        self._body = None
 
 
 def _is_secured(writer: AbstractStreamWriter) -> bool:

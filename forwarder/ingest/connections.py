@@ -10,6 +10,8 @@ Invariants:
 - An answer's lease lasts until the socket has taken all of it; who reads nothing of it for ``read_timeout``
   is cut off. No further request of a connection is begun before that.
 - What comes ahead of its turn (pipelined while a request is handled) is in the budget, and reading pauses.
+- A read that takes long to parse is parsed in pieces, each in a turn of its peer; reading pauses meanwhile.
+- An idle connection holds nothing of its last request and answer.
 - A head that is not complete ``read_timeout`` after its first byte is told 408 and closed; one that is
   larger than ``max_header_bytes`` is told 431 and closed.
 - Whoever cannot be told in a dialect, since nothing says which, is told in the shapes of all, and counted.
@@ -20,6 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Protocol, cast
 
 from aiohttp import StreamReader, web
@@ -28,7 +31,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from forwarder.ingest.answers import refuse
-from forwarder.ingest.budget import Lease
+from forwarder.ingest.budget import Lease, taken_back
 from forwarder.ingest.dialects import unknown
 from forwarder.ingest.dialects.errors import (
     HEADERS_TOO_LARGE,
@@ -40,7 +43,9 @@ from forwarder.ingest.dialects.errors import (
 from forwarder.ingest.peers import peer_of_address, peer_of_certificate, sender_of
 from forwarder.ingest.refusals import Manners
 from forwarder.ingest.seats import Holder
+from forwarder.ingest.slices import SLICE_SECONDS, Work
 from forwarder.ingest.turned_away import LINGER, TOO_MANY, TurnedAway, become, raw_answer
+from forwarder.ingest.unparsed import PIECE, Unparsed
 
 BODY_LINGER = 3.0
 """Seconds that the rest of a refused body is read and forgotten, so that its sender reads our answer."""
@@ -78,8 +83,8 @@ class Host(Protocol):
     def came(self, size: int, peer: str) -> None:
         """So many bytes came in one go."""
 
-    def lease_ahead(self, peer: str) -> Lease:
-        """For what a peer sends ahead of its turn."""
+    def lease_ahead(self, peer: str, revoke: Callable[[], None]) -> Lease:
+        """For what a peer sends ahead of its turn; ``revoke`` forgets it."""
 
     def malformed(self, status: int) -> None: ...
 
@@ -100,6 +105,7 @@ class Connection(web.RequestHandler):
         "_made_at",
         "_payload",
         "_spoke",
+        "_unparsed",
         "_unread",
         "_unread_since",
         "_wait_end",
@@ -161,6 +167,7 @@ class Connection(web.RequestHandler):
         self._spoke = False
         self._held_back = False
         self._ahead: Lease | None = None
+        self._unparsed: Unparsed | None = None
         self._unread = (0, 0)
         self._unread_since = 0.0
 
@@ -206,6 +213,8 @@ class Connection(web.RequestHandler):
         self._host.unwritten.discard(self)
         super().connection_lost(exc)
         self._end_ahead()
+        if self._unparsed is not None:
+            self._unparsed.forget()
         if not self._request_in_progress:
             self.end_lease()
 
@@ -215,6 +224,14 @@ class Connection(web.RequestHandler):
         if len(data) > LARGE_READ:
             self._host.came(len(data), self.peer)
         self._spoke = True
+        if self._unparsed is not None:
+            self._parse_later(data)  # it was read before reading paused
+        elif len(data) <= PIECE:
+            self._parse(data)
+        else:
+            self._parse_in_pieces(data)
+
+    def _parse(self, data: bytes) -> None:
         if self.handling or self._messages or not self._payload.is_eof():
             super().data_received(data)
             begun = self.handling or self._request_in_progress
@@ -230,13 +247,68 @@ class Connection(web.RequestHandler):
         if self._head_bytes > self.max_head:
             self._loop.call_soon(self._check_head)  # after the request was begun, if this completed one
 
+    # --- what takes long to parse
+
+    def _parse_in_pieces(self, data: bytes) -> None:
+        """Parse all of it now, unless that takes long."""
+        ends = perf_counter() + SLICE_SECONDS
+        for start in range(0, len(data), PIECE):
+            if start and perf_counter() >= ends:
+                self._unparsed = Unparsed(self._host.lease_ahead(self.peer, self._drop_unparsed))
+                self._parse_later(data[start:])
+                self._pause_transport_reading()
+                self._unparsed.task = self._loop.create_task(self._parse_unparsed(self._unparsed))
+                return
+            self._parse(data[start : start + PIECE])
+            if self._cut or self._close:
+                return
+
+    def _parse_later(self, data: bytes) -> None:
+        assert self._unparsed is not None
+        try:
+            self._unparsed.keep(data)
+        except BadRequest as problem:
+            self._drop_unparsed(problem)
+
+    async def _parse_unparsed(self, unparsed: Unparsed) -> None:
+        work = Work(self.peer)
+        try:
+            while unparsed:
+                await work.pause()
+                if unparsed and not self._cut and not self._close:
+                    self._parse(unparsed.next_piece())
+                else:
+                    unparsed.forget()
+        finally:
+            unparsed.forget()
+            self._unparsed = None
+        if not (self._reading_paused or self._buffer_paused or self._held_back):
+            self._resume_transport_reading()
+        if self.ended and not self.is_lost:
+            self._check_end()
+
+    def _drop_unparsed(self, problem: BadRequest | None = None) -> None:
+        """There is no memory for it: refuse the request that it belongs to, and read no more."""
+        problem = problem or taken_back()
+        if self._unparsed is not None:
+            self._unparsed.forget()
+        payload = self._messages[-1][1] if self._messages else self._payload
+        if not payload.is_eof():
+            payload.set_exception(problem)
+            self._cut = True
+        else:
+            self._drop_ahead()
+
+    def _resume_transport_reading(self) -> None:
+        if self._unparsed is None:
+            super()._resume_transport_reading()
+
     # --- what comes ahead of its turn
 
     def _came_ahead(self, size: int) -> None:
         """Lease what was pipelined, and read no more until its turn comes."""
         if self._ahead is None:
-            self._ahead = self._host.lease_ahead(self.peer)
-            self._ahead.revocable(self._drop_ahead)
+            self._ahead = self._host.lease_ahead(self.peer, self._drop_ahead)
         try:
             self._ahead.take(size)
         except BadRequest:
@@ -285,6 +357,8 @@ class Connection(web.RequestHandler):
         finally:
             if self.lease is not None and not self._unwritten():
                 self.end_lease()
+            if self._payload.is_eof() and self._payload is not EMPTY_PAYLOAD:
+                self._payload._buffer.clear()  # of a body that was refused unread
 
     def pause_writing(self) -> None:
         """The socket did not take all of an answer."""
@@ -435,6 +509,8 @@ class Connection(web.RequestHandler):
         return refuse(unknown.DIALECT, problem)
 
     def _check_end(self) -> None:
+        if self._unparsed is not None:
+            return  # asked again when that is parsed
         if not self.handling or not self._payload.is_eof():
             self.force_close()
 

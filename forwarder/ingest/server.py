@@ -235,8 +235,10 @@ class IngestServer:
     def came(self, size: int, peer: str) -> None:
         self._inflow.came(size, peer)
 
-    def lease_ahead(self, peer: str) -> Lease:
-        return Lease(self._budget, peer)
+    def lease_ahead(self, peer: str, revoke: Callable[[], None]) -> Lease:
+        lease = Lease(self._budget, peer)
+        lease.revocable(revoke)
+        return lease
 
     def malformed(self, status: int) -> None:
         self._http.malformed(status)

@@ -71,7 +71,7 @@ async def test_it_shows_the_numbers_as_they_are_and_goes_on_by_itself(tab: Tab, 
         ["orders", "dead letter", "rejected", "4"]
     ]
     labels = await tab.shows(LABELS, lambda labels: any("at most" in each for each in labels))
-    assert sum(each.startswith("events/s: received ") for each in labels) == 2
+    assert sum(each.startswith("events/s: accepted ") for each in labels) == 2
     assert tab.complaints == []
 
 

@@ -20,7 +20,7 @@ from typing import Any
 CAME = ("accepted", "recovered", "replayed")
 WENT = ("delivered", "dead_lettered", "dropped", "in_queue")
 LINE = re.compile(
-    r"^forwarder_(?:events_(received|recovered|replayed|delivered|dead_lettered|dropped)_total|(queue_events))"
+    r"^forwarder_(?:events_(accepted|recovered|replayed|delivered|dead_lettered|dropped)_total|(queue_events))"
     r'\{[^}]*target="([^"]+)"[^}]*\} (\S+)$',
     re.MULTILINE,
 )

@@ -178,7 +178,7 @@ function showHistory(history) {
     const block = make("div", "", { class: "target" });
     const figures = make("div", "", { class: "row" });
     figures.append(
-      draw("events/s", { received: each.accepted, delivered: each.delivered }),
+      draw("events/s", { accepted: each.accepted, delivered: each.delivered }),
       draw("failures/s", { retried: each.retried, refused: each.refused, dead: each.dead_lettered }),
       draw("waiting", { waiting: each.waiting }),
     );

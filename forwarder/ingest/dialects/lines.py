@@ -38,7 +38,7 @@ def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | 
         end = _line_end(body, start + BLOCK)
         block = body[start:end]
         yield None
-        if block.strip(SPACE):
+        if not (yield from _is_blank(block)):
             signs_ = yield from count_signs(block, most_signs)
             dear = signs_ > most_signs
             found: Sequence[Part] | None = None if dear else (yield from _decoded(block, most))
@@ -58,7 +58,7 @@ def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | 
 def goes_on(body: bytes) -> Generator[None, None, bool]:
     """Whether lines follow the one in which the first value of a body ends, as far as blocks show it."""
     end = yield from _end_of_value(body, 0, _line_end(body, BLOCK))
-    return bool(body[end:].strip(SPACE))
+    return not (yield from _is_blank(memoryview(body)[end:]))
 
 
 def numbers(body: bytes, places: Sequence[int], count: int) -> Generator[None, None, dict[int, int] | None]:
@@ -72,7 +72,7 @@ def numbers(body: bytes, places: Sequence[int], count: int) -> Generator[None, N
         yield
         end = _line_end(body, start + BLOCK)
         block, start = body[start:end], end
-        if not block.strip(SPACE):
+        if (yield from _is_blank(block)):
             number += block.count(b"\n")
             continue
         for line in block.removesuffix(b"\n").split(b"\n"):
@@ -88,6 +88,16 @@ def numbers(body: bytes, places: Sequence[int], count: int) -> Generator[None, N
 
 def _line_end(body: bytes, start: int) -> int:
     return body.find(b"\n", start) + 1 or len(body)
+
+
+def _is_blank(data: bytes | memoryview) -> Generator[None, None, bool]:
+    """Whether nothing but space is there: a line, and so a block, can be as long as a body."""
+    for start in range(0, len(data), BLOCK):
+        if start:
+            yield
+        if bytes(data[start : start + BLOCK]).strip(SPACE):
+            return False
+    return True
 
 
 def _decoded(block: bytes, most: int) -> Generator[None, None, list[msgspec.Raw] | None]:

@@ -140,7 +140,9 @@ class Codec:
         if len(body) <= self._longest:
             signs = yield from count_signs(body, self._most_signs)
             if signs <= self._most_signs:
-                if _has_several(body):
+                several = _has_several(body)
+                yield None  # it was decoded once, and is again
+                if several:
                     yield from self._step_lines(body, lease)
                     return
                 yield from _check_json(body)

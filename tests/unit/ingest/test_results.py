@@ -29,7 +29,7 @@ def reasons(answer: Any) -> dict[int, tuple[str, str]]:
 def test_few_refusals_have_a_sentence_each_as_ever() -> None:
     results: Results = [Refusal("Code", f"Reason {i}.") for i in range(MAX_SENTENCES)]
     answer = json.loads(native.render([ID, *results]))
-    assert "refused" not in answer
+    assert "refusals" not in answer
     assert answer["results"][1:] == [
         {"code": "Code", "message": f"Reason {i}."} for i in range(MAX_SENTENCES)
     ]
