@@ -154,14 +154,15 @@ def run(chosen: Sequence[Mutation]) -> int:
     """Judge all of them and print each verdict; an exit code."""
     began = time.monotonic()
     with copies() as trees, ThreadPoolExecutor(AT_ONCE) as pool:
-
-        def judge(mutation: Mutation) -> Verdict:
-            with _borrowed(trees) as tree:
-                return tree.judge(mutation, _patience(green[mutation.tests]))
-
         green = _seconds_without(chosen, trees, pool)
         if green is None:
             return 1
+        timeouts = {tests: _timeout(seconds) for tests, seconds in green.items()}
+
+        def judge(mutation: Mutation) -> Verdict:
+            with _borrowed(trees) as tree:
+                return tree.judge(mutation, timeouts[mutation.tests])
+
         print(f"  green without a mutation after {time.monotonic() - began:.0f} s", flush=True)
         survivors = 0
         for each, verdict in zip(chosen, pool.map(judge, chosen), strict=True):
@@ -172,7 +173,7 @@ def run(chosen: Sequence[Mutation]) -> int:
     return 1 if survivors or not chosen else 0
 
 
-def _patience(green_seconds: float) -> float:
+def _timeout(green_seconds: float) -> float:
     """Seconds after which tests do not end, when without a mutation they took so long."""
     return 15.0 + 4 * green_seconds
 
