@@ -157,11 +157,11 @@ def run(chosen: Sequence[Mutation]) -> int:
         green = _seconds_without(chosen, trees, pool)
         if green is None:
             return 1
-        within = {tests: _seconds_to_end(seconds) for tests, seconds in green.items()}
+        timeouts = {tests: _timeout(seconds) for tests, seconds in green.items()}
 
         def judge(mutation: Mutation) -> Verdict:
             with _borrowed(trees) as tree:
-                return tree.judge(mutation, within[mutation.tests])
+                return tree.judge(mutation, timeouts[mutation.tests])
 
         print(f"  green without a mutation after {time.monotonic() - began:.0f} s", flush=True)
         survivors = 0
@@ -173,7 +173,7 @@ def run(chosen: Sequence[Mutation]) -> int:
     return 1 if survivors or not chosen else 0
 
 
-def _seconds_to_end(green_seconds: float) -> float:
+def _timeout(green_seconds: float) -> float:
     """Seconds after which tests do not end, when without a mutation they took so long."""
     return 15.0 + 4 * green_seconds
 
