@@ -75,6 +75,10 @@ def memory_bytes(events: Sequence[Event]) -> int:
     return size
 
 
+STORED_JSON = 0
+"""The encoding of bodies on disk: JSON. Other encodings have other numbers (``apis.api.Codec``), and a number
+is never used again."""
+
 FRONT_BYTES = 16 << 20
 """What of a disk queue is in memory, at most; the rest is read when it is wanted."""
 

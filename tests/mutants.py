@@ -442,7 +442,7 @@ MUTATIONS = [
     ),
     mutation(
         "a cancel is swallowed in a call",
-        "forwarder/targets/aws.py",
+        "forwarder/targets/client.py",
         "        except Exception as error:\n            if not called",
         "        except BaseException as error:\n            if not called",
         TARGETS,
@@ -1102,7 +1102,7 @@ MUTATIONS = [
     ),
     mutation(
         "a client whose credentials are no good is kept",
-        "forwarder/targets/aws.py",
+        "forwarder/targets/client.py",
         "            if client is not None and self._speaks_against(",
         "            if client is not None and False and self._speaks_against(",
         CREDENTIALS,
@@ -1134,7 +1134,7 @@ MUTATIONS = [
     ),
     mutation(
         "one denied app monitor costs all of them their client",
-        "forwarder/targets/aws.py",
+        "forwarder/targets/client.py",
         "        return not (taken and results.code in ACCESS_DENIED)\n",
         "        return True\n",
         TRUST_OF_SOURCES,
@@ -1373,7 +1373,7 @@ MUTATIONS = [
     ),
     mutation(
         "AWS's words are told with our keys in them",
-        "forwarder/targets/aws.py",
+        "forwarder/targets/client.py",
         "        return without_secrets(words, (",
         "        return words or without_secrets(words, (",
         "tests/unit/targets/test_aws.py",

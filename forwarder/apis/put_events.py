@@ -20,7 +20,10 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from forwarder.apis import codes
+from forwarder.apis.api import JSON_1_1, Codec
+from forwarder.apis.codes import EntryCodes
 from forwarder.apis.scan import elements
+from forwarder.apis.schema import OBJECT, TIME, Schema, struct
 from forwarder.apis.wire import (
     Native,
     Number,
@@ -70,10 +73,6 @@ ENTRY_TOO_LARGE = "EntryTooLarge"
 VALIDATION = "ValidationException"
 OVER_THE_LIMIT = "Total size of the entries in the request is over the limit."
 
-RETRY_CODES = codes.PUT_EVENTS_RETRY
-PERMANENT_CODES = codes.PUT_EVENTS_PERMANENT
-entry_kind = codes.put_events_kind
-
 _NAMES = ResultNames("FailedEntryCount", "Entries", "EventId", "ErrorCode", "ErrorMessage")
 BUS_PATTERN = r"(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[.\-_A-Za-z0-9]+"
 ENDPOINT_ID_PATTERN = r"[A-Za-z0-9\-]+\.[A-Za-z0-9\-]+"
@@ -113,6 +112,38 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
     EventBusName: str | None = None
     TraceHeader: str | None = None
     EndpointId: str = ""
+
+
+BUS_SCHEMA: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_BUS,
+    "pattern": f"^{BUS_PATTERN}$",
+}
+RESERVED_PATTERN = RESERVED_SOURCES.replace(".", r"\.")
+_RULES: dict[str, Schema] = {
+    "Time": TIME,
+    "Source": {
+        "type": "string",
+        "minLength": 1,
+        "pattern": f"^(?!{RESERVED_PATTERN})",
+        "description": f"Not beginning with {RESERVED_SOURCES}, which is reserved for AWS.",
+    },
+    "Resources": {
+        "type": "array",
+        "items": {"type": "string", "maxLength": MAX_RESOURCE},
+    },
+    "DetailType": {"type": "string", "minLength": 1, "maxLength": MAX_DETAIL_TYPE},
+    "Detail": OBJECT,
+    "EventBusName": BUS_SCHEMA,
+    "TraceHeader": {"type": "string", "minLength": 1, "maxLength": MAX_TRACE_HEADER},
+    "EndpointId": {
+        "type": "string",
+        "description": "A global endpoint. The daemon needs the package awscrt to call it.",
+        "maxLength": MAX_ENDPOINT_ID,
+        "pattern": f"^({ENDPOINT_ID_PATTERN})?$",
+    },
+}
 
 
 class _Bus(msgspec.Struct, gc=False):
@@ -215,7 +246,17 @@ class PutEvents:
     """
 
     kind: ClassVar[str] = "eventbridge"
-    native_type: ClassVar[type[NativeEvent]] = NativeEvent
+    operation: ClassVar[str] = "PutEvents"
+    service: ClassVar[str] = "events"
+    title: ClassVar[str] = "EventBridge"
+    noun: ClassVar[str] = "event bus"
+    bound_by: ClassVar[str] = "buses"
+    target: ClassVar[str] = "AWSEvents.PutEvents"
+    codec: ClassVar[Codec] = JSON_1_1
+    codes: ClassVar[EntryCodes] = codes.PUT_EVENTS
+    native_type: ClassVar[type[msgspec.Struct]] = NativeEvent
+    native_schema: ClassVar[Schema] = struct(NativeEvent, _RULES, ("Source", "DetailType", "Detail"))
+    takes_cloudevents: ClassVar[bool] = True
 
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     default_bus: str = ""
@@ -223,6 +264,11 @@ class PutEvents:
     cloudevents: Literal["envelope", "data"] = "envelope"
     fill_trace_header: bool = False
     global_endpoints: bool = True
+
+    @staticmethod
+    def locate(path: str) -> str | None:
+        """No path is this API's: its calls are known by ``target``."""
+        return None
 
     def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "") -> Draft | Refusal:
         """Take an entry of a call, or say why not. The entry's Time is set in place.
@@ -291,7 +337,7 @@ class PutEvents:
 
     def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
         """One Outcome per event from a parsed 200 answer; None when it is not what PutEvents answers."""
-        return read_entries(answer, count, _NAMES, entry_kind)
+        return read_entries(answer, count, _NAMES, self.codes)
 
     def render_results(self, results: Sequence[str | Refusal]) -> bytes:
         return render_results(results)

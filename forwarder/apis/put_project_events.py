@@ -16,10 +16,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import msgspec
 
 from forwarder.apis import codes
+from forwarder.apis.api import REST_JSON, Codec
+from forwarder.apis.codes import EntryCodes
+from forwarder.apis.schema import OBJECT, TIME, Schema, struct
 from forwarder.apis.wire import (
     Native,
     ResultNames,
@@ -44,10 +48,6 @@ DEFAULT_MAX_EVENT_BYTES = 1 << 20
 """Ours: AWS documents no limit."""
 
 VALIDATION = "ValidationException"
-
-RETRY_CODES = codes.PUT_PROJECT_EVENTS_RETRY
-PERMANENT_CODES = codes.PUT_PROJECT_EVENTS_PERMANENT
-entry_kind = codes.put_project_events_kind
 
 _NAMES = ResultNames("failedEventCount", "eventResults", "eventId", "errorCode", "errorMessage")
 _PROJECT_NAME = r"([-a-zA-Z0-9._]*[-a-zA-Z0-9_][-a-zA-Z0-9._]*|\.{3,})"
@@ -78,6 +78,20 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
     type: str | None = None
     data: msgspec.Raw = _ABSENT
     project: str | None = None
+
+
+_PATH = "/events/projects/"
+_RULES: dict[str, Schema] = {
+    "timestamp": TIME,
+    "type": {"type": "string", "enum": sorted(TYPES)},
+    "data": OBJECT,
+    "project": {
+        "type": "string",
+        "maxLength": MAX_PROJECT,
+        "pattern": f"^({PROJECT_PATTERN})$",
+        "description": "A name or an ARN. Unsaid: the target's, if it has exactly one.",
+    },
+}
 
 
 class _Result(msgspec.Struct, gc=False, omit_defaults=True):
@@ -118,10 +132,25 @@ class PutProjectEvents:
     """The API as one target uses it. A single project is the default of native events."""
 
     kind: ClassVar[str] = "evidently"
-    native_type: ClassVar[type[NativeEvent]] = NativeEvent
+    operation: ClassVar[str] = "PutProjectEvents"
+    service: ClassVar[str] = "evidently"
+    title: ClassVar[str] = "Evidently"
+    noun: ClassVar[str] = "project"
+    bound_by: ClassVar[str] = "projects"
+    target: ClassVar[str] = ""
+    codec: ClassVar[Codec] = REST_JSON
+    codes: ClassVar[EntryCodes] = codes.PUT_PROJECT_EVENTS
+    native_type: ClassVar[type[msgspec.Struct]] = NativeEvent
+    native_schema: ClassVar[Schema] = struct(NativeEvent, _RULES, ("type", "data"))
+    takes_cloudevents: ClassVar[bool] = False
 
     projects: tuple[str, ...] = ()
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES
+
+    @staticmethod
+    def locate(path: str) -> str | None:
+        """The project of ``/events/projects/<project>``, after any prefix."""
+        return unquote(path.partition(_PATH)[2].removesuffix("/")) or None
 
     def admit_call(
         self, project: str, request: Request, arrived_at: float
@@ -170,7 +199,7 @@ class PutProjectEvents:
 
     def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
         """One Outcome per event from a parsed 200 answer; None when it is not what the API answers."""
-        return read_entries(answer, count, _NAMES, entry_kind)
+        return read_entries(answer, count, _NAMES, self.codes)
 
     def render_results(self, results: Sequence[str | Refusal]) -> bytes:
         return render_results(results)

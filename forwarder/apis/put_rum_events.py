@@ -19,9 +19,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import msgspec
 
+from forwarder.apis.api import REST_JSON, Codec
+from forwarder.apis.codes import NO_ENTRY_CODES, EntryCodes
+from forwarder.apis.schema import OBJECT, TEXT, TIME, Schema, struct
 from forwarder.apis.wire import (
     Native,
     Number,
@@ -108,6 +112,23 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
     BatchId: str | None = None
 
 
+_PATH = "/appmonitors/"
+UUID_SCHEMA: Schema = {"type": "string", "pattern": f"^{UUID_PATTERN}$"}
+_RULES: dict[str, Schema] = {
+    "id": {**UUID_SCHEMA, "description": "Unsaid: one is made."},
+    "timestamp": TIME,
+    "type": {"type": "string", "minLength": 1, "maxLength": MAX_TYPE},
+    "details": OBJECT,
+    "metadata": OBJECT,
+    "AppMonitorId": {**UUID_SCHEMA, "description": "Unsaid: the target's, if it has exactly one."},
+    "AppMonitorDetails": struct(AppMonitorDetails, {"name": TEXT, "id": TEXT, "version": TEXT}),
+    "UserDetails": struct(UserDetails, {"userId": UUID_SCHEMA, "sessionId": UUID_SCHEMA}),
+    "Alias": {"type": "string", "minLength": 1, "maxLength": MAX_ALIAS},
+    "SessionMetadata": OBJECT,
+    "BatchId": {**UUID_SCHEMA, "description": "Events with the same one leave together."},
+}
+
+
 class _Envelope(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
     """The parameters of a call but for its events, in the order they are written into keys."""
 
@@ -155,11 +176,27 @@ class PutRumEvents:
     """
 
     kind: ClassVar[str] = "rum"
-    native_type: ClassVar[type[NativeEvent]] = NativeEvent
+    operation: ClassVar[str] = "PutRumEvents"
+    service: ClassVar[str] = "rum"
+    title: ClassVar[str] = "CloudWatch RUM"
+    noun: ClassVar[str] = "app monitor"
+    bound_by: ClassVar[str] = "app_monitors"
+    target: ClassVar[str] = ""
+    codec: ClassVar[Codec] = REST_JSON
+    codes: ClassVar[EntryCodes] = NO_ENTRY_CODES
+    native_type: ClassVar[type[msgspec.Struct]] = NativeEvent
+    native_schema: ClassVar[Schema] = struct(NativeEvent, _RULES, ("type", "details"))
+    takes_cloudevents: ClassVar[bool] = False
 
     app_monitors: tuple[str, ...] = ()
     merge: bool = False
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES
+
+    @staticmethod
+    def locate(path: str) -> str | None:
+        """The app monitor of ``/appmonitors/<id>``, after any prefix."""
+        monitor = path.rpartition(_PATH)[2].removesuffix("/") if _PATH in path else ""
+        return unquote(monitor) if monitor and "/" not in monitor else None
 
     def admit_batch(
         self, app_monitor: str, request: Request, arrived_at: float

@@ -7,7 +7,7 @@ Invariants:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from forwarder.config.settings import Config, IngestConfig
@@ -16,8 +16,6 @@ from forwarder.sockets import MAX_PATH_BYTES, is_local
 
 BODIES_AT_ONCE = 4
 """Request bodies of full size that must fit beside full queues, or uploads would starve each other."""
-
-_BOUND = ("buses", "app_monitors", "projects")
 
 
 class ConfigError(Exception):
@@ -59,21 +57,24 @@ def _only_bound(targets: Mapping[str, Any]) -> Iterator[str]:
     for name, options in targets.items():
         if not getattr(options, "only_bound", False):
             continue
-        fields = [field for field in _BOUND if hasattr(options, field)]
         if options.default:
             yield f"targets.{name}.only_bound: must not be true together with default: true"
-        if not any(getattr(options, field) for field in fields):
-            yield f"targets.{name}.only_bound: must not be true while {' and '.join(fields)} is empty"
+        if not _bound(options):
+            yield f"targets.{name}.only_bound: must not be true while {options.bound_by} is empty"
 
 
 def _elsewhere(targets: Mapping[str, Any]) -> Iterator[str]:
     for name, options in targets.items():
         region = getattr(options, "region", None)
-        for field in _BOUND:
-            for bound in getattr(options, field, None) or ():
-                parts = bound.split(":")
-                if region and len(parts) > 3 and parts[0] == "arn" and parts[3] not in ("", region):
-                    yield f"targets.{name}.{field}: {bound} is in {parts[3]}, the target in {region}"
+        for bound in _bound(options):
+            parts = bound.split(":")
+            if region and len(parts) > 3 and parts[0] == "arn" and parts[3] not in ("", region):
+                yield f"targets.{name}.{options.bound_by}: {bound} is in {parts[3]}, the target in {region}"
+
+
+def _bound(options: Any) -> Sequence[str]:
+    """The names that the options list, by the option that their kind has for that (``bound_by``)."""
+    return getattr(options, getattr(options, "bound_by", ""), ())
 
 
 def _place(options: Any) -> str:
@@ -94,16 +95,14 @@ def _bound_twice(targets: Mapping[str, Any]) -> Iterator[str]:
     """An ARN and a plain name, or twice the same. ARNs of different accounts are different buses."""
     seen: dict[tuple[type, str, str], dict[str, str]] = {}
     for name, options in targets.items():
-        for field in _BOUND:
-            for bound in getattr(options, field, None) or ():
-                plain = bound.rpartition("/")[2] if bound.startswith("arn:") else bound
-                others = seen.setdefault((type(options), _place(options), plain), {})
-                first = next(
-                    (others[each] for each in others if plain in (each, bound) or each == bound), name
-                )
-                others.setdefault(bound, name)
-                if first != name:
-                    yield f"targets.{name}.{field}: {bound} is already bound to {first} {_place(options)}"
+        for bound in _bound(options):
+            plain = bound.rpartition("/")[2] if bound.startswith("arn:") else bound
+            others = seen.setdefault((type(options), _place(options), plain), {})
+            first = next((others[each] for each in others if plain in (each, bound) or each == bound), name)
+            others.setdefault(bound, name)
+            if first != name:
+                where = _place(options)
+                yield f"targets.{name}.{options.bound_by}: {bound} is already bound to {first} {where}"
 
 
 def _memory(config: Config) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from forwarder.apis.codes import EntryCodes
 from forwarder.config import Config, queue_memory
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
@@ -24,8 +25,6 @@ from forwarder.targets import TARGETS, AwsTarget
 from forwarder.targets.buses import BusNames
 from forwarder.targets.names import TargetNames
 from forwarder.targets.remembered import RememberedNames
-
-_BOUND = ("buses", "app_monitors", "projects")
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -58,7 +57,7 @@ def build(rooms: Shared, name: str) -> TargetParts:
     target = TARGETS[options.kind].build(name, options)
     metrics = rooms.metrics.for_target(name)
     queue = _queue(rooms, name, options, target, metrics)
-    gate = Gate(name, _gate_options(options), rooms.clock)
+    gate = Gate(name, _gate_options(options, target.api.codes), rooms.clock)
     rooms.metrics.watch(name, queue.view, gate.view, lambda: target.transport)
     rooms.metrics.watch_credentials(name, target.credentials)
     policy = _policy(options, target.limits)
@@ -81,7 +80,7 @@ def build(rooms: Shared, name: str) -> TargetParts:
         queue=queue,
         metrics=metrics,
         max_event_bytes=target.limits.max_event_bytes,
-        names=_bound_names(options),
+        names=options.bound,
         default=_is_default(rooms.config.targets, name),
         only=only_bound(name, options),
         ack_timeout=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
@@ -131,6 +130,7 @@ def _queue(
         metrics=metrics,
         front_bytes=queue_memory(options),
         kind=options.kind,
+        codec=target.api.codec.stored,
         boot=this_boot(),
         names=target.names,
         name_of=target.api.name_of,
@@ -139,7 +139,7 @@ def _queue(
 
 def only_bound(name: str, options: Any) -> OnlyBound | None:
     """What refuses names that the options do not list, where they say so."""
-    return OnlyBound(name, options.kind, _bound_names(options)) if options.only_bound else None
+    return OnlyBound(name, options.api, options.bound) if options.only_bound else None
 
 
 def _is_default(targets: Mapping[str, Any], name: str) -> bool:
@@ -148,10 +148,10 @@ def _is_default(targets: Mapping[str, Any], name: str) -> bool:
     if options.default is not None:
         return bool(options.default)
     others = [n for n, other in targets.items() if other.kind == options.kind and n != name]
-    return not others and not _bound_names(options)
+    return not others and not options.bound
 
 
-def _gate_options(options: Any) -> GateOptions:
+def _gate_options(options: Any, codes: EntryCodes) -> GateOptions:
     return GateOptions(
         slots=options.workers,
         min_slots=options.min_workers,
@@ -160,14 +160,10 @@ def _gate_options(options: Any) -> GateOptions:
         backoff_cap=options.retry.cap,
         probe=options.hold.probe,
         probe_cap=options.hold.probe_cap,
+        overloaded=codes.overloaded,
     )
 
 
 def _policy(options: Any, limits: Limits) -> Policy:
     retry = options.retry
     return Policy(retry.max_age, limits.whole, retry.max_attempts, retry.base, retry.cap)
-
-
-def _bound_names(options: Any) -> tuple[str, ...]:
-    """The buses, app monitors or projects that the options bind, whichever their kind has."""
-    return tuple(name for field in _BOUND for name in getattr(options, field, ()))

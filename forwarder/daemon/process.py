@@ -42,6 +42,7 @@ from forwarder.queues import rows
 from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
 from forwarder.storage import Storage, StorageError
+from forwarder.targets import known_apis
 from forwarder.targets.warm_up import warm_up
 
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
@@ -103,7 +104,7 @@ class Daemon:
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
         self._budget = self._make_budget()
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
-        bindings = Bindings([each.route for each in self._built.values()])
+        bindings = Bindings([each.route for each in self._built.values()], known_apis())
         self._senders = Senders(config.ingest, self._clock, self._metrics.senders)
         self.rereading = Rereading(self._senders.files, config, path)
         self._ingest = IngestServer(
@@ -145,6 +146,7 @@ class Daemon:
             clock=self._clock,
             on_dropped=self._count_dropped_letters,
             watch=self._clock_watch,
+            codec_of=lambda target: self._config.targets[target].api.codec.stored,
         )
         none = dict.fromkeys(self._config.targets, (0, 0))
         self._metrics.watch_dead_letters(lambda: {**none, **letters.view()})
@@ -161,6 +163,7 @@ class Daemon:
                 each.target.api.name_of,
                 each.lane.metrics,
                 each.target.names.hurry,
+                each.target.api.codec.stored,
             )
             for name, each in self._built.items()
         ]

@@ -51,7 +51,8 @@ _CLOSED_STATES = {
 class GateOptions(msgspec.Struct, frozen=True):
     """``slots``: calls in flight, at most and at least; ``pace``: calls a second, None for any.
 
-    Durations in seconds.
+    Durations in seconds. ``overloaded``: entries of an answer that fail with one of these codes make it fewer
+    calls at once.
     """
 
     slots: int = 8
@@ -61,6 +62,7 @@ class GateOptions(msgspec.Struct, frozen=True):
     backoff_cap: float = 30.0
     probe: float = 30.0
     probe_cap: float = 300.0
+    overloaded: frozenset[str] = codes.OVERLOADED
 
 
 class Verdict(NamedTuple):
@@ -263,7 +265,7 @@ class Gate:
 
     def _count_answer(self, call: Call, results: Results) -> None:
         """An answer of AWS's tells the slots how long it took, or that single entries were throttled."""
-        if not codes.OVERLOADED.isdisjoint(map(_code_of, results.outcomes)):
+        if not self._options.overloaded.isdisjoint(map(_code_of, results.outcomes)):
             self._slots.troubled(call.round)
         elif results.called:
             self._slots.answered(call.round, self._clock.monotonic() - call.began_at)

@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from forwarder.apis import put_events, put_project_events, surrogates, wire
+from forwarder.apis.api import label as label_of
 from forwarder.apis.put_events import (
     DEFAULT_MAX_REQUEST_BYTES,
     NO_GLOBAL_ENDPOINTS,
@@ -74,9 +75,9 @@ class PutEventsOperation(PostOnly):
     """``AWSEvents.PutEvents``: every entry goes to the target of its bus."""
 
     dialect = aws.JSON_1_1
-    label = "put_events"
+    label = label_of(PutEvents)
     known = True
-    names_batch = False
+    service = PutEvents.service
 
     def __init__(self, buses: Bound[PutEvents], clock: Clock, unbound: TargetMetrics) -> None:
         self.buses = buses
@@ -89,8 +90,11 @@ class PutEventsOperation(PostOnly):
         self.max_bytes = max((api.max_request_bytes for api in apis), default=DEFAULT_MAX_REQUEST_BYTES)
         self.global_endpoints = all(api.global_endpoints for api in apis)
 
+    def presigned(self, region: str) -> PutEventsOperation:
+        return self
+
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        return _PutEventsCall(self, _region(headers), from_headers(headers) if self.traced else None)
+        return _PutEventsCall(self, region_of(headers), from_headers(headers) if self.traced else None)
 
     def check(self, entries: Sequence[Entry | Refusal], endpoint_id: str | None) -> Refusal | None:
         """Why the call is refused as a whole, if it is."""
@@ -151,7 +155,7 @@ class _PutEventsCall:
         return results
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
-        return Reply(200, self._operation.render(_told(results, fates)))
+        return Reply(200, self._operation.render(with_fates(results, fates)))
 
     async def _admit(
         self, entries: Sequence[Entry | Refusal], endpoint: str, work: Work
@@ -196,8 +200,10 @@ class PutRumEventsOperation(PostOnly):
     """``PutRumEvents``: a client's batch, taken whole or not at all."""
 
     dialect = aws.REST_JSON
-    label = "put_rum_events"
+    label = label_of(PutRumEvents)
     known = True
+    service = PutRumEvents.service
+    is_for_pages = True
     names_batch = True  # BatchId, the same on every try of a client (aws-rum-web, DataPlaneClient)
 
     def __init__(
@@ -217,8 +223,8 @@ class PutRumEventsOperation(PostOnly):
         return PutRumEventsOperation(self._monitors, self._clock, region, self._max_events)
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        region = self._presigned_for or _region(headers)
-        route = _bound(self._monitors.find(name, region))
+        region = self._presigned_for or region_of(headers)
+        route = bound(self._monitors.find(name, region))
         return _PutRumEventsCall(name, route, self._clock, self._max_events)
 
 
@@ -321,7 +327,7 @@ class _PutRumEventsCall:
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         refused = [result for result in results if isinstance(result, Refusal)]
-        pairs = zip(results, _told(results, fates), strict=True)
+        pairs = zip(results, with_fates(results, fates), strict=True)
         dead = [told for result, told in pairs if type(result) is str and type(told) is Refusal]
         if not refused and not dead:
             return Reply(200, self._route.api.render_results(results))
@@ -335,16 +341,19 @@ class PutProjectEventsOperation(PostOnly):
     """``PutProjectEvents``: events judged one by one."""
 
     dialect = aws.REST_JSON
-    label = "put_project_events"
+    label = label_of(PutProjectEvents)
     known = True
-    names_batch = False
+    service = PutProjectEvents.service
 
     def __init__(self, projects: Bound[PutProjectEvents], clock: Clock) -> None:
         self._projects = projects
         self._clock = clock
 
+    def presigned(self, region: str) -> PutProjectEventsOperation:
+        return self
+
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        return _PutProjectEventsCall(name, _bound(self._projects.find(name, _region(headers))), self._clock)
+        return _PutProjectEventsCall(name, bound(self._projects.find(name, region_of(headers))), self._clock)
 
 
 class _PutProjectEventsCall:
@@ -372,7 +381,7 @@ class _PutProjectEventsCall:
         return results
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
-        return Reply(200, self._route.api.render_results(_told(results, fates)))
+        return Reply(200, self._route.api.render_results(with_fates(results, fates)))
 
     async def _admit(self, body: bytes, lease: Lease) -> list[Draft | Refusal] | Refusal:
         """The events of a call that is large, or has one that is no JSON, decoded and admitted one by one."""
@@ -439,7 +448,7 @@ def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
         return None
 
 
-def _told(results: Results, fates: Fates | None) -> Results:
+def with_fates(results: Results, fates: Fates | None) -> Results:
     """The results with AWS's ids and refusals in place of ours, as far as they are known."""
     if not fates:
         return results
@@ -456,13 +465,13 @@ def _fate(id: str, receipt: Receipt | None) -> str | Refusal:
     return Refusal(code, receipt.message)
 
 
-def _bound(place: Route[A] | Refusal) -> Route[A]:
+def bound(place: Route[A] | Refusal) -> Route[A]:
     if isinstance(place, Refusal):
         raise aws.refused(place, 404 if place.code == NOT_FOUND else 400)
     return place
 
 
-def _region(headers: Mapping[str, str]) -> str | None:
+def region_of(headers: Mapping[str, str]) -> str | None:
     """The region a request was signed for."""
     authorization = headers.get("Authorization")
     return wire.region_of_scope(authorization) if authorization is not None else None

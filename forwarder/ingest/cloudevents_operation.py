@@ -57,6 +57,8 @@ class CloudEvents:
     label = "cloudevents"
     known = True
     names_batch = False
+    service = ""
+    is_for_pages = False
     holds_lines = staticmethod(cloudevents.check_media)
 
     def __init__(
@@ -244,7 +246,9 @@ class _CloudEventsCall:
 def not_for(kind: str, targets: Sequence[str]) -> Operation:
     """The answer where CloudEvents are sent to a target that has no place for them."""
     others = ", ".join(targets) or "none here"
-    sentence = f'Target "NAME" is of kind {kind}; CloudEvents go to targets of kind eventbridge: {others}.'
+    sentence = (
+        f'Target "NAME" is of kind {kind}; CloudEvents go to targets of kind {PutEvents.kind}: {others}.'
+    )
     return Refusing("cloudevents", native.DIALECT, 404, NOT_FOUND, sentence)
 
 

@@ -67,13 +67,16 @@ class Call(Protocol):
 class Operation(Protocol):
     """``label`` is its name in metrics; not ``known``: 404, whatever the method.
 
-    ``names_batch``: a body names its batch, so that equal bodies are one request.
+    ``names_batch``: a body names its batch, so that equal bodies are one request. ``service``: what signed
+    requests must be signed for, "" for any. ``is_for_pages``: web pages send to it.
     """
 
     dialect: Dialect
     label: str
     known: bool
     names_batch: bool
+    service: str
+    is_for_pages: bool
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call: ...
 
@@ -86,6 +89,10 @@ class Operation(Protocol):
 
 class PostOnly:
     """What most operations have in common: JSON by POST, and nothing else."""
+
+    names_batch = False
+    service = ""
+    is_for_pages = False
 
     holds_lines = staticmethod(holds_lines)
 
@@ -104,7 +111,6 @@ class NativeEvents(PostOnly):
     dialect = native.DIALECT
     label = "native"
     known = True
-    names_batch = False
 
     def __init__(
         self,
@@ -259,8 +265,6 @@ def is_known(results: Results, fates: Fates) -> bool:
 class Refusing(PostOnly):
     """An operation that is none: every request to it gets the same error, with its name in the sentence."""
 
-    names_batch = False
-
     def __init__(
         self,
         label: str,
@@ -271,8 +275,10 @@ class Refusing(PostOnly):
         *,
         known: bool = True,
         headers: Mapping[str, str] = NO_HEADERS,
+        service: str = "",
     ) -> None:
         self._headers = headers
+        self.service = service
         self.label = label
         self.dialect = dialect
         self.known = known

@@ -31,6 +31,7 @@ from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
     FRONT_BYTES,
+    STORED_JSON,
     AsideView,
     Batch,
     Clock,
@@ -93,12 +94,14 @@ class DiskQueue:
         metrics: TargetMetrics,
         front_bytes: int = FRONT_BYTES,
         kind: str = "",
+        codec: int = STORED_JSON,
         boot: str = "",
         names: Names | None = None,
         name_of: NameOf | None = None,
     ) -> None:
         self._name = name
         self._kind = kind
+        self._codec = codec
         self._storage = storage
         self._bounds = Bounds(max_events, max_bytes)
         self._clock = clock
@@ -416,7 +419,8 @@ class DiskQueue:
         since = min(map(_received_at_of, events))
         received = self._clock.wall() - (self._clock.monotonic() - since)
         place, self._next = self._next, self._next + 1
-        return Part(Head(place, len(events), size, received, since, int(complete)), events, parked)
+        head = Head(place, len(events), size, received, since, rows.flags(complete, self._codec))
+        return Part(head, events, parked)
 
     def _written(self, parts: list[Part], size: int, replayed: bool, writing: asyncio.Future[None]) -> None:
         count = sum(len(part.events) for part in parts)
@@ -482,7 +486,7 @@ class DiskQueue:
         self._read_to = head.place
         self._held.enter(row, events)
         size = head.bytes if len(events) == head.events else memory_bytes(events)
-        self._front.add(events, size, complete=bool(head.complete))
+        self._front.add(events, size, complete=head.is_complete)
 
     # --- read ahead
 

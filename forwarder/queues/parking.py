@@ -223,7 +223,7 @@ class Parking:
             event.name, event.peer = parked.name, parked.peer
         row = Row(parked.place, found.head.events, found.events, found.indexes)
         self._held.enter(row, found.events)
-        self._place.unpark(parked, found.events, bool(found.head.complete))
+        self._place.unpark(parked, found.events, found.head.is_complete)
 
 
 def _rows_of(run: Sequence[Clump]) -> Iterator[list[Clump]]:
