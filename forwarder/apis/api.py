@@ -71,8 +71,11 @@ class Api(Protocol):
     def locate(path: str) -> str | None:
         """The name that the path of a request gives; None when it is no path of this API."""
 
-    def admit_native(self, event: Any, arrived_at: float) -> Draft | Refusal:
-        """Take an event of our own API (a ``native_type``), or say why not. ``arrived_at``: wall clock."""
+    def admit_native(self, event: Any, arrived_at: float, id: str = "") -> Draft | Refusal:
+        """Take an event of our own API (a ``native_type``), or say why not.
+
+        ``arrived_at``: wall clock. ``id``: the event's, known before its entry is encoded, which may contain it.
+        """
 
     def name_of(self, body: bytes, key: bytes) -> str:
         """The name of an admitted event: its bus, app monitor or project; "" where nothing must exist."""
@@ -107,7 +110,7 @@ class WireApi(Api, Protocol):
     def read_call(name: str, body: bytes) -> WireCall | Refusal:
         """A request's call, or why it is refused as a whole. ``name``: as the path gives it."""
 
-    def admit(self, event: Any, name: str, arrived_at: float) -> Draft | Refusal:
+    def admit(self, event: Any, name: str, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an event of a call, or say why not."""
 
     @staticmethod

@@ -270,7 +270,7 @@ class PutEvents:
         """No path is this API's: its calls are known by ``target``."""
         return None
 
-    def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "") -> Draft | Refusal:
+    def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "", id: str = "") -> Draft | Refusal:
         """Take an entry of a call, or say why not. The entry's Time is set in place.
 
         ``arrived_at``: wall clock. ``endpoint_id``: the call's, which its entries keep.
@@ -279,9 +279,9 @@ class PutEvents:
             return _missing(entry)
         if len(entry.Detail) <= self.max_request_bytes and not is_json_object(entry.Detail):
             return Refusal(MALFORMED_DETAIL, "Detail is malformed.")
-        return self._admit(entry, arrived_at, endpoint_id)
+        return self._admit(entry, arrived_at, endpoint_id, id)
 
-    def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
+    def admit_native(self, event: NativeEvent, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an event of our own API, or say why not."""
         detail = object_text(event.Detail, self.max_request_bytes)
         bus = event.EventBusName if event.EventBusName is not None else self.default_bus or None
@@ -295,14 +295,14 @@ class PutEvents:
             TraceHeader=event.TraceHeader,
         )
         if detail and event.Source and event.DetailType:
-            return self._admit(entry, arrived_at, event.EndpointId)
+            return self._admit(entry, arrived_at, event.EndpointId, id)
         if event.Source and event.DetailType and bytes(event.Detail).strip() not in (b"", b"null", b'""'):
             return Refusal(MALFORMED_DETAIL, "Detail is malformed: it must be a JSON object, or its text.")
         return _missing(entry)
 
-    def admit_formed(self, entry: Entry, arrived_at: float) -> Draft | Refusal:
+    def admit_formed(self, entry: Entry, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an entry that has all it must have, its Detail the text of a JSON object, or say why not."""
-        return self._admit(entry, arrived_at, "")
+        return self._admit(entry, arrived_at, "", id)
 
     @staticmethod
     def judge(event: bytes | msgspec.Raw) -> Generator[None, None, Refusal | None]:
@@ -342,7 +342,7 @@ class PutEvents:
     def render_results(self, results: Sequence[str | Refusal]) -> bytes:
         return render_results(results)
 
-    def _admit(self, entry: Entry, arrived_at: float, endpoint_id: str) -> Draft | Refusal:
+    def _admit(self, entry: Entry, arrived_at: float, endpoint_id: str, id: str) -> Draft | Refusal:
         key = _endpoint_key(endpoint_id)
         if key is None:
             return _invalid(
@@ -360,7 +360,7 @@ class PutEvents:
         if entry.Time is None and counted + TIME_BYTES <= self.max_request_bytes:
             entry.Time = int(arrived_at)  # EventBridge keeps whole seconds
             counted += TIME_BYTES
-        return Draft(serialise(entry), counted, key, _name(entry.EventBusName))
+        return Draft(serialise(entry), counted, key, _name(entry.EventBusName), id)
 
     def _wrong_region(self, bus: str | None) -> Refusal | None:
         if not self.region or bus is None or not bus.startswith("arn:"):

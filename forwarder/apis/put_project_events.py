@@ -11,9 +11,10 @@ Invariants:
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -55,6 +56,7 @@ PROJECT_PATTERN = rf"{_PROJECT_NAME}|arn:[^:]*:[^:]*:[^:]*:[^:]*:project/{_PROJE
 """Never ``.`` or ``..``: a name is a segment of a path, where these mean another path."""
 _PROJECT = re.compile(PROJECT_PATTERN).fullmatch
 _ABSENT = msgspec.Raw(b"null")
+_NO_IDS = itertools.repeat("")
 
 
 class Event(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
@@ -153,16 +155,16 @@ class PutProjectEvents:
         return unquote(path.partition(_PATH)[2].removesuffix("/")) or None
 
     def admit_call(
-        self, project: str, request: Request, arrived_at: float
+        self, project: str, request: Request, arrived_at: float, ids: Iterable[str] = _NO_IDS
     ) -> list[Draft | Refusal] | Refusal:
         """Take the events of a call one by one, or refuse it whole. ``project``: a name or ARN, decoded."""
         refusal = check_call(project, request.events)
         if refusal is not None:
             return refusal
         key = interned(project.encode())
-        return [self._admit(event, key) for event in request.events]
+        return [self._admit(event, key, id) for event, id in zip(request.events, ids, strict=False)]
 
-    def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
+    def admit_native(self, event: NativeEvent, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an event of our own API, or say why not. ``arrived_at``: wall clock."""
         project = event.project
         if project is None:
@@ -177,7 +179,7 @@ class PutProjectEvents:
             return Refusal(VALIDATION, "data must be a JSON object, or the text of one.")
         timestamp = event.timestamp if event.timestamp is not None else round(arrived_at, 3)
         wire_event = Event(timestamp=timestamp, type=event.type, data=data)
-        return self._admit(wire_event, interned(project.encode()))
+        return self._admit(wire_event, interned(project.encode()), id)
 
     @staticmethod
     def name_of(body: bytes, key: bytes) -> str:
@@ -204,7 +206,7 @@ class PutProjectEvents:
     def render_results(self, results: Sequence[str | Refusal]) -> bytes:
         return render_results(results)
 
-    def _admit(self, event: Event, key: bytes) -> Draft | Refusal:
+    def _admit(self, event: Event, key: bytes, id: str) -> Draft | Refusal:
         if event.data is not None and len(event.data) > self.max_event_bytes:
             return self._too_large(utf8_length(event.data))
         refusal = _wrong_event(event)
@@ -213,7 +215,7 @@ class PutProjectEvents:
         body = serialise(event)
         if size(body) > self.max_event_bytes:
             return self._too_large(size(body))
-        return Draft(body, size(body), key, sys.intern(key.decode()))
+        return Draft(body, size(body), key, sys.intern(key.decode()), id)
 
     def _too_large(self, counted: int) -> Refusal:
         message = f"The event counts {counted} bytes, more than the limit of {self.max_event_bytes}."

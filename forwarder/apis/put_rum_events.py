@@ -234,11 +234,13 @@ class PutRumEvents:
             return key
         return interned(key) if self.merge else key  # else a key with its BatchId comes once
 
-    def admit_one(self, event: RumEvent, key: bytes, app_monitor: str, index: int) -> Draft | Refusal:
+    def admit_one(
+        self, event: RumEvent, key: bytes, app_monitor: str, index: int, id: str = ""
+    ) -> Draft | Refusal:
         """Take the event that a call has at this index, or say why not."""
-        return self._admit(event, key, sys.intern(app_monitor), f"RumEvents[{index}].")
+        return self._admit(event, key, sys.intern(app_monitor), f"RumEvents[{index}].", id)
 
-    def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
+    def admit_native(self, event: NativeEvent, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an event of our own API, or say why not. ``arrived_at``: wall clock."""
         key = self._native_key(event)
         if isinstance(key, Refusal):
@@ -256,7 +258,7 @@ class PutRumEvents:
             details=details,
             metadata=metadata,
         )
-        return self._admit(rum_event, key, sys.intern(read_monitor(key)), "")
+        return self._admit(rum_event, key, sys.intern(read_monitor(key)), "", id)
 
     @staticmethod
     def name_of(body: bytes, key: bytes) -> str:
@@ -308,7 +310,7 @@ class PutRumEvents:
             envelope.BatchId = None
         return serialise(envelope)
 
-    def _admit(self, event: RumEvent, key: bytes, monitor: str, where: str) -> Draft | Refusal:
+    def _admit(self, event: RumEvent, key: bytes, monitor: str, where: str, id: str) -> Draft | Refusal:
         """``where`` names the event before the field, where there are several. The timestamp is set here."""
         details, metadata, most = event.details, event.metadata, self.max_event_bytes
         if details is not None and _is_longer(details, most):
@@ -328,7 +330,7 @@ class PutRumEvents:
             return timestamp
         event.timestamp = timestamp
         body = serialise(event)
-        return Draft(body, size(body), key, monitor)
+        return Draft(body, size(body), key, monitor, id)
 
     def _wrong_envelope(self, envelope: _Envelope, monitor_field: str) -> Refusal | None:
         user = envelope.UserDetails

@@ -35,7 +35,7 @@ from forwarder.ingest.shares import refuse_whole
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Draft, Refusal
+from forwarder.model import Clock, Draft, Refusal, id_stream
 
 
 class ApiCalls(Operation, Protocol):
@@ -118,9 +118,9 @@ class _ApiCall:
     async def _admit(self, api: WireApi, call: WireCall, work: Work) -> list[Draft | Refusal]:
         wall = self._operation.clock.wall()
         drafts: list[Draft | Refusal] = []
-        for event in call.events:
+        for event, id in zip(call.events, id_stream(wall), strict=False):
             await work.rest()
-            drafts.append(api.admit(event, call.name, wall))
+            drafts.append(api.admit(event, call.name, wall, id))
         return drafts
 
 

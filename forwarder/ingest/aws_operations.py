@@ -14,7 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -56,7 +56,7 @@ from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Draft, Refusal
+from forwarder.model import Clock, Draft, Refusal, id_stream
 from forwarder.receipts import DELIVERED, Receipt
 
 INVALID_ARGUMENT = "InvalidArgument"
@@ -165,6 +165,7 @@ class _PutEventsCall:
         drafts: list[Draft | Refusal] = []
         nowhere: list[Refusal] = []
         groups: dict[Route[PutEvents], list[int]] = {}
+        ids = id_stream(wall)
         for i, entry in enumerate(entries):
             route = entry if isinstance(entry, Refusal) else self._find(entry.EventBusName or DEFAULT_BUS)
             if isinstance(route, Refusal):
@@ -175,7 +176,7 @@ class _PutEventsCall:
             if self._trace is not None and entry.TraceHeader is None and route.api.fill_trace_header:
                 entry.TraceHeader = self._trace
             await work.rest()
-            drafts.append(route.api.admit(entry, wall, endpoint))
+            drafts.append(route.api.admit(entry, wall, endpoint, next(ids)))
             groups.setdefault(route, []).append(i)
         if not groups:
             _refuse_whole_region(nowhere)
@@ -280,6 +281,7 @@ class _PutRumEventsCall:
         if isinstance(key, Refusal):
             raise aws.refused(key, events=max(1, len(events)))
         drafts: list[Draft | Refusal] = []
+        ids = id_stream(self._clock.wall())
         for i, event in enumerate(events):
             await work.rest()
             if not isinstance(event, RumEvent):
@@ -297,7 +299,7 @@ class _PutRumEventsCall:
                 except BROKEN as problem:
                     raise aws.unreadable(problem, part, place) from None
                 await work.rest()
-            draft = api.admit_one(event, key, name, i)
+            draft = api.admit_one(event, key, name, i, next(ids))
             if isinstance(draft, Draft):
                 [draft] = within_limits(self._route, [draft])
                 if isinstance(draft, Refusal):
@@ -369,7 +371,8 @@ class _PutProjectEventsCall:
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         request = _decoded(aws.PUT_PROJECT_EVENTS, body)
         if request is not None:
-            drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
+            wall = self._clock.wall()
+            drafts = self._route.api.admit_call(self._project, request, wall, id_stream(wall))
         else:
             drafts = await self._admit(body, lease)
         if isinstance(drafts, Refusal):
@@ -393,12 +396,15 @@ class _PutProjectEventsCall:
         if events is None:
             return put_project_events.too_many_events(f"more than {most}")
         drafts: list[Draft | Refusal] = []
+        ids = id_stream(self._clock.wall())
         for i in range(len(events)):
-            drafts.append(await self._admit_one(events.pop(), i, work))
+            drafts.append(await self._admit_one(events.pop(), i, work, ids))
         aws.refuse_unreadable(drafts, VALIDATION)
         return drafts
 
-    async def _admit_one(self, event: bytes | msgspec.Raw, i: int, work: Work) -> Draft | Refusal:
+    async def _admit_one(
+        self, event: bytes | msgspec.Raw, i: int, work: Work, ids: Iterator[str]
+    ) -> Draft | Refusal:
         size, most = memoryview(event).nbytes, self._route.max_event_bytes
         if size > longest_event(most):
             return Refusal(VALIDATION, too_long(size, most), "too_large")
@@ -407,7 +413,7 @@ class _PutProjectEventsCall:
         if isinstance(read, Refusal):
             return read
         request = put_project_events.Request(events=[read])
-        drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
+        drafts = self._route.api.admit_call(self._project, request, self._clock.wall(), ids)
         await work.rest()
         if isinstance(drafts, Refusal):
             raise aws.refused(drafts)

@@ -39,7 +39,7 @@ from forwarder.ingest.operations import (
 )
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import PREFER, Waiting, preferred_wait
-from forwarder.model import Clock, Draft, Refusal
+from forwarder.model import Clock, Draft, Refusal, id_stream
 from forwarder.receipts import DELIVERED, Receipt
 
 EVENT_ID, AWS_ID = "x-forwarder-event-id", "x-forwarder-aws-event-id"
@@ -131,6 +131,7 @@ class _CloudEventsCall:
         trace = from_headers(self._headers) if api.fill_trace_header else None
         drafts: list[Draft | Refusal] = []
         keys: list[bytes] = []
+        ids = id_stream(wall)
         for event in events:
             if work.is_over:
                 await work.pause()  # a huge body must not hold up everybody else
@@ -140,7 +141,7 @@ class _CloudEventsCall:
                 drafts.append(event)
                 keys.append(b"")
             else:
-                draft = _admit(api, event, wall, trace)
+                draft = _admit(api, event, wall, trace, next(ids))
                 drafts.append(draft)
                 keys.append(b"" if type(draft) is Refusal else cloudevents.identity(peer, name, event))
         return drafts, keys
@@ -257,14 +258,16 @@ def unknown_target(targets: Sequence[str]) -> Operation:
     return Refusing("cloudevents", native.DIALECT, 404, NOT_FOUND, sentence)
 
 
-def _admit(api: PutEvents, event: cloudevents.CloudEvent, wall: float, trace: str | None) -> Draft | Refusal:
+def _admit(
+    api: PutEvents, event: cloudevents.CloudEvent, wall: float, trace: str | None, id: str
+) -> Draft | Refusal:
     try:
         entry = cloudevents.entry_of(
             event, api.cloudevents, api.default_bus, api.fill_trace_header, trace, api.max_request_bytes
         )
     except cloudevents.InvalidEvent as problem:
         return problem.refusal
-    return api.admit_formed(entry, wall)
+    return api.admit_formed(entry, wall, id)
 
 
 def _single(id: str, receipt: Receipt | None) -> Reply:
