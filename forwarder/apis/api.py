@@ -49,8 +49,9 @@ class Api(Protocol):
     """One API. An instance is the API as one target uses it; without arguments it has the API's defaults.
 
     ``kind``: of the targets. ``service``: what requests are signed for, and the SDK's name of the service.
-    ``title``: the service's name in messages. ``noun``: what a name of an event is the name of (event bus),
-    and ``bound_by`` the option that lists such names. ``target``: the value of X-Amz-Target, "" for an API
+    ``title``: the service's name in messages; ``sdk_id``: in the SDKs' endpoint variables. ``calls``: which
+    of its calls are accepted, in words. ``noun``: what a name of an event is the name of (event bus), and
+    ``bound_by`` the option that lists such names. ``target``: the value of X-Amz-Target, "" for an API
     that is found by its path. ``takes_cloudevents``: CloudEvents can become entries of this API.
     """
 
@@ -58,6 +59,8 @@ class Api(Protocol):
     operation: ClassVar[str]
     service: ClassVar[str]
     title: ClassVar[str]
+    sdk_id: ClassVar[str]
+    calls: ClassVar[str]
     noun: ClassVar[str]
     bound_by: ClassVar[str]
     target: ClassVar[str]
@@ -71,10 +74,14 @@ class Api(Protocol):
     def locate(path: str) -> str | None:
         """The name that the path of a request gives; None when it is no path of this API."""
 
+    @staticmethod
+    def owns(path: str) -> bool:
+        """Whether a path is of this service, though not of this API: other operations' paths."""
+
     def admit_native(self, event: Any, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an event of our own API (a ``native_type``), or say why not.
 
-        ``arrived_at``: wall clock. ``id``: the event's, known before its entry is encoded, which may contain it.
+        ``arrived_at``: wall clock. ``id``: the event's, which its entry may contain.
         """
 
     def name_of(self, body: bytes, key: bytes) -> str:
@@ -116,6 +123,11 @@ class WireApi(Api, Protocol):
     @staticmethod
     def content(event: Any) -> str:
         """The text in which the sandbox looks for its markers."""
+
+
+def endpoint_variable(api: type[Api]) -> str:
+    """The environment variable that moves every call of the API's service."""
+    return f"AWS_ENDPOINT_URL_{api.sdk_id}"
 
 
 def label(api: type[Api]) -> str:

@@ -249,6 +249,8 @@ class PutEvents:
     operation: ClassVar[str] = "PutEvents"
     service: ClassVar[str] = "events"
     title: ClassVar[str] = "EventBridge"
+    sdk_id: ClassVar[str] = "EVENTBRIDGE"
+    calls: ClassVar[str] = "PutEvents (and answers DescribeEventBus)"
     noun: ClassVar[str] = "event bus"
     bound_by: ClassVar[str] = "buses"
     target: ClassVar[str] = "AWSEvents.PutEvents"
@@ -269,6 +271,10 @@ class PutEvents:
     def locate(path: str) -> str | None:
         """No path is this API's: its calls are known by ``target``."""
         return None
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        return False
 
     def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "", id: str = "") -> Draft | Refusal:
         """Take an entry of a call, or say why not. The entry's Time is set in place.

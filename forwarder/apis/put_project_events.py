@@ -83,6 +83,7 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
 
 
 _PATH = "/events/projects/"
+_other_paths = re.compile(r"/(?:projects|segments|test-segment-pattern)(?:/|$)").search
 _RULES: dict[str, Schema] = {
     "timestamp": TIME,
     "type": {"type": "string", "enum": sorted(TYPES)},
@@ -137,6 +138,8 @@ class PutProjectEvents:
     operation: ClassVar[str] = "PutProjectEvents"
     service: ClassVar[str] = "evidently"
     title: ClassVar[str] = "Evidently"
+    sdk_id: ClassVar[str] = "EVIDENTLY"
+    calls: ClassVar[str] = "PutProjectEvents (POST /events/projects/<project>)"
     noun: ClassVar[str] = "project"
     bound_by: ClassVar[str] = "projects"
     target: ClassVar[str] = ""
@@ -153,6 +156,10 @@ class PutProjectEvents:
     def locate(path: str) -> str | None:
         """The project of ``/events/projects/<project>``, after any prefix."""
         return unquote(path.partition(_PATH)[2].removesuffix("/")) or None
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        return _other_paths(path) is not None
 
     def admit_call(
         self, project: str, request: Request, arrived_at: float, ids: Iterable[str] = _NO_IDS

@@ -113,6 +113,7 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
 
 
 _PATH = "/appmonitors/"
+_other_paths = re.compile(r"/(?:appmonitors?|rummetrics)(?:/|$)").search
 UUID_SCHEMA: Schema = {"type": "string", "pattern": f"^{UUID_PATTERN}$"}
 _RULES: dict[str, Schema] = {
     "id": {**UUID_SCHEMA, "description": "Unsaid: one is made."},
@@ -179,6 +180,8 @@ class PutRumEvents:
     operation: ClassVar[str] = "PutRumEvents"
     service: ClassVar[str] = "rum"
     title: ClassVar[str] = "CloudWatch RUM"
+    sdk_id: ClassVar[str] = "RUM"
+    calls: ClassVar[str] = "PutRumEvents (POST /appmonitors/<id>)"
     noun: ClassVar[str] = "app monitor"
     bound_by: ClassVar[str] = "app_monitors"
     target: ClassVar[str] = ""
@@ -197,6 +200,10 @@ class PutRumEvents:
         """The app monitor of ``/appmonitors/<id>``, after any prefix."""
         monitor = path.rpartition(_PATH)[2].removesuffix("/") if _PATH in path else ""
         return unquote(monitor) if monitor and "/" not in monitor else None
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        return _other_paths(path) is not None
 
     def admit_batch(
         self, app_monitor: str, request: Request, arrived_at: float

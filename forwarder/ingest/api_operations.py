@@ -28,7 +28,7 @@ from forwarder.ingest.aws_operations import (
 from forwarder.ingest.bindings import Bindings, Bound, Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
-from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest, Dialect
+from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest
 from forwarder.ingest.intake import count, put
 from forwarder.ingest.operations import Call, Fates, Operation, PostOnly, Reply, Results
 from forwarder.ingest.shares import refuse_whole
@@ -53,7 +53,7 @@ class ApiOperation(PostOnly):
     def __init__(
         self, api: type[WireApi], names: Bound[WireApi], clock: Clock, unbound: TargetMetrics
     ) -> None:
-        self.dialect = _dialect(api)
+        self.dialect = aws.dialect_of(api)
         self.label = label_of(api)
         self.service = api.service
         self.api = api
@@ -124,23 +124,17 @@ class _ApiCall:
         return drafts
 
 
-def _dialect(api: type[Api]) -> Dialect:
-    """How the API's errors are written."""
-    codec = api.codec
-    return Dialect(codec.content_type, lambda problem: codec.error(problem.code, problem.message), aws=True)
-
-
 _Make = Callable[[Bindings, Clock, TargetMetrics, int], ApiCalls]
 
 _OWN: dict[type[Api], _Make] = {
     PutEvents: lambda bindings, clock, unbound, most: PutEventsOperation(
         bindings.of(PutEvents), clock, unbound
     ),
-    PutProjectEvents: lambda bindings, clock, unbound, most: PutProjectEventsOperation(
-        bindings.of(PutProjectEvents), clock
-    ),
     PutRumEvents: lambda bindings, clock, unbound, most: PutRumEventsOperation(
         bindings.of(PutRumEvents), clock, max_events=most
+    ),
+    PutProjectEvents: lambda bindings, clock, unbound, most: PutProjectEventsOperation(
+        bindings.of(PutProjectEvents), clock
     ),
 }
 """APIs whose calls are more than a list of events for one name."""

@@ -3,13 +3,13 @@
 Invariants:
 - A full target refuses its own entries of a PutEvents call and no other's; only when nothing was taken is
   the call refused as a whole. An entry that cannot be read, or is too large, is refused alone as well.
-- A RUM call leaves as the one batch it came as, unless its target merges. An event that RUM would refuse
-  costs the whole call, as with RUM. One that only this daemon refuses (it is too large, or has half of a
+- A PutRumEvents call leaves as the one batch it came as, unless its target merges. An event that AWS would
+  refuse costs the whole call, as there. One that only this daemon refuses (it is too large, or has half of a
   surrogate pair in a string) costs no other: the others are accepted, and the answer is 400, which makes no
-  client try again (aws-rum-web drops its batch, and stays on).
+  client try again (AWS's web client drops its batch, and stays on).
 - A large call is read in slices: its entries are counted, then each is judged by its length before anything
   in it is.
-- An answer about events that are ours has a status that no SDK tries again: 200, or for RUM 400.
+- An answer about events that are ours has a status that no SDK tries again: 200, or for PutRumEvents 400.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class PutRumEventsOperation(PostOnly):
     known = True
     service = PutRumEvents.service
     is_for_pages = True
-    names_batch = True  # BatchId, the same on every try of a client (aws-rum-web, DataPlaneClient)
+    names_batch = True  # BatchId, the same on every try of AWS's web client (DataPlaneClient)
 
     def __init__(
         self,
@@ -273,7 +273,7 @@ class _PutRumEventsCall:
     async def _admit(
         self, request: Envelope, events: Sequence[RumEvent | Part], work: Work
     ) -> list[Draft | Refusal]:
-        """Every event admitted, or refused for a reason of our own; BadRequest when RUM would refuse one (it
+        """Every event admitted, or refused for a reason of our own; BadRequest when AWS would refuse one (it
         takes all or nothing), and when none is left."""
         api, name, most = self._route.api, self._monitor, self._route.max_event_bytes
         longest = longest_event(most)
@@ -317,7 +317,7 @@ class _PutRumEventsCall:
         """The page that sent them does not read the answer."""
         refusals = [draft for draft in drafts if isinstance(draft, Refusal)]
         if refusals:
-            log = limited(_log, f"rum event refused {self._route.name} {refusals[0].reason}")
+            log = limited(_log, f"event refused {self._route.name} {refusals[0].reason}")
             log.warning(
                 "event refused",
                 target=self._route.name,

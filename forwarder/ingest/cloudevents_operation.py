@@ -1,4 +1,4 @@
-"""CloudEvents for one EventBridge target: read, mapped, taken once each, answered as senders expect.
+"""CloudEvents for one target that takes them: read, mapped, taken once each, answered as senders expect.
 
 Invariants:
 - A single event that was taken is answered without a body: senders of CloudEvents (Knative among them) take

@@ -12,107 +12,116 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from forwarder.apis import wire
+from forwarder.apis.api import Api, endpoint_variable
+from forwarder.apis.api import label as label_of
+from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.dialects import aws, native, unknown
 from forwarder.ingest.dialects.errors import NO_HEADERS, UNKNOWN_OPERATION, Dialect
 from forwarder.ingest.openapi import EVENTS, TARGETS
 from forwarder.ingest.operations import Operation, Refusing
 
 NATIVE = "/v1/"
-EVENTS_PREFIX = "AWSEvents."
 CLIENTS_PAGE = "docs/clients.md"
 
 _ONE_CLIENT = f"Set this endpoint only on the client that sends events, see {CLIENTS_PAGE}."
 
 _rpc = re.compile(r"/service/([A-Za-z0-9_.]{1,100})/operation/([A-Za-z0-9_]{1,100})/?$").search
-_rum = re.compile(r"/(?:appmonitors?|rummetrics)(?:/|$)").search
-_evidently = re.compile(r"/(?:projects|segments|test-segment-pattern)(?:/|$)").search
 
-_EVERY_SERVICE = (
-    "This endpoint is an event forwarder, not AWS: it accepts PutEvents, PutRumEvents and PutProjectEvents. "
-    "NAME must go to AWS. AWS_ENDPOINT_URL moves every service here: set AWS_ENDPOINT_URL_EVENTBRIDGE, "
-    f"AWS_ENDPOINT_URL_RUM or AWS_ENDPOINT_URL_EVIDENTLY instead, see {CLIENTS_PAGE}."
+NO_OPERATION = Refusing(
+    label_of(PutEvents),
+    aws.JSON_1_1,
+    400,
+    UNKNOWN_OPERATION,
+    f"The request has no X-Amz-Target header. For {PutEvents.operation} it must be {PutEvents.target}. "
+    "Native events go to /v1/targets/<target>/events.",
+    service=PutEvents.service,
 )
 
 
-def _other(
-    dialect: Dialect, status: int, sentence: str = _EVERY_SERVICE, headers: Mapping[str, str] = NO_HEADERS
-) -> Refusing:
+class Elsewhere:
+    """What answers calls of operations that none of these APIs is."""
+
+    def __init__(self, apis: Iterable[type[Api]]) -> None:
+        apis = tuple(apis)
+        sentence = _every_service(apis)
+        self._by_target = {
+            f"{api.target.rpartition('.')[0]}.": Refusing(
+                label_of(api),
+                aws.dialect_of(api),
+                400,
+                UNKNOWN_OPERATION,
+                _one_service(api),
+                service=api.service,
+            )
+            for api in apis
+            if api.target
+        }
+        self._by_path = {
+            api: _other(aws.dialect_of(api), 404, _one_service(api)) for api in apis if not api.target
+        }
+        self._by_service = {api.service: refusing for api, refusing in self._by_path.items()}
+        self._json = _other(aws.JSON_1_1, 400, sentence)
+        self._rest = _other(aws.REST_JSON, 404, sentence)
+        self._query = _other(aws.QUERY, 400, sentence)
+        self._cbor = _other(aws.CBOR, 404, sentence, {"smithy-protocol": "rpc-v2-cbor"})
+        self._nowhere = _other(unknown.DIALECT, 404, "No such endpoint: NAME.")
+        self._native_nowhere = _other(
+            native.DIALECT, 404, f"No such endpoint: NAME. Events go to {TARGETS}<target>{EVENTS}."
+        )
+
+    def by_target(self, target: str) -> tuple[Operation, str]:
+        """What answers a call with this ``X-Amz-Target``, and the name of its operation."""
+        for prefix, refusing in self._by_target.items():
+            if target.startswith(prefix):
+                return refusing, target.removeprefix(prefix)
+        return self._json, target
+
+    def by_path(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[Operation, str]:
+        """What answers a request without ``X-Amz-Target`` to a path that names no operation here."""
+        if rpc := _rpc(path):
+            return self._cbor, f"{rpc[1]}.{rpc[2]}"
+        service = wire.service_of_scope(headers.get("Authorization", ""))
+        called = f"{method} {path}"
+        if service:
+            if _is_form(headers):
+                return self._query, f"This call of {service}"
+            return self._by_service.get(service, self._rest), called
+        if path == "/":
+            return NO_OPERATION, ""
+        if path.startswith(NATIVE):
+            return self._native_nowhere, path
+        for api, refusing in self._by_path.items():
+            if api.owns(path):
+                return refusing, called
+        return self._nowhere, path
+
+
+def _other(dialect: Dialect, status: int, sentence: str, headers: Mapping[str, str] = NO_HEADERS) -> Refusing:
     return Refusing("other", dialect, status, UNKNOWN_OPERATION, sentence, known=False, headers=headers)
 
 
-def _one_service(service: str, accepted: str, variable: str) -> str:
+def _one_service(api: type[Api]) -> str:
+    variable = endpoint_variable(api)
     return (
-        f"This endpoint is an event forwarder, not {service}: of {service} it accepts only {accepted}. "
-        f"NAME must go to AWS. {variable} moves every call of {service} here. {_ONE_CLIENT}"
+        f"This endpoint is an event forwarder, not {api.title}: of {api.title} it accepts only {api.calls}. "
+        f"NAME must go to AWS. {variable} moves every call of {api.title} here. {_ONE_CLIENT}"
     )
 
 
-EVENTBRIDGE = Refusing(
-    "put_events",
-    aws.JSON_1_1,
-    400,
-    UNKNOWN_OPERATION,
-    _one_service("EventBridge", "PutEvents (and answers DescribeEventBus)", "AWS_ENDPOINT_URL_EVENTBRIDGE"),
-)
-NO_OPERATION = Refusing(
-    "put_events",
-    aws.JSON_1_1,
-    400,
-    UNKNOWN_OPERATION,
-    f"The request has no X-Amz-Target header. For PutEvents it must be {EVENTS_PREFIX}PutEvents. Native "
-    "events go to /v1/targets/<target>/events.",
-)
-_REST = {
-    "rum": _other(
-        aws.REST_JSON,
-        404,
-        _one_service("CloudWatch RUM", "PutRumEvents (POST /appmonitors/<id>)", "AWS_ENDPOINT_URL_RUM"),
-    ),
-    "evidently": _other(
-        aws.REST_JSON,
-        404,
-        _one_service(
-            "Evidently", "PutProjectEvents (POST /events/projects/<project>)", "AWS_ENDPOINT_URL_EVIDENTLY"
-        ),
-    ),
-}
-_OTHER_JSON = _other(aws.JSON_1_1, 400)
-_OTHER_REST = _other(aws.REST_JSON, 404)
-_OTHER_QUERY = _other(aws.QUERY, 400)
-_OTHER_CBOR = _other(aws.CBOR, 404, headers={"smithy-protocol": "rpc-v2-cbor"})
-_NOWHERE = _other(unknown.DIALECT, 404, "No such endpoint: NAME.")
-_NATIVE_NOWHERE = _other(
-    native.DIALECT, 404, f"No such endpoint: NAME. Events go to {TARGETS}<target>{EVENTS}."
-)
+def _every_service(apis: Iterable[type[Api]]) -> str:
+    return (
+        "This endpoint is an event forwarder, not AWS: it accepts "
+        f"{_listed([api.operation for api in apis], 'and')}. NAME must go to AWS. AWS_ENDPOINT_URL moves "
+        f"every service here: set {_listed([endpoint_variable(api) for api in apis], 'or')} instead, see "
+        f"{CLIENTS_PAGE}."
+    )
 
 
-def by_target(target: str) -> tuple[Operation, str]:
-    """What answers a call with this ``X-Amz-Target``, and the name of its operation."""
-    if target.startswith(EVENTS_PREFIX):
-        return EVENTBRIDGE, target.removeprefix(EVENTS_PREFIX)
-    return _OTHER_JSON, target
-
-
-def by_path(method: str, path: str, headers: Mapping[str, str]) -> tuple[Operation, str]:
-    """What answers a request without ``X-Amz-Target`` to a path that names no operation of this daemon."""
-    if rpc := _rpc(path):
-        return _OTHER_CBOR, f"{rpc[1]}.{rpc[2]}"
-    service = wire.service_of_scope(headers.get("Authorization", ""))
-    called = f"{method} {path}"
-    if service:
-        if _is_form(headers):
-            return _OTHER_QUERY, f"This call of {service}"
-        return _REST.get(service, _OTHER_REST), called
-    if path == "/":
-        return NO_OPERATION, ""
-    if path.startswith(NATIVE):
-        return _NATIVE_NOWHERE, path
-    if _rum(path):
-        return _REST["rum"], called
-    return (_REST["evidently"], called) if _evidently(path) else (_NOWHERE, path)
+def _listed(words: list[str], last: str) -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
 
 
 def _is_form(headers: Mapping[str, str]) -> bool:

@@ -17,13 +17,13 @@ from aiohttp import web
 from forwarder.apis import wire
 from forwarder.apis.put_events import PutEvents
 from forwarder.config import IngestConfig
-from forwarder.ingest import elsewhere
 from forwarder.ingest.api_operations import operations
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.cloudevents_operation import CloudEvents, not_for
 from forwarder.ingest.cloudevents_operation import unknown_target as no_such_target
 from forwarder.ingest.deduplication import SeenEvents
 from forwarder.ingest.describe_operation import DescribeEventBusOperation
+from forwarder.ingest.elsewhere import Elsewhere
 from forwarder.ingest.openapi import CLOUDEVENTS, EVENTS, TARGETS, OpenApiDocument
 from forwarder.ingest.operations import NativeEvents, Operation, unknown_target
 from forwarder.metrics import TargetMetrics
@@ -62,6 +62,7 @@ class Paths:
             DESCRIBE_EVENT_BUS: DescribeEventBusOperation(bindings.of(PutEvents)),
         }
         self._located = [(api, each) for api, each in calls.items() if not api.target]
+        self._elsewhere = Elsewhere(calls)
 
     def find(self, request: web.BaseRequest) -> tuple[Operation, str]:
         """The operation, and the name that the path gives it."""
@@ -74,9 +75,9 @@ class Paths:
             return found
         target = request.headers.get(TARGET_HEADER)
         if target is None:
-            return elsewhere.by_path(request.method, path, request.headers)
+            return self._elsewhere.by_path(request.method, path, request.headers)
         operation = self._by_target.get(target)
-        return elsewhere.by_target(target) if operation is None else (operation, "")
+        return self._elsewhere.by_target(target) if operation is None else (operation, "")
 
     def _by_path(self, path: str, request: web.BaseRequest) -> tuple[Operation, str] | None:
         """The operation that this path names, if it does: a proxy may let only such paths through, so no

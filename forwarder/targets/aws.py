@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,21 @@ from forwarder.targets.options import TargetOptions
 
 Request = Callable[[Batch], tuple[Mapping[str, Any], bytes]]
 """What decides where the call of a batch goes, and its body."""
+
+
+class Asking(NamedTuple):
+    """How the doctor asks AWS about what a target names. ``right``: what that needs; ``why``: to give it."""
+
+    ask: Callable[[], Awaitable[Mapping[str, Results]]]
+    right: str
+    why: str
+
+
+async def _nothing() -> Mapping[str, Results]:
+    return {}
+
+
+NOT_ASKED = Asking(_nothing, "", "")
 Watch = Callable[[Queue, Hold], Awaitable[None]]
 Weigh = Callable[[Batch, Results], Results]
 """What the results of a batch's entries say of the call."""
@@ -52,8 +67,8 @@ class AwsTarget:
     """A target. ``region`` is "" when it takes events of any; ``transport``: how it makes its calls, ``fast``
     or ``plain``, "" before the first.
 
-    ``asker`` asks AWS about names; without one, calls with events tell which may be sent to. ``ask`` is what
-    the doctor asks, and ``unasked`` says why it asks nothing.
+    ``asker`` asks AWS about names; without one, calls with events tell which may be sent to. ``asking`` is
+    for the doctor, and ``unasked`` says why it asks nothing.
     """
 
     def __init__(
@@ -66,7 +81,7 @@ class AwsTarget:
         *,
         client: AwsClient | None = None,
         asker: Asker | None = None,
-        ask: Callable[[], Awaitable[Mapping[str, Results]]] | None = None,
+        asking: Asking = NOT_ASKED,
         weigh: Weigh | None = None,
         unasked: str = "",
     ) -> None:
@@ -82,7 +97,7 @@ class AwsTarget:
         self._client = client or client_of(name, options)
         self._request = request
         self._weigh = weigh
-        self._ask = ask
+        self.asking = asking
         self._unasked = unasked
 
     @property
@@ -122,7 +137,7 @@ class AwsTarget:
 
     async def ask(self) -> Mapping[str, Results]:
         """AWS's answer about each thing that the target names, if AWS may be asked; sends no event."""
-        return {} if self._ask is None else await self._ask()
+        return await self.asking.ask()
 
     async def close(self) -> None:
         await self._client.close()

@@ -24,13 +24,14 @@ from forwarder.apis.put_events import DEFAULT_BUS, PutEvents
 from forwarder.config import Bytes, Duration
 from forwarder.model import Batch, CallStatus, Kind, Outcome, Results
 from forwarder.targets.asking import Asker
-from forwarder.targets.aws import AwsTarget, client_of
+from forwarder.targets.aws import Asking, AwsTarget, client_of
 from forwarder.targets.buses import BusNames
 from forwarder.targets.client import AwsClient
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive
 from forwarder.targets.sources import CONFIGURATION
 
 ACCESS_DENIED = "AccessDeniedException"
+DROPS = "AWS drops events for a bus that does not exist, and says success"
 THROTTLED = "ThrottlingException"
 
 
@@ -105,7 +106,9 @@ def build(name: str, options: EventBridgeOptions) -> AwsTarget:
         _request,
         client=client,
         asker=Asker(name, names, partial(_describe, client)),
-        ask=partial(_ask, client, sorted(options.buses or {DEFAULT_BUS})),
+        asking=Asking(
+            partial(_ask, client, sorted(options.buses or {DEFAULT_BUS})), "events:DescribeEventBus", DROPS
+        ),
         weigh=_weigh_call,
     )
 

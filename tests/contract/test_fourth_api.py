@@ -188,6 +188,16 @@ async def test_a_name_that_is_bound_nowhere_and_a_body_that_is_broken_are_refuse
             assert answer.status == 404
 
 
+async def test_other_calls_of_its_service_are_refused_in_its_encoding(tmp_path: Path) -> None:
+    headers = {**TARGET_HEADER, "X-Amz-Target": "Kinesis_20131202.DescribeStream"}
+    async with a_world(tmp_path) as place, a_daemon(place):
+        status, content_type, said = await wire(place, msgspec.msgpack.encode({}), headers)
+        assert (status, content_type) == (400, "application/x-msgpack")
+        assert said["__type"] == "UnknownOperationException"
+        assert "of Kinesis it accepts only PutRecords. DescribeStream must go to AWS" in said["message"]
+        assert "AWS_ENDPOINT_URL_KINESIS" in said["message"]
+
+
 async def test_it_is_in_openapi_status_and_metrics(tmp_path: Path) -> None:
     async with a_world(tmp_path) as place, a_daemon(place):
         async with place.http.get(f"{place.ingest}/v1/openapi.json") as answer:
@@ -236,8 +246,14 @@ async def test_signed_requests_must_be_signed_for_its_service(tmp_path: Path) ->
     keys.chmod(0o600)
     async with a_world(tmp_path) as place, a_daemon(place, auth={"access_keys": str(keys)}):
         body = call(record("x"))
-        for service, expected in (("kinesis", 200), ("events", 403)):
-            signed = by_header(f"{place.ingest}/", body, TARGET_HEADER, service)
+        other = {**TARGET_HEADER, "X-Amz-Target": "Kinesis_20131202.DescribeStream"}
+        for headers, service, expected in (
+            (TARGET_HEADER, "kinesis", 200),
+            (TARGET_HEADER, "events", 403),
+            (other, "kinesis", 400),
+            (other, "events", 403),
+        ):
+            signed = by_header(f"{place.ingest}/", body, headers, service)
             async with place.http.post(place.ingest, data=body, headers=signed.headers) as answer:
                 assert answer.status == expected, await answer.read()
 
