@@ -92,6 +92,7 @@ REFUSALS = "tests/unit/ingest/test_refusals.py"
 WARM_UP = "tests/unit/targets/test_warm_up.py"
 BROWSERS = "tests/unit/ingest/test_browsers.py"
 BINDINGS = "tests/unit/ingest/test_bindings.py"
+FOURTH = "tests/contract/test_fourth_api.py"
 IDENTITIES = "tests/unit/ingest/test_deduplication.py"
 ADMIN = "tests/unit/admin/test_server.py"
 DIRECTORY = "tests/unit/storage/test_directory.py"
@@ -117,6 +118,54 @@ def mutation(name: str, file: str, before: str, after: str, tests: str, words: s
 
 
 MUTATIONS = [
+    mutation(
+        "apis: an API's own throttle code does not lower the concurrency",
+        "forwarder/delivery/gate.py",
+        "        if not self._options.overloaded.isdisjoint(",
+        "        if not codes.OVERLOADED.isdisjoint(",
+        FOURTH,
+        "lowers_the_concurrency",
+    ),
+    mutation(
+        "apis: the option that binds names is not asked for",
+        "forwarder/config/checks.py",
+        'getattr(options, getattr(options, "bound_by", ""), ())',
+        'getattr(options, "buses", ())',
+        FOURTH,
+        "options_are_checked",
+    ),
+    mutation(
+        "apis: the dump guesses the kind",
+        "forwarder/targets/__init__.py",
+        'api.codec.stored == codec and kind in ("", api.kind)',
+        "api.codec.stored == codec",
+        "tests/unit/queues/test_offline.py",
+        "that_are_stored",
+    ),
+    mutation(
+        "apis: a refused call of a service may be signed for another",
+        "forwarder/ingest/elsewhere.py",
+        "                service=api.service,\n",
+        "",
+        FOURTH,
+        "signed_for_its_service",
+    ),
+    mutation(
+        "apis: an event gets another id than its entry knows",
+        "forwarder/ingest/intake.py",
+        'if "" in ids else ids',
+        "if ids else ids",
+        FOURTH,
+        "id_is_known",
+    ),
+    mutation(
+        "apis: a dead letter forgets its encoding",
+        "forwarder/dead_letters/store.py",
+        "        codec = self._codec_of(target)\n",
+        "        codec = STORED_JSON\n",
+        FOURTH,
+        "dead_letter_says",
+    ),
     mutation(
         "buses: a denied bus that was deleted is probed",
         "forwarder/targets/buses.py",
