@@ -18,7 +18,7 @@ import uvloop
 from aiobotocore.session import get_session
 
 from forwarder.model import Batch, CallStatus, Event, Flush
-from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions
+from forwarder.targets.eventbridge import EventBridgeOptions, build
 
 REGION, IN_FLIGHT = "eu-west-1", 8
 STOCK, PLAIN, FAST = "client.put_events, stock", "plain path", "fast path"
@@ -49,7 +49,7 @@ async def stock(url: str) -> AsyncIterator[Call]:
 
 @contextlib.asynccontextmanager
 async def own(url: str, transport: Literal["fast", "plain"]) -> AsyncIterator[Call]:
-    target = EventBridge("bench", EventBridgeOptions(region=REGION, endpoint_url=url, transport=transport))
+    target = build("bench", EventBridgeOptions(region=REGION, endpoint_url=url, transport=transport))
     bodies = [json.dumps(entry).encode() for entry in entries()]
     events = [Event(f"id-{i}", body, len(body), b"", 0.0) for i, body in enumerate(bodies)]
     batch = Batch(b"", events, sum(map(len, bodies)), Flush.COUNT)

@@ -10,9 +10,10 @@ Invariants:
 from __future__ import annotations
 
 import enum
+import itertools
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -75,17 +76,25 @@ def memory_bytes(events: Sequence[Event]) -> int:
     return size
 
 
+STORED_JSON = 0
+"""The encoding of bodies on disk: JSON. Other encodings have other numbers (``apis.api.Codec``), and a number
+is never used again."""
+
 FRONT_BYTES = 16 << 20
 """What of a disk queue is in memory, at most; the rest is read when it is wanted."""
 
 
 class Draft(msgspec.Struct, gc=False):
-    """An event as an API admitted it, before it has an id: ``Event`` without what the forwarder adds."""
+    """An event as an API admitted it: ``Event`` without what is known only when it enters its queue.
+
+    ``id``: the one it was admitted with; "" lets whoever puts it into a queue give it one.
+    """
 
     body: bytes
     size: int
     key: bytes
     name: str = ""
+    id: str = ""
 
 
 class Refusal(msgspec.Struct, gc=False):
@@ -355,8 +364,8 @@ class Target(Protocol):
     async def close(self) -> None: ...
 
 
-def new_ids(count: int, wall: float) -> list[str]:
-    """``count`` UUIDv7 strings (RFC 9562), increasing in order, from one draw of randomness; no secrets.
+def id_stream(wall: float) -> Iterator[str]:
+    """UUIDv7 strings (RFC 9562) without end, increasing in order, from one draw of randomness; no secrets.
 
     Of the 74 random bits the last 47 grow by one per id from a random start, so a group shares the rest.
     """
@@ -365,7 +374,12 @@ def new_ids(count: int, wall: float) -> list[str]:
     variant = 0x8000 | (drawn & 0x3FFF)
     head = f"{milliseconds[:8]}-{milliseconds[8:]}-7{drawn >> 14 & 0xFFF:03x}-{variant:04x}-"
     start = drawn >> 26 & 0x7FFFFFFFFFFF
-    return [head + number.to_bytes(6, "big").hex() for number in range(start, start + count)]
+    return (head + number.to_bytes(6, "big").hex() for number in itertools.count(start))
+
+
+def new_ids(count: int, wall: float) -> list[str]:
+    """The first ``count`` of an ``id_stream``."""
+    return list(itertools.islice(id_stream(wall), count))
 
 
 def full_jitter(attempt: int, base: float, cap: float, chance: Chance = random.random) -> float:

@@ -79,6 +79,7 @@ REFUSALS = "tests/unit/ingest/test_refusals.py"
 WARM_UP = "tests/unit/targets/test_warm_up.py"
 BROWSERS = "tests/unit/ingest/test_browsers.py"
 BINDINGS = "tests/unit/ingest/test_bindings.py"
+FOURTH = "tests/contract/test_fourth_api.py"
 IDENTITIES = "tests/unit/ingest/test_deduplication.py"
 ADMIN = "tests/unit/admin/test_server.py"
 DIRECTORY = "tests/unit/storage/test_directory.py"
@@ -123,6 +124,54 @@ MUTATIONS = [
         "            if not has_index(path):\n",
         "tests/unit/storage/test_file.py",
         "read_only_copy",
+    ),
+    mutation(
+        "apis: an API's own throttle code does not lower the concurrency",
+        "forwarder/delivery/health.py",
+        "        if not self._options.overloaded.isdisjoint(",
+        "        if not codes.OVERLOADED.isdisjoint(",
+        FOURTH,
+        "lowers_the_concurrency",
+    ),
+    mutation(
+        "apis: the option that binds names is not asked for",
+        "forwarder/config/checks.py",
+        'getattr(options, getattr(options, "bound_by", ""), None)',
+        'getattr(options, "buses", None)',
+        FOURTH,
+        "options_are_checked",
+    ),
+    mutation(
+        "apis: the dump guesses the kind",
+        "forwarder/targets/__init__.py",
+        'api.codec.stored == codec and kind in ("", api.kind)',
+        "api.codec.stored == codec",
+        "tests/unit/queues/test_offline.py",
+        "that_are_stored",
+    ),
+    mutation(
+        "apis: a refused call of a service may be signed for another",
+        "forwarder/ingest/elsewhere.py",
+        "                service=api.service,\n",
+        "",
+        FOURTH,
+        "signed_for_its_service",
+    ),
+    mutation(
+        "apis: an event gets another id than its entry knows",
+        "forwarder/ingest/intake.py",
+        'if "" in ids else ids',
+        "if ids else ids",
+        FOURTH,
+        "id_is_known",
+    ),
+    mutation(
+        "apis: a dead letter forgets its encoding",
+        "forwarder/dead_letters/store.py",
+        "        codec = self._codec_of(target)\n",
+        "        codec = STORED_JSON\n",
+        FOURTH,
+        "dead_letter_says",
     ),
     mutation(
         "buses: a denied bus that was deleted is probed",
@@ -449,7 +498,7 @@ MUTATIONS = [
     ),
     mutation(
         "a cancel is swallowed in a call",
-        "forwarder/targets/aws.py",
+        "forwarder/targets/client.py",
         "        except Exception as error:\n            if not called",
         "        except BaseException as error:\n            if not called",
         TARGETS,
@@ -935,8 +984,8 @@ MUTATIONS = [
     mutation(
         "a beacon's region is not looked at",
         "forwarder/ingest/aws_operations.py",
-        "region = self._presigned_for or _region(headers)\n",
-        "region = _region(headers)\n",
+        "region = self._presigned_for or region_of(headers)\n",
+        "region = region_of(headers)\n",
         PASSING,
     ),
     mutation(
@@ -1117,7 +1166,7 @@ MUTATIONS = [
     ),
     mutation(
         "a client whose credentials are no good is kept",
-        "forwarder/targets/aws.py",
+        "forwarder/targets/client.py",
         "            if client is not None and self._speaks_against(",
         "            if client is not None and False and self._speaks_against(",
         CREDENTIALS,
@@ -1149,7 +1198,7 @@ MUTATIONS = [
     ),
     mutation(
         "one denied app monitor costs all of them their client",
-        "forwarder/targets/aws.py",
+        "forwarder/targets/client.py",
         "        return not (taken and results.code in ACCESS_DENIED)\n",
         "        return True\n",
         TRUST_OF_SOURCES,
@@ -1388,7 +1437,7 @@ MUTATIONS = [
     ),
     mutation(
         "AWS's words are told with our keys in them",
-        "forwarder/targets/aws.py",
+        "forwarder/targets/client.py",
         "        return without_secrets(words, (",
         "        return words or without_secrets(words, (",
         "tests/unit/targets/test_aws.py",

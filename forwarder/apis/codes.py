@@ -8,6 +8,8 @@ Invariants:
 
 from __future__ import annotations
 
+import msgspec
+
 from forwarder.model import CallStatus, Kind
 from forwarder.states import Reason
 
@@ -73,33 +75,6 @@ ENDPOINT = "endpoint"
 # These tell nothing without a code we know; every other 4xx is about configuration, and so is a redirect.
 _TELLS_NOTHING = {400, 408, 409, 425, 499}
 
-PUT_EVENTS_RETRY = frozenset({"InternalFailure", "InternalException", "ThrottlingException"})
-PUT_EVENTS_PERMANENT = frozenset(
-    {
-        "AccessDeniedException",
-        "InvalidAccountIdException",
-        "InvalidArgument",
-        "MalformedDetail",
-        "NotAuthorizedForDetailTypeException",
-        "NotAuthorizedForSourceException",
-        "RedactionFailure",
-    }
-)
-
-# Evidently's entries fail with the codes of whole calls. Access, missing and conflicting resources are about
-# the project, which can be mended; only a validation is about the event.
-PUT_PROJECT_EVENTS_RETRY = frozenset(
-    {
-        "AccessDeniedException",
-        "ConflictException",
-        "InternalServerException",
-        "ResourceNotFoundException",
-        "ServiceQuotaExceededException",
-        "ThrottlingException",
-    }
-)
-PUT_PROJECT_EVENTS_PERMANENT = frozenset({"ValidationException"})
-
 OVERLOADED = frozenset(
     {
         "InternalException",
@@ -111,6 +86,63 @@ OVERLOADED = frozenset(
 )
 """Entries of an answered call that fail with these tell of a service that has too much to do."""
 
+
+class EntryCodes(msgspec.Struct, frozen=True):
+    """The codes with which single entries of one API's calls fail. A code that is not here means retry.
+
+    ``overloaded``: the service has too much to do, so fewer calls at once may help. An API that has codes of
+    its own for that adds them to ``OVERLOADED``; as the code of a whole call they mean throttled, unless
+    ``CALL_CODES`` says otherwise.
+    """
+
+    retry: frozenset[str] = frozenset()
+    permanent: frozenset[str] = frozenset()
+    overloaded: frozenset[str] = OVERLOADED
+
+    def kind(self, code: str) -> Kind:
+        return Kind.REJECTED if code in self.permanent else Kind.RETRY
+
+    def known(self, code: str) -> str:
+        """The code if it is of a closed set, else ``other``."""
+        if code in KNOWN or code in self.retry or code in self.permanent or code in self.overloaded:
+            return code
+        return OTHER
+
+
+PUT_EVENTS = EntryCodes(
+    retry=frozenset({"InternalFailure", "InternalException", "ThrottlingException"}),
+    permanent=frozenset(
+        {
+            "AccessDeniedException",
+            "InvalidAccountIdException",
+            "InvalidArgument",
+            "MalformedDetail",
+            "NotAuthorizedForDetailTypeException",
+            "NotAuthorizedForSourceException",
+            "RedactionFailure",
+        }
+    ),
+)
+
+# Evidently's entries fail with the codes of whole calls. Access, missing and conflicting resources are about
+# the project, which can be mended; only a validation is about the event.
+PUT_PROJECT_EVENTS = EntryCodes(
+    retry=frozenset(
+        {
+            "AccessDeniedException",
+            "ConflictException",
+            "InternalServerException",
+            "ResourceNotFoundException",
+            "ServiceQuotaExceededException",
+            "ThrottlingException",
+        }
+    ),
+    permanent=frozenset({"ValidationException"}),
+)
+
+NO_ENTRY_CODES = EntryCodes()
+"""Of an API that answers no results: only whole calls fail."""
+
 OTHER = "other"
 WRONG_SHAPE = "wrong_shape"
 OWN = frozenset(
@@ -121,20 +153,17 @@ OWN = frozenset(
 _STATUSES = frozenset(map(str, (301, 302, 303, 307, 308, *range(400, 432), *range(500, 512))))
 """SDKs make the HTTP status the code of an answer that has none."""
 
-KNOWN = (
-    frozenset(CALL_CODES)
-    | PUT_EVENTS_RETRY
-    | PUT_EVENTS_PERMANENT
-    | PUT_PROJECT_EVENTS_RETRY
-    | PUT_PROJECT_EVENTS_PERMANENT
-    | OWN
-    | _STATUSES
-)
+KNOWN = frozenset(CALL_CODES) | OWN | _STATUSES
+"""Of every API; each adds its own ``EntryCodes``."""
 
 
-def call_status(code: str, status: int) -> CallStatus:
-    """What became of a call that failed: by its code (a throttle may be a 400), else by its HTTP status."""
-    return CALL_CODES.get(code) or _by_http(status)
+def call_status(code: str, status: int, codes: EntryCodes = NO_ENTRY_CODES) -> CallStatus:
+    """What became of a call that failed: by its code (a throttle may be a 400), else by its HTTP status.
+    ``codes``: of its API."""
+    found = CALL_CODES.get(code)
+    if found is None and code in codes.overloaded:
+        return CallStatus.THROTTLED
+    return found or _by_http(status)
 
 
 def _by_http(status: int) -> CallStatus:
@@ -169,16 +198,3 @@ def reason_of(status: CallStatus, code: str) -> Reason:
     if status is CallStatus.UNAVAILABLE:
         return Reason.UNREACHABLE if code in _ON_THE_WAY else Reason.UNAVAILABLE
     return _HELD_FOR.get(code, Reason.CONFIGURATION)
-
-
-def known_code(code: str) -> str:
-    """The code if it is of the closed set, else ``other``."""
-    return code if code in KNOWN else OTHER
-
-
-def put_events_kind(code: str) -> Kind:
-    return Kind.REJECTED if code in PUT_EVENTS_PERMANENT else Kind.RETRY
-
-
-def put_project_events_kind(code: str) -> Kind:
-    return Kind.REJECTED if code in PUT_PROJECT_EVENTS_PERMANENT else Kind.RETRY

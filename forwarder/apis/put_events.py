@@ -20,7 +20,10 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from forwarder.apis import codes
+from forwarder.apis.api import JSON_1_1, Codec
+from forwarder.apis.codes import EntryCodes
 from forwarder.apis.scan import elements
+from forwarder.apis.schema import OBJECT, TIME, Schema, struct
 from forwarder.apis.wire import (
     Native,
     Number,
@@ -70,10 +73,6 @@ ENTRY_TOO_LARGE = "EntryTooLarge"
 VALIDATION = "ValidationException"
 OVER_THE_LIMIT = "Total size of the entries in the request is over the limit."
 
-RETRY_CODES = codes.PUT_EVENTS_RETRY
-PERMANENT_CODES = codes.PUT_EVENTS_PERMANENT
-entry_kind = codes.put_events_kind
-
 _NAMES = ResultNames("FailedEntryCount", "Entries", "EventId", "ErrorCode", "ErrorMessage")
 BUS_PATTERN = r"(arn:aws[\w-]*:events:[a-z]+-[a-z]+-[\w-]+:[0-9]{12}:event-bus/)?[.\-_A-Za-z0-9]+"
 ENDPOINT_ID_PATTERN = r"[A-Za-z0-9\-]+\.[A-Za-z0-9\-]+"
@@ -113,6 +112,38 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
     EventBusName: str | None = None
     TraceHeader: str | None = None
     EndpointId: str = ""
+
+
+BUS_SCHEMA: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_BUS,
+    "pattern": f"^{BUS_PATTERN}$",
+}
+RESERVED_PATTERN = RESERVED_SOURCES.replace(".", r"\.")
+_RULES: dict[str, Schema] = {
+    "Time": TIME,
+    "Source": {
+        "type": "string",
+        "minLength": 1,
+        "pattern": f"^(?!{RESERVED_PATTERN})",
+        "description": f"Not beginning with {RESERVED_SOURCES}, which is reserved for AWS.",
+    },
+    "Resources": {
+        "type": "array",
+        "items": {"type": "string", "maxLength": MAX_RESOURCE},
+    },
+    "DetailType": {"type": "string", "minLength": 1, "maxLength": MAX_DETAIL_TYPE},
+    "Detail": OBJECT,
+    "EventBusName": BUS_SCHEMA,
+    "TraceHeader": {"type": "string", "minLength": 1, "maxLength": MAX_TRACE_HEADER},
+    "EndpointId": {
+        "type": "string",
+        "description": "A global endpoint. The daemon needs the package awscrt to call it.",
+        "maxLength": MAX_ENDPOINT_ID,
+        "pattern": f"^({ENDPOINT_ID_PATTERN})?$",
+    },
+}
 
 
 class _Bus(msgspec.Struct, gc=False):
@@ -215,7 +246,19 @@ class PutEvents:
     """
 
     kind: ClassVar[str] = "eventbridge"
-    native_type: ClassVar[type[NativeEvent]] = NativeEvent
+    operation: ClassVar[str] = "PutEvents"
+    service: ClassVar[str] = "events"
+    title: ClassVar[str] = "EventBridge"
+    sdk_id: ClassVar[str] = "EVENTBRIDGE"
+    calls: ClassVar[str] = "PutEvents (and answers DescribeEventBus)"
+    noun: ClassVar[str] = "event bus"
+    bound_by: ClassVar[str] = "buses"
+    target: ClassVar[str] = "AWSEvents.PutEvents"
+    codec: ClassVar[Codec] = JSON_1_1
+    codes: ClassVar[EntryCodes] = codes.PUT_EVENTS
+    native_type: ClassVar[type[msgspec.Struct]] = NativeEvent
+    native_schema: ClassVar[Schema] = struct(NativeEvent, _RULES, ("Source", "DetailType", "Detail"))
+    takes_cloudevents: ClassVar[bool] = True
 
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     default_bus: str = ""
@@ -224,7 +267,16 @@ class PutEvents:
     fill_trace_header: bool = False
     global_endpoints: bool = True
 
-    def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "") -> Draft | Refusal:
+    @staticmethod
+    def locate(path: str) -> str | None:
+        """No path is this API's: its calls are known by ``target``."""
+        return None
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        return False
+
+    def admit(self, entry: Entry, arrived_at: float, endpoint_id: str = "", id: str = "") -> Draft | Refusal:
         """Take an entry of a call, or say why not. The entry's Time is set in place.
 
         ``arrived_at``: wall clock. ``endpoint_id``: the call's, which its entries keep.
@@ -233,9 +285,9 @@ class PutEvents:
             return _missing(entry)
         if len(entry.Detail) <= self.max_request_bytes and not is_json_object(entry.Detail):
             return Refusal(MALFORMED_DETAIL, "Detail is malformed.")
-        return self._admit(entry, arrived_at, endpoint_id)
+        return self._admit(entry, arrived_at, endpoint_id, id)
 
-    def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
+    def admit_native(self, event: NativeEvent, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an event of our own API, or say why not."""
         detail = object_text(event.Detail, self.max_request_bytes)
         bus = event.EventBusName if event.EventBusName is not None else self.default_bus or None
@@ -249,14 +301,14 @@ class PutEvents:
             TraceHeader=event.TraceHeader,
         )
         if detail and event.Source and event.DetailType:
-            return self._admit(entry, arrived_at, event.EndpointId)
+            return self._admit(entry, arrived_at, event.EndpointId, id)
         if event.Source and event.DetailType and bytes(event.Detail).strip() not in (b"", b"null", b'""'):
             return Refusal(MALFORMED_DETAIL, "Detail is malformed: it must be a JSON object, or its text.")
         return _missing(entry)
 
-    def admit_formed(self, entry: Entry, arrived_at: float) -> Draft | Refusal:
+    def admit_formed(self, entry: Entry, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an entry that has all it must have, its Detail the text of a JSON object, or say why not."""
-        return self._admit(entry, arrived_at, "")
+        return self._admit(entry, arrived_at, "", id)
 
     @staticmethod
     def judge(event: bytes | msgspec.Raw) -> Generator[None, None, Refusal | None]:
@@ -291,12 +343,12 @@ class PutEvents:
 
     def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
         """One Outcome per event from a parsed 200 answer; None when it is not what PutEvents answers."""
-        return read_entries(answer, count, _NAMES, entry_kind)
+        return read_entries(answer, count, _NAMES, self.codes)
 
     def render_results(self, results: Sequence[str | Refusal]) -> bytes:
         return render_results(results)
 
-    def _admit(self, entry: Entry, arrived_at: float, endpoint_id: str) -> Draft | Refusal:
+    def _admit(self, entry: Entry, arrived_at: float, endpoint_id: str, id: str) -> Draft | Refusal:
         key = _endpoint_key(endpoint_id)
         if key is None:
             return _invalid(
@@ -314,7 +366,7 @@ class PutEvents:
         if entry.Time is None and counted + TIME_BYTES <= self.max_request_bytes:
             entry.Time = int(arrived_at)  # EventBridge keeps whole seconds
             counted += TIME_BYTES
-        return Draft(serialise(entry), counted, key, _name(entry.EventBusName))
+        return Draft(serialise(entry), counted, key, _name(entry.EventBusName), id)
 
     def _wrong_region(self, bus: str | None) -> Refusal | None:
         if not self.region or bus is None or not bus.startswith("arn:"):

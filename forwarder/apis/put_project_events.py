@@ -11,15 +11,20 @@ Invariants:
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import msgspec
 
 from forwarder.apis import codes
+from forwarder.apis.api import REST_JSON, Codec
+from forwarder.apis.codes import EntryCodes
+from forwarder.apis.schema import OBJECT, TIME, Schema, struct
 from forwarder.apis.wire import (
     Native,
     ResultNames,
@@ -45,10 +50,6 @@ DEFAULT_MAX_EVENT_BYTES = 1 << 20
 
 VALIDATION = "ValidationException"
 
-RETRY_CODES = codes.PUT_PROJECT_EVENTS_RETRY
-PERMANENT_CODES = codes.PUT_PROJECT_EVENTS_PERMANENT
-entry_kind = codes.put_project_events_kind
-
 _NAMES = ResultNames("failedEventCount", "eventResults", "eventId", "errorCode", "errorMessage")
 _PROJECT_NAME = r"([-a-zA-Z0-9._]*[-a-zA-Z0-9_][-a-zA-Z0-9._]*|\.{3,})"
 PROJECT_PATTERN = rf"{_PROJECT_NAME}|arn:[^:]*:[^:]*:[^:]*:[^:]*:project/{_PROJECT_NAME}"
@@ -58,6 +59,7 @@ _CONFIGURED = re.compile(
     rf"(arn:aws[\w-]*:evidently:[a-z]+-[a-z]+-[\w-]+:[0-9]{{12}}:project/)?{_PROJECT_NAME}", re.ASCII
 ).fullmatch
 _ABSENT = msgspec.Raw(b"null")
+_NO_IDS = itertools.repeat("")
 
 
 def is_project(name: str) -> bool:
@@ -86,6 +88,21 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
     type: str | None = None
     data: msgspec.Raw = _ABSENT
     project: str | None = None
+
+
+_PATH = "/events/projects/"
+_other_paths = re.compile(r"/(?:projects|segments|test-segment-pattern)(?:/|$)").search
+_RULES: dict[str, Schema] = {
+    "timestamp": TIME,
+    "type": {"type": "string", "enum": sorted(TYPES)},
+    "data": OBJECT,
+    "project": {
+        "type": "string",
+        "maxLength": MAX_PROJECT,
+        "pattern": f"^({PROJECT_PATTERN})$",
+        "description": "A name or an ARN. Unsaid: the target's, if it has exactly one.",
+    },
+}
 
 
 class _Result(msgspec.Struct, gc=False, omit_defaults=True):
@@ -126,22 +143,43 @@ class PutProjectEvents:
     """The API as one target uses it. A single project is the default of native events."""
 
     kind: ClassVar[str] = "evidently"
-    native_type: ClassVar[type[NativeEvent]] = NativeEvent
+    operation: ClassVar[str] = "PutProjectEvents"
+    service: ClassVar[str] = "evidently"
+    title: ClassVar[str] = "Evidently"
+    sdk_id: ClassVar[str] = "EVIDENTLY"
+    calls: ClassVar[str] = "PutProjectEvents (POST /events/projects/<project>)"
+    noun: ClassVar[str] = "project"
+    bound_by: ClassVar[str] = "projects"
+    target: ClassVar[str] = ""
+    codec: ClassVar[Codec] = REST_JSON
+    codes: ClassVar[EntryCodes] = codes.PUT_PROJECT_EVENTS
+    native_type: ClassVar[type[msgspec.Struct]] = NativeEvent
+    native_schema: ClassVar[Schema] = struct(NativeEvent, _RULES, ("type", "data"))
+    takes_cloudevents: ClassVar[bool] = False
 
     projects: tuple[str, ...] = ()
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES
 
+    @staticmethod
+    def locate(path: str) -> str | None:
+        """The project of ``/events/projects/<project>``, after any prefix."""
+        return unquote(path.partition(_PATH)[2].removesuffix("/")) or None
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        return _other_paths(path) is not None
+
     def admit_call(
-        self, project: str, request: Request, arrived_at: float
+        self, project: str, request: Request, arrived_at: float, ids: Iterable[str] = _NO_IDS
     ) -> list[Draft | Refusal] | Refusal:
         """Take the events of a call one by one, or refuse it whole. ``project``: a name or ARN, decoded."""
         refusal = check_call(project, request.events)
         if refusal is not None:
             return refusal
         key = interned(project.encode())
-        return [self._admit(event, key) for event in request.events]
+        return [self._admit(event, key, id) for event, id in zip(request.events, ids, strict=False)]
 
-    def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
+    def admit_native(self, event: NativeEvent, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an event of our own API, or say why not. ``arrived_at``: wall clock."""
         project = event.project
         if project is None:
@@ -156,7 +194,7 @@ class PutProjectEvents:
             return Refusal(VALIDATION, "data must be a JSON object, or the text of one.")
         timestamp = event.timestamp if event.timestamp is not None else round(arrived_at, 3)
         wire_event = Event(timestamp=timestamp, type=event.type, data=data)
-        return self._admit(wire_event, interned(project.encode()))
+        return self._admit(wire_event, interned(project.encode()), id)
 
     @staticmethod
     def name_of(body: bytes, key: bytes) -> str:
@@ -178,12 +216,12 @@ class PutProjectEvents:
 
     def read_results(self, answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
         """One Outcome per event from a parsed 200 answer; None when it is not what the API answers."""
-        return read_entries(answer, count, _NAMES, entry_kind)
+        return read_entries(answer, count, _NAMES, self.codes)
 
     def render_results(self, results: Sequence[str | Refusal]) -> bytes:
         return render_results(results)
 
-    def _admit(self, event: Event, key: bytes) -> Draft | Refusal:
+    def _admit(self, event: Event, key: bytes, id: str) -> Draft | Refusal:
         if event.data is not None and len(event.data) > self.max_event_bytes:
             return self._too_large(utf8_length(event.data))
         refusal = _wrong_event(event)
@@ -192,7 +230,7 @@ class PutProjectEvents:
         body = serialise(event)
         if size(body) > self.max_event_bytes:
             return self._too_large(size(body))
-        return Draft(body, size(body), key, sys.intern(key.decode()))
+        return Draft(body, size(body), key, sys.intern(key.decode()), id)
 
     def _too_large(self, counted: int) -> Refusal:
         message = f"The event counts {counted} bytes, more than the limit of {self.max_event_bytes}."

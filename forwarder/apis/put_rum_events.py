@@ -19,9 +19,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import msgspec
 
+from forwarder.apis.api import REST_JSON, Codec
+from forwarder.apis.codes import NO_ENTRY_CODES, EntryCodes
+from forwarder.apis.schema import OBJECT, TEXT, TIME, Schema, struct
 from forwarder.apis.wire import (
     Native,
     Number,
@@ -108,6 +112,24 @@ class NativeEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=
     BatchId: str | None = None
 
 
+_PATH = "/appmonitors/"
+_other_paths = re.compile(r"/(?:appmonitors?|rummetrics)(?:/|$)").search
+UUID_SCHEMA: Schema = {"type": "string", "pattern": f"^{UUID_PATTERN}$"}
+_RULES: dict[str, Schema] = {
+    "id": {**UUID_SCHEMA, "description": "Unsaid: one is made."},
+    "timestamp": TIME,
+    "type": {"type": "string", "minLength": 1, "maxLength": MAX_TYPE},
+    "details": OBJECT,
+    "metadata": OBJECT,
+    "AppMonitorId": {**UUID_SCHEMA, "description": "Unsaid: the target's, if it has exactly one."},
+    "AppMonitorDetails": struct(AppMonitorDetails, {"name": TEXT, "id": TEXT, "version": TEXT}),
+    "UserDetails": struct(UserDetails, {"userId": UUID_SCHEMA, "sessionId": UUID_SCHEMA}),
+    "Alias": {"type": "string", "minLength": 1, "maxLength": MAX_ALIAS},
+    "SessionMetadata": OBJECT,
+    "BatchId": {**UUID_SCHEMA, "description": "Events with the same one leave together."},
+}
+
+
 class _Envelope(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
     """The parameters of a call but for its events, in the order they are written into keys."""
 
@@ -155,11 +177,33 @@ class PutRumEvents:
     """
 
     kind: ClassVar[str] = "rum"
-    native_type: ClassVar[type[NativeEvent]] = NativeEvent
+    operation: ClassVar[str] = "PutRumEvents"
+    service: ClassVar[str] = "rum"
+    title: ClassVar[str] = "CloudWatch RUM"
+    sdk_id: ClassVar[str] = "RUM"
+    calls: ClassVar[str] = "PutRumEvents (POST /appmonitors/<id>)"
+    noun: ClassVar[str] = "app monitor"
+    bound_by: ClassVar[str] = "app_monitors"
+    target: ClassVar[str] = ""
+    codec: ClassVar[Codec] = REST_JSON
+    codes: ClassVar[EntryCodes] = NO_ENTRY_CODES
+    native_type: ClassVar[type[msgspec.Struct]] = NativeEvent
+    native_schema: ClassVar[Schema] = struct(NativeEvent, _RULES, ("type", "details"))
+    takes_cloudevents: ClassVar[bool] = False
 
     app_monitors: tuple[str, ...] = ()
     merge: bool = False
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES
+
+    @staticmethod
+    def locate(path: str) -> str | None:
+        """The app monitor of ``/appmonitors/<id>``, after any prefix."""
+        monitor = path.rpartition(_PATH)[2].removesuffix("/") if _PATH in path else ""
+        return unquote(monitor) if monitor and "/" not in monitor else None
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        return _other_paths(path) is not None
 
     def admit_batch(
         self, app_monitor: str, request: Request, arrived_at: float
@@ -197,11 +241,13 @@ class PutRumEvents:
             return key
         return interned(key) if self.merge else key  # else a key with its BatchId comes once
 
-    def admit_one(self, event: RumEvent, key: bytes, app_monitor: str, index: int) -> Draft | Refusal:
+    def admit_one(
+        self, event: RumEvent, key: bytes, app_monitor: str, index: int, id: str = ""
+    ) -> Draft | Refusal:
         """Take the event that a call has at this index, or say why not."""
-        return self._admit(event, key, sys.intern(app_monitor), f"RumEvents[{index}].")
+        return self._admit(event, key, sys.intern(app_monitor), f"RumEvents[{index}].", id)
 
-    def admit_native(self, event: NativeEvent, arrived_at: float) -> Draft | Refusal:
+    def admit_native(self, event: NativeEvent, arrived_at: float, id: str = "") -> Draft | Refusal:
         """Take an event of our own API, or say why not. ``arrived_at``: wall clock."""
         key = self._native_key(event)
         if isinstance(key, Refusal):
@@ -219,7 +265,7 @@ class PutRumEvents:
             details=details,
             metadata=metadata,
         )
-        return self._admit(rum_event, key, sys.intern(read_monitor(key)), "")
+        return self._admit(rum_event, key, sys.intern(read_monitor(key)), "", id)
 
     @staticmethod
     def name_of(body: bytes, key: bytes) -> str:
@@ -271,7 +317,7 @@ class PutRumEvents:
             envelope.BatchId = None
         return serialise(envelope)
 
-    def _admit(self, event: RumEvent, key: bytes, monitor: str, where: str) -> Draft | Refusal:
+    def _admit(self, event: RumEvent, key: bytes, monitor: str, where: str, id: str) -> Draft | Refusal:
         """``where`` names the event before the field, where there are several. The timestamp is set here."""
         details, metadata, most = event.details, event.metadata, self.max_event_bytes
         if details is not None and _is_longer(details, most):
@@ -291,7 +337,7 @@ class PutRumEvents:
             return timestamp
         event.timestamp = timestamp
         body = serialise(event)
-        return Draft(body, size(body), key, monitor)
+        return Draft(body, size(body), key, monitor, id)
 
     def _wrong_envelope(self, envelope: _Envelope, monitor_field: str) -> Refusal | None:
         user = envelope.UserDetails

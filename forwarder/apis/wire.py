@@ -21,9 +21,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from forwarder.apis.codes import WRONG_SHAPE
+from forwarder.apis.codes import WRONG_SHAPE, EntryCodes
 from forwarder.apis.codes import call_status as call_status  # the one table, found where the wire is read
-from forwarder.apis.codes import known_code as known_code
 from forwarder.apis.scan import is_deeper
 from forwarder.model import Kind, Outcome
 
@@ -63,10 +62,12 @@ def error_body(code: str, message: str) -> bytes:
     return msgspec.json.encode({"__type": code, "message": message})
 
 
-def error_code(body: bytes, headers: Mapping[str, str], status: int) -> tuple[str, str]:
+def error_code(
+    body: bytes, headers: Mapping[str, str], status: int, decode: Callable[[bytes], Any] = _any.decode
+) -> tuple[str, str]:
     """Code and message of an error answer; its HTTP status is the code where nothing better is said."""
     try:
-        said = _any.decode(body)
+        said = decode(body)
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
@@ -131,7 +132,7 @@ class ResultNames(msgspec.Struct, frozen=True):
 
 
 def read_entries(
-    answer: Mapping[str, Any], count: int, names: ResultNames, kind_of: Callable[[str], Kind]
+    answer: Mapping[str, Any], count: int, names: ResultNames, codes: EntryCodes
 ) -> list[Outcome] | None:
     """One Outcome per event; None when this is not an answer to ``count`` events.
 
@@ -144,7 +145,7 @@ def read_entries(
     for entry in entries:
         if not isinstance(entry, dict):
             return None
-        outcomes.append(_read_entry(entry, names, kind_of))
+        outcomes.append(_read_entry(entry, names, codes))
     counted = answer.get(names.failed)
     if not counted or not isinstance(counted, int):
         return outcomes
@@ -152,12 +153,12 @@ def read_entries(
     return None if counted > shown else outcomes
 
 
-def _read_entry(entry: Mapping[str, Any], names: ResultNames, kind_of: Callable[[str], Kind]) -> Outcome:
+def _read_entry(entry: Mapping[str, Any], names: ResultNames, codes: EntryCodes) -> Outcome:
     code, aws_id = entry.get(names.code), entry.get(names.id)
     if code:
         message = entry.get(names.message) or ""
-        known = known_code(str(code))
-        return Outcome(kind_of(known), known, f"{message}" if known == code else f"{code}: {message}")
+        known = codes.known(str(code))
+        return Outcome(codes.kind(known), known, f"{message}" if known == code else f"{code}: {message}")
     if aws_id:
         return Outcome(_DELIVERED, "", "", str(aws_id))
     return Outcome(Kind.RETRY, WRONG_SHAPE, f"an entry with neither {names.id} nor {names.code}")

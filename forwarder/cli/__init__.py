@@ -162,6 +162,7 @@ def _sandbox(arguments: Arguments) -> int:
     import asyncio
 
     from forwarder.sandbox import SandboxSettings, serve
+    from forwarder.targets import known_apis
 
     try:
         settings = SandboxSettings(
@@ -172,6 +173,7 @@ def _sandbox(arguments: Arguments) -> int:
             buses=tuple(arguments.bus),
             app_monitors=tuple(arguments.app_monitor),
             projects=tuple(arguments.project),
+            apis=known_apis(),
         )
     except ValueError as error:
         print(f"the sandbox cannot start: {error}", file=sys.stderr)

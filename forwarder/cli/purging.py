@@ -19,7 +19,10 @@ from forwarder.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from forwarder.queues.purging import Chosen, NameOf
+    from collections.abc import Callable
+
+    from forwarder.dead_letters import DeadLetters
+    from forwarder.queues.purging import Bury, Chosen, NameOf
 
 ROOM = (
     "nothing was moved: {events} would take {bytes} bytes in the dead letters, and {room} are free. Export "
@@ -123,7 +126,7 @@ async def _stopped(directory: Path, arguments: Arguments) -> int:
         await letters.open()
         message = "purged from the queue by an operator"
         moment = time.time(), time.monotonic(), this_boot()
-        bury = None if arguments.delete else letters.burial(arguments.target, "purged", "operator", message)
+        bury = None if arguments.delete else _burial(letters, arguments.target, message)
         chosen, offline = _as_chosen(arguments), Offline(_name_of, bury, *moment)
         events, size = await purge(file, arguments.target, chosen, offline, dry=True)
         needed = size + events * (ROW_OVERHEAD_BYTES + len(message))
@@ -172,6 +175,20 @@ def _as_chosen(arguments: Arguments) -> Chosen:
 
 def _name_of(kind: str) -> NameOf:
     """How the events of a kind are named; of a kind that is not known none has a name."""
-    from forwarder.targets import TARGETS
+    from forwarder.targets import api_of
 
-    return TARGETS[kind].api().name_of if kind in TARGETS else lambda body, key: ""
+    api = api_of(kind)
+    return (lambda body, key: "") if api is None else api().name_of
+
+
+def _burial(letters: DeadLetters, target: str, message: str) -> Callable[[str], Bury]:
+    """By the kind of the target: what keeps its events as dead letters."""
+    from forwarder.model import STORED_JSON
+    from forwarder.targets import api_of
+
+    def bury(kind: str) -> Bury:
+        api = api_of(kind)
+        codec = STORED_JSON if api is None else api.codec.stored
+        return letters.burial(target, "purged", "operator", message, codec)
+
+    return bury

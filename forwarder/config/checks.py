@@ -19,7 +19,6 @@ from forwarder.sockets import MAX_PATH_BYTES, is_local
 BODIES_AT_ONCE = 4
 """Request bodies of full size that must fit beside full queues, or uploads would starve each other."""
 
-_BOUND = ("buses", "app_monitors", "projects")
 _PLACED = ("region", "default")
 
 
@@ -64,8 +63,8 @@ def default_of_kind(targets: Mapping[str, Any], name: str) -> bool:
 
 
 def bound_names(options: Any) -> tuple[str, ...]:
-    """The buses, app monitors or projects that the options bind, whichever their kind has."""
-    return tuple(name for field in _BOUND for name in getattr(options, field, None) or ())
+    """The names that the options list, by the option that their kind has for that (``bound_by``)."""
+    return tuple(getattr(options, getattr(options, "bound_by", ""), None) or ())
 
 
 def _reached_by_name_only(targets: Mapping[str, Any]) -> Iterator[Problem]:
@@ -76,7 +75,7 @@ def _reached_by_name_only(targets: Mapping[str, Any]) -> Iterator[Problem]:
         if not bound_names(options) and options.default is None and not default_of_kind(targets, name)
     ]
     for name in unreached:
-        field = next((field for field in _BOUND if hasattr(targets[name], field)), "names")
+        field = getattr(targets[name], "bound_by", "names")
         yield Problem(
             f"targets.{name}",
             f"events come only through POST /v1/targets/{name}/events: no SDK call and no other path leads "
@@ -89,33 +88,31 @@ def _only_bound(targets: Mapping[str, Any]) -> Iterator[Problem]:
     for name, options in targets.items():
         if not getattr(options, "only_bound", False):
             continue
-        fields = [field for field in _BOUND if hasattr(options, field)]
         if options.default:
             yield Problem(
                 f"targets.{name}.only_bound",
                 "must not be true together with default: true",
                 about=(f"targets.{name}.default",),
             )
-        if not any(getattr(options, field) for field in fields):
+        if not bound_names(options):
             yield Problem(
                 f"targets.{name}.only_bound",
-                f"must not be true while {' and '.join(fields)} is empty",
-                about=tuple(f"targets.{name}.{field}" for field in fields),
+                f"must not be true while {options.bound_by} is empty",
+                about=(f"targets.{name}.{options.bound_by}",),
             )
 
 
 def _elsewhere(targets: Mapping[str, Any]) -> Iterator[Problem]:
     for name, options in targets.items():
         region = getattr(options, "region", None)
-        for field in _BOUND:
-            for bound in getattr(options, field, None) or ():
-                parts = bound.split(":")
-                if region and len(parts) > 3 and parts[0] == "arn" and parts[3] not in ("", region):
-                    yield Problem(
-                        f"targets.{name}.{field}",
-                        f"{bound} is in {parts[3]}, but the target is in {region}",
-                        about=(f"targets.{name}.region",),
-                    )
+        for bound in bound_names(options):
+            parts = bound.split(":")
+            if region and len(parts) > 3 and parts[0] == "arn" and parts[3] not in ("", region):
+                yield Problem(
+                    f"targets.{name}.{options.bound_by}",
+                    f"{bound} is in {parts[3]}, but the target is in {region}",
+                    about=(f"targets.{name}.region",),
+                )
 
 
 def _place(options: Any) -> str:
@@ -140,20 +137,17 @@ def _bound_twice(targets: Mapping[str, Any]) -> Iterator[Problem]:
     """An ARN and a plain name, or twice the same. ARNs of different accounts are different buses."""
     seen: dict[tuple[type, str, str], dict[str, str]] = {}
     for name, options in targets.items():
-        for field in _BOUND:
-            for bound in getattr(options, field, None) or ():
-                plain = bound.rpartition("/")[2] if bound.startswith("arn:") else bound
-                others = seen.setdefault((type(options), _place(options), plain), {})
-                first = next(
-                    (others[each] for each in others if plain in (each, bound) or each == bound), name
+        for bound in bound_names(options):
+            plain = bound.rpartition("/")[2] if bound.startswith("arn:") else bound
+            others = seen.setdefault((type(options), _place(options), plain), {})
+            first = next((others[each] for each in others if plain in (each, bound) or each == bound), name)
+            others.setdefault(bound, name)
+            if first != name:
+                yield Problem(
+                    f"targets.{name}.{options.bound_by}",
+                    f"{bound} is already bound to {first} {_place(options)}",
+                    about=(f"targets.{name}.region", f"targets.{first}.region"),
                 )
-                others.setdefault(bound, name)
-                if first != name:
-                    yield Problem(
-                        f"targets.{name}.{field}",
-                        f"{bound} is already bound to {first} {_place(options)}",
-                        about=(f"targets.{name}.region", f"targets.{first}.region"),
-                    )
 
 
 def _memory(config: Config) -> Iterator[Problem]:

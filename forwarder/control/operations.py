@@ -24,7 +24,7 @@ from forwarder.dead_letters import BatchOf, DeadLetters, Letter, Wanted, removal
 from forwarder.delivery.gate import Gate
 from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Event, Limits, QueueFull, QueueView, memory_bytes
+from forwarder.model import STORED_JSON, Clock, Event, Limits, QueueFull, QueueView, memory_bytes
 from forwarder.nearest import did_you_mean
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
@@ -54,7 +54,8 @@ class Stopping(Exception):
 class TargetHandle(msgspec.Struct, frozen=True):
     """The parts of one target that an operator can act on. ``batch_of``: see there. ``name_of``: the bus, app
     monitor or project of an event, from its body and its key. ``metrics`` counts what is purged. ``hurry``:
-    asks again about names that are not known to exist; ``is_asking`` while an answer is about to come."""
+    asks again about names that are not known to exist; ``is_asking`` while an answer is about to come.
+    ``codec``: how the bodies of its events are encoded."""
 
     name: str
     queue: MemoryQueue | DiskQueue
@@ -65,6 +66,7 @@ class TargetHandle(msgspec.Struct, frozen=True):
     metrics: TargetMetrics | None = None
     hurry: Callable[[], None] = lambda: None
     is_asking: Callable[[], bool] = lambda: False
+    codec: int = STORED_JSON
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -211,7 +213,7 @@ class Operations:
         after = 0
         for group in _together(letters, target.batch_of):
             events = [_again(letter, now, target.name_of) for _, letter in group]
-            problem = self._problem(target, events, view)
+            problem = _wrong_codec(target, group[0][1]) or self._problem(target, events, view)
             if problem is None and not room.take(events):
                 break
             if problem is None:
@@ -275,6 +277,13 @@ def _together(letters: Sequence[tuple[int, Letter]], batch_of: BatchOf) -> Itera
             group = []
         group.append((position, letter))
     yield group
+
+
+def _wrong_codec(target: TargetHandle, letter: Letter) -> str | None:
+    """Why a letter of another encoding cannot be sent; the neighbours of a batch have the same one."""
+    if letter.codec == target.codec:
+        return None
+    return f"{letter.id} has a body of encoding {letter.codec}; target {target.name} sends {target.codec}"
 
 
 def _again(letter: Letter, now: float, name_of: NameOf) -> Event:

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from forwarder.apis.codes import EntryCodes
 from forwarder.clock import ClockWatch
-from forwarder.config import Config, bound_names, default_of_kind, queue_memory
+from forwarder.config import Config, default_of_kind, queue_memory
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
 from forwarder.delivery.disposition import Policy
@@ -58,7 +59,7 @@ def build(rooms: Shared, name: str) -> TargetParts:
     target = TARGETS[options.kind].build(name, options)
     metrics = rooms.metrics.for_target(name)
     queue = _queue(rooms, name, options, target, metrics)
-    gate = Gate(name, _gate_options(options), rooms.clock)
+    gate = Gate(name, _gate_options(options, target.api.codes), rooms.clock)
     rooms.metrics.watch(name, queue.view, gate.view, lambda: target.transport)
     rooms.metrics.watch_credentials(name, target.credentials)
     policy = _policy(options, target.limits)
@@ -81,7 +82,7 @@ def build(rooms: Shared, name: str) -> TargetParts:
         queue=queue,
         metrics=metrics,
         max_event_bytes=target.limits.max_event_bytes,
-        names=bound_names(options),
+        names=options.bound,
         default=default_of_kind(rooms.config.targets, name),
         only=only_bound(name, options),
         ack_timeout=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
@@ -132,6 +133,7 @@ def _queue(
         front_bytes=queue_memory(options),
         kind=options.kind,
         watch=rooms.clock_watch,
+        codec=target.api.codec.stored,
         boot=this_boot(),
         names=target.names,
         name_of=target.api.name_of,
@@ -140,10 +142,10 @@ def _queue(
 
 def only_bound(name: str, options: Any) -> OnlyBound | None:
     """What refuses names that the options do not list, where they say so."""
-    return OnlyBound(name, options.kind, bound_names(options)) if options.only_bound else None
+    return OnlyBound(name, options.api, options.bound) if options.only_bound else None
 
 
-def _gate_options(options: Any) -> GateOptions:
+def _gate_options(options: Any, codes: EntryCodes) -> GateOptions:
     return GateOptions(
         slots=options.workers,
         min_slots=options.min_workers,
@@ -152,6 +154,7 @@ def _gate_options(options: Any) -> GateOptions:
         backoff_cap=options.retry.cap,
         probe=options.hold.probe,
         probe_cap=options.hold.probe_cap,
+        overloaded=codes.overloaded,
     )
 
 

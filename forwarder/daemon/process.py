@@ -51,6 +51,7 @@ from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
 from forwarder.sockets import url_of
 from forwarder.storage import Storage, StorageError
+from forwarder.targets import known_apis
 from forwarder.targets.remembered import rescue as rescue_names
 from forwarder.targets.warm_up import warm_up
 
@@ -129,7 +130,7 @@ class Daemon:
         self._budget = self._make_budget()
         self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
         self._metrics.process.log_lines_dropped = logs.dropped_lines
-        bindings = Bindings([each.route for each in self._built.values()])
+        bindings = Bindings([each.route for each in self._built.values()], known_apis())
         self._senders = Senders(config.ingest, self._clock, self._metrics.senders)
         self.rereading = Rereading(self._senders.files, config, path)
         self._ingest = IngestServer(
@@ -173,6 +174,7 @@ class Daemon:
             clock=self._clock,
             on_dropped=self._count_dropped_letters,
             watch=self._clock_watch,
+            codec_of=lambda target: self._config.targets[target].api.codec.stored,
         )
         none = dict.fromkeys(self._config.targets, (0, 0))
         self._metrics.watch_dead_letters(lambda: {**none, **letters.view()})
@@ -190,6 +192,7 @@ class Daemon:
                 each.lane.metrics,
                 each.target.names.hurry,
                 each.target.names.is_asking,
+                each.target.api.codec.stored,
             )
             for name, each in self._built.items()
         ]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from forwarder.model import STORED_JSON
 from forwarder.storage import Connection, open_read_only
 
 BatchOf = Callable[[bytes], str]
@@ -21,7 +22,8 @@ BatchOf = Callable[[bytes], str]
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
-    """One dead letter. Times are seconds since 1970; ``key`` and ``body`` are the Event's."""
+    """One dead letter. Times are seconds since 1970; ``key`` and ``body`` are the Event's; ``codec``: how the
+    body is encoded (``Codec.stored``)."""
 
     id: str
     target: str
@@ -34,9 +36,12 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     size: int
     key: bytes
     body: bytes
+    codec: int = STORED_JSON
 
 
 COLUMNS = ", ".join(Letter.__struct_fields__)
+_OLD_COLUMNS = f"{COLUMNS.removesuffix('codec')}{STORED_JSON}"
+_HAS_CODEC = "SELECT 1 FROM pragma_table_info('dead_letters') WHERE name = 'codec'"
 _TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
 
 
@@ -65,6 +70,11 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     through: int | None = None
 
 
+def columns_of(connection: Connection) -> str:
+    """A letter's columns. A table that an earlier version made knows no encoding: it is JSON."""
+    return COLUMNS if connection.execute(_HAS_CODEC).fetchone() else _OLD_COLUMNS
+
+
 def condition_of(wanted: Wanted) -> tuple[str, list[Any]]:
     tests = {
         "target = ?": wanted.target,
@@ -85,7 +95,8 @@ def page_of(connection: Connection, wanted: Wanted, max_bytes: int, batch_of: Ba
     (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM dead_letters").fetchone()
     condition, values = condition_of(msgspec.structs.replace(wanted, limit=None))
     letters: list[tuple[int, Letter]] = []
-    rows = connection.execute(f"SELECT position, {COLUMNS} FROM dead_letters {condition}", values)
+    columns = columns_of(connection)
+    rows = connection.execute(f"SELECT position, {columns} FROM dead_letters {condition}", values)
     for position, *row in rows:
         letter = Letter(*row)
         max_bytes -= len(letter.body)
@@ -144,7 +155,9 @@ def export(directory: Path, wanted: Wanted | None = None) -> Iterator[bytes]:
 
 
 def as_json(letter: Letter) -> bytes:
-    """One letter as a JSON object on one line: ``event`` is what AWS was to get, ``key`` its envelope."""
+    """One letter as a JSON object on one line: ``event`` is what AWS was to get, ``key`` its envelope. A body
+    that is not JSON is in Base64, and ``codec`` says so."""
+    is_json = letter.codec == STORED_JSON
     return msgspec.json.encode(
         {
             "id": letter.id,
@@ -157,14 +170,16 @@ def as_json(letter: Letter) -> bytes:
             "died_at": _iso(letter.died_at),
             "size": letter.size,
             "key": _readable(letter.key),
-            "event": _readable(letter.body),
+            "event": _readable(letter.body) if is_json else letter.body,
+            **({} if is_json else {"codec": letter.codec}),
         }
     )
 
 
 def _select(connection: Connection, condition: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
     if connection.execute(_TABLE).fetchone():  # a daemon that never got to open them has left no table
-        yield from connection.execute(f"SELECT {COLUMNS} FROM dead_letters {condition}", values)
+        columns = columns_of(connection)
+        yield from connection.execute(f"SELECT {columns} FROM dead_letters {condition}", values)
 
 
 def _readable(data: bytes) -> msgspec.Raw | str:

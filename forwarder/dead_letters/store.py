@@ -32,12 +32,13 @@ from forwarder.dead_letters.query import (
     Letter,
     Page,
     Wanted,
+    columns_of,
     condition_of,
     counts_of,
     page_of,
 )
 from forwarder.logs import limited
-from forwarder.model import Clock, Dead, Event, Removal, SystemClock
+from forwarder.model import STORED_JSON, Clock, Dead, Event, Removal, SystemClock
 from forwarder.storage import Connection, Storage, StorageError, Work, this_boot
 from forwarder.storage.salvage import insert, read_one, readable
 
@@ -49,7 +50,7 @@ _TABLES = (
         position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, target TEXT NOT NULL, reason TEXT NOT NULL,
         code TEXT NOT NULL, message TEXT NOT NULL, attempts INTEGER NOT NULL, received_at REAL NOT NULL,
         died_at REAL NOT NULL, size INTEGER NOT NULL, bytes INTEGER NOT NULL, key BLOB NOT NULL,
-        body BLOB NOT NULL, boot TEXT, since REAL)""",
+        body BLOB NOT NULL, boot TEXT, since REAL, codec INTEGER NOT NULL DEFAULT 0)""",
     """CREATE TABLE IF NOT EXISTS dead_letter_totals (
         target TEXT PRIMARY KEY, events INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS dead_letters_of_target ON dead_letters (target, position, bytes)",
@@ -62,8 +63,9 @@ _TABLES = (
 )
 
 
-_MOMENT = ("boot TEXT", "since REAL")
-"""Columns that tables of earlier versions lack: the boot in which the event died, and when by its clock."""
+_ADDED = ("boot TEXT", "since REAL", f"codec INTEGER NOT NULL DEFAULT {STORED_JSON}")
+"""Columns that tables of earlier versions lack: the boot in which the event died, and when by its clock; how
+the body is encoded."""
 
 _PLACES = ", ".join("?" * len(Letter.__struct_fields__))
 _INSERT = f"""INSERT INTO dead_letters ({COLUMNS}, bytes, boot, since) VALUES ({_PLACES}, ?, ?, ?)
@@ -111,7 +113,8 @@ class DeadLetters:
 
     ``max_bytes`` counts texts and bodies with ``ROW_OVERHEAD_BYTES`` each; ``max_age`` is in seconds since
     the event was given up on. ``watch`` says whether the wall clock can be believed; ``boot`` is the
-    machine's. ``on_dropped(target, count)`` is told, on the event loop, what the bounds cost.
+    machine's. ``on_dropped(target, count)`` is told, on the event loop, what the bounds cost. ``codec_of``:
+    how the bodies of a target's events are encoded.
     """
 
     def __init__(
@@ -124,7 +127,9 @@ class DeadLetters:
         on_dropped: Callable[[str, int], None] | None = None,
         watch: ClockWatch | None = None,
         boot: str | None = None,
+        codec_of: Callable[[str], int] = lambda target: STORED_JSON,
     ) -> None:
+        self._codec_of = codec_of
         self._storage = storage
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -150,8 +155,9 @@ class DeadLetters:
         wall = self._clock.wall()
         now = self._clock.monotonic()
         moment = self._boot, now
+        codec = self._codec_of(target)
         rows = [
-            (*_row(_letter(target, each, each.event.received_at + wall - now, wall)), *moment)
+            (*_row(_letter(target, each, each.event.received_at + wall - now, wall, codec)), *moment)
             for each in dead
         ]
 
@@ -167,15 +173,18 @@ class DeadLetters:
                 raise
             await self._change(write, room=2 * sum(row[-3] for row in rows))
 
-    def burial(self, target: str, reason: str, code: str, message: str) -> Burial:
+    def burial(self, target: str, reason: str, code: str, message: str, codec: int | None = None) -> Burial:
         """What keeps events as dead letters in another's transaction, or raises LettersFull. ``expire`` is to
-        follow, which counts them."""
+        follow, which counts them. ``codec``: where it is not that of the target's events."""
+        stored = self._codec_of(target) if codec is None else codec
         wall, now, max_bytes = self._clock.wall(), self._clock.monotonic(), self._max_bytes
         moment = self._boot, now
 
         def bury(connection: Connection, events: Sequence[Event]) -> None:
             letters = [
-                _letter(target, Dead(event, reason, code, message), event.received_at + wall - now, wall)
+                _letter(
+                    target, Dead(event, reason, code, message), event.received_at + wall - now, wall, stored
+                )
                 for event in events
             ]
             connection.executemany(_INSERT, [(*_row(letter), *moment) for letter in letters])
@@ -265,11 +274,11 @@ class DeadLetters:
                 self._on_dropped(target, count)
 
 
-def _letter(target: str, dead: Dead, received: float, died: float) -> Letter:
+def _letter(target: str, dead: Dead, received: float, died: float, codec: int) -> Letter:
     event = dead.event
     message = dead.message.encode("utf-8", "replace").decode()  # half a surrogate pair has no place in a file
     numbers = (event.attempts, received, died, event.size)
-    return Letter(event.id, target, dead.reason, dead.code, message, *numbers, event.key, event.body)
+    return Letter(event.id, target, dead.reason, dead.code, message, *numbers, event.key, event.body, codec)
 
 
 def _row(letter: Letter) -> tuple[Any, ...]:
@@ -281,7 +290,7 @@ def _make_tables(connection: Connection) -> None:
     for statement in _TABLES:
         connection.execute(statement)
     there = _columns(connection)
-    for column in _MOMENT:
+    for column in _ADDED:
         if column.split()[0] not in there:
             connection.execute(f"ALTER TABLE dead_letters ADD COLUMN {column}")
 
@@ -301,7 +310,8 @@ def rescue(damaged: Connection, new: Connection) -> dict[str, int]:
     _make_tables(new)
     counts = Counter({"dead letters": 0, "unreadable parts of the dead letters": 0})
     moment = "boot, since" if read_one(damaged, _HAS_MOMENT, 0) else "NULL, NULL"
-    for row in readable(damaged, f"SELECT position, {COLUMNS}, bytes, {moment} FROM dead_letters {_BEHIND}"):
+    columns = f"position, {columns_of(damaged)}, bytes, {moment}"
+    for row in readable(damaged, f"SELECT {columns} FROM dead_letters {_BEHIND}"):
         if row is None:
             counts["unreadable parts of the dead letters"] += 1
         elif insert(new, _INSERT, row[1:]):

@@ -41,10 +41,8 @@ from forwarder.waiters import FOREVER, WaitQueue, resolve
 
 
 class GateOptions(HealthOptions, frozen=True):
-    """``slots`` and ``min_slots``:
-
-    the most and the fewest calls in flight. ``pace``: calls per second, None for any.
-    """
+    """``slots`` and ``min_slots``: the most and the fewest calls in flight. ``pace``: calls per second, None
+    for any number."""
 
     slots: int = 8
     min_slots: int = 1

@@ -44,12 +44,16 @@ _CLOSED_STATES = {
 
 
 class HealthOptions(msgspec.Struct, frozen=True):
-    """Durations in seconds. ``probe``: the first interval between the probes of a held target."""
+    """Durations in seconds. ``probe``: the first interval between the probes of a held target.
+
+    ``overloaded``: codes of single entries that mean that the service has too much to do.
+    """
 
     backoff_base: float = 0.2
     backoff_cap: float = 30.0
     probe: float = 30.0
     probe_cap: float = 300.0
+    overloaded: frozenset[str] = codes.OVERLOADED
 
 
 class Passage(NamedTuple):
@@ -164,7 +168,7 @@ class Health:
             self._delivered_at = now
             self._suspects.clear()
         if results.status is CallStatus.OK:
-            return self._answered(call, _load(results))
+            return self._answered(call, self._load(results))
         if results.status is CallStatus.REFUSED:
             return self._refused(call, batch, results, now)
         if apart:
@@ -175,6 +179,12 @@ class Health:
 
     def _verdict(self, aside: float | None = None) -> Verdict:
         return Verdict(self._delivered_at is not None, aside)
+
+    def _load(self, results: Results) -> Load:
+        """Single entries can be throttled in an answered call."""
+        if not self._options.overloaded.isdisjoint(map(_code_of, results.outcomes)):
+            return Load.OVERLOADED
+        return Load.NORMAL if results.called else Load.UNKNOWN
 
     def _answered(self, call: Passage, load: Load = Load.UNKNOWN, aside: float | None = None) -> Decision:
         """An answer opens a closed target, unless the call began before the target was closed."""
@@ -250,13 +260,6 @@ class Health:
 
 _kind_of = attrgetter("kind")
 _code_of = attrgetter("code")
-
-
-def _load(results: Results) -> Load:
-    """Single entries can be throttled in an answered call."""
-    if not codes.OVERLOADED.isdisjoint(map(_code_of, results.outcomes)):
-        return Load.OVERLOADED
-    return Load.NORMAL if results.called else Load.UNKNOWN
 
 
 def sentence(results: Results) -> str:

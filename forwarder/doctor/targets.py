@@ -37,7 +37,7 @@ async def examine(name: str, target: AwsTarget, options: Any, wall: Callable[[],
         if facts.unasked:
             later = "whether AWS takes the credentials shows with the first event"
             return [*findings, Finding("ok", f"{name}: there", f"{facts.unasked}; {later}")]
-        return findings + [judged(name, each, results) for each, results in (await target.ask()).items()]
+        return findings + [judged(name, target, each, got) for each, got in (await target.ask()).items()]
     finally:
         await target.close()
 
@@ -70,20 +70,23 @@ def _nowhere(name: str, facts: Facts) -> Finding:
     )
 
 
-def judged(name: str, bus: str, results: Results) -> Finding:
-    """What AWS's answer about a bus says of the bus, and of the credentials."""
-    about = f"{name}: event bus {bus}"
+def judged(name: str, target: AwsTarget, asked: str, results: Results) -> Finding:
+    """What AWS's answer about a thing that the target names says of it, and of the credentials."""
+    api = target.api
+    about = f"{name}: {api.noun} {asked}"
     message = f"{results.code}: {results.message}".removeprefix(": ")
     if results.status is CallStatus.OK:
         return Finding("ok", about, "it exists, and AWS takes the credentials")
     if results.code == NOT_THERE:
-        return Finding("FAIL", about, f"it does not exist: {message}", "Create it, or correct buses.")
+        return Finding(
+            "FAIL", about, f"it does not exist: {message}", f"Create it, or correct {api.bound_by}."
+        )
     if results.code == DENIED:
         return Finding(
             "warn",
             about,
-            "whether it exists is not known: AWS takes the credentials, but denies events:DescribeEventBus",
-            "Allow it: AWS drops events for a bus that does not exist, and says success.",
+            f"whether it exists is not known: AWS takes the credentials, but denies {target.asking.right}",
+            f"Allow it: {target.asking.why}.",
         )
     if results.status is CallStatus.THROTTLED:
         return Finding("warn", about, f"AWS is throttling: {message}", "Ask again.")

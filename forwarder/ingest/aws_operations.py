@@ -3,24 +3,25 @@
 Invariants:
 - A full target refuses its own entries of a PutEvents call and no other's; only when nothing was taken is
   the call refused as a whole. An entry that cannot be read, or is too large, is refused alone as well.
-- A RUM call leaves as the one batch it came as, unless its target merges. An event that RUM would refuse
-  costs the whole call, as with RUM. One that only this daemon refuses (it is too large, or has half of a
+- A PutRumEvents call leaves as the one batch it came as, unless its target merges. An event that AWS would
+  refuse costs the whole call, as there. One that only this daemon refuses (it is too large, or has half of a
   surrogate pair in a string) costs no other: the others are accepted, and the answer is 400, which makes no
-  client try again (aws-rum-web drops its batch, and stays on).
+  client try again (AWS's web client drops its batch, and stays on).
 - A large call is read in slices: its entries are counted, then each is judged by its length before anything
   in it is.
-- An answer about events that are ours has a status that no SDK tries again: 200, or for RUM 400.
+- An answer about events that are ours has a status that no SDK tries again: 200, or for PutRumEvents 400.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 import structlog
 
 from forwarder.apis import put_events, put_project_events, surrogates, wire
+from forwarder.apis.api import label as label_of
 from forwarder.apis.put_events import (
     DEFAULT_MAX_REQUEST_BYTES,
     NO_GLOBAL_ENDPOINTS,
@@ -55,7 +56,7 @@ from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Draft, Refusal
+from forwarder.model import Clock, Draft, Refusal, id_stream
 from forwarder.receipts import DELIVERED, Receipt
 
 INVALID_ARGUMENT = "InvalidArgument"
@@ -74,9 +75,9 @@ class PutEventsOperation(PostOnly):
     """``AWSEvents.PutEvents``: every entry goes to the target of its bus."""
 
     dialect = aws.JSON_1_1
-    label = "put_events"
+    label = label_of(PutEvents)
     known = True
-    names_batch = False
+    service = PutEvents.service
 
     def __init__(self, buses: Bound[PutEvents], clock: Clock, unbound: TargetMetrics) -> None:
         self.buses = buses
@@ -89,8 +90,11 @@ class PutEventsOperation(PostOnly):
         self.max_bytes = max((api.max_request_bytes for api in apis), default=DEFAULT_MAX_REQUEST_BYTES)
         self.global_endpoints = all(api.global_endpoints for api in apis)
 
+    def presigned(self, region: str) -> PutEventsOperation:
+        return self
+
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        return _PutEventsCall(self, _region(headers), from_headers(headers) if self.traced else None)
+        return _PutEventsCall(self, region_of(headers), from_headers(headers) if self.traced else None)
 
     def check(self, entries: Sequence[Entry | Refusal], endpoint_id: str | None) -> Refusal | None:
         """Why the call is refused as a whole, if it is."""
@@ -151,7 +155,7 @@ class _PutEventsCall:
         return results
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
-        return Reply(200, self._operation.render(_told(results, fates)))
+        return Reply(200, self._operation.render(with_fates(results, fates)))
 
     async def _admit(
         self, entries: Sequence[Entry | Refusal], endpoint: str, work: Work
@@ -161,6 +165,7 @@ class _PutEventsCall:
         drafts: list[Draft | Refusal] = []
         nowhere: list[Refusal] = []
         groups: dict[Route[PutEvents], list[int]] = {}
+        ids = id_stream(wall)
         for i, entry in enumerate(entries):
             route = entry if isinstance(entry, Refusal) else self._find(entry.EventBusName or DEFAULT_BUS)
             if isinstance(route, Refusal):
@@ -171,7 +176,7 @@ class _PutEventsCall:
             if self._trace is not None and entry.TraceHeader is None and route.api.fill_trace_header:
                 entry.TraceHeader = self._trace
             await work.rest()
-            drafts.append(route.api.admit(entry, wall, endpoint))
+            drafts.append(route.api.admit(entry, wall, endpoint, next(ids)))
             groups.setdefault(route, []).append(i)
         if not groups:
             _refuse_whole_region(nowhere)
@@ -196,9 +201,11 @@ class PutRumEventsOperation(PostOnly):
     """``PutRumEvents``: a client's batch, taken whole or not at all."""
 
     dialect = aws.REST_JSON
-    label = "put_rum_events"
+    label = label_of(PutRumEvents)
     known = True
-    names_batch = True  # BatchId, the same on every try of a client (aws-rum-web, DataPlaneClient)
+    service = PutRumEvents.service
+    is_for_pages = True
+    names_batch = True  # BatchId, the same on every try of AWS's web client (DataPlaneClient)
 
     def __init__(
         self,
@@ -217,8 +224,8 @@ class PutRumEventsOperation(PostOnly):
         return PutRumEventsOperation(self._monitors, self._clock, region, self._max_events)
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        region = self._presigned_for or _region(headers)
-        route = _bound(self._monitors.find(name, region))
+        region = self._presigned_for or region_of(headers)
+        route = bound(self._monitors.find(name, region))
         return _PutRumEventsCall(name, route, self._clock, self._max_events)
 
 
@@ -266,7 +273,7 @@ class _PutRumEventsCall:
     async def _admit(
         self, request: Envelope, events: Sequence[RumEvent | Part], work: Work
     ) -> list[Draft | Refusal]:
-        """Every event admitted, or refused for a reason of our own; BadRequest when RUM would refuse one (it
+        """Every event admitted, or refused for a reason of our own; BadRequest when AWS would refuse one (it
         takes all or nothing), and when none is left."""
         api, name, most = self._route.api, self._monitor, self._route.max_event_bytes
         longest = longest_event(most)
@@ -274,6 +281,7 @@ class _PutRumEventsCall:
         if isinstance(key, Refusal):
             raise aws.refused(key, events=max(1, len(events)))
         drafts: list[Draft | Refusal] = []
+        ids = id_stream(self._clock.wall())
         for i, event in enumerate(events):
             await work.rest()
             if not isinstance(event, RumEvent):
@@ -291,7 +299,7 @@ class _PutRumEventsCall:
                 except BROKEN as problem:
                     raise aws.unreadable(problem, part, place) from None
                 await work.rest()
-            draft = api.admit_one(event, key, name, i)
+            draft = api.admit_one(event, key, name, i, next(ids))
             if isinstance(draft, Draft):
                 [draft] = within_limits(self._route, [draft])
                 if isinstance(draft, Refusal):
@@ -309,7 +317,7 @@ class _PutRumEventsCall:
         """The page that sent them does not read the answer."""
         refusals = [draft for draft in drafts if isinstance(draft, Refusal)]
         if refusals:
-            log = limited(_log, f"rum event refused {self._route.name} {refusals[0].reason}")
+            log = limited(_log, f"event refused {self._route.name} {refusals[0].reason}")
             log.warning(
                 "event refused",
                 target=self._route.name,
@@ -321,7 +329,7 @@ class _PutRumEventsCall:
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
         refused = [result for result in results if isinstance(result, Refusal)]
-        pairs = zip(results, _told(results, fates), strict=True)
+        pairs = zip(results, with_fates(results, fates), strict=True)
         dead = [told for result, told in pairs if type(result) is str and type(told) is Refusal]
         if not refused and not dead:
             return Reply(200, self._route.api.render_results(results))
@@ -335,16 +343,19 @@ class PutProjectEventsOperation(PostOnly):
     """``PutProjectEvents``: events judged one by one."""
 
     dialect = aws.REST_JSON
-    label = "put_project_events"
+    label = label_of(PutProjectEvents)
     known = True
-    names_batch = False
+    service = PutProjectEvents.service
 
     def __init__(self, projects: Bound[PutProjectEvents], clock: Clock) -> None:
         self._projects = projects
         self._clock = clock
 
+    def presigned(self, region: str) -> PutProjectEventsOperation:
+        return self
+
     def open(self, name: str, headers: Mapping[str, str]) -> Call:
-        return _PutProjectEventsCall(name, _bound(self._projects.find(name, _region(headers))), self._clock)
+        return _PutProjectEventsCall(name, bound(self._projects.find(name, region_of(headers))), self._clock)
 
 
 class _PutProjectEventsCall:
@@ -360,7 +371,8 @@ class _PutProjectEventsCall:
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         request = _decoded(aws.PUT_PROJECT_EVENTS, body)
         if request is not None:
-            drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
+            wall = self._clock.wall()
+            drafts = self._route.api.admit_call(self._project, request, wall, id_stream(wall))
         else:
             drafts = await self._admit(body, lease)
         if isinstance(drafts, Refusal):
@@ -372,7 +384,7 @@ class _PutProjectEventsCall:
         return results
 
     def reply(self, results: Results, fates: Fates | None) -> Reply:
-        return Reply(200, self._route.api.render_results(_told(results, fates)))
+        return Reply(200, self._route.api.render_results(with_fates(results, fates)))
 
     async def _admit(self, body: bytes, lease: Lease) -> list[Draft | Refusal] | Refusal:
         """The events of a call that is large, or has one that is no JSON, decoded and admitted one by one."""
@@ -384,12 +396,15 @@ class _PutProjectEventsCall:
         if events is None:
             return put_project_events.too_many_events(f"more than {most}")
         drafts: list[Draft | Refusal] = []
+        ids = id_stream(self._clock.wall())
         for i in range(len(events)):
-            drafts.append(await self._admit_one(events.pop(), i, work))
+            drafts.append(await self._admit_one(events.pop(), i, work, ids))
         aws.refuse_unreadable(drafts, VALIDATION)
         return drafts
 
-    async def _admit_one(self, event: bytes | msgspec.Raw, i: int, work: Work) -> Draft | Refusal:
+    async def _admit_one(
+        self, event: bytes | msgspec.Raw, i: int, work: Work, ids: Iterator[str]
+    ) -> Draft | Refusal:
         size, most = memoryview(event).nbytes, self._route.max_event_bytes
         if size > longest_event(most):
             return Refusal(VALIDATION, too_long(size, most), "too_large")
@@ -398,7 +413,7 @@ class _PutProjectEventsCall:
         if isinstance(read, Refusal):
             return read
         request = put_project_events.Request(events=[read])
-        drafts = self._route.api.admit_call(self._project, request, self._clock.wall())
+        drafts = self._route.api.admit_call(self._project, request, self._clock.wall(), ids)
         await work.rest()
         if isinstance(drafts, Refusal):
             raise aws.refused(drafts)
@@ -439,7 +454,7 @@ def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
         return None
 
 
-def _told(results: Results, fates: Fates | None) -> Results:
+def with_fates(results: Results, fates: Fates | None) -> Results:
     """The results with AWS's ids and refusals in place of ours, as far as they are known."""
     if not fates:
         return results
@@ -456,13 +471,13 @@ def _fate(id: str, receipt: Receipt | None) -> str | Refusal:
     return Refusal(code, receipt.message)
 
 
-def _bound(place: Route[A] | Refusal) -> Route[A]:
+def bound(place: Route[A] | Refusal) -> Route[A]:
     if isinstance(place, Refusal):
         raise aws.refused(place, 404 if place.code == NOT_FOUND else 400)
     return place
 
 
-def _region(headers: Mapping[str, str]) -> str | None:
+def region_of(headers: Mapping[str, str]) -> str | None:
     """The region a request was signed for."""
     authorization = headers.get("Authorization")
     return wire.region_of_scope(authorization) if authorization is not None else None

@@ -17,20 +17,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from forwarder.apis import wire
-from forwarder.apis.put_events import DEFAULT_BUS, PutEvents
-from forwarder.apis.put_project_events import PutProjectEvents
-from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.apis.api import Api
+from forwarder.apis.put_events import DEFAULT_BUS
 from forwarder.ingest.dialects.errors import NOT_FOUND, VALIDATION
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Names, Queue, Refusal
 
 ANY_REGION = ""
-BOUND_BY = {
-    PutEvents.kind: ("event bus", "buses"),
-    PutRumEvents.kind: ("app monitor", "app_monitors"),
-    PutProjectEvents.kind: ("project", "projects"),
-}
-"""What a kind's names are names of, and the setting that lists them."""
 MAX_NAME = 200
 """Characters of a name that are said back: AWS counts none of a bus's, so it may be of any length."""
 
@@ -46,9 +39,9 @@ class KnownNames(Names, Protocol):
 class OnlyBound:
     """Refuses the names that no binding of one target names."""
 
-    def __init__(self, target: str, kind: str, names: Iterable[str]) -> None:
+    def __init__(self, target: str, api: type[Api], names: Iterable[str]) -> None:
         self._target = target
-        self._noun, self._field = BOUND_BY[kind]
+        self._noun, self._field = api.noun, api.bound_by
         self._names: _Names[str] = _Names()
         for name in names:
             self._names.add(name, "", target)
@@ -89,7 +82,7 @@ class _Names(Generic[T]):
         return self._by_either.get(name) or {}
 
 
-A = TypeVar("A", PutEvents, PutRumEvents, PutProjectEvents)
+A = TypeVar("A", bound=Api)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,9 +111,9 @@ class Route(Generic[A]):
 class Bound(Generic[A]):
     """The routes of one API, found by name and region."""
 
-    def __init__(self, kind: str, routes: Iterable[Route[A]]) -> None:
+    def __init__(self, api: type[A], routes: Iterable[Route[A]]) -> None:
         self.routes: tuple[Route[A], ...] = tuple(routes)
-        self._noun = BOUND_BY[kind][0]
+        self._noun = api.noun
         self._named: _Names[Route[A]] = _Names()
         self._defaults: dict[str, Route[A]] = {}
         for route in self.routes:
@@ -167,17 +160,30 @@ class Bound(Generic[A]):
 
 
 class Bindings:
-    """Every route, and the three ways to find one. Built once; the configuration was checked before."""
+    """Every route, and each API's way to find one. Built once; the configuration was checked before.
 
-    def __init__(self, routes: Sequence[Route[Any]]) -> None:
-        self.routes = tuple(routes)
-        of = self._of
-        self.buses: Bound[PutEvents] = Bound(PutEvents.kind, of(PutEvents))
-        self.monitors: Bound[PutRumEvents] = Bound(PutRumEvents.kind, of(PutRumEvents))
-        self.projects: Bound[PutProjectEvents] = Bound(PutProjectEvents.kind, of(PutProjectEvents))
+    ``apis``: those whose calls are known here, with or without a route; those of the routes always are.
+    """
 
-    def _of(self, api: type) -> list[Route[Any]]:
-        return [route for route in self.routes if isinstance(route.api, api)]
+    def __init__(self, routes: Sequence[Route[Any]], apis: Iterable[type[Api]] = ()) -> None:
+        self.routes: tuple[Route[Any], ...] = tuple(routes)
+        self.apis: tuple[type[Api], ...] = tuple(
+            dict.fromkeys([*apis, *(type(route.api) for route in self.routes)])
+        )
+        self._bound: dict[type[Api], Bound[Any]] = {}
+
+    def of(self, api: type[A]) -> Bound[A]:
+        """The routes of one API."""
+        found = self._bound.get(api)
+        if found is None:
+            routes = [route for route in self.routes if isinstance(route.api, api)]
+            found = self._bound[api] = Bound(api, routes)
+        return found
+
+    @property
+    def takers(self) -> list[Route[Any]]:
+        """The routes that take CloudEvents."""
+        return [route for route in self.routes if route.api.takes_cloudevents]
 
 
 def plain_name(name: str) -> str:

@@ -6,7 +6,8 @@ page would use the AWS credentials of the user who runs the daemon. Every browse
 
 Invariants:
 - Pure: decides from headers alone, before anything else of a request is looked at.
-- RUM's paths exist for web pages: there the configured origins decide, not ``Sec-Fetch-Site``.
+- The paths of some APIs exist for web pages (``is_for_pages``): there the configured origins decide, not
+  ``Sec-Fetch-Site``.
 - Programs that are not browsers send neither header and are never refused here.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.ingest.dialects.errors import BadRequest
 
 DENIED = "AccessDeniedException"
@@ -31,14 +33,14 @@ def check_page(headers: Mapping[str, str]) -> None:
     if origin is None and headers.get("Sec-Fetch-Site") not in _FOREIGN:
         return
     message = (
-        f"Web pages{_of(origin)} must not send events to this path. Send to a RUM path from an origin in "
-        "ingest.cors.origins, or set ingest.browsers: allow."
+        f"Web pages{_of(origin)} must not send events to this path. Send to a {PutRumEvents.title} path from "
+        "an origin in ingest.cors.origins, or set ingest.browsers: allow."
     )
     raise BadRequest(403, DENIED, message, reason=REASON, close=True)
 
 
 def check_origin(headers: Mapping[str, str], is_allowed: Callable[[str], bool]) -> None:
-    """Refuse a web page of an origin that is not configured, on RUM's paths. Raises BadRequest (403)."""
+    """Refuse, on paths for web pages, origins that are not configured. Raises BadRequest (403)."""
     origin = headers.get("Origin")
     if origin is None or is_allowed(origin):
         return

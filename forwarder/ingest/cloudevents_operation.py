@@ -1,4 +1,4 @@
-"""CloudEvents for one EventBridge target: read, mapped, taken once each, answered as senders expect.
+"""CloudEvents for one target that takes them: read, mapped, taken once each, answered as senders expect.
 
 Invariants:
 - A single event that was taken is answered without a body: senders of CloudEvents (Knative among them) take
@@ -39,7 +39,7 @@ from forwarder.ingest.operations import (
 )
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import PREFER, Waiting, preferred_wait
-from forwarder.model import Clock, Draft, Refusal
+from forwarder.model import Clock, Draft, Refusal, id_stream
 from forwarder.receipts import DELIVERED, Receipt
 
 EVENT_ID, AWS_ID = "x-forwarder-event-id", "x-forwarder-aws-event-id"
@@ -57,6 +57,8 @@ class CloudEvents:
     label = "cloudevents"
     known = True
     names_batch = False
+    service = ""
+    is_for_pages = False
     holds_lines = staticmethod(cloudevents.check_media)
     reads_json = staticmethod(cloudevents.reads_json)
 
@@ -130,6 +132,7 @@ class _CloudEventsCall:
         trace = from_headers(self._headers) if api.fill_trace_header else None
         drafts: list[Draft | Refusal] = []
         keys: list[bytes] = []
+        ids = id_stream(wall)
         for event in events:
             if work.is_over:
                 await work.pause()  # a huge body must not hold up everybody else
@@ -139,7 +142,7 @@ class _CloudEventsCall:
                 drafts.append(event)
                 keys.append(b"")
             else:
-                draft = _admit(api, event, wall, trace)
+                draft = _admit(api, event, wall, trace, next(ids))
                 drafts.append(draft)
                 keys.append(b"" if type(draft) is Refusal else cloudevents.identity(peer, name, event))
         return drafts, keys
@@ -245,7 +248,9 @@ class _CloudEventsCall:
 def not_for(kind: str, targets: Sequence[str]) -> Operation:
     """The answer where CloudEvents are sent to a target that has no place for them."""
     others = ", ".join(targets) or "none here"
-    sentence = f'Target "NAME" is of kind {kind}; CloudEvents go to targets of kind eventbridge: {others}.'
+    sentence = (
+        f'Target "NAME" is of kind {kind}; CloudEvents go to targets of kind {PutEvents.kind}: {others}.'
+    )
     return Refusing("cloudevents", native.DIALECT, 404, NOT_FOUND, sentence)
 
 
@@ -254,14 +259,16 @@ def unknown_target(targets: Sequence[str]) -> Operation:
     return Refusing("cloudevents", native.DIALECT, 404, NOT_FOUND, sentence)
 
 
-def _admit(api: PutEvents, event: cloudevents.CloudEvent, wall: float, trace: str | None) -> Draft | Refusal:
+def _admit(
+    api: PutEvents, event: cloudevents.CloudEvent, wall: float, trace: str | None, id: str
+) -> Draft | Refusal:
     try:
         entry = cloudevents.entry_of(
             event, api.cloudevents, api.default_bus, api.fill_trace_header, trace, api.max_request_bytes
         )
     except cloudevents.InvalidEvent as problem:
         return problem.refusal
-    return api.admit_formed(entry, wall)
+    return api.admit_formed(entry, wall, id)
 
 
 def _single(id: str, receipt: Receipt | None) -> Reply:

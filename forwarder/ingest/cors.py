@@ -1,6 +1,6 @@
 """What pages of other origins are told (CORS, Fetch standard): whether they may send, and read the answer.
 
-Only RUM's paths answer so: that is where pages send. It is no access control: a browser sends a beacon
+Only paths for web pages (``is_for_pages``) answer so. It is no access control: a browser sends a beacon
 without asking, and who is no browser asks nobody.
 
 Invariants:

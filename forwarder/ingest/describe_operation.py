@@ -44,7 +44,7 @@ class DescribeEventBusOperation(PostOnly):
     dialect = aws.JSON_1_1
     label = "describe_event_bus"
     known = True
-    names_batch = False
+    service = PutEvents.service
 
     def __init__(self, buses: Bound[PutEvents]) -> None:
         self.buses = buses

@@ -12,87 +12,27 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from forwarder.apis import wire
+from forwarder.apis.api import Api, endpoint_variable
+from forwarder.apis.api import label as label_of
+from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.dialects import aws, native, unknown
 from forwarder.ingest.dialects.errors import NO_HEADERS, UNKNOWN_OPERATION, Dialect
 from forwarder.ingest.openapi import EVENTS, TARGETS
 from forwarder.ingest.operations import Operation, Refusing
 
 NATIVE = "/v1/"
-EVENTS_PREFIX = "AWSEvents."
 CLIENTS_PAGE = "docs/clients.md"
 
 _ONE_CLIENT = f"Set this endpoint only on the client that sends events, see {CLIENTS_PAGE}."
 
 _rpc = re.compile(r"/service/([A-Za-z0-9_.]{1,100})/operation/([A-Za-z0-9_]{1,100})/?$").search
-_rum = re.compile(r"/(?:appmonitors?|rummetrics)(?:/|$)").search
-_evidently = re.compile(r"/(?:projects|segments|test-segment-pattern)(?:/|$)").search
 
 _XML_SERVICES = frozenset({"s3", "s3express", "s3-object-lambda", "s3-outposts", "cloudfront", "route53"})
 """What the calls of services are signed for whose protocol is REST with XML."""
 
-_EVERY_SERVICE = (
-    "This endpoint is an event forwarder, not AWS: it accepts PutEvents, PutRumEvents and PutProjectEvents. "
-    "NAME must go to AWS. AWS_ENDPOINT_URL moves every service here: set AWS_ENDPOINT_URL_EVENTBRIDGE, "
-    f"AWS_ENDPOINT_URL_RUM or AWS_ENDPOINT_URL_EVIDENTLY instead, see {CLIENTS_PAGE}."
-)
-
-
-def _other(
-    dialect: Dialect, status: int, sentence: str = _EVERY_SERVICE, headers: Mapping[str, str] = NO_HEADERS
-) -> Refusing:
-    return Refusing("other", dialect, status, UNKNOWN_OPERATION, sentence, known=False, headers=headers)
-
-
-def _one_service(service: str, accepted: str, variable: str) -> str:
-    return (
-        f"This endpoint is an event forwarder, not {service}: of {service} it accepts only {accepted}. "
-        f"NAME must go to AWS. {variable} moves every call of {service} here. {_ONE_CLIENT}"
-    )
-
-
-_EVENTBRIDGE = _one_service(
-    "EventBridge", "PutEvents (and answers DescribeEventBus)", "AWS_ENDPOINT_URL_EVENTBRIDGE"
-)
-EVENTBRIDGE = Refusing("put_events", aws.JSON_1_1, 400, UNKNOWN_OPERATION, _EVENTBRIDGE)
-NO_OPERATION = Refusing(
-    "put_events",
-    aws.JSON_1_1,
-    400,
-    UNKNOWN_OPERATION,
-    f"The request has no X-Amz-Target header. For PutEvents it must be {EVENTS_PREFIX}PutEvents. Native "
-    "events go to /v1/targets/<target>/events.",
-)
-_REST = {
-    "rum": _other(
-        aws.REST_JSON,
-        404,
-        _one_service("CloudWatch RUM", "PutRumEvents (POST /appmonitors/<id>)", "AWS_ENDPOINT_URL_RUM"),
-    ),
-    "evidently": _other(
-        aws.REST_JSON,
-        404,
-        _one_service(
-            "Evidently", "PutProjectEvents (POST /events/projects/<project>)", "AWS_ENDPOINT_URL_EVIDENTLY"
-        ),
-    ),
-}
-_OTHER_JSON = _other(aws.JSON_1_1, 400)
-_OTHER_REST = _other(aws.REST_JSON, 404)
-_OTHER_QUERY = _other(aws.QUERY, 400)
-_OTHER_EC2 = _other(aws.EC2, 400)
-_OTHER_XML = _other(aws.REST_XML, 400)
-_QUERY_NOWHERE = _other(
-    aws.QUERY,
-    400,
-    "This endpoint is an event forwarder, not AWS: it accepts PutEvents, PutRumEvents and PutProjectEvents, "
-    "and none of them as a form (application/x-www-form-urlencoded, the AWS Query protocol of STS, IAM, SNS "
-    "and others). If this is such a call, it must go to AWS: set AWS_ENDPOINT_URL_EVENTBRIDGE in place of "
-    f"AWS_ENDPOINT_URL, see {CLIENTS_PAGE}. If it is PutEvents, it needs the header X-Amz-Target: "
-    f"{EVENTS_PREFIX}PutEvents. Native events go to {TARGETS}<target>{EVENTS}.",
-)
 _ONLY_JSON = (
     "NAME came in the protocol {}, and is accepted here only in AWS JSON 1.1 (a POST with the header "
     "X-Amz-Target). Configure the client to use AWS JSON 1.1, or send native events to "
@@ -100,60 +40,145 @@ _ONLY_JSON = (
 )
 _RPC_CBOR, _RPC_JSON = "rpc-v2-cbor", "rpc-v2-json"
 _RPC_DIALECTS = {_RPC_CBOR: aws.CBOR, _RPC_JSON: aws.REST_JSON}
-_RPC = {
-    (protocol, kind): _other(dialect, 404, sentence, {"smithy-protocol": protocol})
-    for protocol, dialect in _RPC_DIALECTS.items()
-    for kind, sentence in (
-        ("accepted", _ONLY_JSON.format(protocol)),
-        ("AWSEvents", _EVENTBRIDGE),
-        ("", _EVERY_SERVICE),
-    )
-}
-"""By protocol, and whether it is an operation that is accepted in another one, or of which service it is."""
-_NOWHERE = _other(unknown.DIALECT, 404, "No such endpoint: NAME.")
-_NATIVE_NOWHERE = _other(
-    native.DIALECT, 404, f"No such endpoint: NAME. Events go to {TARGETS}<target>{EVENTS}."
+
+_operations = re.compile(r"\b[A-Z][a-z]\w+").findall
+"""The operations in an API's sentence about the calls that are accepted."""
+
+NO_OPERATION = Refusing(
+    label_of(PutEvents),
+    aws.JSON_1_1,
+    400,
+    UNKNOWN_OPERATION,
+    f"The request has no X-Amz-Target header. For {PutEvents.operation} it must be {PutEvents.target}. "
+    "Native events go to /v1/targets/<target>/events.",
+    service=PutEvents.service,
 )
 
 
-def by_target(target: str) -> tuple[Operation, str]:
-    """What answers a call with this ``X-Amz-Target``, and the name of its operation."""
-    if target.startswith(EVENTS_PREFIX):
-        return EVENTBRIDGE, target.removeprefix(EVENTS_PREFIX)
-    return _OTHER_JSON, target
+class Elsewhere:
+    """What answers calls of operations that none of these APIs is."""
+
+    def __init__(self, apis: Iterable[type[Api]]) -> None:
+        apis = tuple(apis)
+        sentence = _every_service(apis)
+        self._by_target = {
+            f"{api.target.rpartition('.')[0]}.": Refusing(
+                label_of(api),
+                aws.dialect_of(api),
+                400,
+                UNKNOWN_OPERATION,
+                _one_service(api),
+                service=api.service,
+            )
+            for api in apis
+            if api.target
+        }
+        self._by_path = {
+            api: _other(aws.dialect_of(api), 404, _one_service(api)) for api in apis if not api.target
+        }
+        self._by_service = {api.service: refusing for api, refusing in self._by_path.items()}
+        self._json = _other(aws.JSON_1_1, 400, sentence)
+        self._rest = _other(aws.REST_JSON, 404, sentence)
+        self._query = _other(aws.QUERY, 400, sentence)
+        self._ec2 = _other(aws.EC2, 400, sentence)
+        self._xml = _other(aws.REST_XML, 400, sentence)
+        self._form = _other(aws.QUERY, 400, _no_form(apis))
+        self._rpc = {protocol: _Rpc(protocol, apis, sentence) for protocol in _RPC_DIALECTS}
+        self._nowhere = _other(unknown.DIALECT, 404, "No such endpoint: NAME.")
+        self._native_nowhere = _other(
+            native.DIALECT, 404, f"No such endpoint: NAME. Events go to {TARGETS}<target>{EVENTS}."
+        )
+
+    def by_target(self, target: str) -> tuple[Operation, str]:
+        """What answers a call with this ``X-Amz-Target``, and the name of its operation."""
+        for prefix, refusing in self._by_target.items():
+            if target.startswith(prefix):
+                return refusing, target.removeprefix(prefix)
+        return self._json, target
+
+    def by_path(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[Operation, str]:
+        """What answers a request without ``X-Amz-Target`` to a path that names no operation here."""
+        if rpc := _rpc(path):
+            named = headers.get("smithy-protocol", "").strip().lower()
+            by_protocol = self._rpc[named if named in _RPC_DIALECTS else _RPC_CBOR]
+            return by_protocol.refusing(rpc[1], rpc[2]), f"{rpc[1]}.{rpc[2]}"
+        service = wire.service_of_scope(headers.get("Authorization", ""))
+        called = f"{method} {path}"
+        if service in _XML_SERVICES:
+            return self._xml, f"{called} ({service})"
+        if service:
+            if _is_form(headers):
+                return (self._ec2 if service == "ec2" else self._query), f"This call of {service}"
+            return self._by_service.get(service, self._rest), called
+        if path.startswith(NATIVE):
+            return self._native_nowhere, path
+        if _is_form(headers) and method == "POST":
+            return self._form, ""
+        if path == "/":
+            return NO_OPERATION, ""
+        for api, refusing in self._by_path.items():
+            if api.owns(path):
+                return refusing, called
+        return self._nowhere, path
 
 
-def by_path(method: str, path: str, headers: Mapping[str, str]) -> tuple[Operation, str]:
-    """What answers a request without ``X-Amz-Target`` to a path that names no operation of this daemon."""
-    if rpc := _rpc(path):
-        return _by_rpc(rpc[1], rpc[2], headers)
-    service = wire.service_of_scope(headers.get("Authorization", ""))
-    called = f"{method} {path}"
-    if service in _XML_SERVICES:
-        return _OTHER_XML, f"{called} ({service})"
-    if service:
-        if _is_form(headers):
-            return (_OTHER_EC2 if service == "ec2" else _OTHER_QUERY), f"This call of {service}"
-        return _REST.get(service, _OTHER_REST), called
-    if path.startswith(NATIVE):
-        return _NATIVE_NOWHERE, path
-    if _is_form(headers) and method == "POST":
-        return _QUERY_NOWHERE, ""
-    if path == "/":
-        return NO_OPERATION, ""
-    if _rum(path):
-        return _REST["rum"], called
-    return (_REST["evidently"], called) if _evidently(path) else (_NOWHERE, path)
+class _Rpc:
+    """Smithy's RPC protocols, which have the operation in the path."""
+
+    def __init__(self, protocol: str, apis: Iterable[type[Api]], sentence: str) -> None:
+        dialect, headers = _RPC_DIALECTS[protocol], {"smithy-protocol": protocol}
+        self._other = _other(dialect, 404, sentence, headers)
+        self._only_json = _other(dialect, 404, _ONLY_JSON.format(protocol), headers)
+        self._of_service: dict[str, Refusing] = {}
+        self._accepted: set[tuple[str, str]] = set()
+        for api in apis:
+            if api.target:
+                service = api.target.rpartition(".")[0]
+                self._of_service[service] = _other(dialect, 404, _one_service(api), headers)
+                self._accepted.update((service, name) for name in _operations(api.calls))
+
+    def refusing(self, service: str, operation: str) -> Refusing:
+        if (service, operation) in self._accepted:
+            return self._only_json
+        return self._of_service.get(service, self._other)
 
 
-def _by_rpc(service: str, operation: str, headers: Mapping[str, str]) -> tuple[Operation, str]:
-    """Of Smithy's RPC protocols, which have the operation in the path."""
-    named = headers.get("smithy-protocol", "").strip().lower()
-    protocol = named if named in _RPC_DIALECTS else _RPC_CBOR
-    kind = "AWSEvents" if service == "AWSEvents" else ""
-    if kind and operation in ("PutEvents", "DescribeEventBus"):
-        kind = "accepted"
-    return _RPC[protocol, kind], f"{service}.{operation}"
+def _no_form(apis: Iterable[type[Api]]) -> str:
+    apis = tuple(apis)
+    by_header = next((api for api in apis if api.target), PutEvents)
+    return (
+        f"This endpoint is an event forwarder, not AWS: it accepts "
+        f"{_listed([api.operation for api in apis], 'and')}, and none of them as a form "
+        "(application/x-www-form-urlencoded, the AWS Query protocol of STS, IAM, SNS and others). If this is "
+        f"such a call, it must go to AWS: set {endpoint_variable(by_header)} in place of AWS_ENDPOINT_URL, "
+        f"see {CLIENTS_PAGE}. If it is {by_header.operation}, it needs the header X-Amz-Target: "
+        f"{by_header.target}. Native events go to {TARGETS}<target>{EVENTS}."
+    )
+
+
+def _other(dialect: Dialect, status: int, sentence: str, headers: Mapping[str, str] = NO_HEADERS) -> Refusing:
+    return Refusing("other", dialect, status, UNKNOWN_OPERATION, sentence, known=False, headers=headers)
+
+
+def _one_service(api: type[Api]) -> str:
+    variable = endpoint_variable(api)
+    return (
+        f"This endpoint is an event forwarder, not {api.title}: of {api.title} it accepts only {api.calls}. "
+        f"NAME must go to AWS. {variable} moves every call of {api.title} here. {_ONE_CLIENT}"
+    )
+
+
+def _every_service(apis: Iterable[type[Api]]) -> str:
+    return (
+        "This endpoint is an event forwarder, not AWS: it accepts "
+        f"{_listed([api.operation for api in apis], 'and')}. NAME must go to AWS. AWS_ENDPOINT_URL moves "
+        f"every service here: set {_listed([endpoint_variable(api) for api in apis], 'or')} instead, see "
+        f"{CLIENTS_PAGE}."
+    )
+
+
+def _listed(words: list[str], last: str) -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
 
 
 def _is_form(headers: Mapping[str, str]) -> bool:

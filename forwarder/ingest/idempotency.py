@@ -1,7 +1,7 @@
 """A repeated request gets the first answer again, and its events are accepted once.
 
 A request is known by a header that its client keeps for its own retries, or, where the API's body names its
-batch (RUM's BatchId), by its body; always within one sender, operation and target.
+batch (``names_batch``), by its body; always within one sender, operation and target.
 
 Invariants:
 - Only requests whose events were accepted are remembered: after a refusal, the next try counts as the first.

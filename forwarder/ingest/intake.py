@@ -54,11 +54,11 @@ async def put(
         return list(drafts)  # type: ignore[arg-type] # refusals, all of them
     if len(admitted) > MANY:
         work = work or Work(peer)
-        await work.pause()  # making ids is a slice
-        ids = new_ids(len(admitted), clock.wall())
+        await work.pause()  # collecting ids is a slice
+        ids = _ids_of(admitted, clock)
         events = await _make_many(ids, admitted, clock.monotonic(), peer, work)
     else:
-        ids = new_ids(len(admitted), clock.wall())
+        ids = _ids_of(admitted, clock)
         events = _make(ids, admitted, clock.monotonic(), peer)
     if waiting is not None:
         waiting.watch(route, ids)
@@ -74,6 +74,12 @@ async def put(
         return ids  # type: ignore[return-value] # the caller's alone
     remaining = iter(ids)
     return [draft if type(draft) is Refusal else next(remaining) for draft in drafts]
+
+
+def _ids_of(drafts: Sequence[Draft], clock: Clock) -> list[str]:
+    """The ids that the events were admitted with, or new ones."""
+    ids = [draft.id for draft in drafts]
+    return new_ids(len(ids), clock.wall()) if "" in ids else ids
 
 
 def _make(ids: Sequence[str], drafts: Sequence[Draft], now: float, peer: str) -> list[Event]:

@@ -27,7 +27,7 @@ from forwarder.ingest.media import holds_lines
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Draft, Refusal
+from forwarder.model import Clock, Draft, Refusal, id_stream
 from forwarder.receipts import Receipt
 
 SLICE = 1000
@@ -67,13 +67,16 @@ class Call(Protocol):
 class Operation(Protocol):
     """``label`` is its name in metrics; not ``known``: 404, whatever the method.
 
-    ``names_batch``: a body names its batch, so that equal bodies are one request.
+    ``names_batch``: a body names its batch, so that equal bodies are one request. ``service``: what signed
+    requests must be signed for, "" for any. ``is_for_pages``: web pages send to it.
     """
 
     dialect: Dialect
     label: str
     known: bool
     names_batch: bool
+    service: str
+    is_for_pages: bool
 
     def open(self, name: str, headers: Mapping[str, str]) -> Call: ...
 
@@ -89,6 +92,10 @@ class Operation(Protocol):
 
 class PostOnly:
     """What most operations have in common: JSON by POST, and nothing else."""
+
+    names_batch = False
+    service = ""
+    is_for_pages = False
 
     holds_lines = staticmethod(holds_lines)
 
@@ -110,7 +117,6 @@ class NativeEvents(PostOnly):
     dialect = native.DIALECT
     label = "native"
     known = True
-    names_batch = False
 
     def __init__(
         self,
@@ -168,20 +174,24 @@ class NativeEvents(PostOnly):
         if self._trace is not None:
             _fill_trace_header(items, self._trace)
         admit, wall = self._route.api.admit_native, self._clock.wall()
+        ids = id_stream(wall)
         if len(items) <= FEW:
-            return [item if type(item) is Refusal else admit(item, wall) for item in items]
+            pairs = zip(items, ids, strict=False)  # ids have no end
+            return [item if type(item) is Refusal else admit(item, wall, id) for item, id in pairs]
         drafts: list[Draft | Refusal] = []
         work = Work(peer)
         for start in range(0, len(items), FEW):
             await work.rest()  # a huge body must not hold up everybody else
             some = items[start : start + FEW]
-            drafts += [item if type(item) is Refusal else admit(item, wall) for item in some]
+            pairs = zip(some, ids, strict=False)
+            drafts += [item if type(item) is Refusal else admit(item, wall, id) for item, id in pairs]
             items[start : start + FEW] = [None] * len(some)  # what is not needed is let go of on the way
         return drafts
 
     async def _admit_steps(self, steps: native.Steps, work: Work) -> list[Draft | Refusal]:
         admit, wall, trace = self._route.api.admit_native, self._clock.wall(), self._trace
         drafts: list[Draft | Refusal] = []
+        ids = id_stream(wall)
         for item in steps:
             if type(item) is Refusal:
                 drafts.append(item)
@@ -190,7 +200,7 @@ class NativeEvents(PostOnly):
                     _fill_trace_header([item], trace)
                 if work.is_over:
                     await work.pause()
-                drafts.append(admit(item, wall))
+                drafts.append(admit(item, wall, next(ids)))
             if work.is_over:
                 await work.pause()
         return drafts
@@ -265,8 +275,6 @@ def is_known(results: Results, fates: Fates) -> bool:
 class Refusing(PostOnly):
     """An operation that is none: every request to it gets the same error, with its name in the sentence."""
 
-    names_batch = False
-
     def __init__(
         self,
         label: str,
@@ -277,8 +285,10 @@ class Refusing(PostOnly):
         *,
         known: bool = True,
         headers: Mapping[str, str] = NO_HEADERS,
+        service: str = "",
     ) -> None:
         self._headers = headers
+        self.service = service
         self.label = label
         self.dialect = dialect
         self.known = known

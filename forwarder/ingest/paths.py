@@ -15,27 +15,21 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from forwarder.apis import wire
+from forwarder.apis.put_events import PutEvents
 from forwarder.config import IngestConfig
-from forwarder.ingest import elsewhere
-from forwarder.ingest.aws_operations import (
-    PutEventsOperation,
-    PutProjectEventsOperation,
-    PutRumEventsOperation,
-)
+from forwarder.ingest.api_operations import operations
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.cloudevents_operation import CloudEvents, not_for
 from forwarder.ingest.cloudevents_operation import unknown_target as no_such_target
 from forwarder.ingest.deduplication import SeenEvents
 from forwarder.ingest.describe_operation import DescribeEventBusOperation
+from forwarder.ingest.elsewhere import Elsewhere
 from forwarder.ingest.openapi import CLOUDEVENTS, EVENTS, TARGETS, OpenApiDocument
 from forwarder.ingest.operations import NativeEvents, Operation, unknown_target
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock
 
 OPENAPI = "/v1/openapi.json"
-MONITORS = "/appmonitors/"
-PROJECTS = "/events/projects/"
-PUT_EVENTS = "AWSEvents.PutEvents"
 DESCRIBE_EVENT_BUS = "AWSEvents.DescribeEventBus"
 TARGET_HEADER = "X-Amz-Target"
 
@@ -56,16 +50,19 @@ class Paths:
         }
         self._exact[OPENAPI] = OpenApiDocument(bindings.routes, settings)
         identities = SeenEvents(clock)
-        for route in bindings.buses.routes:
+        for route in bindings.takers:
             self._exact[f"{CLOUDEVENTS}{route.name}"] = CloudEvents(
                 route, clock, identities, settings.max_events
             )
         self._no_cloudevents = _no_cloudevents(bindings)
         self._unknown_target = unknown_target([route.name for route in bindings.routes])
-        self._put_events = PutEventsOperation(bindings.buses, clock, unbound)
-        self._describe_event_bus = DescribeEventBusOperation(bindings.buses)
-        self._put_rum_events = PutRumEventsOperation(bindings.monitors, clock, max_events=settings.max_events)
-        self._put_project_events = PutProjectEventsOperation(bindings.projects, clock)
+        calls = operations(bindings, clock, unbound, settings.max_events)
+        self._by_target: dict[str, Operation] = {
+            **{api.target: each for api, each in calls.items() if api.target},
+            DESCRIBE_EVENT_BUS: DescribeEventBusOperation(bindings.of(PutEvents)),
+        }
+        self._located = [(api, each) for api, each in calls.items() if not api.target]
+        self._elsewhere = Elsewhere(calls)
 
     def find(self, request: web.BaseRequest) -> tuple[Operation, str]:
         """The operation, and the name that the path gives it."""
@@ -78,12 +75,9 @@ class Paths:
             return found
         target = request.headers.get(TARGET_HEADER)
         if target is None:
-            return elsewhere.by_path(request.method, path, request.headers)
-        if target == PUT_EVENTS:
-            return self._put_events, ""
-        if target == DESCRIBE_EVENT_BUS:
-            return self._describe_event_bus, ""
-        return elsewhere.by_target(target)
+            return self._elsewhere.by_path(request.method, path, request.headers)
+        operation = self._by_target.get(target)
+        return self._elsewhere.by_target(target) if operation is None else (operation, "")
 
     def _by_path(self, path: str, request: web.BaseRequest) -> tuple[Operation, str] | None:
         """The operation that this path names, if it does: a proxy may let only such paths through, so no
@@ -91,14 +85,11 @@ class Paths:
         exact = self._exact.get(path.removesuffix("/"))
         if exact is not None:
             return exact, ""
-        project = path.partition(PROJECTS)[2].removesuffix("/")
-        if project:
-            return self._put_project_events, unquote(project)
-        monitor = path.rpartition(MONITORS)[2].removesuffix("/")
-        if monitor and "/" not in monitor:
-            region = wire.region_of_query(request.rel_url.raw_query_string)
-            operation = self._put_rum_events.presigned(region) if region else self._put_rum_events
-            return operation, unquote(monitor)
+        for api, operation in self._located:
+            name = api.locate(path)
+            if name is not None:
+                region = wire.region_of_query(request.rel_url.raw_query_string)
+                return operation.presigned(region) if region else operation, name
         return self._by_unknown_name(path.removesuffix("/"))
 
     def _by_unknown_name(self, path: str) -> tuple[Operation, str] | None:
@@ -125,7 +116,7 @@ def _character(escape: re.Match[str]) -> str:
 
 def _no_cloudevents(bindings: Bindings) -> dict[str, Operation]:
     """By name, the targets that cannot take CloudEvents; at "" all that do not exist."""
-    takers = [route.name for route in bindings.buses.routes]
+    takers = [route.name for route in bindings.takers]
     others = {
         route.name: not_for(route.api.kind, takers) for route in bindings.routes if route.name not in takers
     }

@@ -145,13 +145,13 @@ class Line:
 
 
 class Refusals:
-    """Lines by the name of their target; that of a call whose buses are in its body is at ""."""
+    """Lines by the name of their target; that of a call whose names are in its body is at ""."""
 
     def __init__(self, bindings: Bindings) -> None:
         self._lines = {route.name: Line(route) for route in bindings.routes}
-        buses = bindings.buses.routes
-        if buses:
-            self._lines[""] = self._lines[buses[0].name] if len(buses) == 1 else Line(*buses)
+        routes = [route for route in bindings.routes if route.api.target]
+        if routes:
+            self._lines[""] = self._lines[routes[0].name] if len(routes) == 1 else Line(*routes)
         self._waiting = 0
         self._reads, self._read_at = READ_PER_SECOND, 0.0
         self._timer: asyncio.TimerHandle | None = None

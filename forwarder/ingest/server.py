@@ -31,7 +31,6 @@ from forwarder.hosts import Hosts
 from forwarder.http_versions import Unspoken, check_version
 from forwarder.ingest.answers import is_plain, ready, refuse, respond, retry_headers
 from forwarder.ingest.auth.guard import ANYONE, Admission, Guard
-from forwarder.ingest.aws_operations import PutRumEventsOperation
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.browsers import check_origin, check_page, misdirected
 from forwarder.ingest.budget import Budget, Lease
@@ -285,7 +284,7 @@ class IngestServer:
         try:
             operation, name = self._paths.find(request)
             cors = self._cors
-            if cors is not None and operation.label != PutRumEventsOperation.label:
+            if cors is not None and not operation.is_for_pages:
                 cors = None
             answer = self._answer(request, connection, operation, name, cors)
             response = await self._turns.measured(answer)
@@ -377,7 +376,7 @@ class IngestServer:
         if request.method != "POST":
             return
         try:
-            if operation.label == PutRumEventsOperation.label:
+            if operation.is_for_pages:
                 check_origin(headers, self._cors.allows if self._cors is not None else _no_origin)
             elif self._settings.browsers == "refuse":
                 check_page(headers)
@@ -388,7 +387,7 @@ class IngestServer:
     def _admit(self, request: web.BaseRequest, connection: Connection, operation: Operation) -> Admission:
         assert self._guard is not None
         try:
-            return self._guard.admit(request, operation.dialect, operation.label, connection.sender)
+            return self._guard.admit(request, operation.dialect, operation.service, connection.sender)
         except BadRequest as problem:
             self._unbound.add_refused(problem.reason)  # nobody looked yet whose events they would be
             raise

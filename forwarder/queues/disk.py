@@ -30,6 +30,7 @@ from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
     FRONT_BYTES,
+    STORED_JSON,
     AsideView,
     Batch,
     Clock,
@@ -84,6 +85,7 @@ class DiskQueue:
         watch: ClockWatch | None = None,
         front_bytes: int = FRONT_BYTES,
         kind: str = "",
+        codec: int = STORED_JSON,
         boot: str = "",
         names: Names | None = None,
         name_of: NameOf | None = None,
@@ -106,7 +108,8 @@ class DiskQueue:
         self._ages = RowAges(clock, watch or ClockWatch(clock))
         self._settling = Settling(storage, self._read_ahead)
         self._held = HeldRows(self._settling)
-        self._writing = Writing(storage, clock, self._settling, self._held, self._shares, self._written)
+        before = self._settling, self._held, self._shares
+        self._writing = Writing(storage, clock, *before, self._written, codec)
         self._gathering = Gathering(self._write)
         around = tail.Around(self._may_read, self._receive, self._drop, self._correct, self._entered)
         self._tail = Tail(storage, self._ages, front_bytes, around)
@@ -390,7 +393,7 @@ class DiskQueue:
         self._tail.read_to = head.place
         self._held.enter(row, events)
         size = head.bytes if len(events) == head.events else memory_bytes(events)
-        self._front.add(events, size, complete=bool(head.complete))
+        self._front.add(events, size, complete=head.is_complete)
 
     def _read_ahead(self) -> None:
         """Fill the memory that is free."""

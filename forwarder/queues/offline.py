@@ -30,13 +30,15 @@ PAGE_BYTES = 8 << 20
 PROBLEMS = 20
 
 _TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'queue_targets'"
-_TARGETS = "SELECT name, number FROM queue_targets ORDER BY number"
+_TARGETS = "SELECT name, number, kind FROM queue_targets ORDER BY number"
 _DEPTH = f"SELECT {rows.COUNT}, min(q.received) {rows.FROM} WHERE q.place BETWEEN ? AND ?"
 _ASIDE = "SELECT count(*) FROM queue_damaged WHERE place BETWEEN ? AND ?"
 
 _NO_AGES = Ages(0, 0.0, 0.0)  # moments are told by the wall clock here
 
-AsNative = Callable[[bytes, bytes], Native | None]
+AsNative = Callable[[str, int, bytes, bytes], Native | None]
+"""From the stored kind and encoding, and an event's body and key, to the event as our own API takes it; None
+when there is no such kind, or it has not this encoding."""
 
 
 class Depth(NamedTuple):
@@ -64,7 +66,7 @@ def depths(directory: Path) -> list[Depth]:
     with open_read_only(directory) as connection:
         return [
             Depth(name, *connection.execute(_DEPTH, rows.bounds_of(number)).fetchone())
-            for name, number in _targets(connection)
+            for name, number, _ in _targets(connection)
         ]
 
 
@@ -74,7 +76,7 @@ def check(directory: Path) -> Iterator[str]:
         for (problem,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS})").fetchall():
             if problem != "ok":
                 yield " ".join(str(problem).split())
-        for name, number in _targets(connection):
+        for name, number, _ in _targets(connection):
             for found in _rows_of(connection, number):
                 if found.events is None:
                     yield f"{name}: row {found.head.place}: {found.counted[0]} events are damaged"
@@ -100,24 +102,24 @@ def dump(where: Path, as_native: AsNative, only: str | None = None) -> Iterator[
     """The events that wait, as lines that ``forwarder send`` takes, target by target, in their order."""
     written = -1
     try:
-        for name, found in _every_row(where, only, written):
-            yield from _lines(name, found, as_native)
+        for name, kind, found in _every_row(where, only, written):
+            yield from _lines(name, found, partial(as_native, kind, found.head.codec))
             written = found.head.place
     except StorageError as error:
         if error.reason != "damaged":
             raise
         with salvaged(where, (rescue,)) as (copy, saved):
             yield Damage(f"{error}; {saved}")
-            for name, found in _every_row(copy, only, written):
-                yield from _lines(name, found, as_native)
+            for name, kind, found in _every_row(copy, only, written):
+                yield from _lines(name, found, partial(as_native, kind, found.head.codec))
 
 
 class Offline(NamedTuple):
     """What a purge without a daemon needs: how events are named by the kind of their target, how they are
-    kept (None: deleted), and the moment by both clocks in this boot of the machine."""
+    kept, by that kind (None: deleted), and the moment by both clocks in this boot of the machine."""
 
     name_of: Callable[[str], NameOf]
-    bury: Bury | None
+    bury: Callable[[str], Bury] | None
     wall: float
     now: float
     boot: str
@@ -137,8 +139,9 @@ async def purge(
         after, ended = first, False
         while not ended:
             name_of = partial(_name_by, offline.name_of(kind))
+            bury = None if offline.bury is None else offline.bury(kind)
             page = await storage.run(
-                partial(_purge_page, number, after, end, ages, chosen, name_of, offline.bury, dry)
+                partial(_purge_page, number, after, end, ages, chosen, name_of, bury, dry)
             )
             after, ended = page.after, page.ended
             wanted += page.wanted
@@ -176,19 +179,20 @@ def _numbers(connection: Connection, target: str) -> list[tuple[int, str]]:
     return numbers
 
 
-def _every_row(where: Path, only: str | None, behind: int) -> Iterator[tuple[str, Found]]:
+def _every_row(where: Path, only: str | None, behind: int) -> Iterator[tuple[str, str, Found]]:
+    """Each row with the name and the kind of its target."""
     with open_read_only(where) as connection:
         targets = _targets(connection)
-        if only is not None and only not in (names := [name for name, _ in targets]):
+        if only is not None and only not in (names := [name for name, _, _ in targets]):
             raise UnknownTargetError(", ".join(dict.fromkeys(names)) or "none")
-        for name, number in targets:
+        for name, number, kind in targets:
             if only in (None, name):
                 for found in _rows_of(connection, number, behind):
-                    yield name, found
+                    yield name, kind, found
 
 
-def _targets(connection: Connection) -> list[tuple[str, int]]:
-    """Every target that ever had a queue on this disk, with its number."""
+def _targets(connection: Connection) -> list[tuple[str, int, str]]:
+    """Every target that ever had a queue on this disk, with its number and its kind."""
     return connection.execute(_TARGETS).fetchall() if connection.execute(_TABLE).fetchone() else []
 
 
@@ -203,7 +207,9 @@ def _rows_of(connection: Connection, number: int, behind: int = -1) -> Iterator[
         after = found[-1].head.place if found else end
 
 
-def _lines(target: str, found: Found, as_native: AsNative) -> Iterator[bytes | Lost]:
+def _lines(
+    target: str, found: Found, as_native: Callable[[bytes, bytes], Native | None]
+) -> Iterator[bytes | Lost]:
     if found.events is None:
         yield Lost(target, found.counted[0], f"row {found.head.place} is damaged")
         return

@@ -226,7 +226,7 @@ class Parking:
         row = Row(parked.place, found.head.events, found.events, found.indexes, parked.received)
         self._around.ages().give(found.events, row.received)
         self._held.enter(row, found.events)
-        self._place.unpark(parked, found.events, bool(found.head.complete))
+        self._place.unpark(parked, found.events, found.head.is_complete)
 
 
 def parked_as(name: str, head: Head, peer: str, ages: Ages) -> Parked:

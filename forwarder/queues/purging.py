@@ -107,7 +107,7 @@ def _picked(
         event.name = name
         if is_wanted(event):
             picked.append((index, event))
-    return [] if row.head.complete and len(picked) != len(row.events or ()) else picked
+    return [] if row.head.is_complete and len(picked) != len(row.events or ()) else picked
 
 
 def _remove(connection: Connection, row: Found, picked: Sequence[tuple[int, Event]]) -> Gone:

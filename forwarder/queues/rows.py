@@ -96,7 +96,8 @@ _LET_GO = f"""DELETE FROM queue_damaged
 
 class Head(NamedTuple):
     """What a row says of its events. ``received`` is the oldest's moment by the wall clock, ``since`` by the
-    monotonic clock of the boot it was written in (see ``ages``); ``bytes`` are ``memory_bytes``."""
+    monotonic clock of the boot it was written in (see ``ages``); ``bytes`` are ``memory_bytes``. ``complete``
+    is ``flags``: whether the events are one batch, and how their bodies are encoded."""
 
     place: int
     events: int
@@ -104,6 +105,20 @@ class Head(NamedTuple):
     received: float
     since: float
     complete: int
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.complete & 1)
+
+    @property
+    def codec(self) -> int:
+        """The encoding of the bodies (``Codec.stored``); rows of versions that knew only JSON have that."""
+        return self.complete >> 1
+
+
+def flags(complete: bool, codec: int) -> int:
+    """Both in one number: for JSON the one that earlier versions wrote."""
+    return int(complete) | codec << 1
 
 
 class Part(NamedTuple):

@@ -29,7 +29,10 @@ Written = Callable[[list[Part], bool], None]
 
 
 class Writing:
-    """``next``: the place of the next row. ``events`` and ``bytes``: of what is on its way."""
+    """``next``: the place of the next row. ``events`` and ``bytes``: of what is on its way.
+
+    ``codec``: how the bodies are encoded.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Writing:
         held: HeldRows,
         shares: Shares | None,
         written: Written,
+        codec: int,
     ) -> None:
         self._storage = storage
         self._clock = clock
@@ -46,6 +50,7 @@ class Writing:
         self._held = held
         self._shares = shares
         self._told = written
+        self._codec = codec
         self.next = 0
         self.events = self.bytes = 0
 
@@ -75,7 +80,8 @@ class Writing:
         """One row, at the next place."""
         since, received = self._moments(events)
         place, self.next = self.next, self.next + 1
-        return Part(Head(place, len(events), size, received, since, int(complete)), events, parked)
+        flags = rows.flags(complete, self._codec)
+        return Part(Head(place, len(events), size, received, since, flags), events, parked)
 
     def _moments(self, events: Sequence[Event]) -> tuple[float, float]:
         """When the oldest was received, by the monotonic clock of this boot and by the wall clock."""

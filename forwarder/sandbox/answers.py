@@ -13,12 +13,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from forwarder.apis.wire import ERROR_HEADER, error_body
-from forwarder.sandbox.faults import SHAPES, Api, Fault, FaultKind
+from forwarder.apis.api import Api
+from forwarder.apis.codes import OVERLOADED
+from forwarder.apis.wire import ERROR_HEADER
+from forwarder.sandbox.faults import SHAPES, Fault, FaultKind
 
 JSON_1_1 = "application/x-amz-json-1.1"
 REST_JSON = "application/json"
-MEDIA: dict[Api, str] = {"eventbridge": JSON_1_1, "rum": REST_JSON, "evidently": REST_JSON}
 REDIRECTED = "/_sandbox/redirected"
 
 _REST_STATUS = {
@@ -59,28 +60,48 @@ class Answer(msgspec.Struct):
 
 
 def error(
-    api: Api, code: str, message: str, status: int = 400, headers: Mapping[str, str] | None = None
+    api: type[Api], code: str, message: str, status: int = 400, headers: Mapping[str, str] | None = None
 ) -> Answer:
     """A call's error; a status of 400 becomes the one its API has for the code."""
-    if status == 400 and api != "eventbridge":
+    codec = api.codec
+    if status == 400 and codec.rest:
         status = _REST_STATUS.get(code, status)
-    return Answer(status, error_body(code, message), MEDIA[api], {**(headers or {}), ERROR_HEADER: code})
+    body = codec.error(code, message)
+    return Answer(status, body, codec.content_type, {**(headers or {}), ERROR_HEADER: code})
 
 
-def internal_code(api: Api) -> str:
+def internal_code(api: type[Api]) -> str:
     """What an API calls its own failure."""
-    return "InternalException" if api == "eventbridge" else "InternalServerException"
+    return "InternalServerException" if api.codec.rest else "InternalException"
 
 
-def words(api: Api, fault: Fault) -> tuple[int, str, str]:
+def entry_failure(api: type[Api]) -> str:
+    """The code of an entry that the service failed to take."""
+    return "InternalFailure" if "InternalFailure" in api.codes.retry else internal_code(api)
+
+
+def entry_throttle(api: type[Api]) -> str:
+    """The code of a throttled entry: the API's own, where it has one."""
+    return min(api.codes.overloaded - OVERLOADED, default="ThrottlingException")
+
+
+def entry_rejection(api: type[Api]) -> str:
+    """The code of an entry that is not as it must be."""
+    known = ("InvalidArgument", "ValidationException", *sorted(api.codes.permanent))
+    return next((code for code in known if code in api.codes.permanent), "ValidationException")
+
+
+def words(api: type[Api], fault: Fault) -> tuple[int, str, str]:
     """The status, code and message of a fault: as ordered, else as the API says it."""
     status, code, message = _WORDS[fault.fault]
-    if api == "eventbridge" and fault.fault in ("error", "entry"):
-        code = "InternalFailure" if fault.fault == "entry" else "InternalException"
+    if fault.fault == "error":
+        code = internal_code(api)
+    elif fault.fault == "entry":
+        code = entry_failure(api)
     return fault.status or status, fault.code or code, fault.message or message
 
 
-def of_fault(api: Api, fault: Fault) -> Answer | None:
+def of_fault(api: type[Api], fault: Fault) -> Answer | None:
     """What a call that this fault hits gets instead of an answer; None when it gets one, of a kind."""
     match fault.fault:
         case "hang":
@@ -88,7 +109,7 @@ def of_fault(api: Api, fault: Fault) -> Answer | None:
         case "reset":
             return Answer(0, b"", ending=Ending.RESET)
         case "wrong_shape":
-            media = "text/html" if fault.shape == "html" else MEDIA[api]
+            media = "text/html" if fault.shape == "html" else api.codec.content_type
             return Answer(fault.status or 200, SHAPES[fault.shape], media)
         case "slow" | "reset_after" | "missing_results" | "entry":
             return None

@@ -14,8 +14,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from forwarder.apis.api import Api
 from forwarder.model import Refusal
-from forwarder.sandbox.faults import Api
 from forwarder.sandbox.markers import Word
 
 T = TypeVar("T")
@@ -52,8 +52,7 @@ class Call(msgspec.Struct, gc=False, eq=False):
 class Service(Protocol):
     """One of the APIs, from the server's side."""
 
-    api: Api
-    media: str
+    api: type[Api]
 
     def read(self, name: str, body: bytes, wall: float) -> Call:
         """The call in a request's body; ``name`` is the app monitor or project of its path."""

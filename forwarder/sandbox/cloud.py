@@ -14,27 +14,43 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
+from forwarder.apis.api import Api
+from forwarder.apis.put_events import PutEvents
+from forwarder.apis.put_project_events import PutProjectEvents
+from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.model import Chance, Clock, Refusal, SystemClock, new_ids
-from forwarder.sandbox.answers import Answer, Ending, error, internal_code, of_fault, words
+from forwarder.sandbox.answers import (
+    Answer,
+    Ending,
+    entry_failure,
+    entry_rejection,
+    entry_throttle,
+    error,
+    internal_code,
+    of_fault,
+    words,
+)
+from forwarder.sandbox.any_api import AnyApi
 from forwarder.sandbox.calls import NOT_FOUND, VALIDATION, Call, Item, Service
 from forwarder.sandbox.eventbridge import EventBridge, bus_name
 from forwarder.sandbox.evidently import Evidently
-from forwarder.sandbox.faults import OPERATIONS, Api, CallFault, Fault, FaultPlan
+from forwarder.sandbox.faults import DESCRIBE, CallFault, Fault, FaultPlan, has_results
 from forwarder.sandbox.markers import Strikes, Word
 from forwarder.sandbox.record import Record
 from forwarder.sandbox.rum import Rum
 from forwarder.sandbox.settings import SandboxSettings
 
 REFUSED = "This event asked to be refused."
-_ENTRY_WORDS: dict[Word, tuple[str, str]] = {
-    "reject": ("InvalidArgument", "This event asked to be rejected."),
-    "fail-once": ("InternalFailure", "This event asked to fail."),
-    "fail-twice": ("InternalFailure", "This event asked to fail."),
-    "throttle-once": ("ThrottlingException", "This event asked to be throttled."),
+_ENTRY_WORDS: dict[Word, tuple[Callable[[type[Api]], str], str]] = {
+    "reject": (entry_rejection, "This event asked to be rejected."),
+    "fail-once": (entry_failure, "This event asked to fail."),
+    "fail-twice": (entry_failure, "This event asked to fail."),
+    "throttle-once": (entry_throttle, "This event asked to be throttled."),
 }
 
 
@@ -61,22 +77,24 @@ class Verdict(msgspec.Struct, eq=False):
 
 
 class Cloud:
-    """The three services, the faults in force and the record."""
+    """The services, the faults in force and the record."""
 
     def __init__(
         self, settings: SandboxSettings, clock: Clock | None = None, chance: Chance = random.random
     ) -> None:
         self.settings = settings
         self.eventbridge = EventBridge(settings)
-        self.services: dict[Api, Service] = {
-            "eventbridge": self.eventbridge,
-            "rum": Rum(settings),
-            "evidently": Evidently(settings),
+        own: dict[type[Api], Service] = {
+            PutEvents: self.eventbridge,
+            PutRumEvents: Rum(settings),
+            PutProjectEvents: Evidently(settings),
         }
-        self.faults = FaultPlan(chance)
+        others: Sequence[Any] = [api for api in settings.apis if api not in own]
+        self.services: dict[type[Api], Service] = {**own, **{api: AnyApi(api) for api in others}}
+        self.faults = FaultPlan(chance, self.services)
         self.access_keys: frozenset[str] | None = None
         """The access keys that have not expired; None: any is good."""
-        self.record = Record(settings.keep)
+        self.record = Record(settings.keep, self.services)
         self._strikes = Strikes()
         self._clock = clock or SystemClock()
 
@@ -99,11 +117,11 @@ class Cloud:
     def wall(self) -> float:
         return self._clock.wall()
 
-    def judge(self, api: Api, name: str, body: bytes) -> Verdict:
+    def judge(self, api: type[Api], name: str, body: bytes) -> Verdict:
         """What a call that carries events will get."""
         service = self.services[api]
         call = service.read(name, body, self.wall)
-        verdict = Verdict(service, call, self.record.call(api), [])
+        verdict = Verdict(service, call, self.record.call(api.kind), [])
         self._judge_call(verdict)
         if verdict.answer is None:
             self._judge_items(verdict)
@@ -124,11 +142,11 @@ class Cloud:
     def bus_fault(self, name_or_arn: str) -> CallFault:
         """The fault that hits a DescribeEventBus call, counted."""
         name = bus_name(name_or_arn)
-        hit = self.faults.for_call("eventbridge", "DescribeEventBus", (name,), 0, self.now)
+        hit = self.faults.for_call(PutEvents, DESCRIBE, (name,), 0, self.now)
         if hit.delay:
-            self.record.hit("eventbridge", "slow", 1, 0)
+            self.record.hit(PutEvents.kind, "slow", 1, 0)
         if hit.fault is not None:
-            self.record.hit("eventbridge", hit.fault.fault, 1, 0)
+            self.record.hit(PutEvents.kind, hit.fault.fault, 1, 0)
         return hit
 
     def describe_bus(self, name_or_arn: str, region: str) -> Answer:
@@ -137,40 +155,41 @@ class Cloud:
         if name not in service.buses:
             return error(service.api, NOT_FOUND, f"Event bus {name} does not exist.")
         arn = f"arn:aws:events:{region}:{self.settings.account}:event-bus/{name}"
-        return Answer(200, msgspec.json.encode({"Arn": arn, "Name": name}), service.media)
+        return Answer(200, msgspec.json.encode({"Arn": arn, "Name": name}), service.api.codec.content_type)
 
     def _judge_call(self, verdict: Verdict) -> None:
         api, call = verdict.service.api, verdict.call
-        hit = self.faults.for_call(api, OPERATIONS[api], call.names, len(call.items), self.now)
+        hit = self.faults.for_call(api, api.operation, call.names, len(call.items), self.now)
         verdict.delay, verdict.fault = hit.delay, hit.fault
         if hit.delay:
-            self.record.hit(api, "slow", 1, len(call.items))
+            self.record.hit(api.kind, "slow", 1, len(call.items))
         if hit.fault is not None:
-            self.record.hit(api, hit.fault.fault, 1, len(call.items))
+            self.record.hit(api.kind, hit.fault.fault, 1, len(call.items))
             verdict.answer = of_fault(api, hit.fault)
-            self.record.counts[api].throttled_calls += hit.fault.fault == "throttle"
+            self.record.counts[api.kind].throttled_calls += hit.fault.fault == "throttle"
         if verdict.answer is None and call.refusal is not None:
             verdict.answer = error(api, call.refusal.code, call.refusal.message, call.status)
         if verdict.answer is None:
             verdict.answer = self._struck_whole(api, call.items)
 
-    def _struck_whole(self, api: Api, items: Sequence[Item]) -> Answer | None:
-        """The answer to a call that an event in it spoils: ``refuse`` anywhere, any marker at RUM."""
+    def _struck_whole(self, api: type[Api], items: Sequence[Item]) -> Answer | None:
+        """The answer to a call that an event in it spoils: ``refuse`` anywhere, any marker
+        where events have no results."""
         for item in items:
-            if item.word is None or (api != "rum" and item.word != "refuse"):
+            if item.word is None or (has_results(api) and item.word != "refuse"):
                 continue
             if self._strikes.strike(item.word, item.digest):
-                self.record.hit(api, item.word, 1, len(items))
+                self.record.hit(api.kind, item.word, 1, len(items))
                 return self._spoilt(api, item.word)
         return None
 
-    def _spoilt(self, api: Api, word: Word) -> Answer:
+    def _spoilt(self, api: type[Api], word: Word) -> Answer:
         if word in ("refuse", "reject"):
             return error(api, VALIDATION, REFUSED)
-        code, message = _ENTRY_WORDS[word]
+        code_of, message = _ENTRY_WORDS[word]
         if word == "throttle-once":
-            self.record.counts[api].throttled_calls += 1
-            return error(api, code, message)
+            self.record.counts[api.kind].throttled_calls += 1
+            return error(api, code_of(api), message)
         return error(api, internal_code(api), message, 500)
 
     def _judge_items(self, verdict: Verdict) -> None:
@@ -191,7 +210,7 @@ class Cloud:
                     verdict.refusals[i] = Refusal(code, message)
                     hits["entry"] += 1
         for kind, events in hits.items():
-            self.record.hit(api, kind, 1, events)
+            self.record.hit(api.kind, kind, 1, events)
 
     def _answer(self, verdict: Verdict, results: list[str | Refusal]) -> Answer:
         service, kind = verdict.service, verdict.kind
@@ -201,20 +220,20 @@ class Cloud:
             self._take(verdict, results)
             failed = sum(isinstance(result, Refusal) for result in results)
             if kind != "reset_after":
-                self.record.answered(service.api, len(results), failed)
+                self.record.answered(service.api.kind, len(results), failed)
         ending = Ending.RESET if kind == "reset_after" else Ending.ANSWER
-        return Answer(200, service.render(results), service.media, delay=verdict.delay, ending=ending)
+        return Answer(
+            200, service.render(results), service.api.codec.content_type, delay=verdict.delay, ending=ending
+        )
 
     def _take(self, verdict: Verdict, results: Sequence[str | Refusal]) -> None:
-        api, call, wall = verdict.service.api, verdict.call, self.wall
+        kind, call, wall = verdict.service.api.kind, verdict.call, self.wall
         for item, result in zip(call.items, results, strict=True):
             if not isinstance(result, Refusal):
-                self.record.take(api, verdict.number, wall, call.envelope, item, result)
+                self.record.take(kind, verdict.number, wall, call.envelope, item, result)
 
 
-def _entry_refusal(api: Api, word: Word) -> Refusal:
+def _entry_refusal(api: type[Api], word: Word) -> Refusal:
     """The error of a marked entry, in its API's codes."""
-    code, message = _ENTRY_WORDS[word]
-    if api == "evidently":
-        code = {"InvalidArgument": VALIDATION, "InternalFailure": internal_code(api)}.get(code, code)
-    return Refusal(code, message)
+    code_of, message = _ENTRY_WORDS[word]
+    return Refusal(code_of(api), message)

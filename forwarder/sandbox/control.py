@@ -20,7 +20,7 @@ import forwarder.sandbox
 from forwarder.sandbox.answers import REDIRECTED
 from forwarder.sandbox.cloud import Cloud
 from forwarder.sandbox.eventbridge import bus_name
-from forwarder.sandbox.faults import APIS, Fault, Ordered
+from forwarder.sandbox.faults import Fault, Ordered
 from forwarder.sandbox.record import Counts
 
 LINES_PER_WRITE = 500
@@ -60,8 +60,9 @@ class Control:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """The events of the record as JSON lines: ``?api=``, ``?since=`` (a number), ``?dropped=true``."""
         api, since = request.query.get("api"), request.query.get("since", "0")
-        if (api is not None and api not in APIS) or not since.isdecimal():
-            return _bad(f"api is one of {', '.join(APIS)}, since is the number of an event")
+        kinds = [each.kind for each in self._cloud.services]
+        if (api is not None and api not in kinds) or not since.isdecimal():
+            return _bad(f"api is one of {', '.join(kinds)}, since is the number of an event")
         dropped = request.query.get("dropped") == "true"
         lines = self._cloud.record.lines(api, int(since), dropped)
         answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
@@ -85,9 +86,9 @@ class Control:
         try:
             single = body.lstrip()[:1] == b"{"
             faults = [_ONE_FAULT.decode(body)] if single else _FAULTS.decode(body)
-        except msgspec.DecodeError as problem:
+            self._cloud.order(faults)
+        except ValueError as problem:
             return _bad(str(problem))
-        self._cloud.order(faults)
         return _json(self._view())
 
     async def clear(self, request: web.Request) -> web.Response:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from forwarder.apis.api import Api
 from forwarder.apis.put_events import MAX_DETAIL_TYPE, Entry, PutEvents, Request, check_call, check_endpoint
 from forwarder.model import Refusal
 from forwarder.sandbox import markers
 from forwarder.sandbox.calls import Call, Item, decode, digest, encode, unreadable
-from forwarder.sandbox.faults import Api
 from forwarder.sandbox.settings import SandboxSettings
 
 DEFAULT_BUS = "default"
@@ -41,8 +41,7 @@ def bus_name(name_or_arn: str | None) -> str:
 class EventBridge:
     """PutEvents. ``buses`` may change at any time; what to drop is an upstream's to know, if any."""
 
-    api: Api = "eventbridge"
-    media = "application/x-amz-json-1.1"
+    api: type[Api] = PutEvents
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._api = PutEvents(settings.max_request_bytes)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from forwarder.apis.api import Api
 from forwarder.apis.put_project_events import PutProjectEvents, Request
 from forwarder.model import Draft, Refusal
 from forwarder.sandbox import markers
 from forwarder.sandbox.calls import Call, Item, decode, digest, encode, not_found, unreadable
-from forwarder.sandbox.faults import Api
 from forwarder.sandbox.settings import SandboxSettings
 
 
@@ -37,8 +37,7 @@ def project_name(name_or_arn: str) -> str:
 class Evidently:
     """PutProjectEvents for the configured projects, or for any."""
 
-    api: Api = "evidently"
-    media = "application/json"
+    api: type[Api] = PutProjectEvents
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._api = PutProjectEvents()

@@ -11,14 +11,16 @@ Invariants:
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from forwarder.apis.api import Api
+from forwarder.apis.codes import NO_ENTRY_CODES
 from forwarder.model import Chance
+from forwarder.sandbox.settings import BUILT_IN
 
-Api = Literal["eventbridge", "rum", "evidently"]
 FaultKind = Literal[
     "throttle",
     "error",
@@ -36,13 +38,7 @@ FaultKind = Literal[
 ]
 Shape = Literal["html", "empty", "list", "object", "null"]
 
-APIS: tuple[Api, ...] = get_args(Api)
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
-OPERATIONS: dict[Api, str] = {
-    "eventbridge": "PutEvents",
-    "rum": "PutRumEvents",
-    "evidently": "PutProjectEvents",
-}
 SHAPES: dict[Shape, bytes] = {
     "html": b"<html><body><h1>It works!</h1></body></html>",
     "empty": b"",
@@ -52,19 +48,20 @@ SHAPES: dict[Shape, bytes] = {
 }
 
 NEEDS_RESULTS = frozenset({"entry", "missing_results"})
-"""Faults of single results, which a PutRumEvents answer does not have."""
+"""Faults of single results, which not every API's answers have."""
+DESCRIBE = "DescribeEventBus"
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One fault as it is ordered. Without ``api`` it hits all three, without ``name`` every bus, monitor
-    and project, without ``operation`` only the calls that carry events."""
+    """One fault as it is ordered. Without ``api`` (a kind) it hits all of them, without ``name`` every bus,
+    monitor and project, without ``operation`` only the calls that carry events."""
 
     fault: FaultKind
-    api: Api | None = None
+    api: str | None = None
     name: str | None = None
-    operation: Literal["PutEvents", "DescribeEventBus", "PutRumEvents", "PutProjectEvents"] | None = None
+    operation: str | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] | None = None
     rate: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     seconds: Positive | None = None
@@ -77,16 +74,33 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     location: str | None = None
 
     def __post_init__(self) -> None:
-        if self.api == "rum" and self.fault in NEEDS_RESULTS:
-            raise ValueError(f"PutRumEvents answers without results, so there is no {self.fault} for rum")
-        if self.operation == "DescribeEventBus" and self.fault in NEEDS_RESULTS:
-            raise ValueError(f"DescribeEventBus answers without results, so there is no {self.fault} for it")
+        if self.operation == DESCRIBE and self.fault in NEEDS_RESULTS:
+            raise ValueError(f"{DESCRIBE} answers without results, so there is no {self.fault} for it")
 
-    def concerns(self, api: Api, operation: str) -> bool:
+    def check(self, apis: Sequence[type[Api]]) -> None:
+        """Raise ValueError when these APIs have no such fault."""
+        kinds = {api.kind: api for api in apis}
+        operations = [*(api.operation for api in apis), DESCRIBE]
+        if self.api is not None and self.api not in kinds:
+            raise ValueError(f"api must be one of {', '.join(kinds)}, got {self.api!r}")
+        if self.operation is not None and self.operation not in operations:
+            raise ValueError(f"operation must be one of {', '.join(operations)}, got {self.operation!r}")
+        if self.api is not None and self.fault in NEEDS_RESULTS and not has_results(kinds[self.api]):
+            operation = kinds[self.api].operation
+            raise ValueError(
+                f"{operation} answers without results, so there is no {self.fault} for {self.api}"
+            )
+
+    def concerns(self, api: type[Api], operation: str) -> bool:
         """Whether calls of this operation are among those the fault is for."""
-        if self.api not in (None, api) or (api == "rum" and self.fault in NEEDS_RESULTS):
+        if self.api not in (None, api.kind) or (self.fault in NEEDS_RESULTS and not has_results(api)):
             return False
-        return operation == (self.operation or OPERATIONS[api])
+        return operation == (self.operation or api.operation)
+
+
+def has_results(api: type[Api]) -> bool:
+    """Whether the API answers with a result per event."""
+    return api.codes is not NO_ENTRY_CODES
 
 
 class Ordered(msgspec.Struct, eq=False):
@@ -119,17 +133,20 @@ NO_FAULT = CallFault()
 class FaultPlan:
     """The faults in force. Costs nothing per call while there are none."""
 
-    __slots__ = ("_chance", "_ordered")
+    __slots__ = ("_apis", "_chance", "_ordered")
 
-    def __init__(self, chance: Chance = random.random) -> None:
+    def __init__(self, chance: Chance = random.random, apis: Iterable[type[Api]] = BUILT_IN) -> None:
         self._chance = chance
+        self._apis = tuple(apis)
         self._ordered: list[Ordered] = []
 
     def __bool__(self) -> bool:
         return bool(self._ordered)
 
     def order(self, faults: Sequence[Fault], now: float) -> None:
-        """Add these behind the ones in force."""
+        """Add these behind the ones in force; ValueError, and none is added, when one cannot be."""
+        for fault in faults:
+            fault.check(self._apis)
         for fault in faults:
             self._ordered.append(Ordered(fault, now + fault.seconds if fault.seconds else float("inf")))
 
@@ -142,7 +159,7 @@ class FaultPlan:
         return list(self._ordered)
 
     def for_call(
-        self, api: Api, operation: str, names: Collection[str], events: int, now: float
+        self, api: type[Api], operation: str, names: Collection[str], events: int, now: float
     ) -> CallFault:
         """The fault of a whole call with so many events for these buses (or this monitor or project)."""
         if not self._ordered:
@@ -162,10 +179,10 @@ class FaultPlan:
             delay += fault.delay
         return CallFault(None, delay)
 
-    def for_entries(self, api: Api, names: Sequence[str], now: float) -> list[Fault | None]:
+    def for_entries(self, api: type[Api], names: Sequence[str], now: float) -> list[Fault | None]:
         """The ``entry`` fault of each entry of a call, in order; names are the buses (or the project)."""
         entry_faults = [o for o in self._ordered if o.fault.fault == "entry" and now < o.until]
-        entry_faults = [o for o in entry_faults if o.fault.concerns(api, OPERATIONS[api])]
+        entry_faults = [o for o in entry_faults if o.fault.concerns(api, api.operation)]
         if not entry_faults:
             return [None] * len(names)
         hits = [self._entry_hit(entry_faults, name) for name in names]

@@ -10,12 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from forwarder.apis.api import Api
 from forwarder.sandbox.calls import Item
-from forwarder.sandbox.faults import APIS, Api
+from forwarder.sandbox.settings import BUILT_IN
 
 
 class Arrival(msgspec.Struct, gc=False, eq=False):
@@ -26,7 +27,7 @@ class Arrival(msgspec.Struct, gc=False, eq=False):
 
     number: int
     at: float
-    api: Api
+    api: str
     call: int
     name: str
     copy: int
@@ -79,41 +80,42 @@ class Counts(msgspec.Struct):
 
 
 class Record:
-    """Counts everything and, with ``keep``, remembers the events."""
+    """Counts everything, by the kinds of the APIs, and, with ``keep``, remembers the events."""
 
-    __slots__ = ("_calls", "_copies", "_keep", "arrivals", "counts", "redirects_followed")
+    __slots__ = ("_calls", "_copies", "_keep", "_kinds", "arrivals", "counts", "redirects_followed")
 
-    def __init__(self, keep: bool = True) -> None:
+    def __init__(self, keep: bool = True, apis: Iterable[type[Api]] = BUILT_IN) -> None:
         self._keep = keep
+        self._kinds = [api.kind for api in apis]
         self.clear()
 
     def clear(self) -> None:
         self._calls = 0
         self._copies: dict[bytes, int] = {}
         self.arrivals: list[Arrival] = []
-        self.counts: dict[Api, Counts] = {api: Counts() for api in APIS}
+        self.counts: dict[str, Counts] = {kind: Counts() for kind in self._kinds}
         self.redirects_followed = 0
 
-    def call(self, api: Api) -> int:
+    def call(self, api: str) -> int:
         """A call that carries events came in; its number."""
         self._calls += 1
         self.counts[api].calls += 1
         return self._calls
 
-    def answered(self, api: Api, entries: int, failed: int) -> None:
+    def answered(self, api: str, entries: int, failed: int) -> None:
         """A call was told its results."""
         counts = self.counts[api]
         counts.calls_answered += 1
         counts.entries_answered += entries
         counts.failed_entries += failed
 
-    def hit(self, api: Api, kind: str, calls: int, events: int) -> None:
+    def hit(self, api: str, kind: str, calls: int, events: int) -> None:
         """A fault or a marker struck."""
         hits = self.counts[api].injected.setdefault(kind, Hits())
         hits.calls += calls
         hits.events += events
 
-    def take(self, api: Api, call: int, at: float, envelope: bytes, item: Item, event_id: str) -> None:
+    def take(self, api: str, call: int, at: float, envelope: bytes, item: Item, event_id: str) -> None:
         """An event was taken (or taken and lost, as AWS would lose it)."""
         counts = self.counts[api]
         copy = 1
@@ -130,7 +132,7 @@ class Record:
             what = (item.name, copy, item.dropped, envelope, item.entry, event_id)
             self.arrivals.append(Arrival(number, at, api, call, *what))
 
-    def lines(self, api: Api | None = None, since: int = 0, dropped: bool = False) -> Iterator[bytes]:
+    def lines(self, api: str | None = None, since: int = 0, dropped: bool = False) -> Iterator[bytes]:
         """JSON lines of the events numbered above ``since``: those that arrived, or those dropped."""
         arrivals = self.arrivals  # a reset in between takes nothing from who reads
         for i in range(max(since, 0), len(arrivals)):

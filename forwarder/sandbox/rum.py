@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
+from forwarder.apis.api import Api
 from forwarder.apis.put_rum_events import PutRumEvents, Request
 from forwarder.model import Refusal
 from forwarder.sandbox import markers
 from forwarder.sandbox.calls import Call, Item, decode, digest, encode, not_found, unreadable
-from forwarder.sandbox.faults import Api
 from forwarder.sandbox.settings import SandboxSettings
 
 _NOTHING = msgspec.Raw(b"")
@@ -24,8 +24,7 @@ _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 class Rum:
     """PutRumEvents for the configured app monitors, or for any."""
 
-    api: Api = "rum"
-    media = "application/json"
+    api: type[Api] = PutRumEvents
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._api = PutRumEvents()

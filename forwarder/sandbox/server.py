@@ -1,4 +1,4 @@
-"""The sandbox on the network: one port for the three APIs and the control endpoints.
+"""The sandbox on the network: one port for the APIs and the control endpoints.
 
 Invariants:
 - Every request that is AWS's gets an answer in AWS's shape, or the end that a fault ordered for it.
@@ -14,12 +14,14 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator
-from urllib.parse import unquote
+from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 from aiohttp import web
 
+from forwarder.apis.api import Api
+from forwarder.apis.put_events import PutEvents
+from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.apis.wire import region_of_scope
 from forwarder.listening import listen
 from forwarder.model import new_ids
@@ -27,12 +29,11 @@ from forwarder.sandbox.answers import EXPIRED, REST_JSON, Answer, Ending, error,
 from forwarder.sandbox.calls import SERIALIZATION
 from forwarder.sandbox.cloud import Cloud, Verdict
 from forwarder.sandbox.control import Control
-from forwarder.sandbox.faults import Api
 from forwarder.sandbox.settings import SandboxSettings
 from forwarder.sandbox.upstream import Upstream
 from forwarder.sockets import reachable
 
-TARGET = "AWSEvents."
+DESCRIBE_EVENT_BUS = "AWSEvents.DescribeEventBus"
 DEFAULT_REGION = "us-east-1"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 STOP_SECONDS = 2.0
@@ -76,7 +77,7 @@ class Front:
         except web.HTTPRequestEntityTooLarge:
             return _too_large()
         except web.RequestPayloadError:
-            answer = error("rum", "MalformedHttpRequestException", "The body cannot be read.")
+            answer = error(PutRumEvents, "MalformedHttpRequestException", "The body cannot be read.")
         await self._late(answer, request)
         if answer.ending is not Ending.ANSWER:
             _reset(request)
@@ -100,9 +101,9 @@ class Front:
         body = await request.read()
         target = request.headers.get("X-Amz-Target")
         path = request.raw_path.partition("?")[0]
-        api, name = find(path, target)
+        api, name = find(self._cloud.services, path, target)
         if api is None:
-            return error("rum", "UnknownOperationException", f"There is no {path} here.", 404)
+            return error(PutRumEvents, "UnknownOperationException", f"There is no {path} here.", 404)
         if request.method != "POST":
             message = f"{request.method} is not possible here."
             return error(api, "MethodNotAllowed", message, 405, {"Allow": "POST"})
@@ -110,7 +111,7 @@ class Front:
             return error(api, "MissingAuthenticationToken", "Missing Authentication Token", 403)
         if self._cloud.access_keys is not None and access_key(request) not in self._cloud.access_keys:
             return error(api, "ExpiredTokenException", EXPIRED, 403)
-        if target is not None and target != TARGET + "PutEvents":
+        if target is not None and target != api.target:
             return await self._other_operation(request, target, body)
         return await self._events(request, self._cloud.judge(api, name, body), body)
 
@@ -118,7 +119,7 @@ class Front:
         if verdict.answer is not None:
             return verdict.answer
         places = verdict.to_take
-        asked = verdict.service.api == "eventbridge" and verdict.kind != "missing_results" and places
+        asked = verdict.service.api is PutEvents and verdict.kind != "missing_results" and places
         if self._upstream is None or not asked:
             return self._cloud.conclude(verdict)
         taken = await self._upstream.put_events(request.headers, body, places, len(verdict.refusals))
@@ -128,16 +129,16 @@ class Front:
         return self._cloud.conclude(verdict, taken)
 
     async def _other_operation(self, request: web.Request, target: str, body: bytes) -> Answer:
-        if target != TARGET + "DescribeEventBus":
+        if target != DESCRIBE_EVENT_BUS:
             if self._upstream is not None:
                 return await self._upstream.pass_on(request.headers, body)
-            return error("eventbridge", "UnknownOperationException", f"The sandbox does not know {target}.")
+            return error(PutEvents, "UnknownOperationException", f"The sandbox does not know {target}.")
         try:
             bus = msgspec.json.decode(body, type=_BusRequest).Name
         except msgspec.DecodeError as problem:
-            return error("eventbridge", SERIALIZATION, str(problem))
+            return error(PutEvents, SERIALIZATION, str(problem))
         hit = self._cloud.bus_fault(bus)
-        answer = of_fault("eventbridge", hit.fault) if hit.fault else None
+        answer = of_fault(PutEvents, hit.fault) if hit.fault else None
         if answer is None and self._upstream is not None:
             answer = await self._upstream.pass_on(request.headers, body)
         if answer is None:
@@ -149,16 +150,14 @@ class Front:
         return answer
 
 
-def find(path: str, target: str | None) -> tuple[Api | None, str]:
-    """The API of a request, and the app monitor or project that its (raw) path names, after any prefix."""
+def find(apis: Iterable[type[Api]], path: str, target: str | None) -> tuple[type[Api] | None, str]:
+    """The API of a request, and the name that its (raw) path gives, after any prefix."""
     if target is not None:
-        return "eventbridge", ""
-    _, found, monitor = path.partition("/appmonitors/")
-    if found:
-        return "rum", unquote(monitor.strip("/"))
-    _, found, project = path.partition("/events/projects/")
-    if found:
-        return "evidently", unquote(project)
+        return next((api for api in apis if api.target == target), PutEvents), ""
+    for api in apis:
+        name = api.locate(path)
+        if name is not None:
+            return api, name
     return None, ""
 
 

@@ -11,7 +11,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from forwarder.addresses import Listens
+from forwarder.apis.api import Api
+from forwarder.apis.put_events import PutEvents
+from forwarder.apis.put_project_events import PutProjectEvents
+from forwarder.apis.put_rum_events import PutRumEvents
 
+BUILT_IN: tuple[type[Api], ...] = (PutEvents, PutRumEvents, PutProjectEvents)
 DEFAULT_LISTEN = "127.0.0.1:2790"
 
 
@@ -19,7 +24,7 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``listen`` is an address as in the configuration, or several (port 0: any free one). ``buses`` exist
     beside ``default``; without ``app_monitors`` or ``projects`` every one exists. ``max_request_bytes`` is
     PutEvents' limit, by AWS's formula. ``upstream`` is the URL of another EventBridge that gets the calls no
-    fault hits. ``keep`` off: only count what arrives."""
+    fault hits. ``keep`` off: only count what arrives. ``apis``: those that it answers."""
 
     listen: str | tuple[str, ...] = DEFAULT_LISTEN
     upstream: str | None = None
@@ -31,6 +36,7 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_request_bytes: int = 1_048_575
     max_body_bytes: int = 8 << 20
     account: str = "000000000000"
+    apis: tuple[type[Api], ...] = BUILT_IN
 
     def __post_init__(self) -> None:
         if self.upstream is not None and not _is_url(self.upstream):

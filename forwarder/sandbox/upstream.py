@@ -71,7 +71,7 @@ class Upstream:
                 return Answer(answer.status, await answer.read(), media, extra)
         except (aiohttp.ClientError, TimeoutError) as problem:
             message = f"Upstream {self._url} does not answer: {problem or type(problem).__name__}"
-            return error("eventbridge", "ServiceUnavailable", message, 503)
+            return error(PutEvents, "ServiceUnavailable", message, 503)
 
     def _read(self, answer: Answer, count: int) -> list[str | Refusal] | None:
         if answer.status != 200:

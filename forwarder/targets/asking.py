@@ -60,7 +60,7 @@ class Asker:
         self, target: str, names: BusNames, describe: Callable[[str], Awaitable[tuple[Results, str]]]
     ) -> None:
         self._target = target
-        self._names = names
+        self.names = self._names = names
         self._describe = describe
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._waiting = 0
@@ -175,8 +175,8 @@ class Prober:
     def __init__(self, target: str, names: CalledNames) -> None:
         self._names = names
 
-    async def run(self, queue: Queue) -> None:
-        """Until cancelled."""
+    async def run(self, queue: Queue, hold: Hold | None = None) -> None:
+        """Until cancelled. Nothing that is found out here holds the target."""
         rounds = _Rounds(queue, self._names)
         while True:
             await rounds.begin()

@@ -10,26 +10,28 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from operator import attrgetter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from forwarder.apis.api import Api
 from forwarder.apis.codes import ACCESS_DENIED as ACCESS_DENIED_CODES
 from forwarder.apis.codes import ENDPOINT, NOT_FOUND
 from forwarder.apis.put_events import DEFAULT_BUS, PutEvents, is_bus
 from forwarder.config import Bytes, Duration, Problem
-from forwarder.metrics import CredentialsView
-from forwarder.model import Batch, CallStatus, Kind, Limits, Outcome, Queue, Results
-from forwarder.targets.asking import Asker, Hold
-from forwarder.targets.aws import AwsClient
+from forwarder.model import Batch, CallStatus, Kind, Outcome, Results
+from forwarder.targets.asking import Asker
+from forwarder.targets.aws import Asking, AwsTarget, client_of
 from forwarder.targets.buses import BusNames
-from forwarder.targets.facts import Facts
+from forwarder.targets.client import AwsClient
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive, wrong_names
 from forwarder.targets.sources import CONFIGURATION
 
 ACCESS_DENIED = "AccessDeniedException"
+DROPS = "AWS drops events for a bus that does not exist, and says success"
 THROTTLED = "ThrottlingException"
 BUS_FORMS = (
     "the name of an event bus (letters, digits or ._-) or its ARN, such as "
@@ -64,6 +66,8 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
     ``fill_trace_header``: TraceHeader from `traceparent` or `X-Amzn-Trace-Id`, where an entry has none.
     """
 
+    api: ClassVar[type[Api]] = PutEvents
+
     buses: list[str] = msgspec.field(default_factory=list)
     verify_buses: bool = True
     verify_interval: Duration = Duration(60.0)
@@ -79,94 +83,73 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
         yield from wrong_names("buses", self.buses, is_bus, BUS_FORMS)
 
 
-class EventBridge:
-    """The target."""
+def build(name: str, options: EventBridgeOptions) -> AwsTarget:
+    """A target of this kind."""
+    batch, client = options.batch, client_of(name, options)
+    names = BusNames(
+        frozenset(options.buses),
+        default=options.takes_others,
+        verify=options.verify_buses,
+        every=float(options.verify_interval),
+        probe=float(options.hold.probe),
+        cap=float(options.hold.probe_cap),
+        region=client.region,
+    )
+    api = PutEvents(
+        int(batch.max_bytes),
+        options.buses[0] if len(options.buses) == 1 else "",
+        client.region,
+        options.cloudevents,
+        options.fill_trace_header,
+        global_endpoints=find_spec("awscrt") is not None,
+    )
+    return AwsTarget(
+        name,
+        options,
+        api,
+        call_limits(batch.max_events, batch.max_bytes, batch.max_wait),
+        _request,
+        client=client,
+        asker=Asker(name, names, partial(_describe, client)),
+        asking=Asking(
+            partial(_ask, client, sorted(options.buses or {DEFAULT_BUS})), "events:DescribeEventBus", DROPS
+        ),
+        weigh=_weigh_call,
+    )
 
-    kind = "eventbridge"
 
-    def __init__(self, name: str, options: EventBridgeOptions) -> None:
-        batch = options.batch
-        self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
-        default_bus = options.buses[0] if len(options.buses) == 1 else ""
-        self._client = AwsClient("events", options, options.workers, name)
-        self.api = PutEvents(
-            int(batch.max_bytes),
-            default_bus,
-            self._client.region,
-            options.cloudevents,
-            options.fill_trace_header,
-            global_endpoints=find_spec("awscrt") is not None,
-        )
-        self._configured = frozenset(options.buses)
-        self.names = BusNames(
-            self._configured,
-            default=options.takes_others(options.buses),
-            verify=options.verify_buses,
-            every=float(options.verify_interval),
-            probe=float(options.hold.probe),
-            cap=float(options.hold.probe_cap),
-            region=self._client.region,
-        )
-        self.asker = Asker(name, self.names, self._describe)
+def _request(batch: Batch) -> tuple[dict[str, str], bytes]:
+    """What decides where the call goes, and its body. An EndpointId is in both."""
+    entries = b",".join([event.body for event in batch.events])
+    if not batch.key:
+        return {}, b'{"Entries":[%b]}' % entries
+    params = {"EndpointId": batch.key.decode()}
+    return params, b'{"EndpointId":"%b","Entries":[%b]}' % (batch.key, entries)
 
-    @property
-    def region(self) -> str:
-        return self._client.region
 
-    @property
-    def transport(self) -> str:
-        return self._client.transport
+async def _ask(client: AwsClient, buses: Sequence[str]) -> Mapping[str, Results]:
+    return {bus: (await _describe(client, bus))[0] for bus in buses}
 
-    async def send(self, batch: Batch) -> Results:
-        params, body = self._request(batch)
-        count = len(batch.events)
-        results = await self._client.call("PutEvents", params, count, self.api.read_results, body)
-        if batch.key and results.called and results.code == CONFIGURATION:
-            results = msgspec.structs.replace(results, code=ENDPOINT)
-        return weigh(results, [event.name for event in batch.events])
 
-    async def watch(self, queue: Queue, hold: Hold) -> None:
-        await self.asker.run(queue, hold)
+async def _describe(client: AwsClient, bus: str) -> tuple[Results, str]:
+    """The answer, and the ARN in it."""
+    arn = ""
 
-    async def answered(self, name: str, seconds: float) -> None:
-        await self.asker.answered(name, seconds)
+    def read(answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
+        nonlocal arn
+        arn = str(answer.get("Arn") or "")
+        return [] if arn or "Name" in answer else None  # else it is not about a bus
 
-    def credentials(self) -> CredentialsView:
-        return self._client.credentials.view()
+    # Senders choose the names, and a right that only the question needs is no reason for a new client.
+    about_question = ACCESS_DENIED_CODES | NOT_FOUND
+    results = await client.call("DescribeEventBus", {"Name": bus}, 0, read, keep_after=about_question)
+    return results, arn
 
-    async def examine(self) -> Facts:
-        return await self._client.examine("PutEvents")
 
-    async def ask(self) -> Mapping[str, Results]:
-        return {bus: (await self._describe(bus))[0] for bus in sorted(self._configured or {DEFAULT_BUS})}
-
-    async def close(self) -> None:
-        await self._client.close()
-
-    @staticmethod
-    def _request(batch: Batch) -> tuple[dict[str, str], bytes]:
-        """What decides where the call goes, and its body. An EndpointId is in both."""
-        entries = b",".join([event.body for event in batch.events])
-        if not batch.key:
-            return {}, b'{"Entries":[%b]}' % entries
-        params = {"EndpointId": batch.key.decode()}
-        return params, b'{"EndpointId":"%b","Entries":[%b]}' % (batch.key, entries)
-
-    async def _describe(self, bus: str) -> tuple[Results, str]:
-        """The answer, and the ARN in it."""
-        arn = ""
-
-        def read(answer: Mapping[str, Any], count: int) -> list[Outcome] | None:
-            nonlocal arn
-            arn = str(answer.get("Arn") or "")
-            return [] if arn or "Name" in answer else None  # else it is not about a bus
-
-        # Senders choose the names, and a right that only the question needs is no reason for a new client.
-        about_question = ACCESS_DENIED_CODES | NOT_FOUND
-        results = await self._client.call(
-            "DescribeEventBus", {"Name": bus}, 0, read, keep_after=about_question
-        )
-        return results, arn
+def _weigh_call(batch: Batch, results: Results) -> Results:
+    if batch.key and results.called and results.code == CONFIGURATION:
+        results = msgspec.structs.replace(results, code=ENDPOINT)
+    return weigh(results, [event.name for event in batch.events])
 
 
 _code_of = attrgetter("code")

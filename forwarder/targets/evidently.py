@@ -6,19 +6,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
 
 import msgspec
 
+from forwarder.apis.api import Api
 from forwarder.apis.put_project_events import PutProjectEvents, is_project
 from forwarder.config import Bytes, Duration, Problem
-from forwarder.metrics import CredentialsView
-from forwarder.model import Batch, Limits, Queue, Results
-from forwarder.targets.asking import Hold, Prober
-from forwarder.targets.aws import AwsClient
-from forwarder.targets.facts import Facts
-from forwarder.targets.names import CalledNames
+from forwarder.model import Batch
+from forwarder.targets.aws import AwsTarget
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive, wrong_names
 
 ENDED = (
@@ -63,6 +60,8 @@ class EvidentlyOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind
     ``max_calls_per_second``: the pace, where your endpoint has a quota.
     """
 
+    api: ClassVar[type[Api]] = PutProjectEvents
+
     projects: list[str] = msgspec.field(default_factory=list)
     batch: EvidentlyBatch = msgspec.field(default_factory=EvidentlyBatch)
     retry: EvidentlyRetry = msgspec.field(default_factory=EvidentlyRetry)
@@ -75,53 +74,14 @@ class EvidentlyOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind
         yield from wrong_names("projects", self.projects, is_project, PROJECT_FORMS)
 
 
-class Evidently:
-    """The target."""
+def build(name: str, options: EvidentlyOptions) -> AwsTarget:
+    """A target of this kind."""
+    batch = options.batch
+    api = PutProjectEvents(projects=tuple(options.projects), max_event_bytes=int(batch.max_bytes))
+    limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
+    return AwsTarget(name, options, api, limits, _request, unasked=UNASKED)
 
-    kind = "evidently"
 
-    def __init__(self, name: str, options: EvidentlyOptions) -> None:
-        batch = options.batch
-        self.limits: Limits = call_limits(batch.max_events, batch.max_bytes, batch.max_wait)
-        self.api = PutProjectEvents(projects=tuple(options.projects), max_event_bytes=int(batch.max_bytes))
-        self._client = AwsClient("evidently", options, options.workers, name)
-        self._name = name
-        self.names = CalledNames(
-            "project",
-            options.projects,
-            default=options.takes_others(options.projects),
-            probe=float(options.hold.probe),
-            cap=float(options.hold.probe_cap),
-        )
-
-    @property
-    def region(self) -> str:
-        return self._client.region
-
-    @property
-    def transport(self) -> str:
-        return self._client.transport
-
-    async def send(self, batch: Batch) -> Results:
-        params = {"project": batch.key.decode()}
-        body = b'{"events":[%b]}' % b",".join([event.body for event in batch.events])
-        count = len(batch.events)
-        return await self._client.call("PutProjectEvents", params, count, self.api.read_results, body)
-
-    async def watch(self, queue: Queue, hold: Hold) -> None:
-        await Prober(self._name, self.names).run(queue)
-
-    async def answered(self, name: str, seconds: float) -> None:
-        """Nobody asks."""
-
-    def credentials(self) -> CredentialsView:
-        return self._client.credentials.view()
-
-    async def examine(self) -> Facts:
-        return msgspec.structs.replace(await self._client.examine("PutProjectEvents"), unasked=UNASKED)
-
-    async def ask(self) -> Mapping[str, Results]:
-        return {}
-
-    async def close(self) -> None:
-        await self._client.close()
+def _request(batch: Batch) -> tuple[dict[str, str], bytes]:
+    params = {"project": batch.key.decode()}
+    return params, b'{"events":[%b]}' % b",".join([event.body for event in batch.events])

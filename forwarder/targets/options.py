@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from forwarder.apis.api import Api
 from forwarder.config import Bytes, Duration, Problem, Secret, empty, shown_value
 from forwarder.model import Limits
 
@@ -145,6 +146,8 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``min_workers``: calls in flight, at least; equal to ``workers`` it is a fixed number.
     """
 
+    api: ClassVar[type[Api]]
+
     default: bool | None = None
     only_bound: bool = False
     region: str | None = None
@@ -195,9 +198,20 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
         given = self.queue_limits.max_bytes
         return int(QUEUE_BYTES[self.queue] if given is None else given)
 
-    def takes_others(self, bound: Sequence[str]) -> bool:
-        """Whether the target takes names that are not in ``bound``, as far as its own options tell."""
-        return not bound if self.default is None else self.default
+    @property
+    def bound_by(self) -> str:
+        """The option that lists the names whose events come to this target."""
+        return self.api.bound_by
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """The names whose events come to this target, whatever they are names of."""
+        return tuple(getattr(self, self.bound_by))
+
+    @property
+    def takes_others(self) -> bool:
+        """Whether the target takes names that it does not list, as far as its own options tell."""
+        return not self.bound if self.default is None else self.default
 
     @property
     def kind(self) -> str:

@@ -8,18 +8,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import ClassVar
 
 import msgspec
 
+from forwarder.apis.api import Api
 from forwarder.apis.put_rum_events import PutRumEvents, batch_id, is_uuid, read_envelope
 from forwarder.config import Bytes, Duration, Problem
-from forwarder.metrics import CredentialsView
-from forwarder.model import Batch, Limits, Queue, Results
-from forwarder.targets.asking import Hold, Prober
-from forwarder.targets.aws import AwsClient
-from forwarder.targets.facts import Facts
-from forwarder.targets.names import CalledNames
+from forwarder.model import Batch, Limits
+from forwarder.targets.aws import AwsTarget
 from forwarder.targets.options import Count, Rate, Retry, TargetOptions, positive, wrong_names
 
 MONITOR_FORMS = "the id of an app monitor (a UUID), and not its name"
@@ -62,6 +60,8 @@ class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag
     ``max_calls_per_second``: the pace; AWS takes 50 calls a second in an account and region.
     """
 
+    api: ClassVar[type[Api]] = PutRumEvents
+
     app_monitors: list[str] = msgspec.field(default_factory=list)
     merge: bool = False
     batch: RumBatch = msgspec.field(default_factory=RumBatch)
@@ -73,61 +73,22 @@ class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag
         yield from wrong_names("app_monitors", self.app_monitors, is_uuid, MONITOR_FORMS)
 
 
-class Rum:
-    """The target."""
+def build(name: str, options: RumOptions) -> AwsTarget:
+    """A target of this kind."""
+    batch = options.batch
+    most = int(batch.max_event_bytes)
+    limits = Limits(batch.max_events, int(batch.max_bytes), most, float(batch.max_wait), whole=True)
+    api = PutRumEvents(tuple(options.app_monitors), options.merge, max_event_bytes=most)
+    return AwsTarget(name, options, api, limits, _request, unasked=UNASKED)
 
-    kind = "rum"
 
-    def __init__(self, name: str, options: RumOptions) -> None:
-        batch = options.batch
-        most = int(batch.max_event_bytes)
-        self.limits = Limits(batch.max_events, int(batch.max_bytes), most, float(batch.max_wait), whole=True)
-        self.api = PutRumEvents(tuple(options.app_monitors), options.merge, max_event_bytes=most)
-        self._client = AwsClient("rum", options, options.workers, name)
-        self._name = name
-        self.names = CalledNames(
-            "app monitor",
-            options.app_monitors,
-            default=options.takes_others(options.app_monitors),
-            probe=float(options.hold.probe),
-            cap=float(options.hold.probe_cap),
-        )
-
-    @property
-    def region(self) -> str:
-        return self._client.region
-
-    @property
-    def transport(self) -> str:
-        return self._client.transport
-
-    async def send(self, batch: Batch) -> Results:
-        envelope = read_envelope(batch.key)
-        params = {"Id": envelope.pop("Id")}
-        ids = [event.id for event in batch.events]
-        if "BatchId" not in envelope:
-            envelope["BatchId"] = batch_id(ids)
-        elif batch.part:  # not the batch that the client named, and never taken under its name
-            envelope["BatchId"] = batch_id([envelope["BatchId"], *ids])
-        events = b",".join([event.body for event in batch.events])
-        body = b'%b,"RumEvents":[%b]}' % (msgspec.json.encode(envelope)[:-1], events)
-        count = len(batch.events)
-        return await self._client.call("PutRumEvents", params, count, self.api.read_results, body)
-
-    async def watch(self, queue: Queue, hold: Hold) -> None:
-        await Prober(self._name, self.names).run(queue)
-
-    async def answered(self, name: str, seconds: float) -> None:
-        """Nobody asks."""
-
-    def credentials(self) -> CredentialsView:
-        return self._client.credentials.view()
-
-    async def examine(self) -> Facts:
-        return msgspec.structs.replace(await self._client.examine("PutRumEvents"), unasked=UNASKED)
-
-    async def ask(self) -> Mapping[str, Results]:
-        return {}
-
-    async def close(self) -> None:
-        await self._client.close()
+def _request(batch: Batch) -> tuple[dict[str, str], bytes]:
+    envelope = read_envelope(batch.key)
+    params = {"Id": envelope.pop("Id")}
+    ids = [event.id for event in batch.events]
+    if "BatchId" not in envelope:
+        envelope["BatchId"] = batch_id(ids)
+    elif batch.part:  # not the batch that the client named, and never taken under its name
+        envelope["BatchId"] = batch_id([envelope["BatchId"], *ids])
+    events = b",".join([event.body for event in batch.events])
+    return params, b'%b,"RumEvents":[%b]}' % (msgspec.json.encode(envelope)[:-1], events)

@@ -18,7 +18,7 @@ import msgspec
 from botocore import exceptions as errors
 
 from forwarder.apis import wire
-from forwarder.apis.codes import OF_CREDENTIALS, OTHER, call_status, known_code
+from forwarder.apis.codes import NO_ENTRY_CODES, OF_CREDENTIALS, OTHER, EntryCodes, call_status
 from forwarder.config import without_users
 from forwarder.model import CallStatus, Results, same_for_all
 from forwarder.targets.source_table import BY_BUNDLE, in_words, renewal_of
@@ -50,14 +50,18 @@ def before_call(error: Exception, count: int, hide: Callable[[str], str] = witho
 
 
 def translate(
-    error: Exception, count: int, hide: Callable[[str], str] = without_users, source: str = ""
+    error: Exception,
+    count: int,
+    hide: Callable[[str], str] = without_users,
+    source: str = "",
+    codes: EntryCodes = NO_ENTRY_CODES,
 ) -> Results:
     """What the SDK raised while it made a call with so many events; ``hide`` takes out what is secret.
 
-    ``source``: of the keys that signed the call.
+    ``source``: of the keys that signed the call. ``codes``: of the API.
     """
     if isinstance(error, errors.ClientError):
-        return _refused(error, count, hide, source)
+        return _refused(error, count, hide, source, codes)
     status, code = _classify(error)
     words = hide(f"{type(error).__name__}: {error}")
     untrusted = code == TLS and status is CallStatus.HELD
@@ -82,14 +86,16 @@ def _classify(error: Exception) -> tuple[CallStatus, str]:
     return CallStatus.UNAVAILABLE, OTHER
 
 
-def _refused(error: errors.ClientError, count: int, hide: Callable[[str], str], source: str) -> Results:
+def _refused(
+    error: errors.ClientError, count: int, hide: Callable[[str], str], source: str, codes: EntryCodes
+) -> Results:
     """An answer that is an error. Where AWS does not accept the keys, the message says how to renew them."""
     metadata = error.response.get("ResponseMetadata") or {}
     headers: dict[str, str] = metadata.get("HTTPHeaders") or {}
     http_status = int(metadata.get("HTTPStatusCode") or 0)
     code, message = _words(error, http_status, headers)
-    status = call_status(code, http_status)
-    known = known_code(code)
+    status = call_status(code, http_status, codes)
+    known = codes.known(code)
     message = message if known == code else f"{code}: {message}"
     message = _short(hide(message))
     if known in OF_CREDENTIALS and (cure := renewal_of(source)):

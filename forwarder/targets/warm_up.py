@@ -16,7 +16,6 @@ from collections.abc import Iterable
 import structlog
 from aiobotocore.session import AioSession
 
-from forwarder.targets import TARGETS
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.session import STAND_IN_REGION, client_config, new_session, read_trust
 
@@ -26,7 +25,7 @@ _NO_KEY = "AKIAIOSFODNN7EXAMPLE"
 
 async def warm_up(targets: Iterable[TargetOptions]) -> None:
     """Make what the clients of these targets will need."""
-    services = {TARGETS[options.kind].service: options for options in targets}
+    services = {options.api.service: options for options in targets}
     try:
         async with asyncio.timeout(MOST_SECONDS):
             for service, options in services.items():

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from forwarder.apis.put_events import PutEvents
+from forwarder.apis.put_project_events import PutProjectEvents
+from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.ingest.aws_operations import (
     PutEventsOperation,
     PutProjectEventsOperation,
@@ -202,7 +205,7 @@ def cloudevents(label: str, content_type: str, seeds: list[bytes], **headers: st
     """One of the modes in which CloudEvents come; the answer is asked for, as a single event has none."""
 
     def operation(bindings: Bindings, clock: Clock, unbound: TargetMetrics) -> Operation:
-        return CloudEvents(bindings.buses.routes[0], clock, SeenEvents(clock))
+        return CloudEvents(bindings.of(PutEvents).routes[0], clock, SeenEvents(clock))
 
     named = {f"ce-{name}": value for name, value in headers.items()}
     given = {"Content-Type": content_type, "Prefer": "return=representation", **named}
@@ -253,7 +256,7 @@ FEATURES = [put_project_events.CUSTOM, put_project_events.EVALUATION]
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "PutEvents",
-        lambda bindings, clock, unbound: PutEventsOperation(bindings.buses, clock, unbound),
+        lambda bindings, clock, unbound: PutEventsOperation(bindings.of(PutEvents), clock, unbound),
         "",
         [compact({"Entries": [ENTRY]}), compact({"Entries": [ENTRY] * 6, "EndpointId": "abcde.veo"})],
         number_of("Entries"),
@@ -263,7 +266,7 @@ DIALECTS: tuple[Dialect, ...] = (
     ),
     Dialect(
         "PutRumEvents",
-        lambda bindings, clock, unbound: PutRumEventsOperation(bindings.monitors, clock),
+        lambda bindings, clock, unbound: PutRumEventsOperation(bindings.of(PutRumEvents), clock),
         put_rum_events.MONITOR,
         [compact({**put_rum_events.CALL, "RumEvents": [EVENT]}), compact({**CALL, "RumEvents": [EVENT] * 4})],
         number_of("RumEvents"),
@@ -273,7 +276,7 @@ DIALECTS: tuple[Dialect, ...] = (
     ),
     Dialect(
         "PutProjectEvents",
-        lambda bindings, clock, unbound: PutProjectEventsOperation(bindings.projects, clock),
+        lambda bindings, clock, unbound: PutProjectEventsOperation(bindings.of(PutProjectEvents), clock),
         "shop",
         [compact({"events": FEATURES[:1]}), compact({"events": FEATURES * 3})],
         number_of("events"),

@@ -14,7 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, Letter, Wanted, export, list_, show
+from forwarder.dead_letters import (
+    ROW_OVERHEAD_BYTES,
+    DeadLetters,
+    Letter,
+    Wanted,
+    as_json,
+    export,
+    list_,
+    show,
+)
 from forwarder.dead_letters.store import shares_over
 from forwarder.model import Dead, Event
 from forwarder.storage import Storage, StorageError
@@ -426,7 +435,12 @@ async def test_a_table_of_an_earlier_version_is_taken_over(room: Room) -> None:
     with closing(sqlite3.connect(room.directory / "forwarder.db")) as connection:
         connection.execute("ALTER TABLE dead_letters DROP COLUMN boot")
         connection.execute("ALTER TABLE dead_letters DROP COLUMN since")
+        connection.execute("ALTER TABLE dead_letters DROP COLUMN codec")
         connection.commit()
+    (letter,) = list_(room.directory)
+    assert (letter.id, letter.codec) == ("a", 0), "it is read before a daemon adds the column"
+    assert "codec" not in json.loads(as_json(letter))
     letters = await room.letters()
+    assert [each.codec for each in list_(room.directory)] == [0]
     await letters.keep("orders", [room.dead("b")])
     assert room.ids() == ["a", "b"]

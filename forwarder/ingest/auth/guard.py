@@ -26,13 +26,6 @@ from forwarder.metrics import SenderMetrics
 from forwarder.model import Clock
 
 REALM = 'realm="event-forwarder"'
-SERVICES = {
-    "put_events": "events",
-    "describe_event_bus": "events",
-    "put_rum_events": "rum",
-    "put_project_events": "evidently",
-}
-"""By an operation's label: what its requests must be signed for. Any service will do for the others."""
 
 
 class Admission(NamedTuple):
@@ -76,16 +69,17 @@ class Guard:
         schemes = [f"Bearer {REALM}"] * (tokens is not None) + [ALGORITHM] * (access_keys is not None)
         self._schemes = ", ".join(schemes)
 
-    def admit(self, request: web.BaseRequest, dialect: Dialect, label: str, peer: str) -> Admission:
-        """Who sends it; BadRequest when it does not show that. ``label``: of its operation."""
+    def admit(self, request: web.BaseRequest, dialect: Dialect, service: str, peer: str) -> Admission:
+        """Who sends it; BadRequest when it does not show that. ``service``: what requests of its operation
+        must be signed for, "" for any."""
         if request.method == "OPTIONS":
             return ANYONE
         try:
-            return self._judge(request, dialect, label, peer)
+            return self._judge(request, dialect, service, peer)
         except AuthError as problem:
             raise self._refuse(problem, dialect, peer) from None
 
-    def _judge(self, request: web.BaseRequest, dialect: Dialect, label: str, peer: str) -> Admission:
+    def _judge(self, request: web.BaseRequest, dialect: Dialect, service: str, peer: str) -> Admission:
         if len(request.headers.getall("Authorization", ())) > 1:
             raise BadRequest(400, MALFORMED, "Send one Authorization header, not several.")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -95,7 +89,7 @@ class Guard:
         signed = Request(request.method, url.raw_path, url.raw_query_string, request.headers)
         claim = signature.claim_of(signed)
         if claim is not None:
-            return self._by_signature(claim, signed, dialect, label, peer)
+            return self._by_signature(claim, signed, dialect, service, peer)
         raise AuthError("malformed" if scheme else "missing")
 
     def _by_token(self, token: str) -> Admission:
@@ -106,11 +100,11 @@ class Guard:
         return Admission(sender)
 
     def _by_signature(
-        self, claim: Claim, request: Request, dialect: Dialect, label: str, peer: str
+        self, claim: Claim, request: Request, dialect: Dialect, service: str, peer: str
     ) -> Admission:
         if self._access_keys is None:
             raise AuthError("unknown", "This listener takes no signatures; send a bearer token.")
-        service, now = SERVICES.get(label, ""), self._clock.wall()
+        now = self._clock.wall()
         keys = self._access_keys.value
         key = signature.check_head(claim, request, keys, service, now, self._clock_skew)
 

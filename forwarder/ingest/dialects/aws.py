@@ -19,7 +19,9 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
+from forwarder.apis import api as codecs
 from forwarder.apis import put_events, put_project_events, put_rum_events, surrogates, wire
+from forwarder.apis.api import Api
 from forwarder.apis.scan import count_signs, elements
 from forwarder.apis.split import Span, Unsplittable, members
 from forwarder.ingest.budget import RAW_BYTES, Lease
@@ -211,8 +213,17 @@ def _ec2_error(problem: BadRequest) -> bytes:
     return b"<Response><Errors>%b</Errors></Response>" % _xml_error(problem)
 
 
-JSON_1_1 = Dialect("application/x-amz-json-1.1", _error, aws=True)
-REST_JSON = Dialect("application/json", _error, aws=True)
+def dialect_of(api: type[Api]) -> Dialect:
+    """How the errors of an API are written."""
+    codec = api.codec
+    known = {codecs.JSON_1_1.name: JSON_1_1, codecs.REST_JSON.name: REST_JSON}.get(codec.name)
+    return known or Dialect(
+        codec.content_type, lambda problem: codec.error(problem.code, problem.message), aws=True
+    )
+
+
+JSON_1_1 = Dialect(codecs.JSON_1_1.content_type, _error, aws=True)
+REST_JSON = Dialect(codecs.REST_JSON.content_type, _error, aws=True)
 CBOR = Dialect("application/cbor", _cbor_error, aws=True)
 QUERY = Dialect("text/xml", _query_error, aws=True)
 EC2 = Dialect("text/xml", _ec2_error, aws=True)

@@ -14,7 +14,7 @@ from forwarder.config import IngestConfig
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.dialects.cloudevents import attributes, modes
 from forwarder.ingest.openapi.answers import SCHEMAS, error_responses
-from forwarder.ingest.openapi.events import CLOUDEVENT, DATA_ONLY, native_event
+from forwarder.ingest.openapi.events import CLOUDEVENT, DATA_ONLY
 from forwarder.receipts import MAX_WAIT_SECONDS
 
 Schema = dict[str, Any]
@@ -59,9 +59,9 @@ _PARAMETERS: list[Schema] = [
 
 def document(routes: Sequence[Route[Any]], settings: IngestConfig) -> Schema:
     paths: Schema = {f"{TARGETS}{route.name}{EVENTS}": _native(route, settings) for route in routes}
-    takers = [route for route in routes if route.api.kind == "eventbridge"]
+    takers = [route for route in routes if route.api.takes_cloudevents]
     paths.update({f"{CLOUDEVENTS}{route.name}": _cloudevents(route, settings) for route in takers})
-    kinds = {route.api.kind: native_event(route.api.kind, route.api.native_type) for route in routes}
+    kinds = {route.api.kind: route.api.native_schema for route in routes}
     schemas = {**kinds, **({"CloudEvent": CLOUDEVENT} if takers else {}), **SCHEMAS}
     return {
         "openapi": "3.1.0",

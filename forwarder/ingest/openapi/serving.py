@@ -21,7 +21,6 @@ class OpenApiDocument(PostOnly):
     dialect = native.DIALECT
     label = "openapi"
     known = True
-    names_batch = False
 
     def __init__(self, routes: Sequence[Route[Any]], settings: IngestConfig) -> None:
         self._routes = routes

@@ -10,14 +10,11 @@ from hypothesis import strategies as st
 
 from forwarder.apis.put_events import (
     DEFAULT_MAX_REQUEST_BYTES,
-    PERMANENT_CODES,
-    RETRY_CODES,
     Entry,
     NativeEvent,
     PutEvents,
     Request,
     check_call,
-    entry_kind,
     render_results,
     size,
 )
@@ -332,13 +329,13 @@ def test_a_native_event_of_unknown_members_is_not_read() -> None:
 
 @pytest.mark.parametrize(("code", "means"), put_events.ENTRY_CODES)
 def test_a_code_of_an_entry_means_what_aws_says(code: str, means: str) -> None:
-    assert entry_kind(code) == means
+    assert PutEvents.codes.kind(code) == means
 
 
 def test_the_tables_of_codes_are_awss_and_apart() -> None:
     permanent = {code for code, means in put_events.ENTRY_CODES if means == "rejected"}
-    assert permanent == PERMANENT_CODES
-    assert not RETRY_CODES & PERMANENT_CODES
+    assert permanent == PutEvents.codes.permanent
+    assert not PutEvents.codes.retry & PutEvents.codes.permanent
 
 
 @pytest.mark.parametrize("answer", put_events.ANSWERS, ids=lambda answer: answer["name"])

@@ -9,12 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.apis.put_project_events import (
-    PERMANENT_CODES,
-    RETRY_CODES,
     NativeEvent,
     PutProjectEvents,
     Request,
-    entry_kind,
     render_results,
 )
 from forwarder.model import Draft, Refusal
@@ -177,12 +174,14 @@ def test_a_native_event_of_unknown_members_is_not_read() -> None:
 
 @pytest.mark.parametrize(("code", "means"), put_project_events.ENTRY_CODES)
 def test_a_code_of_an_event_means_what_it_says(code: str, means: str) -> None:
-    assert entry_kind(code) == means
+    assert PutProjectEvents.codes.kind(code) == means
 
 
 def test_the_tables_of_codes_are_apart() -> None:
-    assert {c for c, means in put_project_events.ENTRY_CODES if means == "rejected"} == PERMANENT_CODES
-    assert not RETRY_CODES & PERMANENT_CODES
+    assert {
+        c for c, means in put_project_events.ENTRY_CODES if means == "rejected"
+    } == PutProjectEvents.codes.permanent
+    assert not PutProjectEvents.codes.retry & PutProjectEvents.codes.permanent
 
 
 @pytest.mark.parametrize("answer", put_project_events.ANSWERS, ids=lambda answer: answer["name"])

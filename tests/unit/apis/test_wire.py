@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.apis import wire
-from forwarder.apis.codes import CALL_CODES
+from forwarder.apis.codes import CALL_CODES, PUT_EVENTS
 from forwarder.model import CallStatus
 from tests.aws_cases import (
     Error,
@@ -104,12 +104,12 @@ def test_an_odd_answer_has_a_code_all_the_same(body: bytes) -> None:
     ],
 )
 def test_a_known_code_is_a_label_as_it_is(code: str) -> None:
-    assert wire.known_code(code) == code
+    assert PUT_EVENTS.known(code) == code
 
 
 @pytest.mark.parametrize("code", ["", "Surprise", "throttlingexception", "999", "ThrottlingException "])
 def test_any_other_code_is_other(code: str) -> None:
-    assert wire.known_code(code) == "other"
+    assert PUT_EVENTS.known(code) == "other"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 import pytest
 
@@ -9,6 +11,8 @@ from forwarder.config import Bytes, ConfigError, parse
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
+    bound_by: ClassVar[str] = "buses"
+
     region: str | None = None
     default: bool | None = None
     only_bound: bool = False
@@ -18,6 +22,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Other(Options, frozen=True, kw_only=True):
+    bound_by: ClassVar[str] = "projects"
+
     projects: list[str] = []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.config import bound_names, default_of_kind, parse
+from forwarder.config import default_of_kind, parse
 from forwarder.daemon.lanes import only_bound
 from forwarder.model import Refusal
 from forwarder.targets import option_types
@@ -31,6 +31,6 @@ def test_a_target_that_takes_only_bound_names_is_no_default(text: str, default: 
     only = only_bound("orders", targets["orders"])
     assert (only is not None) == refuses
     if only is not None:
-        assert bound_names(targets["orders"]) == ("a",)
+        assert targets["orders"].bound == ("a",)
         assert only.refusal("a") is None
         assert isinstance(only.refusal("b"), Refusal)

@@ -218,7 +218,7 @@ class Routes:
                 names,
                 default,
                 ack_timeout,
-                only=OnlyBound(name, api.kind, names) if only_bound else None,
+                only=OnlyBound(name, type(api), names) if only_bound else None,
             )
         )
         return self

@@ -19,7 +19,7 @@ def arn(bus: str, region: str) -> str:
 
 def found(routes: Routes, name: str, region: str | None = None) -> str:
     """The target's name, or the refusal's code."""
-    place = Bindings(routes.routes).buses.find(name, region)
+    place = Bindings(routes.routes).of(PutEvents).find(name, region)
     return place.name if isinstance(place, Route) else place.code
 
 
@@ -54,7 +54,7 @@ def test_a_name_bound_elsewhere_falls_to_the_default_of_the_asked_region() -> No
 
 def test_a_region_that_no_target_has_is_refused_naming_both() -> None:
     routes = Routes().add("a", PutEvents(), default=True, region=HERE)
-    place = Bindings(routes.routes).buses.find("orders", THERE)
+    place = Bindings(routes.routes).of(PutEvents).find("orders", THERE)
     assert isinstance(place, Refusal)
     assert place.code == "ValidationException"
     assert THERE in place.message
@@ -98,7 +98,7 @@ def test_one_name_in_two_accounts_goes_by_its_arn_and_a_plain_name_is_refused() 
     routes = Routes().add("a", PutEvents(), names=(arn("orders", HERE),), region=HERE)
     routes.add("b", PutEvents(), names=(other_account("orders"),), region=HERE)
     assert (found(routes, arn("orders", HERE)), found(routes, other_account("orders"))) == ("a", "b")
-    place = Bindings(routes.routes).buses.find("orders", HERE)
+    place = Bindings(routes.routes).of(PutEvents).find("orders", HERE)
     assert isinstance(place, Refusal)
     assert place.reason == "unknown_target"
     assert "a and b" in place.message

@@ -16,7 +16,6 @@ from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.ingest.openapi.answers import codes
-from forwarder.ingest.openapi.events import REQUIRED, RULES
 from forwarder.receipts import Receipt
 from tests.integration.test_readme import ROWS_NATIVE, Bad, answer_to, routes
 from tests.unit.ingest.support import EVENT, MONITOR, Answer, Ingest, Routes, one_of_each, serving, until
@@ -98,7 +97,7 @@ def references(node: Any) -> Iterator[str]:
 @pytest.mark.parametrize("api", APIS.values())
 def test_a_native_schema_has_the_fields_of_its_struct_and_no_other(api: Any) -> None:
     fields = {field.encode_name for field in msgspec.structs.fields(api.native_type)}
-    assert fields == set(RULES[api.kind]) >= set(REQUIRED[api.kind])
+    assert fields == set(api.native_schema["properties"]) >= set(api.native_schema["required"])
 
 
 # --- real answers
@@ -340,7 +339,7 @@ def bounded(schema: Any) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("target", SAMPLES)
 def test_every_limit_has_samples_on_both_of_its_sides(target: str) -> None:
-    for field, rule in RULES[APIS[target].kind].items():
+    for field, rule in APIS[target].native_schema["properties"].items():
         samples = [
             x for value in SAMPLES[target][field] for x in (value if isinstance(value, list) else [value])
         ]

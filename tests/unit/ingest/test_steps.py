@@ -103,9 +103,9 @@ def operations() -> dict[str, Operation]:
     by_name = {route.name: route for route in bindings.routes}
     return {
         **{f"native {name}": NativeEvents(route, clock) for name, route in by_name.items()},
-        "put_events": PutEventsOperation(bindings.buses, clock, routes.metrics.unbound),
-        "rum": PutRumEventsOperation(bindings.monitors, clock),
-        "evidently": PutProjectEventsOperation(bindings.projects, clock),
+        "put_events": PutEventsOperation(bindings.of(PutEvents), clock, routes.metrics.unbound),
+        "rum": PutRumEventsOperation(bindings.of(PutRumEvents), clock),
+        "evidently": PutProjectEventsOperation(bindings.of(PutProjectEvents), clock),
         "cloudevents": CloudEvents(by_name["orders"], clock, SeenEvents(clock)),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from forwarder.cli import main
-from forwarder.model import Event
+from forwarder.model import STORED_JSON, Event
+from forwarder.queues import rows
 from tests.unit.queues.support import events, ids, opened, queue_in, stored, take
 from tests.unit.queues.test_disk import until_settled
 
@@ -34,6 +36,15 @@ async def filled(directory: Path, *puts: Sequence[Event]) -> None:
 def change(directory: Path, statement: str) -> None:
     with closing(sqlite3.connect(directory / "forwarder.db", isolation_level=None)) as connection:
         connection.execute(statement)
+
+
+def recode(directory: Path, complete: int) -> None:
+    """The only row as if it had been written with these flags."""
+    with closing(sqlite3.connect(directory / "forwarder.db", isolation_level=None)) as connection:
+        select = "SELECT place, events, bytes, received, since, payload FROM queue_rows"
+        *head, payload = connection.execute(select).fetchone()
+        crc = zlib.crc32(payload, zlib.crc32(repr((*head, complete)).encode()))
+        connection.execute("UPDATE queue_rows SET complete = ?, crc = ?", (complete, crc))
 
 
 def dumped(
@@ -98,6 +109,30 @@ async def test_an_event_of_no_known_kind_is_said_and_costs_no_other(
     code, written, said = dumped(tmp_path, capfdbinary)
     assert (code, written) == (1, ids([put[0], put[2]]))
     assert f"{put[1].id} is of no kind that is known here" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "complete", "code"),
+    [("eventbridge", 0, 0), ("", 0, 0), ("rum", 0, 1), ("kinesis", 0, 1), ("eventbridge", 2, 1)],
+)
+async def test_an_event_is_written_by_the_kind_and_the_encoding_that_are_stored(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], kind: str, complete: int, code: int
+) -> None:
+    """``complete`` is 2 for an encoding other than JSON; without a stored kind every API is tried."""
+    put = entries(1)
+    await filled(tmp_path, put)
+    change(tmp_path, f"UPDATE queue_targets SET kind = '{kind}'")
+    recode(tmp_path, complete)
+    found, written, said = dumped(tmp_path, capfdbinary)
+    assert (found, written) == (code, [] if code else ids(put))
+    assert bool(said) == bool(code)
+
+
+def test_rows_of_json_have_the_flags_that_earlier_versions_wrote() -> None:
+    assert [rows.flags(False, STORED_JSON), rows.flags(True, STORED_JSON)] == [0, 1]
+    for complete in (False, True):
+        head = rows.Head(1, 1, 1, 0.0, 0.0, rows.flags(complete, 100))
+        assert (head.is_complete, head.codec) == (complete, 100)
 
 
 async def test_pages_that_are_not_sound_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 from forwarder.sandbox.calls import Item, digest
-from forwarder.sandbox.faults import Api
 from forwarder.sandbox.record import Record
 
 
-def take(record: Record, n: int, api: Api = "eventbridge", *, dropped: bool = False) -> None:
+def take(record: Record, n: int, api: str = "eventbridge", *, dropped: bool = False) -> None:
     item = Item("default", b'{ "n": %d }' % n, digest("default", n), dropped=dropped)
     record.take(api, record.call(api), 12.5, b"{}", item, f"id-{n}")
 
@@ -78,7 +77,7 @@ def test_a_dropped_event_is_no_arrival() -> None:
 def test_the_record_is_read_on_from_a_number_and_by_api() -> None:
     record = Record()
     for n, api in enumerate(("eventbridge", "rum", "eventbridge", "evidently")):
-        take(record, n, api)  # type: ignore[arg-type]
+        take(record, n, api)
     assert [line["number"] for line in lines(record, since=2)] == [3, 4]
     assert [line["number"] for line in lines(record, api="eventbridge", since=1)] == [3]
     assert lines(record, since=4) == []

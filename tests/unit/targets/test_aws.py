@@ -17,7 +17,7 @@ from aiohttp import web
 from botocore import exceptions as errors
 
 from forwarder.model import CallStatus, Kind, Outcome, Results
-from forwarder.targets.aws import AwsClient
+from forwarder.targets.client import AwsClient
 from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.evidently import EvidentlyOptions
 from forwarder.targets.options import Role, TargetOptions

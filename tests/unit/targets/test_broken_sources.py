@@ -22,7 +22,7 @@ from aiohttp import web
 
 from forwarder.model import CallStatus, Kind, Outcome, Results
 from forwarder.targets import credentials, programs
-from forwarder.targets.aws import AwsClient
+from forwarder.targets.client import AwsClient
 from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.options import Role
 from forwarder.targets.source_table import NO_RESTART, RESTART

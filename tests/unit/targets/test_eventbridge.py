@@ -32,7 +32,8 @@ from forwarder.model import (
     SystemClock,
 )
 from forwarder.queues.memory import MemoryQueue
-from forwarder.targets.eventbridge import EventBridge, EventBridgeOptions, weigh
+from forwarder.targets.aws import AwsTarget
+from forwarder.targets.eventbridge import EventBridgeOptions, build, weigh
 from forwarder.targets.options import Hold
 from forwarder.targets.questions import Answer as BusAnswer
 from forwarder.targets.questions import answer_of
@@ -93,7 +94,7 @@ class NoLetters:
 class Running:
     """A target with its queue, a worker and its questions."""
 
-    target: EventBridge
+    target: AwsTarget
     queue: MemoryQueue
     aws: FakeAws
     held: list[str | None]
@@ -126,11 +127,9 @@ async def until(seen: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def eventbridge(answer: Answer, **options: Any) -> AsyncIterator[tuple[EventBridge, FakeAws]]:
+async def eventbridge(answer: Answer, **options: Any) -> AsyncIterator[tuple[AwsTarget, FakeAws]]:
     async with fake_aws(answer) as aws:
-        target = EventBridge(
-            "orders", EventBridgeOptions(region="eu-west-1", endpoint_url=aws.url, **options)
-        )
+        target = build("orders", EventBridgeOptions(region="eu-west-1", endpoint_url=aws.url, **options))
         try:
             yield target, aws
         finally:
@@ -276,6 +275,7 @@ async def test_a_denied_question_costs_no_new_client() -> None:
     """Senders choose the names: each new client costs 40 ms of CPU, and assumes the role again."""
     async with eventbridge(Buses(trouble="AccessDeniedException").answer) as (target, aws):
         for number in range(5):
+            assert target.asker is not None
             await target.asker._describe(f"bus-{number}")
         await target.send(batch("orders"))
     asked = {call.peer for call in aws.of("DescribeEventBus")}

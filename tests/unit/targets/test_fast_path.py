@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from forwarder.model import CallStatus, Kind, Outcome, Results
 from forwarder.targets import fast_path
-from forwarder.targets.aws import AwsClient
+from forwarder.targets.client import AwsClient
 from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.fast_path import FastPath, Form, Signer
 from forwarder.targets.session import rehearsal

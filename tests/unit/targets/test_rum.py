@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forwarder.model import Batch, CallStatus, Event, Flush
-from forwarder.targets.rum import Rum, RumOptions
+from forwarder.targets.rum import RumOptions, build
 from tests.unit.targets.fake_aws import aws_environment, fails, fake_aws, says
 
 __all__ = ["aws_environment"]
@@ -33,7 +33,7 @@ def batch(envelope: dict[str, Any], *ids: str) -> Batch:
 
 async def bodies_sent(*batches: Batch) -> list[dict[str, Any]]:
     async with fake_aws(fails(500, "InternalServerException"), says(200, b"")) as aws:
-        target = Rum("web", RumOptions(region="eu-west-1", endpoint_url=aws.url))
+        target = build("web", RumOptions(region="eu-west-1", endpoint_url=aws.url))
         for each in batches:
             await target.send(each)
         await target.close()
@@ -57,7 +57,7 @@ async def test_a_batch_keeps_its_derived_id_on_every_try_and_shares_it_with_no_o
 
 async def test_success_says_nothing_at_all() -> None:
     async with fake_aws(says(200, b"")) as aws:
-        target = Rum("web", RumOptions(region="eu-west-1", endpoint_url=aws.url))
+        target = build("web", RumOptions(region="eu-west-1", endpoint_url=aws.url))
         results = await target.send(batch(ENVELOPE, "e"))
         await target.close()
     assert results.status is CallStatus.OK

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from forwarder.model import CallStatus, Results
 from forwarder.targets import source_table
-from forwarder.targets.aws import AwsClient
+from forwarder.targets.client import AwsClient
 from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.options import Role
 from tests.integration import credential_sources as sources

@@ -15,7 +15,7 @@ import pytest
 from forwarder.model import CallStatus
 from forwarder.targets import session
 from forwarder.targets import warm_up as making
-from forwarder.targets.aws import AwsClient
+from forwarder.targets.client import AwsClient
 from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.evidently import EvidentlyOptions
 from forwarder.targets.rum import RumOptions

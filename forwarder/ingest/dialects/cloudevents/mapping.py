@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from forwarder.apis.put_events import MAX_DETAIL_TYPE, MAX_RESOURCE, MAX_RESOURCES, Entry
+from forwarder.apis.put_events import MAX_DETAIL_TYPE, MAX_RESOURCE, MAX_RESOURCES, Entry, PutEvents
 from forwarder.apis.trace_header import TRACEPARENT, from_traceparent
 from forwarder.apis.wire import object_text
 from forwarder.ingest.dialects.cloudevents.attributes import Attributes, InvalidEvent, moment
@@ -26,7 +26,7 @@ BUS, RESOURCES = "eventbusname", "resources"
 def entry_of(
     event: CloudEvent, form: Form, default_bus: str, traced: bool, trace: str | None, longest: int
 ) -> Entry:
-    """The entry; InvalidEvent if EventBridge would refuse it. ``trace``: for an event without one of its own.
+    """The entry; InvalidEvent if AWS would refuse it. ``trace``: for an event without one of its own.
 
     A Detail of more than ``longest`` characters is not looked at: whoever admits the entry refuses it.
     """
@@ -34,7 +34,7 @@ def entry_of(
     type_ = str(attributes["type"])
     if len(type_) > MAX_DETAIL_TYPE:
         raise InvalidEvent(
-            f"type has {len(type_)} characters; EventBridge takes {MAX_DETAIL_TYPE} in a DetailType."
+            f"type has {len(type_)} characters; {PutEvents.title} takes {MAX_DETAIL_TYPE} in a DetailType."
         )
     return Entry(
         Time=moment(attributes),
