@@ -153,8 +153,8 @@ MUTATIONS = [
     mutation(
         "apis: an event gets another id than its entry knows",
         "forwarder/ingest/intake.py",
-        'if "" in ids else ids',
-        "if ids else ids",
+        "return ids if ids[0] else new_ids",
+        "return new_ids",
         FOURTH,
         "id_is_known",
     ),
@@ -963,8 +963,8 @@ MUTATIONS = [
     mutation(
         "a beacon's region is not looked at",
         "forwarder/ingest/aws_operations.py",
-        "region = self._presigned_for or _region(headers)\n",
-        "region = _region(headers)\n",
+        "region = self._presigned_for or region_of(headers)\n",
+        "region = region_of(headers)\n",
         PASSING,
     ),
     mutation(
