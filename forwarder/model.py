@@ -369,17 +369,23 @@ def id_stream(wall: float) -> Iterator[str]:
 
     Of the 74 random bits the last 47 grow by one per id from a random start, so a group shares the rest.
     """
-    milliseconds = f"{int(wall * 1000) & 0xFFFFFFFFFFFF:012x}"
-    drawn = random.getrandbits(73)
-    variant = 0x8000 | (drawn & 0x3FFF)
-    head = f"{milliseconds[:8]}-{milliseconds[8:]}-7{drawn >> 14 & 0xFFF:03x}-{variant:04x}-"
-    start = drawn >> 26 & 0x7FFFFFFFFFFF
+    head, start = _drawn(wall)
     return (head + number.to_bytes(6, "big").hex() for number in itertools.count(start))
 
 
 def new_ids(count: int, wall: float) -> list[str]:
-    """The first ``count`` of an ``id_stream``."""
-    return list(itertools.islice(id_stream(wall), count))
+    """``count`` ids as of an ``id_stream``."""
+    head, start = _drawn(wall)
+    return [head + number.to_bytes(6, "big").hex() for number in range(start, start + count)]
+
+
+def _drawn(wall: float) -> tuple[str, int]:
+    """What the ids of a group share, and the number that grows."""
+    milliseconds = f"{int(wall * 1000) & 0xFFFFFFFFFFFF:012x}"
+    drawn = random.getrandbits(73)
+    variant = 0x8000 | (drawn & 0x3FFF)
+    head = f"{milliseconds[:8]}-{milliseconds[8:]}-7{drawn >> 14 & 0xFFF:03x}-{variant:04x}-"
+    return head, drawn >> 26 & 0x7FFFFFFFFFFF
 
 
 def full_jitter(attempt: int, base: float, cap: float, chance: Chance = random.random) -> float:

@@ -160,8 +160,8 @@ MUTATIONS = [
     mutation(
         "apis: an event gets another id than its entry knows",
         "forwarder/ingest/intake.py",
-        'if "" in ids else ids',
-        "if ids else ids",
+        "return ids if ids[0] else new_ids",
+        "return new_ids",
         FOURTH,
         "id_is_known",
     ),

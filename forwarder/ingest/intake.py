@@ -79,7 +79,7 @@ async def put(
 def _ids_of(drafts: Sequence[Draft], clock: Clock) -> list[str]:
     """The ids that the events were admitted with, or new ones."""
     ids = [draft.id for draft in drafts]
-    return new_ids(len(ids), clock.wall()) if "" in ids else ids
+    return ids if ids[0] else new_ids(len(ids), clock.wall())  # all of a request have one, or none
 
 
 def _make(ids: Sequence[str], drafts: Sequence[Draft], now: float, peer: str) -> list[Event]:

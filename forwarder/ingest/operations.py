@@ -27,7 +27,7 @@ from forwarder.ingest.media import holds_lines
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Draft, Refusal, id_stream
+from forwarder.model import Clock, Draft, Refusal, id_stream, new_ids
 from forwarder.receipts import Receipt
 
 SLICE = 1000
@@ -174,12 +174,11 @@ class NativeEvents(PostOnly):
         if self._trace is not None:
             _fill_trace_header(items, self._trace)
         admit, wall = self._route.api.admit_native, self._clock.wall()
-        ids = id_stream(wall)
         if len(items) <= FEW:
-            pairs = zip(items, ids, strict=False)  # ids have no end
+            pairs = zip(items, new_ids(len(items), wall), strict=True)
             return [item if type(item) is Refusal else admit(item, wall, id) for item, id in pairs]
         drafts: list[Draft | Refusal] = []
-        work = Work(peer)
+        work, ids = Work(peer), id_stream(wall)
         for start in range(0, len(items), FEW):
             await work.rest()  # a huge body must not hold up everybody else
             some = items[start : start + FEW]
