@@ -256,6 +256,8 @@ class DiskQueue:
         """One step over the rows that are on the disk only: remove what is chosen. ``dry``: only count, also
         what is in memory. ``gone`` is told how many events left, in the step in which the queue forgets them,
         whoever still waits."""
+        if self._closed:  # the totals are written already
+            raise QueueFull("the queue is closed")
         return await self._purge.step(chosen, bury, dry=dry, gone=gone)
 
     def release(self, name: str) -> None:

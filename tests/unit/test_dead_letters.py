@@ -358,7 +358,8 @@ async def test_a_step_of_the_wall_clock_deletes_no_dead_letter_and_is_said_once(
         await letters.keep("orders", [room.dead("after")])
     assert room.ids() == ["before", "after"]
     assert [line["event"] for line in lines] == [
-        "wall clock doubted; no dead letter is deleted for its age for an hour"
+        "wall clock doubted; for an hour no dead letter is deleted and no event of an earlier boot expires "
+        "by its age"
     ]
     stepped.now += 2 * 3600
     await letters.expire()

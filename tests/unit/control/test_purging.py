@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -16,13 +17,13 @@ from forwarder.control.operations import Operations, TargetHandle
 from forwarder.dead_letters import DeadLetters, LettersFull
 from forwarder.delivery.gate import Gate, GateOptions
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Limits, SystemClock
+from forwarder.model import Limits, QueueFull, SystemClock
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.purging import Chosen
 from forwarder.storage import Storage
 from tests.unit.queues.names import FakeNames
-from tests.unit.queues.support import MANY, ids, name_in, named
+from tests.unit.queues.support import MANY, ids, name_in, named, queue_in, stored, take_all
 
 LIMITS = Limits(max_events=10, max_bytes=100_000, max_event_bytes=500, max_wait=0.0)
 KINDS = pytest.mark.parametrize("kind", ["memory", "disk", "disk with a small front"])
@@ -217,6 +218,49 @@ async def test_a_purge_whose_operator_is_gone_is_counted(tmp_path: Path) -> None
         while len(room.queue):
             await asyncio.sleep(0.01)
         assert room.metrics.dropped["purged"] == 100
+
+
+async def left_on_the_disk(directory: Path) -> tuple[int, int]:
+    """What the next start counts: the events that it takes over, and those that it misses."""
+    metrics = TargetMetrics("orders")
+    async with stored(directory) as storage:
+        queue = queue_in(storage, metrics=metrics)
+        await queue.open()
+        await take_all(queue)
+        queue.close()
+    return metrics.recovered, metrics.dropped["damaged"]
+
+
+async def test_a_purge_that_begins_after_the_queue_was_closed_removes_nothing(tmp_path: Path) -> None:
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, names=FakeNames("gone"))
+        await queue.open()
+        await queue.put(named(100, "gone"))
+        queue.close()
+        with pytest.raises(QueueFull, match="closed"):
+            await queue.purge_rows(Chosen(delete=True), None)
+    assert await left_on_the_disk(tmp_path) == (100, 0)
+
+
+async def test_a_count_beside_a_purge_whose_operator_is_gone_leaves_no_wrong_totals_at_the_close(
+    tmp_path: Path,
+) -> None:
+    go_on = threading.Event()
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, names=FakeNames("gone"))
+        await queue.open()
+        await queue.put(named(100, "gone"))
+        storage.submit(lambda connection: go_on.wait(10), within=0.0)
+        steps = [
+            asyncio.create_task(queue.purge_rows(Chosen(delete=True), None)),
+            asyncio.create_task(queue.purge_rows(Chosen(), None, dry=True)),
+        ]
+        await asyncio.sleep(0)
+        for each in steps:
+            each.cancel()
+        queue.close()
+        go_on.set()
+    assert await left_on_the_disk(tmp_path) == (0, 0)
 
 
 # --- without a daemon
