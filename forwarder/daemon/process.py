@@ -26,6 +26,7 @@ from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.clock import ClockWatch
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
 from forwarder.control.operations import Operations, TargetHandle
+from forwarder.control.rescues import RESCUES
 from forwarder.control.server import ControlServer
 from forwarder.daemon.inherited import say_inherited
 from forwarder.daemon.lanes import Shared, build
@@ -35,7 +36,6 @@ from forwarder.daemon.senders import Senders
 from forwarder.daemon.start_lines import say_targets
 from forwarder.daemon.status import Status, ending_of
 from forwarder.dead_letters import DeadLetters
-from forwarder.dead_letters import rescue as rescue_letters
 from forwarder.delivery.burial import sweep
 from forwarder.delivery.lane import Lane, hold_for_names
 from forwarder.delivery.worker import work
@@ -47,11 +47,9 @@ from forwarder.listening import CannotListen
 from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
 from forwarder.queues import rows
-from forwarder.queues.salvage import rescue as rescue_queues
 from forwarder.receipts import Receipts
 from forwarder.sockets import url_of
 from forwarder.storage import Storage, StorageError
-from forwarder.targets.remembered import rescue as rescue_names
 from forwarder.targets.warm_up import warm_up
 
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
@@ -112,7 +110,7 @@ class Daemon:
             linger=config.storage.linger,
             clock=self._clock,
             metrics=self._metrics.storage,
-            rescues=(rescue_queues, rescue_letters, rescue_names),
+            rescues=RESCUES,
             earlier=config.storage.parent(),
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)

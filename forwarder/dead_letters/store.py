@@ -39,7 +39,7 @@ from forwarder.dead_letters.query import (
 from forwarder.logs import limited
 from forwarder.model import Clock, Dead, Event, Removal, SystemClock
 from forwarder.storage import Connection, Storage, StorageError, Work, this_boot
-from forwarder.storage.salvage import insert, read_one, readable
+from forwarder.storage.salvage import Rescue, insert, read_one, readable
 
 ROW_OVERHEAD_BYTES = 250
 """What a row costs in the file beside its texts: id, index, numbers, and its part of half-filled pages."""
@@ -382,9 +382,12 @@ def _delete(connection: Connection, wanted: Wanted) -> int:
     return connection.execute(f"DELETE FROM dead_letters WHERE position IN ({chosen})", values).rowcount
 
 
-async def purge(directory: Path, wanted: Wanted) -> int:
-    """Delete letters where no daemon runs; how many that were. StorageError when one does."""
-    storage = Storage(directory)
+async def purge(directory: Path, wanted: Wanted, rescues: Sequence[Rescue] = ()) -> int:
+    """Delete letters where no daemon runs; how many that were. StorageError when one does.
+
+    ``rescues``: of everything in the file, which may turn out to be damaged.
+    """
+    storage = Storage(directory, rescues=rescues)
     await storage.open()
     try:
         letters = DeadLetters(storage, max_bytes=sys.maxsize, max_age=float("inf"))

@@ -45,6 +45,9 @@ LOCK_NAME = "forwarder.lock"
 CHECK_SECONDS, CHECK_STEPS = 3.0, 10_000
 """After a crash of the machine the file is looked through for so long at most: senders wait meanwhile."""
 
+LOOKS = 3
+"""At a log that looks damaged, for a reader beside a daemon that may write it."""
+
 FORMAT = 1
 """What this version writes into ``user_version``: one number for all tables of the file."""
 
@@ -130,6 +133,7 @@ def open_for_writing(
     """
     try:
         _refuse_other_formats(path)
+        _refuse_marker(path)
         sentence = None
         log = damage_at(path, crashed=check)
         if damage := damage or (str(log) if log else _damage(path, check)):
@@ -191,7 +195,8 @@ def refuse_later_format(earlier: Path, directory: Path) -> None:
 
 @contextmanager
 def open_read_only(where: Path) -> Iterator[Connection]:
-    """A connection that only reads, beside a running daemon or without one; every error is a StorageError.
+    """A connection that only reads, beside a running daemon or without one; every error is a StorageError:
+    "damaged" also for a log of which SQLite would read only the beginning.
 
     ``where``: the directory, or a file that was set aside.
     """
@@ -200,6 +205,9 @@ def open_read_only(where: Path) -> Iterator[Connection]:
         if not _size(path):
             raise StorageError("missing", f"there is no {FILE_NAME} in {where}")
         _refuse_other_formats(path)
+        _refuse_marker(path)
+        if log := _log_damage(path):
+            raise StorageError("damaged", str(log), "read")
         reading = closing(_reader(path))
     except sqlite3.Error as error:
         raise translate(error) from error
@@ -220,13 +228,25 @@ def salvaged(where: Path, rescues: Sequence[Rescue]) -> Iterator[tuple[Path, str
         sound = Path(directory) / FILE_NAME
         try:
             _refuse_other_formats(path)
-            new, saved = _salvage(path, sound, rescues)
+            new, saved = _salvage(path, sound, rescues, _log_damage(path))
             new.replace(sound)
         except sqlite3.Error as error:
             raise translate(error) from error
         except OSError as error:
             raise cannot_use(path, error) from error
         yield Path(directory), saved
+
+
+def _log_damage(path: Path) -> Damage | None:
+    """What is wrong with the log of a file that is only read. A daemon may write it meanwhile, so what is not
+    found again was never there."""
+    is_aside = path.name != FILE_NAME
+    damage: Damage | None = None
+    for _ in range(1 if is_aside else LOOKS):
+        damage = damage_at(path, crashed=not is_aside)
+        if damage is None:
+            break
+    return damage
 
 
 def _file_in(where: Path) -> Path:
@@ -307,6 +327,17 @@ def _refuse_other_formats(path: Path) -> None:
     if found != FORMAT and not is_moved(header):
         message = f"{path} has format {found}, this version knows {FORMAT}: it was left as it is"
         raise StorageError("format", message)
+
+
+def _refuse_marker(path: Path) -> None:
+    """Raise StorageError for a file that only says where the storage is now."""
+    if not is_marker(path):
+        return
+    with closing(connect(path, "mode=ro&immutable=1")) as connection:
+        (there,) = connection.execute("SELECT path FROM moved").fetchone() or ("another directory",)
+    message = f"{path} only says that the storage was moved to {there}"
+    cure = f": name {path.parent} as storage.path or with --path" if _size(Path(there)) else ", which is gone"
+    raise StorageError("format", f"{message}{cure}")
 
 
 def _damage(path: Path, check: bool) -> str | None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from forwarder.cli import main
 from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, Letter, Wanted, export, list_, show
 from forwarder.dead_letters.store import shares_over
 from forwarder.model import Dead, Event
@@ -304,6 +305,32 @@ async def test_the_export_is_one_json_object_a_line_with_event_and_key_as_they_w
         "size": 99,
         "key": {"Id": "monitor"},
     }
+
+
+async def test_what_can_be_read_of_a_damaged_file_is_exported_once_and_the_rest_is_said(
+    room: Room, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = await room.letters()
+    for number in range(60):
+        await letters.keep("orders", [room.dead(f"id-{number:02}", b"x" * 3000)])
+    await room.close()
+    path = tmp_path / "forwarder.db"
+    data = bytearray(path.read_bytes())
+    leaves = [
+        at for at in range(8192, len(data), 8192) if data[at] == 13 and data[at + 3 : at + 5] == b"\0\2"
+    ]
+    data[leaves[15] : leaves[15] + 8192] = bytes(8192)
+    path.write_bytes(data)
+    for page_bytes in (4 << 20, 10_000):  # the damage is met at once, or when letters were written already
+        monkeypatch.setattr("forwarder.dead_letters.query.PAGE_BYTES", page_bytes)
+        assert main(["dead-letters", "export", "--path", str(tmp_path)]) == 1
+        out, said = capfdbinary.readouterr()
+        found = [json.loads(line)["id"] for line in out.splitlines()]
+        assert found == sorted(set(found))
+        assert 50 < len(found) < 60
+        assert f"saved of it: {len(found)} dead letters, 1 unreadable parts" in said.decode()
+        assert main(["dead-letters", "show", found[-1], "--path", str(tmp_path)]) in (0, 1)
+        assert found[-1].encode() in capfdbinary.readouterr().out
 
 
 @pytest.mark.parametrize("body", [b'{"cut off', b'{\n"a":1}', b"\xff\xfe", b"plain", b"{" * 100_000])
