@@ -56,8 +56,7 @@ class ClockWatch:
         self._doubted_until = self._clock.monotonic() + DOUBTED_SECONDS
         self._reason = reason
         self._log.warning(
-            "wall clock doubted; for an hour no dead letter is deleted and no event of an earlier boot expires "
-            "by its age",
+            "wall clock doubted; for an hour no dead letter is deleted, no event of an earlier boot expires",
             reason=reason,
         )
 

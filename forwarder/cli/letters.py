@@ -117,29 +117,34 @@ def _read_in(where: Path, arguments: Arguments) -> int:
     from forwarder.dead_letters import rescue
     from forwarder.storage import StorageError, salvaged
 
-    done: set[str] = set()
+    done: dict[str, bool] = {}
     try:
-        return int(arguments.action(where, arguments, done))
+        code = int(arguments.action(where, arguments, done))
     except StorageError as error:
         if error.reason != "damaged":
             raise
         with salvaged(where, (rescue,)) as (copy, saved):
             print(f"{error}; {saved}", file=sys.stderr)
             arguments.action(copy, arguments, done)
-        return EXIT_NOT_FOUND
+        code = EXIT_NOT_FOUND
+    if damaged := sum(done.values()):
+        print(f"damaged dead letters, whose checksums do not match: {damaged}", file=sys.stderr)
+        code = EXIT_NOT_FOUND
+    return code
 
 
-def _letters(where: Path, arguments: Arguments, done: set[str]) -> Iterator[Letter]:
-    """Those that are wanted and not ``done``, which they are when the next is asked for."""
+def _letters(where: Path, arguments: Arguments, done: dict[str, bool]) -> Iterator[Letter]:
+    """Those that are wanted and not ``done``, which they are when the next is asked for; and whether they are
+    damaged."""
     from forwarder.dead_letters import list_
 
     for letter in list_(where, _wanted(arguments)):
         if letter.id not in done:
             yield letter
-            done.add(letter.id)
+            done[letter.id] = letter.damaged
 
 
-def _list(where: Path, arguments: Arguments, done: set[str]) -> int:
+def _list(where: Path, arguments: Arguments, done: dict[str, bool]) -> int:
     from forwarder.logs import one_line
 
     for letter in _letters(where, arguments, done):
@@ -148,7 +153,7 @@ def _list(where: Path, arguments: Arguments, done: set[str]) -> int:
     return EXIT_OK
 
 
-def _export(where: Path, arguments: Arguments, done: set[str]) -> int:
+def _export(where: Path, arguments: Arguments, done: dict[str, bool]) -> int:
     from forwarder.dead_letters import as_json
 
     on_terminal = sys.stdout.isatty()
@@ -171,7 +176,7 @@ def _say_what_there_is(directory: Path, found: bool) -> None:
         print(f"no dead letter matches; there are {there}" if there else "there are none", file=sys.stderr)
 
 
-def _show(directory: Path, arguments: Arguments, done: set[str]) -> int:
+def _show(directory: Path, arguments: Arguments, done: dict[str, bool]) -> int:
     import msgspec
 
     from forwarder.dead_letters import as_json, show

@@ -7,8 +7,10 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -21,7 +23,8 @@ BatchOf = Callable[[bytes], str]
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
-    """One dead letter. Times are seconds since 1970; ``key`` and ``body`` are the Event's."""
+    """One dead letter. Times are seconds since 1970; ``key`` and ``body`` are the Event's. ``damaged``: it is
+    not as it was written."""
 
     id: str
     target: str
@@ -34,10 +37,16 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     size: int
     key: bytes
     body: bytes
+    damaged: bool = False
 
 
-COLUMNS = ", ".join(Letter.__struct_fields__)
+_FIELDS = Letter.__struct_fields__[:-1]
+COLUMNS = ", ".join(_FIELDS)
+values_of = attrgetter(*_FIELDS)
+"""What is in the columns."""
+
 _TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
+_HAS_CHECKSUM = "SELECT 1 FROM pragma_table_info('dead_letters') WHERE name = 'crc'"
 
 
 PAGE_BYTES = 4 << 20
@@ -65,6 +74,22 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     through: int | None = None
 
 
+def checksum_of(letter: Letter) -> int:
+    return zlib.crc32(repr(values_of(letter)).encode("utf-8", "backslashreplace"))
+
+
+def _letter(values: Sequence[Any], crc: int | None) -> Letter:
+    """As it was read; an earlier version wrote no checksum."""
+    letter = Letter(*values)
+    is_sound = crc is None or crc == checksum_of(letter)
+    return letter if is_sound else msgspec.structs.replace(letter, damaged=True)
+
+
+def _columns(connection: Connection) -> str:
+    """All that is read of a letter. An earlier version's table has no checksums."""
+    return f"{COLUMNS}, {'crc' if connection.execute(_HAS_CHECKSUM).fetchone() else 'NULL'}"
+
+
 def condition_of(wanted: Wanted) -> tuple[str, list[Any]]:
     tests = {
         "target = ?": wanted.target,
@@ -85,9 +110,10 @@ def page_of(connection: Connection, wanted: Wanted, max_bytes: int, batch_of: Ba
     (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM dead_letters").fetchone()
     condition, values = condition_of(msgspec.structs.replace(wanted, limit=None))
     letters: list[tuple[int, Letter]] = []
-    rows = connection.execute(f"SELECT position, {COLUMNS} FROM dead_letters {condition}", values)
-    for position, *row in rows:
-        letter = Letter(*row)
+    columns = _columns(connection)
+    rows = connection.execute(f"SELECT position, {columns} FROM dead_letters {condition}", values)
+    for position, *row, crc in rows:
+        letter = _letter(row, crc)
         max_bytes -= len(letter.body)
         is_full = len(letters) == wanted.limit or (letters and max_bytes < 0)
         if is_full and not (letters and letter.key == letters[-1][1].key and batch_of(letter.key)):
@@ -132,8 +158,8 @@ def counts(directory: Path, wanted: Wanted | None = None) -> dict[str, int]:
 def show(directory: Path, id_: str) -> Letter | None:
     """One letter by its event's id."""
     with open_read_only(directory) as connection:
-        for row in _select(connection, "WHERE id = ?", [id_]):
-            return Letter(*row)
+        for *row, crc in _select(connection, "WHERE id = ?", [id_]):
+            return _letter(row, crc)
     return None
 
 
@@ -145,8 +171,10 @@ def export(directory: Path, wanted: Wanted | None = None) -> Iterator[bytes]:
 
 def as_json(letter: Letter) -> bytes:
     """One letter as a JSON object on one line: ``event`` is what AWS was to get, ``key`` its envelope."""
+    mark = {"damaged": True} if letter.damaged else {}
     return msgspec.json.encode(
         {
+            **mark,
             "id": letter.id,
             "target": letter.target,
             "reason": letter.reason,
@@ -164,7 +192,7 @@ def as_json(letter: Letter) -> bytes:
 
 def _select(connection: Connection, condition: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
     if connection.execute(_TABLE).fetchone():  # a daemon that never got to open them has left no table
-        yield from connection.execute(f"SELECT {COLUMNS} FROM dead_letters {condition}", values)
+        yield from connection.execute(f"SELECT {_columns(connection)} FROM dead_letters {condition}", values)
 
 
 def _readable(data: bytes) -> msgspec.Raw | str:

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from forwarder.cli import main
 from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, Letter, Wanted, export, list_, show
-from forwarder.dead_letters.store import shares_over
+from forwarder.dead_letters.rows import shares_over
 from forwarder.model import Dead, Event
 from forwarder.storage import Storage, StorageError
 
@@ -307,6 +307,34 @@ async def test_the_export_is_one_json_object_a_line_with_event_and_key_as_they_w
     }
 
 
+@pytest.mark.parametrize("column", ["body", "key", "target", "message", "received_at", "attempts"])
+async def test_a_letter_that_is_not_as_it_was_written_is_exported_as_damaged(
+    room: Room, capfdbinary: pytest.CaptureFixture[bytes], column: str
+) -> None:
+    letters = await room.letters()
+    await letters.keep("orders", [room.dead("a"), room.dead("b"), room.dead("c")])
+    await room.close()
+    value = {"body": "x'7b20'", "key": "x'20'", "received_at": "1.5", "attempts": "7"}.get(column, "'else'")
+    with closing(sqlite3.connect(room.directory / "forwarder.db")) as connection:
+        connection.execute(f"UPDATE dead_letters SET {column} = {value} WHERE id = 'b'")
+        connection.commit()
+    assert main(["dead-letters", "export", "--path", str(room.directory)]) == 1
+    out, said = capfdbinary.readouterr()
+    assert [line.get("damaged", False) for line in map(json.loads, out.splitlines())] == [False, True, False]
+    assert said.decode() == "damaged dead letters, whose checksums do not match: 1\n"
+
+
+async def test_letters_of_an_earlier_version_have_no_checksums_and_are_sound(room: Room) -> None:
+    await (await room.letters()).keep("orders", [room.dead("a")])
+    await room.close()
+    with closing(sqlite3.connect(room.directory / "forwarder.db")) as connection:
+        connection.execute("ALTER TABLE dead_letters DROP COLUMN crc")
+        connection.commit()
+    assert [letter.damaged for letter in list_(room.directory)] == [False]
+    await (await room.letters()).keep("orders", [room.dead("b")])
+    assert [(letter.id, letter.damaged) for letter in list_(room.directory)] == [("a", False), ("b", False)]
+
+
 async def test_what_can_be_read_of_a_damaged_file_is_exported_once_and_the_rest_is_said(
     room: Room, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,8 +413,7 @@ async def test_a_step_of_the_wall_clock_deletes_no_dead_letter_and_is_said_once(
         await letters.keep("orders", [room.dead("after")])
     assert room.ids() == ["before", "after"]
     assert [line["event"] for line in lines] == [
-        "wall clock doubted; for an hour no dead letter is deleted and no event of an earlier boot expires "
-        "by its age"
+        "wall clock doubted; for an hour no dead letter is deleted, no event of an earlier boot expires"
     ]
     stepped.now += 2 * 3600
     await letters.expire()
