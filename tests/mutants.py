@@ -948,7 +948,7 @@ MUTATIONS = [
     ),
     mutation(
         "a reader from outside does not look for damage in the log",
-        "forwarder/storage/file.py",
+        "forwarder/storage/reading.py",
         "        if log := _log_damage(path):\n",
         "        if log := None:\n",
         "tests/unit/storage/test_wal.py",
