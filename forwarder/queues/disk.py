@@ -44,8 +44,8 @@ from forwarder.model import (
 )
 from forwarder.queues import parking, rows, tail
 from forwarder.queues.ages import RowAges
-from forwarder.queues.aside import Parked
 from forwarder.queues.bounds import Bounds
+from forwarder.queues.clumps import Parked
 from forwarder.queues.cutting import ROW_EVENTS
 from forwarder.queues.front import Front
 from forwarder.queues.gathering import Gathering

@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter
 
 from forwarder.model import Batch, Clock, Event, Flush, Limits, Names, memory_bytes
-from forwarder.queues.aside import AsidePlace, Clump, Moved, Parked
+from forwarder.queues.aside import AsidePlace, Moved
+from forwarder.queues.clumps import Clump, Parked
 from forwarder.queues.forming import Forming
 from forwarder.queues.releasing import Releasing
 
