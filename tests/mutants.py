@@ -263,7 +263,7 @@ MUTATIONS = [
     ),
     mutation(
         "an entry of the set-aside table is believed whatever row has its place",
-        "forwarder/queues/rows.py",
+        "forwarder/queues/registry.py",
         "        if row == row_crc and crc ==",
         "        if crc ==",
         PARKING,
@@ -1118,7 +1118,7 @@ MUTATIONS = [
     ),
     mutation(
         "old totals are used after a crash",
-        "forwarder/queues/rows.py",
+        "forwarder/queues/registry.py",
         '    connection.execute("DELETE FROM queue_totals WHERE number = ?", (number,))\n',
         "",
         DISK,
@@ -1126,7 +1126,7 @@ MUTATIONS = [
     ),
     mutation(
         "ages of rows of this boot are told by the wall clock",
-        "forwarder/queues/rows.py",
+        "forwarder/queues/registry.py",
         "    same = boot and known and known[1] == boot\n",
         "    same = False\n",
         TIME,

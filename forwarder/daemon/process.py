@@ -46,7 +46,7 @@ from forwarder.ingest.server import IngestServer
 from forwarder.listening import CannotListen
 from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
-from forwarder.queues import rows
+from forwarder.queues import registry
 from forwarder.receipts import Receipts
 from forwarder.sockets import url_of
 from forwarder.storage import Storage, StorageError
@@ -291,7 +291,7 @@ class Daemon:
         if found := {name: len(queue) for name, queue in self._on_disk.items() if len(queue)}:
             self._log.info("events of an earlier run wait, and are sent first", events=found)
         owners = frozenset(queue.owner for queue in self._on_disk.values())
-        self._status.stranded = await self._storage.run(partial(rows.stranded, opened=owners))
+        self._status.stranded = await self._storage.run(partial(registry.stranded, opened=owners))
         if self._status.stranded:
             self._log.warning(
                 "events wait on disk for targets without a disk queue", events=self._status.stranded

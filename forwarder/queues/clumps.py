@@ -1,7 +1,7 @@
 """Neighbouring events that are set aside together: in memory, or in a row on the disk.
 
 Invariants:
-- The events of a clump are of one name and one peer. What is sealed, or being moved to the disk, gets no more.
+- The events of a clump are of one name and one peer. What is sealed or being moved gets no more.
 - Pure: no clock, no loop, no I/O.
 """
 

@@ -42,7 +42,7 @@ from forwarder.model import (
     Removal,
     memory_bytes,
 )
-from forwarder.queues import parking, rows, tail
+from forwarder.queues import parking, registry, rows, tail
 from forwarder.queues.ages import RowAges
 from forwarder.queues.bounds import Bounds
 from forwarder.queues.clumps import Parked
@@ -53,8 +53,9 @@ from forwarder.queues.held import HeldRows
 from forwarder.queues.parking import Parking, parked_as
 from forwarder.queues.pieces import Piece, pieces_of
 from forwarder.queues.purging import Bury, Chosen, NameOf, Page
+from forwarder.queues.registry import ParkedRow
 from forwarder.queues.row_purge import RowPurge
-from forwarder.queues.rows import Found, Head, ParkedRow, Part
+from forwarder.queues.rows import Found, Head, Part
 from forwarder.queues.settling import Row, Settling, removal_for
 from forwarder.queues.shares import Shares
 from forwarder.queues.tail import Tail
@@ -120,7 +121,7 @@ class DiskQueue:
     async def open(self) -> None:
         """Find what an earlier process left; it is handed out first. StorageError when that cannot be."""
         boot, (name, kind) = self._boot, self.owner
-        found = await self._storage.run(lambda connection: rows.open_target(connection, name, kind, boot))
+        found = await self._storage.run(lambda connection: registry.open_target(connection, name, kind, boot))
         self._number, self._writing.next = found.number, found.last + 1
         self._purge.first = rows.bounds_of(found.number)[0]
         oldest = [] if found.oldest is None else [found.oldest]
@@ -328,7 +329,7 @@ class DiskQueue:
         number, events, size = self._number, self._tail.events, self._tail.bytes
         if self._writing.events or self._purge.is_running:
             return lambda connection: None
-        return lambda connection: rows.write_totals(connection, number, events, size)
+        return lambda connection: registry.write_totals(connection, number, events, size)
 
     @property
     def _held_bytes(self) -> int:
