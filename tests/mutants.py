@@ -426,9 +426,9 @@ MUTATIONS = [
     ),
     mutation(
         "a cancelled worker takes its wake-up with it",
-        "forwarder/queues/front.py",
-        "            else:  # the word had come already: it belongs to another worker now\n"
-        "                self._wake(self._clock.monotonic())\n",
+        "forwarder/queues/waking.py",
+        "            else:  # it was woken already: another worker must be\n"
+        "                self.wake(self._clock.monotonic())\n",
         "",
         QUEUES,
         "cancelled",
