@@ -45,6 +45,8 @@ COLUMNS = ", ".join(_FIELDS)
 values_of = attrgetter(*_FIELDS)
 """What is in the columns."""
 
+_encode = msgspec.msgpack.Encoder().encode
+
 _TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
 _HAS_CHECKSUM = "SELECT 1 FROM pragma_table_info('dead_letters') WHERE name = 'crc'"
 
@@ -75,7 +77,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def checksum_of(letter: Letter) -> int:
-    return zlib.crc32(repr(values_of(letter)).encode("utf-8", "backslashreplace"))
+    return zlib.crc32(_encode(values_of(letter)))
 
 
 def _letter(values: Sequence[Any], crc: int | None) -> Letter:

@@ -169,6 +169,8 @@ async def test_readers_beside_a_daemon_that_writes_find_no_damage(tmp_path: Path
     async def put_for_ever() -> None:
         while True:
             await queue.put(events(1, size=9000))
+            if batch := queue.take():
+                queue.settle(gone=batch.events)
 
     putting = asyncio.create_task(put_for_ever())
     for _ in range(20):
