@@ -9,6 +9,9 @@ Invariants:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
+
 import structlog
 
 from forwarder.model import Clock
@@ -53,7 +56,8 @@ class ClockWatch:
         self._doubted_until = self._clock.monotonic() + DOUBTED_SECONDS
         self._reason = reason
         self._log.warning(
-            "wall clock doubted; no dead letter is deleted for its age for an hour", reason=reason
+            "wall clock doubted; for an hour no dead letter is deleted, no event of an earlier boot expires",
+            reason=reason,
         )
 
     @property
@@ -66,9 +70,18 @@ class ClockWatch:
         """What an earlier boot wrote may be aged by the wall clock now."""
         return not self.is_doubted and self._clock.monotonic() >= self._started_at + DOUBTED_SECONDS
 
-    def sentence(self) -> str:
-        """For people; "" when the clock is believed."""
-        if not self.is_doubted:
+    def sentence(self, waiting: Collection[str] = ()) -> str:
+        """For people; "" when the clock holds nothing back. ``waiting``: the targets of which no event may
+        expire, since the wall clock ages some of them."""
+        queues = f"no event of {', '.join(waiting)} expires" if waiting else ""
+        if self.is_doubted:
+            held_back = " and ".join(filter(None, ("no dead letter is deleted for its age", queues)))
+            return f"{self._reason}; {held_back} for {self._minutes(self._doubted_until)}"
+        proven_at = self._started_at + DOUBTED_SECONDS
+        if not queues or self._clock.monotonic() >= proven_at:
             return ""
-        minutes = (self._doubted_until - self._clock.monotonic()) / 60
-        return f"{self._reason}; no dead letter is deleted for its age for {minutes:.0f} minutes"
+        return f"events are left from before the machine's last boot; {queues} for {self._minutes(proven_at)}"
+
+    def _minutes(self, until: float) -> str:
+        minutes = math.ceil((until - self._clock.monotonic()) / 60)
+        return "1 minute" if minutes == 1 else f"{minutes} minutes"

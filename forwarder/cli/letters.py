@@ -21,7 +21,9 @@ from forwarder.cli.common import (
 from forwarder.cli.terminal import json_for_terminal
 
 if TYPE_CHECKING:
-    from forwarder.dead_letters import Wanted
+    from collections.abc import Iterator
+
+    from forwarder.dead_letters import Letter, Wanted
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -107,32 +109,61 @@ def _wanted(arguments: Arguments) -> Wanted:
 
 
 def _read(arguments: Arguments) -> int:
-    return with_storage(arguments, place.storage(arguments), arguments.action)
+    return with_storage(arguments, place.storage(arguments), _read_in)
 
 
-def _list(directory: Path, arguments: Arguments) -> int:
+def _read_in(where: Path, arguments: Arguments) -> int:
+    """Read the letters there; of a damaged file what can be read, and say so."""
+    from forwarder.dead_letters import rescue
+    from forwarder.storage import StorageError, salvaged
+
+    done: dict[str, bool] = {}
+    try:
+        code = int(arguments.action(where, arguments, done))
+    except StorageError as error:
+        if error.reason != "damaged":
+            raise
+        with salvaged(where, (rescue,)) as (copy, saved):
+            print(f"{error}; {saved}", file=sys.stderr)
+            arguments.action(copy, arguments, done)
+        code = EXIT_NOT_FOUND
+    if damaged := sum(done.values()):
+        print(f"damaged dead letters, whose checksums do not match: {damaged}", file=sys.stderr)
+        code = EXIT_NOT_FOUND
+    return code
+
+
+def _letters(where: Path, arguments: Arguments, done: dict[str, bool]) -> Iterator[Letter]:
+    """Those that are wanted and not ``done``, which they are when the next is asked for; and whether they are
+    damaged."""
     from forwarder.dead_letters import list_
+
+    for letter in list_(where, _wanted(arguments)):
+        if letter.id not in done:
+            yield letter
+            done[letter.id] = letter.damaged
+
+
+def _list(where: Path, arguments: Arguments, done: dict[str, bool]) -> int:
     from forwarder.logs import one_line
 
-    found = False
-    for letter in list_(directory, _wanted(arguments)):
-        found = True
+    for letter in _letters(where, arguments, done):
         print(letter.id, letter.target, letter.reason, letter.code, one_line(letter.message), sep="\t")
-    _say_what_there_is(directory, found)
+    _say_what_there_is(where, bool(done))
     return EXIT_OK
 
 
-def _export(directory: Path, arguments: Arguments) -> int:
-    from forwarder.dead_letters import export
+def _export(where: Path, arguments: Arguments, done: dict[str, bool]) -> int:
+    from forwarder.dead_letters import as_json
 
-    found, on_terminal = False, sys.stdout.isatty()
-    for line in export(directory, _wanted(arguments)):
-        found = True
+    on_terminal = sys.stdout.isatty()
+    for letter in _letters(where, arguments, done):
+        line = as_json(letter)
         if on_terminal:
             line = json_for_terminal(line.decode("utf-8", "replace")).encode()
-        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
-    _say_what_there_is(directory, found)
+    _say_what_there_is(where, bool(done))
     return EXIT_OK
 
 
@@ -145,7 +176,7 @@ def _say_what_there_is(directory: Path, found: bool) -> None:
         print(f"no dead letter matches; there are {there}" if there else "there are none", file=sys.stderr)
 
 
-def _show(directory: Path, arguments: Arguments) -> int:
+def _show(directory: Path, arguments: Arguments, done: dict[str, bool]) -> int:
     import msgspec
 
     from forwarder.dead_letters import as_json, show
@@ -177,11 +208,18 @@ def _purge(arguments: Arguments) -> int:
     return with_storage(arguments, place.storage(arguments), _purge_in)
 
 
+async def _purge_stopped(directory: Path, wanted: Wanted) -> int:
+    from forwarder.control.rescues import RESCUES
+    from forwarder.dead_letters import purge
+
+    return await purge(directory, wanted, RESCUES)
+
+
 def _purge_in(directory: Path, arguments: Arguments) -> int:
     import asyncio
 
-    from forwarder import client
-    from forwarder.dead_letters import counts, purge
+    from forwarder import client, logs
+    from forwarder.dead_letters import counts
 
     if not arguments.yes:
         count = sum(counts(directory, _wanted(arguments)).values())
@@ -190,8 +228,9 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
     try:
         purged = asyncio.run(client.purge(place.socket(arguments), _filters(arguments)))
     except client.Unreachable:  # no daemon runs: its lock says so, or refuses
+        logs.configure("warning")
         counts(directory)  # a directory without a storage gets none by this
-        purged = asyncio.run(purge(directory, _wanted(arguments)))
+        purged = asyncio.run(_purge_stopped(directory, _wanted(arguments)))
     except (client.Later, client.Refused) as problem:
         print(problem, file=sys.stderr)
         return EXIT_STORAGE

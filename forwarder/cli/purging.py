@@ -110,14 +110,17 @@ async def _running(arguments: Arguments) -> int:
 
 async def _stopped(directory: Path, arguments: Arguments) -> int:
     """In the storage's file, with its lock."""
+    from forwarder import logs
+    from forwarder.control.rescues import RESCUES
     from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, LettersFull
     from forwarder.dead_letters import counts as letters_of
     from forwarder.queues.offline import Offline, purge
     from forwarder.storage import Storage, this_boot
 
+    logs.configure("warning")
     letters_of(directory)  # a directory without a storage gets none by this
     where = place.storage(arguments)
-    file = Storage(directory)
+    file = Storage(directory, rescues=RESCUES)
     await file.open()
     try:
         letters = DeadLetters(

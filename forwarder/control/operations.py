@@ -213,7 +213,8 @@ class Operations:
         after = 0
         for group in _together(letters, target.batch_of):
             events = [_again(letter, now, target.name_of) for _, letter in group]
-            problem = _wrong_codec(target, group[0][1]) or self._problem(target, events, view)
+            problem = _wrong_codec(target, group[0][1]) or _damage(group)
+            problem = problem or self._problem(target, events, view)
             if problem is None and not room.take(events):
                 break
             if problem is None:
@@ -290,6 +291,14 @@ def _again(letter: Letter, now: float, name_of: NameOf) -> Event:
     """The letter's event, as if it came now: what it waited and failed before does not end it again."""
     name = name_of(letter.body, letter.key)
     return Event(letter.id, letter.body, letter.size, letter.key, now, name=name)
+
+
+def _damage(group: Sequence[tuple[int, Letter]]) -> str | None:
+    """Why letters that are not as they were written stay where they are."""
+    for _, letter in group:
+        if letter.damaged:
+            return f"the dead letter {letter.id} is damaged: its checksum does not match"
+    return None
 
 
 def _has_outcome(target: TargetHandle, since: float) -> bool:

@@ -26,6 +26,7 @@ from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.clock import ClockWatch
 from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
 from forwarder.control.operations import Operations, TargetHandle
+from forwarder.control.rescues import RESCUES
 from forwarder.control.server import ControlServer
 from forwarder.daemon.inherited import say_inherited
 from forwarder.daemon.lanes import Shared, build
@@ -35,7 +36,6 @@ from forwarder.daemon.senders import Senders
 from forwarder.daemon.start_lines import say_targets
 from forwarder.daemon.status import Status, ending_of
 from forwarder.dead_letters import DeadLetters
-from forwarder.dead_letters import rescue as rescue_letters
 from forwarder.delivery.burial import sweep
 from forwarder.delivery.lane import Lane, hold_for_names
 from forwarder.delivery.worker import work
@@ -46,13 +46,11 @@ from forwarder.ingest.server import IngestServer
 from forwarder.listening import CannotListen
 from forwarder.metrics import Metrics
 from forwarder.model import Clock, SystemClock
-from forwarder.queues import rows
-from forwarder.queues.salvage import rescue as rescue_queues
+from forwarder.queues import registry
 from forwarder.receipts import Receipts
 from forwarder.sockets import url_of
 from forwarder.storage import Storage, StorageError
 from forwarder.targets import known_apis
-from forwarder.targets.remembered import rescue as rescue_names
 from forwarder.targets.warm_up import warm_up
 
 EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
@@ -113,7 +111,7 @@ class Daemon:
             linger=config.storage.linger,
             clock=self._clock,
             metrics=self._metrics.storage,
-            rescues=(rescue_queues, rescue_letters, rescue_names),
+            rescues=RESCUES,
             earlier=config.storage.parent(),
         )
         self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
@@ -296,7 +294,7 @@ class Daemon:
         if found := {name: len(queue) for name, queue in self._on_disk.items() if len(queue)}:
             self._log.info("events of an earlier run wait, and are sent first", events=found)
         owners = frozenset(queue.owner for queue in self._on_disk.values())
-        self._status.stranded = await self._storage.run(partial(rows.stranded, opened=owners))
+        self._status.stranded = await self._storage.run(partial(registry.stranded, opened=owners))
         if self._status.stranded:
             self._log.warning(
                 "events wait on disk for targets without a disk queue", events=self._status.stranded

@@ -37,7 +37,7 @@ class Status:
             "versions": versions(),
             "uptime_seconds": round(rooms.clock.monotonic() - self._started_at, 1),
             "draining": rooms.metrics.process.draining,
-            "clock": self._clock_watch.sentence(),
+            "clock": self._clock_sentence(),
             "targets": {
                 name: self._target(name, each, kept.get(name, (0, 0))) for name, each in self._built.items()
             },
@@ -49,6 +49,10 @@ class Status:
                 "stranded": dict(self.stranded),
             },
         }
+
+    def _clock_sentence(self) -> str:
+        waiting = [name for name, each in self._built.items() if not each.lane.queue.knows_ages]
+        return self._clock_watch.sentence(waiting)
 
     def line(self) -> str:
         """What waits, and who is in trouble. Only names, as a service manager shows it to anybody."""

@@ -7,8 +7,10 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -23,7 +25,7 @@ BatchOf = Callable[[bytes], str]
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
     """One dead letter. Times are seconds since 1970; ``key`` and ``body`` are the Event's; ``codec``: how the
-    body is encoded (``Codec.stored``)."""
+    body is encoded (``Codec.stored``). ``damaged``: it is not as it was written."""
 
     id: str
     target: str
@@ -37,12 +39,18 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     key: bytes
     body: bytes
     codec: int = STORED_JSON
+    damaged: bool = False
 
 
-COLUMNS = ", ".join(Letter.__struct_fields__)
-_OLD_COLUMNS = f"{COLUMNS.removesuffix('codec')}{STORED_JSON}"
-_HAS_CODEC = "SELECT 1 FROM pragma_table_info('dead_letters') WHERE name = 'codec'"
+_FIELDS = Letter.__struct_fields__[:-1]
+COLUMNS = ", ".join(_FIELDS)
+values_of = attrgetter(*_FIELDS)
+"""What is in the columns."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
 _TABLE = "SELECT 1 FROM sqlite_master WHERE name = 'dead_letters'"
+_HAS = "SELECT 1 FROM pragma_table_info('dead_letters') WHERE name = ?"
 
 
 PAGE_BYTES = 4 << 20
@@ -70,9 +78,29 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     through: int | None = None
 
 
-def columns_of(connection: Connection) -> str:
-    """A letter's columns. A table that an earlier version made knows no encoding: it is JSON."""
-    return COLUMNS if connection.execute(_HAS_CODEC).fetchone() else _OLD_COLUMNS
+def checksum_of(letter: Letter) -> int:
+    return zlib.crc32(_encode(values_of(letter)))
+
+
+def _letter(values: Sequence[Any], crc: int | None) -> Letter:
+    """As it was read; an earlier version wrote no checksum."""
+    letter = Letter(*values)
+    is_sound = crc is None or crc == checksum_of(letter)
+    return letter if is_sound else msgspec.structs.replace(letter, damaged=True)
+
+
+def columns_with(codec: bool, checksum: bool) -> str:
+    """All that is read of a letter: its fields and its checksum.
+
+    A table of an earlier version has no encoding, which then is JSON, or no checksum.
+    """
+    fields = COLUMNS if codec else f"{COLUMNS.removesuffix('codec')}{STORED_JSON}"
+    return f"{fields}, {'crc' if checksum else 'NULL'}"
+
+
+def _columns(connection: Connection) -> str:
+    codec, checksum = (connection.execute(_HAS, [name]).fetchone() is not None for name in ("codec", "crc"))
+    return columns_with(codec, checksum)
 
 
 def condition_of(wanted: Wanted) -> tuple[str, list[Any]]:
@@ -95,10 +123,10 @@ def page_of(connection: Connection, wanted: Wanted, max_bytes: int, batch_of: Ba
     (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM dead_letters").fetchone()
     condition, values = condition_of(msgspec.structs.replace(wanted, limit=None))
     letters: list[tuple[int, Letter]] = []
-    columns = columns_of(connection)
+    columns = _columns(connection)
     rows = connection.execute(f"SELECT position, {columns} FROM dead_letters {condition}", values)
-    for position, *row in rows:
-        letter = Letter(*row)
+    for position, *row, crc in rows:
+        letter = _letter(row, crc)
         max_bytes -= len(letter.body)
         is_full = len(letters) == wanted.limit or (letters and max_bytes < 0)
         if is_full and not (letters and letter.key == letters[-1][1].key and batch_of(letter.key)):
@@ -143,8 +171,8 @@ def counts(directory: Path, wanted: Wanted | None = None) -> dict[str, int]:
 def show(directory: Path, id_: str) -> Letter | None:
     """One letter by its event's id."""
     with open_read_only(directory) as connection:
-        for row in _select(connection, "WHERE id = ?", [id_]):
-            return Letter(*row)
+        for *row, crc in _select(connection, "WHERE id = ?", [id_]):
+            return _letter(row, crc)
     return None
 
 
@@ -158,8 +186,10 @@ def as_json(letter: Letter) -> bytes:
     """One letter as a JSON object on one line: ``event`` is what AWS was to get, ``key`` its envelope. A body
     that is not JSON is in Base64, and ``codec`` says so."""
     is_json = letter.codec == STORED_JSON
+    mark = {"damaged": True} if letter.damaged else {}
     return msgspec.json.encode(
         {
+            **mark,
             "id": letter.id,
             "target": letter.target,
             "reason": letter.reason,
@@ -178,8 +208,7 @@ def as_json(letter: Letter) -> bytes:
 
 def _select(connection: Connection, condition: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
     if connection.execute(_TABLE).fetchone():  # a daemon that never got to open them has left no table
-        columns = columns_of(connection)
-        yield from connection.execute(f"SELECT {columns} FROM dead_letters {condition}", values)
+        yield from connection.execute(f"SELECT {_columns(connection)} FROM dead_letters {condition}", values)
 
 
 def _readable(data: bytes) -> msgspec.Raw | str:

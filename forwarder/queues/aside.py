@@ -18,6 +18,7 @@ from itertools import groupby, islice
 from operator import attrgetter
 
 from forwarder.model import AsideView, Event, memory_bytes
+from forwarder.queues.clumps import Clump, Parked, go_together
 
 CLUMP_EVENTS = 500
 """Events of one clump, at most, unless it is sealed: what moves in one step is bounded by this."""
@@ -28,51 +29,6 @@ with tracemalloc: 686 B."""
 
 Moved = Callable[[str, str, int, int], None]
 """Told of every change: the name, the peer, events and bytes more (negative: fewer)."""
-
-
-class Clump:
-    """Neighbouring events of one name and one peer, in memory."""
-
-    __slots__ = ("events", "moving", "part", "sealed", "size")
-
-    def __init__(self, events: list[Event], size: int, *, sealed: bool = False, part: bool = False) -> None:
-        self.events = events
-        self.size = size
-        self.sealed = sealed
-        self.part = part
-        self.moving = False
-
-    @property
-    def oldest_at(self) -> float:
-        return self.events[0].received_at
-
-    def takes_more_of(self, peer: str) -> bool:
-        return not self.sealed and not self.moving and self.events[0].peer == peer
-
-
-class Parked:
-    """Neighbouring events of one name and one peer that are in a row on the disk. ``received``: the moment of
-    the oldest by the wall clock, if only that knows it; else None."""
-
-    __slots__ = ("count", "name", "oldest_at", "peer", "place", "received", "size")
-
-    def __init__(
-        self,
-        name: str,
-        place: int,
-        count: int,
-        size: int,
-        oldest_at: float,
-        peer: str = "",
-        received: float | None = None,
-    ) -> None:
-        self.name = name
-        self.place = place
-        self.count = count
-        self.size = size
-        self.oldest_at = oldest_at
-        self.peer = peer
-        self.received = received
 
 
 class _Named:
@@ -242,7 +198,7 @@ class AsidePlace:
             run: list[Clump] = []
             for item in list(self._names[name].items) if name in self._names else []:
                 if isinstance(item, Clump) and not item.moving:
-                    if run and not _go_together(run[-1], item):
+                    if run and not go_together(run[-1], item):
                         yield name, run
                         run = []
                     run.append(item)
@@ -357,10 +313,6 @@ class _View(Mapping[str, AsideView]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _go_together(one: Clump, other: Clump) -> bool:
-    return not one.sealed and not other.sealed and one.events[0].peer == other.events[0].peer
 
 
 _peer_of = attrgetter("peer")

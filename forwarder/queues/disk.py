@@ -43,10 +43,10 @@ from forwarder.model import (
     Removal,
     memory_bytes,
 )
-from forwarder.queues import parking, rows, tail
+from forwarder.queues import parking, registry, rows, tail
 from forwarder.queues.ages import RowAges
-from forwarder.queues.aside import Parked
 from forwarder.queues.bounds import Bounds
+from forwarder.queues.clumps import Parked
 from forwarder.queues.cutting import ROW_EVENTS
 from forwarder.queues.front import Front
 from forwarder.queues.gathering import Gathering
@@ -54,8 +54,9 @@ from forwarder.queues.held import HeldRows
 from forwarder.queues.parking import Parking, parked_as
 from forwarder.queues.pieces import Piece, pieces_of
 from forwarder.queues.purging import Bury, Chosen, NameOf, Page
+from forwarder.queues.registry import ParkedRow
 from forwarder.queues.row_purge import RowPurge
-from forwarder.queues.rows import Found, Head, ParkedRow, Part
+from forwarder.queues.rows import Found, Head, Part
 from forwarder.queues.settling import Row, Settling, removal_for
 from forwarder.queues.shares import Shares
 from forwarder.queues.tail import Tail
@@ -123,7 +124,7 @@ class DiskQueue:
     async def open(self) -> None:
         """Find what an earlier process left; it is handed out first. StorageError when that cannot be."""
         boot, (name, kind) = self._boot, self.owner
-        found = await self._storage.run(lambda connection: rows.open_target(connection, name, kind, boot))
+        found = await self._storage.run(lambda connection: registry.open_target(connection, name, kind, boot))
         self._number, self._writing.next = found.number, found.last + 1
         self._purge.first = rows.bounds_of(found.number)[0]
         oldest = [] if found.oldest is None else [found.oldest]
@@ -259,6 +260,8 @@ class DiskQueue:
         """One step over the rows that are on the disk only: remove what is chosen. ``dry``: only count, also
         what is in memory. ``gone`` is told how many events left, in the step in which the queue forgets them,
         whoever still waits."""
+        if self._closed:  # the totals are written already
+            raise QueueFull("the queue is closed")
         return await self._purge.step(chosen, bury, dry=dry, gone=gone)
 
     def release(self, name: str) -> None:
@@ -329,7 +332,7 @@ class DiskQueue:
         number, events, size = self._number, self._tail.events, self._tail.bytes
         if self._writing.events or self._purge.is_running:
             return lambda connection: None
-        return lambda connection: rows.write_totals(connection, number, events, size)
+        return lambda connection: registry.write_totals(connection, number, events, size)
 
     @property
     def _held_bytes(self) -> int:

@@ -1,9 +1,8 @@
-"""The part of a queue that is in memory: groups that form, events in a worker's hands, workers that wait.
+"""The part of a queue that is in memory: groups that form, and events in a worker's hands.
 
 Invariants:
 - An event that was taken and not settled is still here, counted, and returned by ``close``.
 - Every settled event was taken before, exactly once; anything else is an error, not a count that drifts.
-- One timer per queue; one worker is woken per due batch, and passes the word on when it takes.
 - It knows no bounds and moves no metrics: the queue around it does.
 - Events of names that are not open are in the set-aside place and in no group; while every name is open they
   cost one look-up.
@@ -13,14 +12,15 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter
 
 from forwarder.model import Batch, Clock, Event, Flush, Limits, Names, memory_bytes
-from forwarder.queues.aside import AsidePlace, Clump, Moved, Parked
+from forwarder.queues.aside import AsidePlace, Moved
+from forwarder.queues.clumps import Clump, Parked
 from forwarder.queues.forming import Forming
 from forwarder.queues.releasing import Releasing
+from forwarder.queues.waking import Waking
 
 SWEEP_SECONDS = 0.05
 """A look through all groups for events of closed names comes no sooner after the one before."""
@@ -44,10 +44,7 @@ class Front:
         self._clock = clock
         self._forming = Forming(limits)
         self._taken: dict[int, Event] = {}  # by identity: two events may have one id
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._closed = False
+        self._waking = Waking(clock, lambda now: self._forming.next_due_at(now))
         self._names = names
         self._closing: set[str] = set()  # names of which events may still be in groups
         self._swept_at = float("-inf")
@@ -73,23 +70,17 @@ class Front:
         else:
             self._forming.add(events, now)
         self.forming_bytes += size
-        self._wake(now)
+        self._waking.wake(now)
 
     async def ripe(self) -> bool:
-        while not self._closed:
-            now = self._clock.monotonic()
-            due_at = self._forming.next_due_at(now)
-            if due_at is not None and due_at <= now:
-                return True
-            await self._wait_for_word(due_at, now)
-        return False
+        return await self._waking.due()
 
     def take(self) -> Batch | None:
         now = self._clock.monotonic()
         batch = self._forming.take(now) if not self._closing else self._take_open(now)
         if batch is not None:
             self._hold(batch.events)
-            self._wake(now)
+            self._waking.wake(now)
         return batch
 
     def release(self, name: str) -> None:
@@ -125,7 +116,7 @@ class Front:
         now = self._clock.monotonic()
         self._forming.put_back(clump.events, part=clump.part, sealed=True)
         self.forming_bytes += clump.size
-        self._wake(now)
+        self._waking.wake(now)
         return True
 
     def closed_among(self, events: Sequence[Event]) -> set[str]:
@@ -159,7 +150,7 @@ class Front:
         self._release(gone)
         if retry or parts or aside:
             self._return(retry, parts, aside, part, now)
-        self._wake(now)
+        self._waking.wake(now)
 
     def take_expired(self, received_before: float) -> list[Event]:
         return self.take_wanted(lambda event: event.received_at < received_before)
@@ -190,27 +181,24 @@ class Front:
     def drain(self) -> None:
         now = self._clock.monotonic()
         self._forming.drain(now)
-        self._wake(now)
+        self._waking.wake(now)
 
     def flush(self) -> None:
         now = self._clock.monotonic()
         self._forming.flush(now)
-        self._wake(now)
+        self._waking.wake(now)
 
     def close(self) -> list[Event]:
         """End every wait and let go of everything; what was here."""
-        self._closed = True
         left = [*self._taken.values(), *self._forming, *self.aside]
         self._forming = Forming(self._limits)
         self._taken = {}
         self.aside.clear()
         self.releasing.close()
         self.forming_bytes = self.taken_bytes = 0
-        for timer in (self._timer, self._sweeper):
-            if timer is not None:
-                timer.cancel()
-        while self._waiters:
-            _resolve(self._waiters.popleft())
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._waking.close()
         return left
 
     def __len__(self) -> int:
@@ -340,7 +328,7 @@ class Front:
         self.forming_bytes += clump.size
 
     def _woken(self) -> None:
-        self._wake(self._clock.monotonic())
+        self._waking.wake(self._clock.monotonic())
 
     def _take_open(self, now: float) -> Batch | None:
         """Like ``Forming.take``, while events of closed names are in the groups; those are set aside."""
@@ -372,45 +360,5 @@ class Front:
             self.forming_bytes -= memory_bytes(events)
             self._set_apart(events, closing, sealed=sealed, part=part, back=back)
 
-    async def _wait_for_word(self, due_at: float | None, now: float) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self._arm(due_at, now)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            else:  # the word had come already: it belongs to another worker now
-                self._wake(self._clock.monotonic())
-            raise
-
-    def _wake(self, now: float) -> None:
-        """Wake one worker if a batch is due, else set the timer for when the next one is."""
-        if not self._waiters:
-            return  # whoever comes to wait looks first
-        due_at = self._forming.next_due_at(now)
-        if due_at is not None and due_at <= now:
-            _resolve(self._waiters.popleft())
-        else:
-            self._arm(due_at, now)
-
-    def _arm(self, due_at: float | None, now: float) -> None:
-        if due_at is None or (self._timer is not None and self._timer_at <= due_at):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due_at
-        self._timer = asyncio.get_running_loop().call_later(max(due_at - now, 0.001), self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._wake(self._clock.monotonic())
-
 
 _name_and_peer_of = attrgetter("name", "peer")
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

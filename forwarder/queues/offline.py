@@ -19,7 +19,7 @@ import msgspec
 
 from forwarder.apis.wire import Native
 from forwarder.model import Event
-from forwarder.queues import rows
+from forwarder.queues import registry, rows
 from forwarder.queues.ages import Ages
 from forwarder.queues.purging import Bury, Chosen, NameOf, Page, purge_page
 from forwarder.queues.rows import Found
@@ -134,7 +134,7 @@ async def purge(
     wanted = cost = 0
     for number, kind in numbers:
         first, end = rows.bounds_of(number)
-        own_after = await storage.run(partial(rows.own_after, number=number, boot=offline.boot))
+        own_after = await storage.run(partial(registry.own_after, number=number, boot=offline.boot))
         ages = Ages(own_after, offline.wall, offline.now)
         after, ended = first, False
         while not ended:
@@ -162,7 +162,7 @@ def _purge_page(
 ) -> Page:
     page = purge_page(connection, after, end, ages, chosen, name_of, bury, dry=dry)
     if page.gone:
-        rows.forget_totals(connection, number)
+        registry.forget_totals(connection, number)
     return page
 
 

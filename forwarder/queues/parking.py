@@ -17,7 +17,8 @@ from typing import NamedTuple
 from forwarder.model import Event
 from forwarder.queues import rows
 from forwarder.queues.ages import Ages
-from forwarder.queues.aside import AsidePlace, Clump, Parked
+from forwarder.queues.aside import AsidePlace
+from forwarder.queues.clumps import Clump, Parked
 from forwarder.queues.cutting import ROW_BYTES, ROW_EVENTS
 from forwarder.queues.front import Front
 from forwarder.queues.held import HeldRows

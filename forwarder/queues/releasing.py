@@ -12,7 +12,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from forwarder.queues.aside import AsidePlace, Clump, Parked
+from forwarder.queues.aside import AsidePlace
+from forwarder.queues.clumps import Clump, Parked
 
 STEP_EVENTS = 2000
 """In one turn of the event loop: about 2 ms of CPU."""

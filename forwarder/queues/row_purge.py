@@ -46,22 +46,32 @@ class RowPurge:
         self._name_of = name_of or _no_name
         self._last = last
         self._freed = freed
+        self._running = 0
         self.first = 0
-        self.is_running = False
+
+    @property
+    def is_running(self) -> bool:
+        """Rows are being removed; whoever asked may be gone."""
+        return self._running > 0
 
     async def step(self, chosen: Chosen, bury: Bury | None, *, dry: bool, gone: Told) -> Page:
         """See ``DiskQueue.purge_rows``."""
-        self.is_running = self._parking.paused = not dry
+        if dry:
+            return await self._storage.submit(self._work(chosen, None, dry), within=0.0)
+        self._count(1)
         try:
-            if not dry and (self._tail.is_reading or self._parking.is_busy):
+            if self._tail.is_reading or self._parking.is_busy:
                 await self._storage.run(lambda connection: None)  # behind what is under way
             purging = self._storage.submit(self._work(chosen, bury, dry), within=0.0)
-            if not dry:
-                purging.add_done_callback(partial(self._purged, gone))
+            purging.add_done_callback(partial(self._purged, gone))
         except BaseException:
-            self.is_running = self._parking.paused = False
+            self._count(-1)
             raise
         return await asyncio.shield(purging)
+
+    def _count(self, more: int) -> None:
+        self._running += more
+        self._parking.paused = self.is_running
 
     def _work(self, chosen: Chosen, bury: Bury | None, dry: bool) -> Work[Page]:
         first, end = max(chosen.after, self.first), self._last()
@@ -85,7 +95,7 @@ class RowPurge:
         return work
 
     def _purged(self, told: Told, purging: asyncio.Future[Page]) -> None:
-        self.is_running = self._parking.paused = False
+        self._count(-1)
         if not purging.cancelled() and purging.exception() is None:
             parked = {each.place: each for each in self._front.aside.parked()}  # of a closed queue none is
             for place, events, size in purging.result().gone:

@@ -10,11 +10,9 @@ Invariants:
 - When little is left of a large row, what is settled is taken out of it; every event keeps its index, so
   marks hold whenever they are written.
 - Whatever a damaged row says, its numbers are within bounds, so they can be added up.
-- A target is known by its name and its kind: no kind is handed the events of another.
 - Rows of events that are set aside for a name (parked) have an entry beside them that says so, and which row
   is meant by its checksum. An entry without its row is dropped, a row without its entry is like any other: a
   version that knows no entries may have run in between.
-- Totals are there only after a clean close, and are taken when the queue is opened: old ones cannot be used.
 """
 
 from __future__ import annotations
@@ -69,21 +67,16 @@ _MARK_OF = f"CAST(s.bitmap AS BLOB), {_SETTLED}, CAST(s.crc AS INTEGER)"
 COUNT = f"""coalesce(sum(max(0, {_EVENTS} - {_number("s.events", 1 << 20)})), 0),
     coalesce(sum(max(0, {_BYTES} - {_number("s.bytes", 1 << 32)})), 0)"""
 FROM = "FROM queue_rows q LEFT JOIN queue_settled s USING (place)"
-_HEAD = f"""q.place, {_EVENTS}, {_BYTES}, coalesce(CAST(q.received AS REAL), 0.0),
+HEAD = f"""q.place, {_EVENTS}, {_BYTES}, coalesce(CAST(q.received AS REAL), 0.0),
     coalesce(CAST(q.since AS REAL), 0.0), coalesce(CAST(q.complete AS INTEGER), 0)"""
-_ROW = f"{_HEAD}, CAST(q.crc AS INTEGER), CAST(q.payload AS BLOB)"
-_COUNT = f"SELECT {COUNT} {FROM} WHERE q.place BETWEEN ? AND ?"
+_ROW = f"{HEAD}, CAST(q.crc AS INTEGER), CAST(q.payload AS BLOB)"
 _IN_ORDER = "WHERE q.place > ? AND q.place <= ?"
-_NOT_PARKED = "NOT EXISTS (SELECT 1 FROM queue_aside a WHERE a.place = q.place)"
-_READ = f"SELECT {_ROW}, {_MARK_OF} {FROM} {_IN_ORDER} AND {_NOT_PARKED} ORDER BY q.place"
+NOT_PARKED = "NOT EXISTS (SELECT 1 FROM queue_aside a WHERE a.place = q.place)"
+_READ = f"SELECT {_ROW}, {_MARK_OF} {FROM} {_IN_ORDER} AND {NOT_PARKED} ORDER BY q.place"
 _READ_ALL = f"SELECT {_ROW}, {_MARK_OF} {FROM} {_IN_ORDER} ORDER BY q.place"
 _READ_ONE = f"SELECT {_ROW}, {_MARK_OF} {FROM} WHERE q.place = ?"
-_LEFT = f"""max(0, {_EVENTS} - {_number("s.events", 1 << 20)}),
+LEFT = f"""max(0, {_EVENTS} - {_number("s.events", 1 << 20)}),
     max(0, {_BYTES} - {_number("s.bytes", 1 << 32)})"""
-_PARKED = f"""SELECT a.place, CAST(a.name AS TEXT), CAST(a.row AS INTEGER), CAST(a.crc AS INTEGER),
-    CAST(q.crc AS INTEGER), {_LEFT}, {_HEAD}
-    FROM queue_aside a LEFT JOIN queue_rows q USING (place) LEFT JOIN queue_settled s USING (place)
-    WHERE a.place BETWEEN ? AND ? ORDER BY a.place"""
 _MARKED = f"SELECT {_BYTES}, length(q.payload), {_MARK_OF} {FROM} WHERE q.place = ?"
 _MARK = "INSERT OR REPLACE INTO queue_settled VALUES (?, ?, ?, ?, ?)"
 _SHORTEN = "UPDATE queue_rows SET crc = ?, payload = ? WHERE place = ?"
@@ -150,31 +143,6 @@ class Found(NamedTuple):
     indexes: list[int]
 
 
-class ParkedRow(NamedTuple):
-    """A row that was found parked for a name, with how much of it is not settled."""
-
-    name: str
-    head: Head
-    events: int
-    bytes: int
-
-
-class Opened(NamedTuple):
-    """A target's rows as they were found: how much is not settled, the last place, the oldest, those that are
-    parked (``oldest`` is none of them).
-
-    Those after ``own_after`` were written since the machine's last boot.
-    """
-
-    number: int
-    events: int
-    bytes: int
-    last: int
-    own_after: int
-    oldest: Head | None
-    parked: list[ParkedRow]
-
-
 _Item = tuple[str, bytes, int, bytes]
 """What is kept of an event; in its place is None when it is settled and was taken out."""
 
@@ -193,57 +161,6 @@ def make_tables(connection: Connection) -> None:
         connection.execute(statement)
 
 
-def open_target(connection: Connection, name: str, kind: str, boot: str) -> Opened:
-    """Make the tables and the target's number if need be; find what is there, and take the totals.
-
-    ``boot``: of the machine, "" when it is not known.
-    """
-    make_tables(connection)
-    new = "INSERT INTO queue_targets (name, kind) VALUES (?, ?) ON CONFLICT DO NOTHING"
-    connection.execute(new, (name, kind))
-    own = "SELECT number FROM queue_targets WHERE (name, kind) = (?, ?)"
-    (number,) = connection.execute(own, (name, kind)).fetchone()
-    first, end = bounds_of(number)
-    parked = _parked(connection, first, end)
-    among = "FROM queue_rows q WHERE place BETWEEN ? AND ?"
-    unparked = f"{among} AND {_NOT_PARKED} ORDER BY place LIMIT 1"
-    oldest = connection.execute(f"SELECT {_HEAD} {unparked}", (first, end)).fetchone()
-    last = connection.execute(f"SELECT place {among} ORDER BY place DESC LIMIT 1", (first, end)).fetchone()
-    events, size = _totals(connection, number)
-    forget_totals(connection, number)
-    last_place = last[0] if last else first
-    own_after = _own_after(connection, number, last_place, boot)
-    return Opened(number, events, size, last_place, own_after, Head(*oldest) if oldest else None, parked)
-
-
-def _parked(connection: Connection, first: int, end: int) -> list[ParkedRow]:
-    """The rows that are parked; entries that say nothing true are dropped."""
-    parked: list[ParkedRow] = []
-    stale: list[tuple[int]] = []
-    for place, name, row, crc, row_crc, events, size, *head in connection.execute(_PARKED, (first, end)):
-        if row == row_crc and crc == _aside_checksum(place, name, row) and events:
-            parked.append(ParkedRow(name, Head(*head), events, size))
-        else:
-            stale.append((place,))
-    connection.executemany("DELETE FROM queue_aside WHERE place = ?", stale)
-    return parked
-
-
-def _own_after(connection: Connection, number: int, last: int, boot: str) -> int:
-    """The place behind which every row is of this boot; from now on the rows behind ``last`` are."""
-    known = connection.execute("SELECT after, boot FROM queue_boots WHERE number = ?", (number,)).fetchone()
-    same = boot and known and known[1] == boot
-    own_after = min(known[0], last) if same else last  # places that are free again are given again
-    connection.execute("INSERT OR REPLACE INTO queue_boots VALUES (?, ?, ?)", (number, own_after, boot))
-    return own_after
-
-
-def own_after(connection: Connection, number: int, boot: str) -> int:
-    """The place behind which every row is of this boot; behind all of them when none is."""
-    known = connection.execute("SELECT after, boot FROM queue_boots WHERE number = ?", (number,)).fetchone()
-    return int(known[0]) if boot and known and known[1] == boot else bounds_of(number)[1]
-
-
 def insert(connection: Connection, parts: Sequence[Part]) -> None:
     if not has_room(connection, sum(part.head.bytes for part in parts)):
         raise no_room(connection)
@@ -253,7 +170,7 @@ def insert(connection: Connection, parts: Sequence[Part]) -> None:
         row = (*head, checksum, payload)
         connection.execute("INSERT INTO queue_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         if parked:
-            entry = (head.place, parked, checksum, _aside_checksum(head.place, parked, checksum))
+            entry = (head.place, parked, checksum, aside_checksum(head.place, parked, checksum))
             connection.execute("INSERT OR REPLACE INTO queue_aside VALUES (?, ?, ?, ?)", entry)
 
 
@@ -358,37 +275,6 @@ def set_aside(connection: Connection, places: Collection[int]) -> None:
     delete(connection, places)
 
 
-def write_totals(connection: Connection, number: int, events: int, size: int) -> None:
-    connection.execute("INSERT OR REPLACE INTO queue_totals VALUES (?, ?, ?)", (number, events, size))
-
-
-def forget_totals(connection: Connection, number: int) -> None:
-    """The next start is to count: the rows are no longer what they were at the last close."""
-    connection.execute("DELETE FROM queue_totals WHERE number = ?", (number,))
-
-
-def stranded(connection: Connection, opened: Collection[tuple[str, str]]) -> dict[str, int]:
-    """Events that wait for targets (name and kind) which are not among the opened ones."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'queue_targets'").fetchone():
-        return {}  # no queue was ever on this disk
-    counts: dict[str, int] = {}
-    taken = {name for name, _ in opened}
-    for number, name, kind in connection.execute("SELECT number, name, kind FROM queue_targets").fetchall():
-        if (name, kind) not in opened:
-            events, size = _totals(connection, number)
-            write_totals(connection, number, events, size)  # true until somebody opens them
-            label = f"{name} ({kind})" if name in taken or name in counts else name
-            counts[label] = events
-    return {label: count for label, count in counts.items() if count}
-
-
-def _totals(connection: Connection, number: int) -> tuple[int, int]:
-    """What is left of a target's rows: as it was written down, else counted row by row."""
-    written = connection.execute("SELECT events, bytes FROM queue_totals WHERE number = ?", (number,))
-    events, size = written.fetchone() or connection.execute(_COUNT, bounds_of(number)).fetchone()
-    return int(events), int(size)
-
-
 def _bytes_of(connection: Connection, place: int, chosen: int) -> int:
     """What those events of a row hold in memory."""
     payload = connection.execute("SELECT payload FROM queue_rows WHERE place = ?", (place,)).fetchone()
@@ -425,7 +311,7 @@ def _mark_checksum(mark: Mark) -> int:
     return zlib.crc32(mark.bitmap, zlib.crc32(repr((mark.place, mark.events, mark.bytes)).encode()))
 
 
-def _aside_checksum(place: int, name: object, row: object) -> int:
+def aside_checksum(place: int, name: object, row: object) -> int:
     return zlib.crc32(repr((place, name, row)).encode("utf-8", "backslashreplace"))
 
 

@@ -7,8 +7,9 @@ Invariants:
 from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import Connection, has_room, no_room
 from forwarder.storage.errors import StorageError
-from forwarder.storage.file import holds_storage, open_read_only, salvaged
+from forwarder.storage.file import holds_storage
 from forwarder.storage.owner import Storage
+from forwarder.storage.reading import open_read_only, salvaged
 from forwarder.storage.transaction import Work
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The storage's file on the disk: made whole, checked before use, locked while in use, read from outside.
+"""The storage's file on the disk: made whole, checked before use, locked while in use.
 
 Invariants:
 - The file appears under its name only when it is complete, with its format in the header, and with what
@@ -7,7 +7,7 @@ Invariants:
 - A damaged file is renamed, with what SQLite keeps beside it; nothing is deleted.
 - A file without a log was closed in order and is opened as it is, and so is one whose owner was killed; after
   a crash of the machine its pages are read through first, for some seconds at most.
-- One process per directory, by a lock that dies with its owner. Readers need no lock and stop no writer.
+- One process per directory, by a lock that dies with its owner.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -24,7 +23,7 @@ from pathlib import Path
 from forwarder.files import LASTING, sync
 from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.boot import this_boot
-from forwarder.storage.connection import PAGE_BYTES, Connection, connect, connect_unshared, has_index, tune
+from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
 from forwarder.storage.damaged import open_damaged
 from forwarder.storage.directory import (
     create,
@@ -129,12 +128,13 @@ def open_for_writing(
     look at every page when the file was not closed in order.
     """
     try:
-        _refuse_other_formats(path)
+        refuse_other_formats(path)
+        refuse_marker(path)
         sentence = None
         log = damage_at(path, crashed=check)
         if damage := damage or (str(log) if log else _damage(path, check)):
             sentence = f"{damage}; {_replace(path, wall, rescues, log)}"
-        elif not _size(path):
+        elif not size_of(path):
             _make(path).replace(path)
             sync(path.parent)
         return tune(connect(path, "mode=rw"), max_bytes), sentence
@@ -156,7 +156,7 @@ def move_in(earlier: Path, path: Path) -> None:
             with suppress(OSError):
                 remove_log(old)
             return
-        if not _size(old):
+        if not size_of(old):
             # Somebody else's directory has no earlier version in it, and a full disk is no reason to stop.
             with suppress(OSError, sqlite3.Error):
                 leave_marker(old, path, FORMAT + 1)
@@ -184,78 +184,15 @@ def refuse_later_format(earlier: Path, directory: Path) -> None:
     old = earlier / FILE_NAME
     try:
         if not (directory / FILE_NAME).exists():
-            _refuse_other_formats(old)
+            refuse_other_formats(old)
     except OSError as error:
         raise cannot_use(old, error) from error
-
-
-@contextmanager
-def open_read_only(where: Path) -> Iterator[Connection]:
-    """A connection that only reads, beside a running daemon or without one; every error is a StorageError.
-
-    ``where``: the directory, or a file that was set aside.
-    """
-    path = _file_in(where)
-    try:
-        if not _size(path):
-            raise StorageError("missing", f"there is no {FILE_NAME} in {where}")
-        _refuse_other_formats(path)
-        reading = closing(_reader(path))
-    except sqlite3.Error as error:
-        raise translate(error) from error
-    except OSError as error:
-        raise cannot_use(path, error) from error
-    with reading as connection:
-        try:
-            yield connection
-        except sqlite3.Error as error:
-            raise translate(error) from error
-
-
-@contextmanager
-def salvaged(where: Path, rescues: Sequence[Rescue]) -> Iterator[tuple[Path, str]]:
-    """A directory, for a while, with what can be read of a damaged file, and a sentence of what that is."""
-    path = _file_in(where)
-    with tempfile.TemporaryDirectory(prefix="forwarder-") as directory:
-        sound = Path(directory) / FILE_NAME
-        try:
-            _refuse_other_formats(path)
-            new, saved = _salvage(path, sound, rescues)
-            new.replace(sound)
-        except sqlite3.Error as error:
-            raise translate(error) from error
-        except OSError as error:
-            raise cannot_use(path, error) from error
-        yield Path(directory), saved
-
-
-def _file_in(where: Path) -> Path:
-    return where if where.is_file() else where / FILE_NAME
-
-
-def _reader(path: Path) -> Connection:
-    if path.name != FILE_NAME and not _size(_log_of(path)):
-        return connect(
-            path, "mode=ro&immutable=1"
-        )  # it was set aside: nobody writes it, nothing is put beside
-    connection = connect(path, "mode=ro")
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        if _size(_log_of(path)):
-            if has_index(path):
-                raise
-            return connect_unshared(path)  # a copy, or on a file system that is read-only
-        # Without a log the file is complete, but SQLite would make an empty one, where we may not write.
-        return connect(path, "mode=ro&immutable=1")
-    return connection
 
 
 def _make(path: Path, fill: Callable[[Connection], None] | None = None) -> Path:
     """Make the file under another name, to be moved into place: nobody ever sees half of one."""
     new = path.with_name(f"{path.name}.new")
-    for leftover in (new, _log_of(new), Path(f"{new}-shm")):
+    for leftover in (new, log_of(new), Path(f"{new}-shm")):
         leftover.unlink(missing_ok=True)
     os.close(create(new, os.O_RDWR | os.O_EXCL))
     with closing(connect(new, "mode=rw")) as connection:
@@ -273,16 +210,14 @@ def _make(path: Path, fill: Callable[[Connection], None] | None = None) -> Path:
 
 def _replace(path: Path, wall: float, rescues: Sequence[Rescue], log: Damage | None) -> str:
     """Put a new file in the damaged one's place, with what can be saved of it: what was done."""
-    new, saved = _salvage(path, path, rescues, log)
+    new, saved = save(path, path, rescues, log)
     aside = _set_aside(path, wall)
     new.replace(path)
     sync(path.parent)
     return f"it is kept as {aside}, {saved}"
 
 
-def _salvage(
-    damaged: Path, path: Path, rescues: Sequence[Rescue], log: Damage | None = None
-) -> tuple[Path, str]:
+def save(damaged: Path, path: Path, rescues: Sequence[Rescue], log: Damage | None = None) -> tuple[Path, str]:
     """A new file, to be moved to ``path``, with what can be saved of the damaged one, and what that is."""
     counts: dict[str, int] = {}
 
@@ -296,7 +231,7 @@ def _salvage(
     return new, f"saved of it: {saved}"
 
 
-def _refuse_other_formats(path: Path) -> None:
+def refuse_other_formats(path: Path) -> None:
     """Read the format from the header, without SQLite, which would write beside the file."""
     try:
         with path.open("rb") as file:
@@ -311,13 +246,26 @@ def _refuse_other_formats(path: Path) -> None:
         raise StorageError("format", message)
 
 
+def refuse_marker(path: Path) -> None:
+    """Raise StorageError for a file that only says where the storage is now."""
+    if not is_marker(path):
+        return
+    with closing(connect(path, "mode=ro&immutable=1")) as connection:
+        (there,) = connection.execute("SELECT path FROM moved").fetchone() or ("another directory",)
+    message = f"{path} only says that the storage was moved to {there}"
+    cure = (
+        f": name {path.parent} as storage.path or with --path" if size_of(Path(there)) else ", which is gone"
+    )
+    raise StorageError("format", f"{message}{cure}")
+
+
 def _damage(path: Path, check: bool) -> str | None:
     """What is wrong with the file, None when it is whole or not there yet."""
-    if not _size(path):
+    if not size_of(path):
         # SQLite would replay an orphaned log into the new file.
-        return "the file is gone, its log is not" if _size(_log_of(path)) else None
+        return "the file is gone, its log is not" if size_of(log_of(path)) else None
     # Whoever closes in order leaves no log; then the pages are read when they are wanted.
-    thorough = check and _size(_log_of(path))
+    thorough = check and size_of(log_of(path))
     look = "PRAGMA quick_check(1)" if thorough else "SELECT 'ok' FROM sqlite_master"
     ends = time.monotonic() + CHECK_SECONDS
     try:
@@ -348,11 +296,11 @@ def _set_aside(path: Path, wall: float) -> Path:
     return aside
 
 
-def _log_of(path: Path) -> Path:
+def log_of(path: Path) -> Path:
     return Path(f"{path}-wal")
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -91,6 +91,10 @@ class World:
             ids += sent.ids
         return ids
 
+    async def clock(self) -> str:
+        """What the status says of the wall clock."""
+        return str((await self._get(f"{self.admin}/status"))["clock"])
+
     async def status(self, kind: str) -> dict[str, Any]:
         status = await self._get(f"{self.admin}/status")
         target: dict[str, Any] = status["targets"][TARGETS[kind]]

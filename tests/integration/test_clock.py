@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from tests.integration.events import KINDS, events, markers
-from tests.integration.harness import World, daemon_in, daemon_of, for_each
+from tests.integration.harness import World, daemon_in, daemon_of, for_each, until
 
 HOURS = 7200.0
 TIME_OF = {"eventbridge": "Time", "rum": "timestamp", "evidently": "timestamp"}
@@ -57,6 +59,41 @@ async def test_a_step_of_the_clock_expires_nothing_and_leaves_events_the_moment_
                 assert (await place.status(kind))["oldest_age_seconds"] < 60
             await place.heal()
             await for_each(KINDS, lambda kind: arrive_at_their_moments(place, kind, sent, about_now, step))
+    assert place.letters() == {}
+
+
+async def test_while_a_doubted_clock_holds_back_expiry_the_status_says_which_targets_wait_and_for_how_long(
+    place: World,
+) -> None:
+    clock, sent = SteppedClock(), markers(5)
+    strict: dict[str, Any] = {"queue": "disk", "retry": {"max_age": "1h"}}
+    async with daemon_of(place, clock, shutdown={"drain_timeout": 0}, **strict) as daemon:
+        await place.order({"fault": "throttle"})
+        await place.send("eventbridge", events("eventbridge", sent))
+        assert await place.clock() == ""
+        await daemon.stop()
+    with closing(sqlite3.connect(place.storage / "data" / "forwarder.db")) as connection:
+        connection.execute("UPDATE queue_boots SET boot = 'another'")
+        connection.commit()
+    async with daemon_in(place, clock, **strict):
+        held_back = "no event of orders expires for 60 minutes"
+        assert await place.clock() == f"events are left from before the machine's last boot; {held_back}"
+        clock.step = 30 * 86_400.0
+
+        async def doubted() -> bool:
+            return (await place.clock()).startswith("the wall clock moved forward by 2592000 seconds; ")
+
+        await until(doubted, "the step is said")
+        assert f"; no dead letter is deleted for its age and {held_back}" in await place.clock()
+        await place.heal()
+        assert await place.all_arrive("eventbridge", sent) == dict.fromkeys(sent, 1)
+        await place.settled("eventbridge")
+
+        async def nothing_waits() -> bool:
+            return "orders" not in await place.clock()
+
+        await until(nothing_waits, "no event of an earlier boot is left")
+        assert "no dead letter is deleted for its age for" in await place.clock()
     assert place.letters() == {}
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from forwarder.cli import main
 from forwarder.dead_letters import (
     ROW_OVERHEAD_BYTES,
     DeadLetters,
@@ -24,7 +25,7 @@ from forwarder.dead_letters import (
     list_,
     show,
 )
-from forwarder.dead_letters.store import shares_over
+from forwarder.dead_letters.rows import shares_over
 from forwarder.model import Dead, Event
 from forwarder.storage import Storage, StorageError
 
@@ -315,6 +316,60 @@ async def test_the_export_is_one_json_object_a_line_with_event_and_key_as_they_w
     }
 
 
+@pytest.mark.parametrize("column", ["body", "key", "target", "message", "received_at", "attempts"])
+async def test_a_letter_that_is_not_as_it_was_written_is_exported_as_damaged(
+    room: Room, capfdbinary: pytest.CaptureFixture[bytes], column: str
+) -> None:
+    letters = await room.letters()
+    await letters.keep("orders", [room.dead("a"), room.dead("b"), room.dead("c")])
+    await room.close()
+    value = {"body": "x'7b20'", "key": "x'20'", "received_at": "1.5", "attempts": "7"}.get(column, "'else'")
+    with closing(sqlite3.connect(room.directory / "forwarder.db")) as connection:
+        connection.execute(f"UPDATE dead_letters SET {column} = {value} WHERE id = 'b'")
+        connection.commit()
+    assert main(["dead-letters", "export", "--path", str(room.directory)]) == 1
+    out, said = capfdbinary.readouterr()
+    assert [line.get("damaged", False) for line in map(json.loads, out.splitlines())] == [False, True, False]
+    assert said.decode() == "damaged dead letters, whose checksums do not match: 1\n"
+
+
+async def test_letters_of_an_earlier_version_have_no_checksums_and_are_sound(room: Room) -> None:
+    await (await room.letters()).keep("orders", [room.dead("a")])
+    await room.close()
+    with closing(sqlite3.connect(room.directory / "forwarder.db")) as connection:
+        connection.execute("ALTER TABLE dead_letters DROP COLUMN crc")
+        connection.commit()
+    assert [letter.damaged for letter in list_(room.directory)] == [False]
+    await (await room.letters()).keep("orders", [room.dead("b")])
+    assert [(letter.id, letter.damaged) for letter in list_(room.directory)] == [("a", False), ("b", False)]
+
+
+async def test_what_can_be_read_of_a_damaged_file_is_exported_once_and_the_rest_is_said(
+    room: Room, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = await room.letters()
+    for number in range(60):
+        await letters.keep("orders", [room.dead(f"id-{number:02}", b"x" * 3000)])
+    await room.close()
+    path = tmp_path / "forwarder.db"
+    data = bytearray(path.read_bytes())
+    leaves = [
+        at for at in range(8192, len(data), 8192) if data[at] == 13 and data[at + 3 : at + 5] == b"\0\2"
+    ]
+    data[leaves[15] : leaves[15] + 8192] = bytes(8192)
+    path.write_bytes(data)
+    for page_bytes in (4 << 20, 10_000):  # the damage is met at once, or when letters were written already
+        monkeypatch.setattr("forwarder.dead_letters.query.PAGE_BYTES", page_bytes)
+        assert main(["dead-letters", "export", "--path", str(tmp_path)]) == 1
+        out, said = capfdbinary.readouterr()
+        found = [json.loads(line)["id"] for line in out.splitlines()]
+        assert found == sorted(set(found))
+        assert 50 < len(found) < 60
+        assert f"saved of it: {len(found)} dead letters, 1 unreadable parts" in said.decode()
+        assert main(["dead-letters", "show", found[-1], "--path", str(tmp_path)]) in (0, 1)
+        assert found[-1].encode() in capfdbinary.readouterr().out
+
+
 @pytest.mark.parametrize("body", [b'{"cut off', b'{\n"a":1}', b"\xff\xfe", b"plain", b"{" * 100_000])
 async def test_a_body_that_is_no_json_object_on_one_line_is_exported_as_text(room: Room, body: bytes) -> None:
     letters = await room.letters()
@@ -367,7 +422,7 @@ async def test_a_step_of_the_wall_clock_deletes_no_dead_letter_and_is_said_once(
         await letters.keep("orders", [room.dead("after")])
     assert room.ids() == ["before", "after"]
     assert [line["event"] for line in lines] == [
-        "wall clock doubted; no dead letter is deleted for its age for an hour"
+        "wall clock doubted; for an hour no dead letter is deleted, no event of an earlier boot expires"
     ]
     stepped.now += 2 * 3600
     await letters.expire()

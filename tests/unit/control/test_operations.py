@@ -197,6 +197,17 @@ async def test_a_letter_in_memory_that_could_not_be_removed_is_not_replayed_twic
         assert await room.waiting() == room.ids() == ids
 
 
+async def test_a_damaged_letter_is_not_replayed_and_costs_no_other(tmp_path: Path) -> None:
+    async with room_in(tmp_path, "disk") as room:
+        ids = await room.die(10, 10, 10)
+        with closing(sqlite3.connect(tmp_path / "forwarder.db", isolation_level=None)) as other:
+            other.execute("UPDATE dead_letters SET body = x'7b' WHERE id = ?", (ids[1],))
+        step = await room.controls.replay("orders", Wanted())
+        assert (step.replayed, step.failed) == (2, 1)
+        assert step.problem == f"the dead letter {ids[1]} is damaged: its checksum does not match"
+        assert room.ids() == [ids[1]]
+
+
 async def test_a_letter_in_memory_that_vanished_leaves_no_other_behind(tmp_path: Path) -> None:
     async with room_in(tmp_path, "memory") as room:
         ids = await room.die(10, 10)

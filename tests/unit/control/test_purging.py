@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -16,13 +17,14 @@ from forwarder.control.operations import Operations, TargetHandle
 from forwarder.dead_letters import DeadLetters, LettersFull
 from forwarder.delivery.gate import Gate, GateOptions
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Limits, SystemClock
+from forwarder.model import Limits, QueueFull, SystemClock
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.purging import Chosen
 from forwarder.storage import Storage
+from forwarder.storage.directory import leave_marker
 from tests.unit.queues.names import FakeNames
-from tests.unit.queues.support import MANY, ids, name_in, named
+from tests.unit.queues.support import MANY, ids, name_in, named, queue_in, stored, take_all
 
 LIMITS = Limits(max_events=10, max_bytes=100_000, max_event_bytes=500, max_wait=0.0)
 KINDS = pytest.mark.parametrize("kind", ["memory", "disk", "disk with a small front"])
@@ -219,6 +221,49 @@ async def test_a_purge_whose_operator_is_gone_is_counted(tmp_path: Path) -> None
         assert room.metrics.dropped["purged"] == 100
 
 
+async def left_on_the_disk(directory: Path) -> tuple[int, int]:
+    """What the next start counts: the events that it takes over, and those that it misses."""
+    metrics = TargetMetrics("orders")
+    async with stored(directory) as storage:
+        queue = queue_in(storage, metrics=metrics)
+        await queue.open()
+        await take_all(queue)
+        queue.close()
+    return metrics.recovered, metrics.dropped["damaged"]
+
+
+async def test_a_purge_that_begins_after_the_queue_was_closed_removes_nothing(tmp_path: Path) -> None:
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, names=FakeNames("gone"))
+        await queue.open()
+        await queue.put(named(100, "gone"))
+        queue.close()
+        with pytest.raises(QueueFull, match="closed"):
+            await queue.purge_rows(Chosen(delete=True), None)
+    assert await left_on_the_disk(tmp_path) == (100, 0)
+
+
+async def test_a_count_beside_a_purge_whose_operator_is_gone_leaves_no_wrong_totals_at_the_close(
+    tmp_path: Path,
+) -> None:
+    go_on = threading.Event()
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, names=FakeNames("gone"))
+        await queue.open()
+        await queue.put(named(100, "gone"))
+        storage.submit(lambda connection: go_on.wait(10), within=0.0)
+        steps = [
+            asyncio.create_task(queue.purge_rows(Chosen(delete=True), None)),
+            asyncio.create_task(queue.purge_rows(Chosen(), None, dry=True)),
+        ]
+        await asyncio.sleep(0)
+        for each in steps:
+            each.cancel()
+        queue.close()
+        go_on.set()
+    assert await left_on_the_disk(tmp_path) == (0, 0)
+
+
 # --- without a daemon
 
 
@@ -325,3 +370,59 @@ async def test_a_daemon_that_holds_the_storage_and_does_not_answer_is_left_alone
     async with room_in(tmp_path, "disk"):
         assert await purge(tmp_path) == 74
     assert "another forwarder" in capsys.readouterr().err
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+PURGES = pytest.mark.parametrize(
+    "command", [["queue", "purge", "--target", "orders"], ["dead-letters", "purge", "--all"]]
+)
+
+
+@PURGES
+async def test_beside_a_log_without_its_file_nothing_is_purged_and_nothing_is_begun_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    (tmp_path / "forwarder.db-wal").write_bytes(b"of a file that is gone")
+    more = ["--delete"] if command[0] == "queue" else []
+    code = await asyncio.to_thread(main, [*command, *more, "--yes", "--path", str(tmp_path)])
+    assert code == 74
+    assert "there is no forwarder.db" in capsys.readouterr().err
+    assert contents(tmp_path) == {"forwarder.db-wal": b"of a file that is gone"}
+
+
+@PURGES
+async def test_where_a_marker_says_that_the_storage_is_elsewhere_nothing_is_purged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    leave_marker(tmp_path / "forwarder.db", tmp_path / "data" / "forwarder.db", 2)
+    before = contents(tmp_path)
+    more = ["--delete"] if command[0] == "queue" else []
+    code = await asyncio.to_thread(main, [*command, *more, "--yes", "--path", str(tmp_path)])
+    assert code == 74
+    assert "only says that the storage was moved to" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+async def test_a_purge_that_meets_damage_loses_nothing_that_can_be_read(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage)
+        await queue.open()
+        for _ in range(400):
+            await queue.put(named(1, "other", size=400))
+        queue.close()
+    path = tmp_path / "forwarder.db"
+    data = bytearray(path.read_bytes())
+    leaves = [
+        at for at in range(8192, len(data), 8192) if data[at] == 13 and data[at + 3 : at + 5] > b"\0\x08"
+    ]
+    middle = leaves[len(leaves) // 2]
+    data[middle : middle + 8192] = bytes(8192)
+    path.write_bytes(data)
+    assert await purge(tmp_path, "--bus", "gone", "--delete", "--yes") == 0
+    with closing(sqlite3.connect(path)) as connection:
+        (rows,) = connection.execute("SELECT count(*) FROM queue_rows").fetchone()
+    assert rows > 350

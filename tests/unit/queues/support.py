@@ -16,7 +16,7 @@ from pathlib import Path
 
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Event, Limits, Names, SystemClock, new_ids
-from forwarder.queues import rows
+from forwarder.queues import registry
 from forwarder.queues.disk import DiskQueue
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
@@ -83,7 +83,7 @@ async def stored(directory: Path, max_bytes: int | None = None) -> AsyncIterator
 
 
 async def stranded(storage: Storage, opened: list[DiskQueue]) -> dict[str, int]:
-    return await storage.run(partial(rows.stranded, opened={queue.owner for queue in opened}))
+    return await storage.run(partial(registry.stranded, opened={queue.owner for queue in opened}))
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.storage import Storage, StorageError
+from forwarder.storage import Storage, StorageError, open_read_only
 from forwarder.storage import directory as own
 from forwarder.storage.file import FORMAT
 
@@ -217,6 +217,32 @@ async def test_a_kill_beside_the_marker_leaves_an_earlier_version_nothing_incomp
         with pytest.raises(Killed):
             own.leave_marker(state / FILE, state / "data" / FILE, FORMAT + 1)
     assert Path(f"{state / FILE}-wal").exists()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_nobody_opens_the_marker_as_a_storage(state: Path, *, gone: bool) -> None:
+    await stored(state)
+    await stored(state / "data", state)
+    if gone:
+        (state / "data" / FILE).unlink()
+    before = (state / FILE).read_bytes()
+    for use in (refusal, read_refusal):
+        problem = await use(state)
+        assert problem.reason == "format"
+        assert f"{state / FILE} only says that the storage was moved to {state / 'data' / FILE}" in str(
+            problem
+        )
+        assert str(problem).endswith(
+            ", which is gone" if gone else f": name {state} as storage.path or with --path"
+        )
+    assert (state / FILE).read_bytes() == before
+    assert not Path(f"{state / FILE}-wal").exists()
+
+
+async def read_refusal(directory: Path) -> StorageError:
+    with pytest.raises(StorageError) as refused, open_read_only(directory):
+        pass
+    return refused.value
 
 
 async def test_a_log_beside_the_marker_is_removed_by_the_next_start(state: Path) -> None:

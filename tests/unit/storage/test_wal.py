@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from forwarder.apis.wire import Native
 from forwarder.metrics import StorageMetrics, TargetMetrics
+from forwarder.queues.offline import check, dump
 from forwarder.queues.salvage import rescue
-from forwarder.storage import Storage
+from forwarder.storage import Storage, StorageError
 from forwarder.storage.ballast import Ballast
 from forwarder.storage.wal import FRAME_BYTES, HEADER_BYTES, damage_of
 from tests.unit.queues.support import events, ids, queue_in, take_all
@@ -125,6 +128,58 @@ async def test_most_of_what_is_behind_the_damage_is_saved_after_a_crash_of_the_m
     assert seen < COMMITS * 3 // 4, "SQLite alone loses what is behind"
     assert len(found) >= COMMITS - 1
     assert len(found) + dropped == COMMITS
+
+
+def read_from_outside(where: Path) -> tuple[list[str], list[str]]:
+    """The ids that a dump writes, and what it says."""
+    lines = list(dump(where, lambda kind, codec, body, key: Native(b"{}")))
+    written = [str(json.loads(line)["id"]) for line in lines if isinstance(line, bytes)]
+    return written, [str(line) for line in lines if not isinstance(line, bytes)]
+
+
+@pytest.mark.parametrize("after", [lambda directory: None, crash], ids=["a kill", "a crash"])
+async def test_a_dump_reads_behind_the_damage_before_and_after_the_file_was_set_aside(
+    killed: tuple[Path, list[str]], tmp_path: Path, after: Callable[[Path], None]
+) -> None:
+    directory, promised = killed
+    with copy_of(directory, tmp_path) as copy:
+        after(copy)
+        log = copy / "forwarder.db-wal"
+        flip(log, log.stat().st_size // 2)
+        before = {path.name: path.read_bytes() for path in copy.iterdir()}
+        written, said = read_from_outside(copy)
+        assert "the log is damaged at frame" in said[0]
+        with pytest.raises(StorageError, match="the log is damaged at frame") as problem:
+            list(check(copy))
+        assert problem.value.reason == "damaged"
+        assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+        found, _, _ = await started(copy)
+        (aside,) = copy.glob("forwarder.db.damaged-*Z")
+        assert read_from_outside(aside)[0] == written == found
+    assert len(written) >= COMMITS - 1
+    assert written == [id for id in promised if id in set(written)]
+
+
+async def test_readers_beside_a_daemon_that_writes_find_no_damage(tmp_path: Path) -> None:
+    storage = Storage(tmp_path, linger=0.0, ballast=Ballast(tmp_path, 0))
+    await storage.open()
+    queue = queue_in(storage)
+    await queue.open()
+
+    async def put_for_ever() -> None:
+        while True:
+            await queue.put(events(1, size=9000))
+            if batch := queue.take():
+                queue.settle(gone=batch.events)
+
+    putting = asyncio.create_task(put_for_ever())
+    for _ in range(20):
+        _, said = await asyncio.to_thread(read_from_outside, tmp_path)
+        assert said == []
+    putting.cancel()
+    await asyncio.wait([putting])
+    queue.close()
+    await storage.close()
 
 
 async def test_a_killed_process_leaves_a_log_of_which_nothing_is_said(
