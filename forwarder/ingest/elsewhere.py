@@ -18,7 +18,7 @@ from forwarder.apis import wire
 from forwarder.ingest.dialects import aws, native, unknown
 from forwarder.ingest.dialects.errors import NO_HEADERS, UNKNOWN_OPERATION, Dialect
 from forwarder.ingest.openapi import EVENTS, TARGETS
-from forwarder.ingest.operations import Operation, Refusing
+from forwarder.ingest.operations import Operation, Refusing, Reply
 
 NATIVE = "/v1/"
 EVENTS_PREFIX = "AWSEvents."
@@ -65,6 +65,16 @@ NO_OPERATION = Refusing(
     f"The request has no X-Amz-Target header. For PutEvents it must be {EVENTS_PREFIX}PutEvents. Native "
     "events go to /v1/targets/<target>/events.",
 )
+
+
+class Check(Refusing):
+    """HAProxy's check of a server, unless it is told a path: ``OPTIONS /``."""
+
+    def other(self, method: str, headers: Mapping[str, str]) -> Reply:
+        return Reply(204, b"", {"Allow": "OPTIONS, POST"})
+
+
+CHECK = Check("other", aws.JSON_1_1, 404, UNKNOWN_OPERATION, "No such endpoint: NAME.")
 _REST = {
     "rum": _other(
         aws.REST_JSON,
@@ -140,7 +150,7 @@ def by_path(method: str, path: str, headers: Mapping[str, str]) -> tuple[Operati
     if _is_form(headers) and method == "POST":
         return _QUERY_NOWHERE, ""
     if path == "/":
-        return NO_OPERATION, ""
+        return (CHECK if method == "OPTIONS" else NO_OPERATION), ""
     if _rum(path):
         return _REST["rum"], called
     return (_REST["evidently"], called) if _evidently(path) else (_NOWHERE, path)
