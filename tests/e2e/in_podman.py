@@ -40,12 +40,11 @@ class Podman:
         self.image = image
 
     def __call__(self, *command: str, check: bool = True) -> str:
-        done = subprocess.run(
-            [*self._podman, *command], stdout=-1, stderr=-2 if command[0] == "logs" else -1, text=True
-        )
+        done = subprocess.run([*self._podman, *command], capture_output=True, text=True)
         if check and done.returncode:
             sys.exit(f"podman {' '.join(command)}: {done.stderr}")
-        return done.stdout.strip()
+        said = done.stdout + done.stderr if command[0] == "logs" else done.stdout
+        return said.strip()
 
     def start(self, name: str, *options: str, command: list[str]) -> None:
         self("run", "--detach", "--name", name, *SAFE, *LIMITS, *options, self.image, *command)
