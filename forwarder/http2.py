@@ -22,6 +22,7 @@ MESSAGE = b"HTTP/2 is not supported; use HTTP/1.1 (with curl: --http1.1).\n"
 LINGER = 1.0
 """Seconds to go on reading after the answer, so that a reset does not take it back."""
 
+_RECOGNISED = 16
 _HEAD = 9
 _DATA, _HEADERS, _SETTINGS, _GOAWAY = 0, 1, 4, 7
 _FIRST_KIND = len(PREFACE) + 3
@@ -29,9 +30,17 @@ _MOST_IN_FRAME = 16 << 10
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 
 
+def may_be_preface(data: bytes) -> bool:
+    """Whether these first bytes of a connection are too few to tell."""
+    return len(data) < _RECOGNISED and PREFACE.startswith(data)
+
+
 def is_preface(data: bytes) -> bool:
     """Whether a connection that begins with this speaks HTTP/2: after the preface only settings may come."""
-    return data.startswith(PREFACE[:16]) and data[_FIRST_KIND : _FIRST_KIND + 1] in (b"", bytes([_SETTINGS]))
+    return data.startswith(PREFACE[:_RECOGNISED]) and data[_FIRST_KIND : _FIRST_KIND + 1] in (
+        b"",
+        bytes([_SETTINGS]),
+    )
 
 
 class Http2Refusal:
@@ -107,6 +116,7 @@ class RefusesHttp2(asyncio.Protocol):
         self._http1 = http1
         self._refused = refused
         self._refusal: Http2Refusal | None = None
+        self._beginning = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
@@ -119,6 +129,11 @@ class RefusesHttp2(asyncio.Protocol):
         return self._http1.eof_received()
 
     def data_received(self, data: bytes) -> None:
+        if self._refusal is None:
+            data = self._beginning + data
+            self._beginning = data if may_be_preface(data) else b""
+            if self._beginning:
+                return
         if self._refusal is None and not is_preface(data):
             self._transport.set_protocol(self._http1)
             self._http1.data_received(data)

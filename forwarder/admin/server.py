@@ -123,6 +123,7 @@ class AdminServer:
                 web.get("/history", self._get_history),
                 web.get("/config", self._get_config),
                 *(web.get(path, self._get_page) for path in PAGE),
+                web.options("/", self._get_ready),
             ]
         )
         return app
@@ -169,7 +170,7 @@ class AdminServer:
 
     @web.middleware
     async def _wait_turn(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        pace = self._health_pace if request.path.startswith(HEALTH) else self._pace
+        pace = self._health_pace if _is_health_check(request) else self._pace
         if seconds := pace.wait(time.monotonic()):
             await asyncio.sleep(seconds)
         return await handler(request)
@@ -189,7 +190,7 @@ class AdminServer:
     @web.middleware
     async def _check_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get("Host")
-        if self._hosts.answers_to(host, request.transport) or request.path.startswith(HEALTH):
+        if self._hosts.answers_to(host, request.transport) or _is_health_check(request):
             return await handler(request)
         self._metrics.process.admin_refused["host"] += 1
         message = f"This listener does not answer to the host {host!r:.100}. Add the name to admin.hosts."
@@ -210,6 +211,11 @@ class AdminServer:
     async def _get_page(self, request: web.Request) -> web.Response:
         kind, body = PAGE[request.path]
         return web.Response(body=body, headers={**HEADERS, **PAGE_HEADERS, "Content-Type": kind})
+
+
+def _is_health_check(request: web.Request) -> bool:
+    """HAProxy checks by ``OPTIONS /`` unless it is told a path."""
+    return request.path.startswith(HEALTH) or request.method == "OPTIONS"
 
 
 def _health(path: str, handler: Handler) -> list[web.RouteDef]:

@@ -104,7 +104,7 @@ def urls(arguments: Arguments, listener: str) -> list[str]:
 
 
 def checked(given: str) -> str:
-    """A URL that can be asked. Raises CommandError."""
+    """A URL that can be asked; a port alone is this machine's. Raises CommandError."""
     from urllib.parse import urlsplit
 
     if given.startswith("unix:"):
@@ -114,7 +114,7 @@ def checked(given: str) -> str:
         raise _not_a_url(given, f"unix:{os.path.abspath(path)}" if path else "")
     if given.startswith("/"):
         raise _not_a_url(given, f"unix:{given}")
-    place = given if "://" in given else f"http://{given}"
+    place = given if "://" in given else f"http://{_with_host(given)}"
     try:
         parts = urlsplit(place)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
@@ -125,9 +125,16 @@ def checked(given: str) -> str:
     return place
 
 
+def _with_host(address: str) -> str:
+    """``listen`` has ``:port`` and ``*:port`` for all addresses of both families."""
+    return f"localhost{address.removeprefix('*')}" if address.startswith((":", "*:")) else address
+
+
 def _not_a_url(given: str, meant: str) -> CommandError:
     near = f' Did you mean "{meant}"?' if meant else ""
-    return CommandError(EXIT_USAGE, f'--url: must be http://host:port or unix:/path, got "{given}".{near}')
+    return CommandError(
+        EXIT_USAGE, f'--url: must be http://host:port, host:port, :port or unix:/path, got "{given}".{near}'
+    )
 
 
 def _told_by_daemon(control: Path, listener: str) -> str:

@@ -29,7 +29,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from forwarder.http2 import Http2Refusal, is_preface
+from forwarder.http2 import Http2Refusal, is_preface, may_be_preface
 from forwarder.ingest.answers import refuse
 from forwarder.ingest.budget import Lease, taken_back
 from forwarder.ingest.dialects import unknown
@@ -103,6 +103,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         "_ahead",
+        "_beginning",
         "_cut",
         "_head_bytes",
         "_head_since",
@@ -172,6 +173,7 @@ class Connection(web.RequestHandler):
         self._wire: asyncio.Transport | None = None
         self._made_at = 0.0
         self._spoke = False
+        self._beginning = b""
         self._http2: Http2Refusal | None = None
         self._held_back = False
         self._ahead: Lease | None = None
@@ -231,6 +233,11 @@ class Connection(web.RequestHandler):
             return  # read and forgotten, so that our last word is not lost to a reset
         if len(data) > LARGE_READ:
             self._host.came(len(data), self.peer)
+        if not self._spoke:
+            data, self._beginning = self._beginning + data, b""
+            if may_be_preface(data):
+                self._wait_for_more(data)
+                return
         if self._http2 is not None or (not self._spoke and is_preface(data)):
             self._refuse_http2(data)
             return
@@ -258,11 +265,22 @@ class Connection(web.RequestHandler):
         if self._head_bytes > self.max_head:
             self._loop.call_soon(self._check_head)  # after the request was begun, if this completed one
 
+    def _wait_for_more(self, data: bytes) -> None:
+        """So few bytes begin HTTP/1 or HTTP/2; their sender has the time of a head from the first one on.
+
+        They are counted again with the rest of the head.
+        """
+        if not self._head_bytes:
+            self._head_since = self._loop.time()
+        self._beginning, self._head_bytes = data, len(data)
+
     def _refuse_http2(self, data: bytes) -> None:
         """Answer in HTTP/2 that it is not supported; a peer that stops midway is cut off like a slow head."""
         if self._http2 is None:
             self._http2, self._spoke = Http2Refusal(), True
-            self._head_since, self._head_bytes = self._loop.time(), len(data)
+            if not self._head_bytes:
+                self._head_since = self._loop.time()
+            self._head_bytes += len(data)
         answer = self._http2.feed(data)
         if self.transport is not None:
             self.transport.write(answer)

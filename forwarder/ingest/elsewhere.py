@@ -21,7 +21,7 @@ from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.dialects import aws, native, unknown
 from forwarder.ingest.dialects.errors import NO_HEADERS, UNKNOWN_OPERATION, Dialect
 from forwarder.ingest.openapi import EVENTS, TARGETS
-from forwarder.ingest.operations import Operation, Refusing
+from forwarder.ingest.operations import Operation, Refusing, Reply
 
 NATIVE = "/v1/"
 CLIENTS_PAGE = "docs/clients.md"
@@ -53,6 +53,16 @@ NO_OPERATION = Refusing(
     "Native events go to /v1/targets/<target>/events.",
     service=PutEvents.service,
 )
+
+
+class Check(Refusing):
+    """HAProxy's check of a server, unless it is given a path: ``OPTIONS /``."""
+
+    def other(self, method: str, headers: Mapping[str, str]) -> Reply:
+        return Reply(204, b"", {"Allow": "OPTIONS, POST"})
+
+
+CHECK = Check("other", aws.JSON_1_1, 404, UNKNOWN_OPERATION, "No such endpoint: NAME.")
 
 
 class Elsewhere:
@@ -115,7 +125,7 @@ class Elsewhere:
         if _is_form(headers) and method == "POST":
             return self._form, ""
         if path == "/":
-            return NO_OPERATION, ""
+            return (CHECK if method == "OPTIONS" else NO_OPERATION), ""
         for api, refusing in self._by_path.items():
             if api.owns(path):
                 return refusing, called

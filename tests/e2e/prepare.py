@@ -17,11 +17,19 @@ from tests.e2e.environments import HERE, debian_program, environment, node_packa
 from tests.e2e.programs import CLIENTS, OLDER
 
 JAVA = ("java", "java-1")
+DEBIAN = (
+    ("chromium", "chromium"),
+    ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
+    ("/usr/bin/aws", "awscli"),
+    ("victoria-metrics", "victoria-metrics"),
+)
+APART = (*JAVA, "aws-cli-2")
 
 
 def debian_programs() -> None:
     """One after another: apt lets nobody else in meanwhile."""
-    for program, package in (("chromium", "chromium"), ("nginx", "nginx-light"), ("haproxy", "haproxy")):
+    for program, package in DEBIAN:
         debian_program(program, package)
 
 
@@ -33,7 +41,7 @@ def java_programs() -> None:
 
 
 PREPARED: dict[str, Callable[[], object]] = {
-    **{client.name: client.command for client in (*CLIENTS, *OLDER) if client.name not in JAVA},
+    **{client.name: client.command for client in (*CLIENTS, *OLDER) if client.name not in APART},
     "java": java_programs,
     "httpx": lambda: environment("httpx"),
     "cloudevents": lambda: (environment("cloudevents"), node_packages(HERE / "cloudevents")),

@@ -67,6 +67,18 @@ def _javascript(sources: str = "javascript", program: str = "client.mjs") -> Com
     return [node, node_packages(SOURCES / sources) / program]
 
 
+def _runtime(name: str, *options: str) -> Command:
+    """The program of JavaScript's SDK v3, run by another runtime than Node."""
+    runtimes = node_packages(SOURCES / "runtimes") / "node_modules/.bin"
+    return [runtimes / name, "run", *options, node_packages(SOURCES / "javascript") / "client.mjs"]
+
+
+def _aws_cli_2() -> Command:
+    """Debian's, which is older than AWS's variables for endpoints."""
+    aws = debian_program("/usr/bin/aws", "awscli")
+    return [sys.executable, PYTHON / "cli.py", aws, "--endpoint-url"]
+
+
 def _java(main: str = "Client") -> Command:
     class_path = java_class_path(SOURCES / "java")
     return [
@@ -105,8 +117,12 @@ OLDER = (
     Client("aws4fetch", ALL[:2], lambda: _javascript("javascript2", "aws4fetch.mjs")),
     Client("go-1", ALL, lambda: [go_program(SOURCES / "go1")]),
     Client("java-1", ALL[:2], lambda: _java("Client1")),
+    Client("bun", ALL[:2], lambda: _runtime("bun")),
+    Client("deno", ALL[:2], lambda: _runtime("deno", "--allow-all")),
+    Client("aws-cli-2", ALL[:1], _aws_cli_2, fractions=False),
 )
-"""Older releases and a signer without an SDK: `make welcome` runs these, and `make e2e` only makes them."""
+"""Older releases, a signer without an SDK, and other runtimes of JavaScript: `make welcome` runs these, and
+`make e2e` only makes them."""
 
 KINDS = tuple(Kind(client, api) for client in CLIENTS for api in client.apis)
 OLDER_KINDS = tuple(Kind(client, api) for client in OLDER for api in client.apis)

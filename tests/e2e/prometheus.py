@@ -69,6 +69,31 @@ def in_a_hurry(rules: Path, seconds: str = "1s") -> str:
 
 
 @contextlib.contextmanager
+def a_victoria_metrics(folder: Path, admin: str, *, interval: str = "200ms") -> Iterator[Prometheus]:
+    """VictoriaMetrics, which scrapes the admin listener with this URL and has Prometheus' API."""
+    scrape = {"job_name": "forwarder", "static_configs": [{"targets": [admin.removeprefix("http://")]}]}
+    config = {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval},
+        "scrape_configs": [scrape],
+    }
+    (folder / "scrape.yml").write_text(yaml.safe_dump(config))
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        debian_program("victoria-metrics", "victoria-metrics"),
+        f"-promscrape.config={folder / 'scrape.yml'}",
+        f"-storageDataPath={folder / 'victoria'}",
+        f"-httpListenAddr={address}",
+        "-search.latencyOffset=0s",
+    ]
+    log = folder / "victoria-metrics.log"
+    try:
+        with running(command, f"http://{address}/health", log):
+            yield Prometheus(f"http://{address}", log)
+    finally:
+        shutil.rmtree(folder / "victoria", ignore_errors=True)
+
+
+@contextlib.contextmanager
 def a_prometheus(
     folder: Path, admin: str, *, interval: str = "200ms", rules: str | None = None
 ) -> Iterator[Prometheus]:

@@ -163,6 +163,8 @@ def test_the_versions_are_those_of_the_tests() -> None:
     assert "JavaScript " + client("javascript/package.json", '-evidently": "(.+?)"') in PAGE
     assert client("go/go.mod", "/evidently v(.+)") in PAGE
     assert "aws4fetch " + client("javascript2/package.json", 'aws4fetch": "(.+?)"') in PAGE
+    assert "Bun " + client("runtimes/package.json", '"bun": "(.+?)"') in PAGE
+    assert "Deno " + client("runtimes/package.json", '"deno": "(.+?)"') in PAGE
     assert "requests " + pinned("requirements-dev.lock", "^requests==(.+?) ") in PAGE
     assert "httpx " + pinned("tests/e2e/requirements-httpx.txt", "httpx==(.+?) ") in PAGE
     assert "RUM web client " + pinned("tests/e2e/browser/package.json", 'rum-web": "(.+?)"') in PAGE

@@ -14,7 +14,7 @@ from forwarder.metrics import FAMILIES
 from forwarder.metrics.families import PREFIX
 from tests.dashboard import filled_in, panels
 from tests.e2e.processes import Daemon, Sandbox, a_daemon, ask, until
-from tests.e2e.prometheus import ROOT, Prometheus, a_prometheus, promtool
+from tests.e2e.prometheus import ROOT, Prometheus, a_prometheus, a_victoria_metrics, promtool
 
 TARGET = """\
   orders:
@@ -128,6 +128,26 @@ def test_target_held_fires_and_is_resolved_when_the_target_is_back(
     }
     assert silent <= NOT_HERE
     seen = prometheus.names()
+    missing = {
+        family.name
+        for family in FAMILIES
+        if not {PREFIX + family.name, f"{PREFIX}{family.name}_count"} & seen
+    }
+    assert missing <= BEFORE_ANY
+
+
+def test_victoria_metrics_scrapes_every_family_and_answers_the_dashboard(
+    watched: Daemon, tmp_path: Path
+) -> None:
+    send(watched, 10)
+    watched.deliver("orders")
+    with a_victoria_metrics(tmp_path, watched.admin) as victoria:
+        delivered = 'forwarder_events_delivered_total{target="orders"} == 10'
+        until(lambda: victoria.query(delivered) != [], "a scrape", victoria.log)
+        seen = victoria.names()
+        for panel in panels():
+            for query in panel.queries:
+                victoria.query(filled_in(query.expression))  # an error is not a success
     missing = {
         family.name
         for family in FAMILIES

@@ -64,3 +64,18 @@ def test_a_stop_during_the_imports_is_obeyed(
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("stopped before it started")) == (0, 1), done.stderr
     assert not (tmp_path / "storage").exists()
+
+
+def test_a_reload_during_the_imports_ends_nothing_and_is_done_once_it_runs(tmp_path: Path) -> None:
+    config = tmp_path / "forwarder.yaml"
+    config.write_text(CONFIG.format(place=tmp_path))
+    command = [sys.executable, "-c", EARLY, "run", "-c", str(config), str(int(signal.SIGHUP))]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if '"read again"' in line:
+                process.terminate()
+        assert process.wait() == 0, lines
+    assert [line for line in lines if '"read again"' in line], lines

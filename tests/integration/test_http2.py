@@ -44,6 +44,30 @@ async def test_curl_shows_why_it_is_refused(listener: object) -> None:
     assert (said, problem) == (MESSAGE + b"505 2", b"")
 
 
+async def first_answer(host: str, data: bytes, first: int) -> bytes:
+    """What comes back when the first bytes arrive by themselves."""
+    name, _, port = host.rpartition(":")
+    reader, writer = await asyncio.open_connection(name, int(port))
+    writer.write(data[:first])
+    await asyncio.sleep(0.05)
+    writer.write(data[first:])
+    answer = await asyncio.wait_for(reader.read(1 << 16), 30)
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("listener", [admin, ingest])
+@pytest.mark.parametrize("first", [1, 3, 15])
+async def test_a_preface_in_two_parts_is_known_and_so_is_http_1(listener: object, first: int) -> None:
+    async with listener() as url:  # type: ignore[operator]
+        host, _, path = url.removeprefix("http://").partition("/")
+        assert SETTINGS in await first_answer(host, PREFACE + SETTINGS + HEADERS, first)
+        get = f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        assert (await first_answer(host, get, first)).startswith(b"HTTP/1.1 200 ")
+        put = b"P" + get[1:].replace(b"ET", b"UT", 1)
+        assert (await first_answer(host, put, 1)).startswith(b"HTTP/1.1 405 ")
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_the_answer_comes_with_the_first_stream_however_the_bytes_arrive(size: int) -> None:
     refusal, said = Http2Refusal(), b""

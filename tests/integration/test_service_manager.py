@@ -136,7 +136,10 @@ async def test_a_pause_and_its_end_are_in_the_status_before_they_are_answered(
     async with daemon_beside(place):
         await hears(ear, "READY", "1")
         ear.listen()
-        for action, status in (("pause", "events waiting: 0; held: orders"), ("resume", "events waiting: 0")):
+        for action, status in (
+            ("pause", "events waiting: 0; held: orders (operator)"),
+            ("resume", "events waiting: 0"),
+        ):
             async with Control(socket_of(place)) as control:
                 await control.ask(f"/targets/orders/{action}", {})
             assert ear.said("STATUS")[-1] == f"ready; {status}"

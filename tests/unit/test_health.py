@@ -53,7 +53,7 @@ def port() -> Iterator[int]:
 def test_it_exits_0_while_the_daemon_lives_and_1_while_it_is_not_ready(
     port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for url in (f"127.0.0.1:{port}", f"http://127.0.0.1:{port}"):
+    for url in (f"127.0.0.1:{port}", f"http://127.0.0.1:{port}", f":{port}", f"*:{port}"):
         assert main(["health", "--url", url]) == 0
     assert capsys.readouterr() == ("", "")
     assert main(["health", "--url", f"127.0.0.1:{port}", "--ready"]) == 1

@@ -35,7 +35,7 @@ Judge = Callable[..., None]
 def put_all(kind: Kind, program: Program, burst: int = BURST) -> list[str]:
     """Have it make every call; the names of the events, all of which were accepted."""
     sent: list[str] = []
-    burst = 1 if kind.client.name == "aws-cli" else burst  # a process for each call
+    burst = 1 if kind.client.name.startswith("aws-cli") else burst  # a process for each call
     for names, params in all_calls(kind.api, burst):
         said = program(params)
         assert said.error is None, said.error

@@ -163,6 +163,18 @@ async def test_a_load_balancer_may_check_health_by_other_methods(
             assert response.status == 200
 
 
+async def test_options_of_the_root_is_a_health_check_whatever_the_host(
+    base: str, session: aiohttp.ClientSession, daemon: Daemon
+) -> None:
+    """HAProxy's check of a server, unless it is told a path."""
+    for ready, status in ((True, 200), (False, 503)):
+        daemon.is_ready = ready
+        async with session.options(f"{base}/", headers={"Host": "forwarder.example"}) as response:
+            assert response.status == status
+    async with session.options(f"{base}/status") as response:
+        assert response.status == 405
+
+
 async def test_readiness_is_red_while_the_daemon_stops_and_liveness_is_not(
     base: str, session: aiohttp.ClientSession, daemon: Daemon
 ) -> None:

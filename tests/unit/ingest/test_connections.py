@@ -37,10 +37,11 @@ from tests.unit.ingest.support import (
 )
 
 
-async def test_a_slow_head_is_408_and_closed() -> None:
+@pytest.mark.parametrize("head", [b"POST / HT", b"P", b"PRI * HTTP/2.0\r"])
+async def test_a_slow_head_is_408_and_closed(head: bytes) -> None:
     async with serving(read_timeout=0.05) as ingest:
         peer = await ingest.peer()
-        await peer.send(b"POST / HT")
+        await peer.send(head)
         answer = await peer.answer()
         assert (answer.status, code(answer)) == (408, "RequestTimeoutException")
         assert await peer.is_closed()

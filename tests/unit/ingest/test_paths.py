@@ -294,3 +294,18 @@ async def test_a_request_that_is_not_signed_for_a_service_is_told_that_there_is_
         assert (await ingest.post("/nowhere", EVENT)).json["message"] == "No such endpoint: /nowhere."
         answer = await ingest.post("/v1/nowhere", EVENT)
         assert answer.json["error"]["message"].startswith("No such endpoint: /v1/nowhere. Events go to")
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+async def test_options_of_the_root_is_a_check_that_anyone_may_make(version: str) -> None:
+    """HAProxy's check of a server, unless it is told a path. It grants a web page nothing."""
+    async with serving() as ingest:
+        peer = await ingest.peer()
+        asked = f"OPTIONS / {version}\r\nHost: forwarder.example\r\nOrigin: https://shop.example\r\n\r\n"
+        await peer.send(asked.encode())
+        answer = await peer.answer()
+        assert answer.status == 204
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        await peer.close()
+        for method in ("GET", "HEAD", "PUT"):
+            assert (await ingest.post("/", b"", method=method)).status == 405

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import sqlite3
 import stat
 import subprocess
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -111,6 +114,46 @@ async def test_the_directory_of_another_user_of_the_group_is_used_unless_it_is_o
         await stored(state / "data")
     else:
         assert (await refusal(state / "data")).reason == "unsafe"
+
+
+def stores_as(user: int, umask: int, directory: Path) -> bool:
+    """Whether a process of this user and group 0 alone can write there as a daemon does."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    try:
+        os.umask(umask)
+        os.setgroups([])
+        os.setgid(0)
+        os.setuid(user)
+        asyncio.run(stored(directory))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """A directory that every user of group 0 may write, as OpenShift's volumes are."""
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        made = Path(folder) / "volume"
+        made.mkdir()
+        made.chmod(0o775)
+        yield made
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_users_of_group_0_follow_each_other_on_one_volume(volume: Path, umask: int) -> None:
+    users = [1_000_650_000, 1_000_650_001, 1_000_650_000, 12345]
+    for user in users:
+        assert stores_as(user, umask, volume / "data")
+    assert rows(volume / "data" / FILE) == 3 * len(users)
+    assert {path.stat().st_uid for path in (volume / "data").iterdir()} <= set(users)
+    for path in (volume / "data", *(volume / "data").iterdir()):
+        assert not mode(path) & 0o007, path
 
 
 # --- what an earlier version left

@@ -1,11 +1,13 @@
 """The program of tests/e2e/programs.py with the AWS CLI, run anew for each call.
 
-Its arguments are the path of the CLI and the API.
+Its arguments are the path of the CLI and the API; between them ``--endpoint-url`` where the CLI reads no
+variable for it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,8 +18,10 @@ _ERROR = re.compile(r"An error occurred \((\w+)\) when calling the \w+ operation
 
 
 def main() -> None:
-    aws, api = sys.argv[1:]
-    command = [aws, *COMMANDS[api], "--output", "json", "--cli-input-json"]
+    aws, *options, api = sys.argv[1:]
+    if options:
+        options.append(os.environ[f"AWS_ENDPOINT_URL_{api.upper()}"])
+    command = [aws, *COMMANDS[api], *options, "--output", "json", "--cli-input-json"]
     for line in sys.stdin:
         ran = subprocess.run([*command, line], stdin=subprocess.DEVNULL, capture_output=True, text=True)
         said: dict[str, Any]
