@@ -23,6 +23,8 @@ OF_PROMETHEUS: dict[str, set[str]] = {
 }
 """What Prometheus says itself, and what its Python client tells beside our own."""
 
+_ENDS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
+
 _MATCHERS = re.compile(r"\{([^{}]*)\}")
 _MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^()]*)\)")
@@ -83,7 +85,7 @@ def _level(name: str) -> set[str]:
 
 def _family(name: str) -> Family | None:
     for family in FAMILIES:
-        ends = ("_bucket", "_sum", "_count") if family.type == "histogram" else ("",)
+        ends = _ENDS.get(family.type, ("",))
         if name in {f"{PREFIX}{family.name}{end}" for end in ends}:
             return family
     return None

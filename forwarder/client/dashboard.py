@@ -2,6 +2,7 @@
 
 Invariants:
 - No line is wider than the terminal: tables and plots are cut or made to fit, sentences are wrapped.
+- What is wrong stands above the table; where it is much, the rest of it stands below the table.
 - What others say is printed without line breaks and terminal sequences.
 """
 
@@ -11,11 +12,15 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from forwarder.client.order import TROUBLE, ordered
 from forwarder.client.status import as_table, head_of, notes_of, table_of, tail_of
 from forwarder.logs import one_line
 
 WIDEST_PLOT = 90
 """Columns; more would show no more than the daemon remembers."""
+
+NOTES_ABOVE = 12
+"""Lines of what is wrong that stand above the table, so that the table can be seen."""
 
 SERIES = {
     "in/s": ("accepted",),
@@ -34,27 +39,29 @@ BLOCKS, ASCII = "▁▂▃▄▅▆▇█", ".:-=+*#@"
 
 
 def picture(
-    status: Mapping[str, Any], history: Mapping[str, Any], width: int, steps: str = BLOCKS
+    status: Mapping[str, Any],
+    history: Mapping[str, Any],
+    width: int,
+    steps: str = BLOCKS,
+    order: str = TROUBLE,
 ) -> list[str]:
-    """All there is to say, in lines of at most ``width`` characters."""
-    report = dict(status)
+    """All there is to say, in lines of at most ``width`` characters. ``order``: of the targets, one of ORDERS."""
+    report = {**status, "targets": ordered(status["targets"], order)}
     on = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     first, second = head_of(report)
-    sentences = [one_line(each) for each in notes_of(report)]
+    notes = notes_of({**report, "targets": ordered(status["targets"])})
+    first_notes, more_notes = _divided([one_line(each) for each in notes])
+    series = {name: history["targets"][name] for name in report["targets"] if name in history["targets"]}
     lines = [
         first,
         f"{second}; {on}",
         "",
+        *_wrapped(first_notes, width),
         *table_of(report),
         "",
-        *(
-            part
-            for each in sentences
-            for part in textwrap.wrap(each, width, subsequent_indent="  ", break_on_hyphens=False)
-        ),
-        *([""] if sentences else []),
+        *_wrapped(more_notes, width),
         f"the last {history['kept_seconds'] / 60:.0f} minutes, of each plot the last and the highest",
-        *_plots(history, width, steps),
+        *_plots({**history, "targets": series}, width, steps),
         "",
         "since the start",
         *as_table(list(_reasons(report)) or [("nothing was refused, tried again, dead or lost",)]),
@@ -64,11 +71,22 @@ def picture(
     return [line[:width] for line in lines]
 
 
-def fit(lines: Sequence[str], height: int) -> list[str]:
-    """As many lines as there is room for, the last one saying how many are not shown."""
-    if len(lines) <= height:
-        return list(lines)
-    return [*lines[: height - 1], f"... and {len(lines) - height + 1} lines more"]
+def _divided(notes: list[str]) -> tuple[list[str], list[str]]:
+    """The notes above the table, and those below it; what belongs to a note stays with it."""
+    end = min(NOTES_ABOVE, len(notes))
+    while end < len(notes) and notes[end].startswith(" "):
+        end += 1
+    return notes[:end], notes[end:]
+
+
+def _wrapped(notes: list[str], width: int) -> list[str]:
+    """With an empty line behind them, where there are any."""
+    lines = [
+        part
+        for each in notes
+        for part in textwrap.wrap(each, width, subsequent_indent="  ", break_on_hyphens=False)
+    ]
+    return [*lines, ""] if lines else []
 
 
 def _reasons(report: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

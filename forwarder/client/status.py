@@ -16,6 +16,7 @@ from forwarder.client.connecting import (
     say,
     session_for,
 )
+from forwarder.client.order import alike, in_short
 from forwarder.logs import moment, one_line
 from forwarder.states import in_words
 
@@ -74,14 +75,16 @@ def table_of(report: dict[str, Any]) -> list[str]:
 
 
 def notes_of(report: dict[str, Any]) -> list[str]:
-    """A sentence for each thing that is wrong."""
+    """A sentence for each thing that is wrong, and one for targets that have the same trouble."""
     notes = []
-    for name, target in report["targets"].items():
+    for names, target in alike(report["targets"]):
         if target["message"]:
-            notes.append(one_line(f"{name}: {_standing(target)}{target['message']}{_next_try(target)}"))
+            named = in_short(names)
+            notes.append(one_line(f"{named}: {_standing(target)}{target['message']}{_next_try(target)}"))
             notes += cure_of(target)
-        notes += set_aside_of(name, target)
-        notes += unconfirmed_of(name, target)
+        for name in names:
+            notes += set_aside_of(name, target)
+            notes += unconfirmed_of(name, target)
     storage = report["storage"]
     notes += [
         f"{name}: {events} events wait on disk for a target that is not configured"

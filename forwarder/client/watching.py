@@ -2,7 +2,9 @@
 
 Invariants:
 - The terminal is left as it was found, whatever ends the watch.
-- A daemon that does not answer is said and asked again: it may be starting.
+- A daemon that does not answer is said and asked again: it may be starting. What it said last stays below that,
+  with its time.
+- A key draws again and does not ask again.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ import textwrap
 import time
 import tty
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
 
 from forwarder.client.connecting import EXIT_OK, Unreachable, can_rewrite, exchange, session_for
-from forwarder.client.dashboard import ASCII, BLOCKS, fit, picture
+from forwarder.client.dashboard import ASCII, BLOCKS, picture
+from forwarder.client.viewport import Viewport
 from forwarder.logs import one_line
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -34,34 +37,65 @@ HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[H", "\x1b[K\r\n", "\x1b[J"
 PLAIN_WIDTH = 120
 
 
+class Seen(NamedTuple):
+    """What the daemon said last, at ``at`` (0: never), and the problem of a try after that."""
+
+    status: dict[str, Any] = {}
+    history: dict[str, Any] = {}
+    at: float = 0.0
+    problem: str = ""
+
+
 async def watch(url: str, every: float) -> int:
     """Until q or Ctrl-C (or the end of who reads it); the exit code."""
     on_terminal = can_rewrite(sys.stdout)
-    look, leave = asyncio.Event(), asyncio.Event()
+    look, leave, view = asyncio.Event(), asyncio.Event(), Viewport()
     session, base = session_for(url)
     async with session:
-        with _listening(look, leave), _screen() if on_terminal else contextlib.nullcontext():
+        with _listening(look, leave, view), _screen() if on_terminal else contextlib.nullcontext():
+            seen, due = Seen(), 0.0
             while not leave.is_set():
                 look.clear()
+                if time.monotonic() >= due:
+                    seen = await _ask_again(session, base, url, seen)
+                    due = time.monotonic() + every
                 width, height = shutil.get_terminal_size((PLAIN_WIDTH, 24))
-                lines = await _lines(session, base, url, width)
-                _draw(fit(lines, height - 1), every) if on_terminal else _print(lines)
+                lines = _lines(seen, width, view.order)
+                if on_terminal:
+                    _draw(view.frame(lines, height - 1), _last_line(every, view.order, width))
+                else:
+                    _print(lines)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(every):
+                    async with asyncio.timeout(max(0.0, due - time.monotonic())):
                         await look.wait()
     return EXIT_OK
 
 
-async def _lines(session: aiohttp.ClientSession, base: str, url: str, width: int) -> list[str]:
-    steps = BLOCKS if "utf" in (sys.stdout.encoding or "").lower() else ASCII
+async def _ask_again(session: aiohttp.ClientSession, base: str, url: str, before: Seen) -> Seen:
     try:
         status, history = [await _ask(session, f"{base}/{path}", url) for path in ("status", "history")]
-        return picture(status, history, width, steps)
+        picture(status, history, PLAIN_WIDTH)
+        return Seen(status, history, time.time())
     except Unreachable as error:
         problem = f"{error}; asking again"
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
         problem = f"{url} is not the admin listener of a forwarder of this version; asking again"
-    return textwrap.wrap(one_line(problem), width)
+    return before._replace(problem=problem)
+
+
+def _lines(seen: Seen, width: int, order: str) -> list[str]:
+    steps = BLOCKS if "utf" in (sys.stdout.encoding or "").lower() else ASCII
+    lines = textwrap.wrap(one_line(seen.problem), width)
+    if seen.problem and seen.at:
+        at = time.strftime("%H:%M:%S", time.localtime(seen.at))
+        lines += [*textwrap.wrap(f"No answer since {at}; what is below is from then.", width), ""]
+    return [*lines, *picture(seen.status, seen.history, width, steps, order)] if seen.at else lines
+
+
+def _last_line(every: float, order: str, width: int) -> str:
+    now = time.strftime("%H:%M:%S")
+    long = f"{now}, every {every:g}s, by {order}; s sorts, arrows and space scroll, q leaves"
+    return long if len(long) < width else f"{now}, by {order}; q leaves"[: width - 1]
 
 
 async def _ask(session: aiohttp.ClientSession, url: str, place: str) -> dict[str, Any]:
@@ -69,8 +103,7 @@ async def _ask(session: aiohttp.ClientSession, url: str, place: str) -> dict[str
     return msgspec.json.decode(reply.body, type=dict[str, Any])
 
 
-def _draw(lines: list[str], every: float) -> None:
-    last = f"{time.strftime('%H:%M:%S')}, every {every:g}s; q leaves"
+def _draw(lines: list[str], last: str) -> None:
     sys.stdout.write(HOME + "".join(line + END_OF_LINE for line in lines) + last + "\x1b[K" + END_OF_SCREEN)
     sys.stdout.flush()
 
@@ -96,7 +129,7 @@ def _has_the_keys() -> bool:
 
 
 @contextlib.contextmanager
-def _listening(look: asyncio.Event, leave: asyncio.Event) -> Iterator[None]:
+def _listening(look: asyncio.Event, leave: asyncio.Event, view: Viewport) -> Iterator[None]:
     """Wake up for a key, a signal that ends, and another size of the window."""
     loop = asyncio.get_running_loop()
 
@@ -116,8 +149,9 @@ def _listening(look: asyncio.Event, leave: asyncio.Event) -> Iterator[None]:
 
     def key() -> None:
         pressed = os.read(stdin, 1024)  # all of it: keys may come at once, and one key be several bytes
-        if not pressed or b"q" in pressed.lower():
-            go()
+        if view.press(pressed):
+            leave.set()
+        look.set()
 
     loop.add_reader(stdin, key)
     try:

@@ -165,7 +165,6 @@ class Gate:
             in_flight=self._concurrency.taken,
             limit=self._concurrency.limit,
             throttle_wait_seconds=state.backed_off_seconds,
-            met=state.met,
         )
 
     async def _enter(self, call: Call) -> None:

@@ -49,8 +49,6 @@ class TargetState:
         self.on_change: Callable[[], None] = lambda: None
         self._left_open = clock.monotonic()
         self._backed_off = 0.0
-        self.met = {(State.OPEN, Reason.NONE)}
-        """Every state and reason that was seen so far: a bounded set."""
 
     @property
     def state(self) -> State:
@@ -108,7 +106,6 @@ class TargetState:
         seen, said = self.seen, self._said
         if (seen.state, seen.reason) == (said.state, said.reason):
             return
-        self.met.add((seen.state, seen.reason))
         self.on_change()
         if said.state is State.OPEN:
             self._left_open = self._clock.monotonic()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.registry import Collector
 
 from forwarder.metrics.exposition import Exposition
-from forwarder.metrics.families import DISK_OPERATIONS, FAMILIES, TRANSPORTS, Family
+from forwarder.metrics.families import DISK_OPERATIONS, FAMILIES, Family
 from forwarder.metrics.history import History, Reading
 from forwarder.metrics.numbers import (
     Histogram,
@@ -56,9 +56,7 @@ RATE_WINDOW_TICKS = 20
 
 
 class GateView(msgspec.Struct, frozen=True):
-    """A gate at one moment. ``message`` is AWS's own sentence; no ``next_probe_in`` when open or blocked.
-
-    ``met``: every state with its reason that was seen so far."""
+    """A gate at one moment. ``message`` is AWS's own sentence; no ``next_probe_in`` when open or blocked."""
 
     state: State
     reason: Reason
@@ -68,7 +66,6 @@ class GateView(msgspec.Struct, frozen=True):
     in_flight: int
     limit: int
     throttle_wait_seconds: float
-    met: Set[tuple[State, Reason]] = frozenset({(State.OPEN, Reason.NONE)})
 
 
 class CredentialsView(msgspec.Struct, frozen=True):
@@ -273,9 +270,7 @@ def _queue_samples(name: str, view: QueueView, now: float) -> Iterator[Sample]:
 
 
 def _gate_samples(name: str, view: GateView) -> Iterator[Sample]:
-    now = view.state, view.reason
-    for each in sorted({*view.met, now}):
-        yield "target_state", (name, *each), int(each == now)
+    yield "target_state", (name, view.state, view.reason), 1
     yield "send_in_flight", (name,), view.in_flight
     yield "send_concurrency_limit", (name,), view.limit
     yield "throttle_wait_seconds_total", (name,), view.throttle_wait_seconds
@@ -291,8 +286,8 @@ def _names_samples(name: str, view: NamesView) -> Iterator[Sample]:
 
 
 def _transport_samples(name: str, taken: str) -> Iterator[Sample]:
-    for transport in TRANSPORTS:
-        yield "transport", (name, transport), int(transport == taken)
+    if taken:
+        yield "transport", (name, taken), 1
 
 
 def _credentials_samples(name: str, view: CredentialsView) -> Iterator[Sample]:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
-from forwarder.metrics.families import FAMILIES, PREFIX, Family
+from forwarder.metrics.families import FAMILIES, PREFIX, SINCE_FIRST, Family
 from forwarder.metrics.numbers import Histogram, Sample, Value
 
 
@@ -20,14 +26,28 @@ class Exposition(Collector):
     def collect(self) -> Iterator[Metric]:
         by_family: dict[str, list[tuple[Sequence[str], Value]]] = {family.name: [] for family in FAMILIES}
         for name, labels, value in self._samples():
-            by_family[name].append((labels, value))
+            if _is_shown(name, labels, value):
+                by_family[name].append((labels, value))
         for family in FAMILIES:
             if rows := by_family[family.name]:
                 yield _family(family, rows)
 
 
+def _is_shown(name: str, labels: Sequence[str], value: Value) -> bool:
+    if name not in SINCE_FIRST:
+        return True
+    number = value.count if isinstance(value, Histogram) else value
+    return number != 0 or labels[-1] in SINCE_FIRST[name]
+
+
 def _family(family: Family, rows: Sequence[tuple[Sequence[str], Value]]) -> Metric:
     name, labels = PREFIX + family.name, family.labels
+    if family.type == "summary":
+        summaries = SummaryMetricFamily(name, family.help, labels=labels)
+        for values, value in rows:
+            if isinstance(value, Histogram):
+                summaries.add_metric(values, value.count, value.sum)
+        return summaries
     if family.type == "histogram":
         histograms = HistogramMetricFamily(name, family.help, labels=labels)
         for values, value in rows:

@@ -112,21 +112,22 @@ FAMILIES = tuple(
         ("queue_capacity_events", "gauge", _T, "The queue's bound in events.", False),
         ("queue_capacity_bytes", "gauge", _T, "The queue's bound in bytes.", False),
         ("queue_oldest_event_age_seconds", "gauge", _T, "Age of the oldest event not yet settled.", True),
-        ("batch_events", "histogram", _T, "Events per call.", True),
-        ("batch_bytes", "histogram", _T, "Bytes per call, by the API's formula.", True),
+        ("calls_total", "counter", (*_T, "outcome"), "Calls to AWS, by outcome.", True),
+        ("batch_events", "summary", _T, "Events per call.", True),
+        ("batch_bytes", "summary", _T, "Bytes per call, by the API's formula.", True),
         ("batch_flushes_total", "counter", (*_T, "reason"), "Calls by what made their batch due.", False),
-        ("send_duration_seconds", "histogram", (*_T, "outcome"), "How long calls took, by outcome.", True),
+        ("send_duration_seconds", "histogram", _T, "How long calls took.", True),
         ("event_failures_total", "counter", (*_T, "code"), "Failed tries of single events, by code.", False),
-        ("event_attempts", "histogram", _T, "Tries a delivered event needed.", False),
+        ("event_attempts", "summary", _T, "Tries a delivered event needed.", False),
         ("delivery_latency_seconds", "histogram", _T, "From taken by us to taken by AWS.", False),
         (
             "target_state",
             "gauge",
             (*_T, "state", "reason"),
-            "1 for the state the target is in and its reason; 0 for those it was in before.",
+            "1 for the state the target is in and its reason.",
             True,
         ),
-        ("transport", "gauge", (*_T, "transport"), "1 for the call path in use.", True),
+        ("transport", "gauge", (*_T, "transport"), "1 for the call path in use; absent before the first call.", True),
         ("target_last_success_timestamp_seconds", "gauge", _T, "When AWS last took events.", False),
         ("send_in_flight", "gauge", _T, "Calls in flight.", False),
         ("send_concurrency_limit", "gauge", _T, "Calls that may be in flight.", False),
@@ -243,7 +244,7 @@ VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("queue_events", "state"): QUEUE_STATES,
     ("queue_bytes", "state"): QUEUE_STATES,
     ("batch_flushes_total", "reason"): FLUSH_REASONS,
-    ("send_duration_seconds", "outcome"): CALL_OUTCOMES,
+    ("calls_total", "outcome"): CALL_OUTCOMES,
     ("target_state", "state"): STATES,
     ("target_state", "reason"): STATE_REASONS,
     ("transport", "transport"): TRANSPORTS,
@@ -258,3 +259,24 @@ VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("admin_requests_refused_total", "reason"): ADMIN_REFUSALS,
 }
 """The values of a family's label, where they are few and known before anything happens."""
+
+SINCE_FIRST: Mapping[str, tuple[str, ...]] = {
+    "events_refused_total": ("queue_full", "storage", "memory", "set_aside_full"),
+    "events_dead_lettered_total": ("rejected", "expired"),
+    "events_dropped_total": ("shutdown", "damaged", "storage"),
+    "events_unverified_total": (),
+    "events_retried_total": (),
+    "calls_total": ("throttled", "error", "timeout"),
+    "batch_flushes_total": (),
+    "name_questions_total": (),
+    "set_aside_events": (),
+    "credentials_refresh_total": ("failed",),
+    "batch_events": (),
+    "batch_bytes": (),
+    "event_attempts": (),
+    "send_duration_seconds": (),
+    "delivery_latency_seconds": (),
+}
+"""Families of a target whose series begin when they count for the first time, so that many targets do not make
+``/metrics`` large. The values of the last label that have a series from the start, with 0, are those that alerts
+take a rate of: a rate would miss the first time of a series that begins with it."""

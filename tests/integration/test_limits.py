@@ -14,7 +14,7 @@ LARGE = 400_000
 
 async def refused_calls(place: World) -> list[str]:
     """Calls that did not go well, by the daemon's own count."""
-    ended = [line for line in (await place.metrics()).splitlines() if "send_duration_seconds_count" in line]
+    ended = [line for line in (await place.metrics()).splitlines() if "forwarder_calls_total{" in line]
     return [line for line in ended if 'outcome="ok"' not in line and not line.endswith(" 0.0")]
 
 

@@ -52,7 +52,7 @@ def bodies(kind: str) -> list[tuple[bytes, dict[str, str]]]:
 
 async def was_called(place: World, target: str) -> None:
     """Wait for the first call's end, whatever it was."""
-    ended = re.compile(rf'^forwarder_send_duration_seconds_count{{.*target="{target}"}} [1-9]', re.MULTILINE)
+    ended = re.compile(rf'^forwarder_calls_total{{.*target="{target}"}} [1-9]', re.MULTILINE)
 
     async def once() -> bool:
         return ended.search(await place.metrics()) is not None

@@ -1,9 +1,11 @@
 // Shows the daemon's own JSON, again and again. Whatever it says is text and never markup: a name or a
 // sentence of AWS's goes into the page by textContent alone.
 
+import { alike, chosen, inShort, ORDERS } from "./order.js";
 import { plot } from "./plots.js";
 
 const LOOK_MS = 2000, PATIENCE_MS = 5000, LOOKS_PER_HISTORY = 3;
+const SENTENCES = 8, ROWS = 25, PLOTTED = 5;
 const SHAPES = { open: "●", backing_off: "▲", held: "■" };
 const FATES = {
   dead_lettered: "dead letter",
@@ -52,16 +54,34 @@ function fill(id, nodes) {
   place(id).replaceChildren(...nodes);
 }
 
+const unfolded = new Set();
+
+/** What is shown of a long list: its beginning, until a person asks for all of it. */
+function folded(id, items, most) {
+  const button = place(`more-${id}`);
+  const all = unfolded.has(id);
+  button.hidden = items.length <= most;
+  button.textContent = all ? `Show the first ${most} only` : `Show all ${whole.format(items.length)}`;
+  button.onclick = () => {
+    if (!unfolded.delete(id)) unfolded.add(id);
+    showAgain();
+  };
+  return all ? items : items.slice(0, most);
+}
+
 function row(cells) {
   const line = document.createElement("tr");
   line.append(...cells);
   return line;
 }
 
-function showTargets(targets) {
+function showTargets(targets, shown) {
   const cell = (text) => make("td", text);
   const count = (value) => make("td", whole.format(value), { class: "number" });
-  fill("targets", Object.entries(targets).map(([name, each]) => row([
+  const known = Object.keys(targets).length;
+  const counted = shown.length === known ? "" : `${whole.format(shown.length)} of ${whole.format(known)} targets`;
+  if (place("counted").textContent !== counted) place("counted").textContent = counted;
+  fill("targets", folded("targets", shown, ROWS).map(([name, each]) => row([
     make("th", name, { scope: "row" }),
     make("td", `${SHAPES[each.state] ?? "?"} ${standing(each)}`, { class: `state ${each.state}` }),
     count(each.waiting),
@@ -89,18 +109,21 @@ function unconfirmed(name, target) {
 /** What is wrong: each a sentence, with what to do where that is known. */
 function sentences(status) {
   const said = [];
-  for (const [name, each] of Object.entries(status.targets)) {
-    for (const sentence of unconfirmed(name, each)) said.push({ sentence });
-    if (!each.message) continue;
+  const targets = chosen(status.targets);
+  for (const [names, each] of alike(targets)) {
     const next = each.next_probe_seconds === null ? "" : ` (next try in ${span(each.next_probe_seconds)})`;
     const cure = each.cure || each.set_aside.largest[0]?.cure;
-    said.push({ sentence: `${name}, ${standing(each)} since ${moment(each.since)}: ${each.message}${next}`, cure, runbook: each.runbook });
+    const sentence = `${inShort(names)}, ${standing(each)} since ${moment(each.since)}: ${each.message}${next}`;
+    said.push({ sentence, cure, runbook: each.runbook });
+  }
+  for (const [name, each] of targets) {
+    for (const sentence of unconfirmed(name, each)) said.push({ sentence });
   }
   for (const [name, events] of Object.entries(status.storage.stranded)) {
     said.push({ sentence: `${name}: ${whole.format(events)} events wait on disk for a target that is not configured` });
   }
   const { trouble, reason, cure, runbook } = status.storage;
-  if (trouble) said.push({ sentence: `storage (${reason}): ${trouble}`, cure, runbook });
+  if (trouble) said.unshift({ sentence: `storage (${reason}): ${trouble}`, cure, runbook });
   return said;
 }
 
@@ -118,9 +141,9 @@ function showSummary(status) {
   const slow = named((each) => each.state === "backing_off");
   const parts = [];
   if (status.draining) parts.push("It is stopping.");
-  if (held.length) parts.push(`Action needed, not delivering: ${held.join(", ")}.`);
-  if (paused.length) parts.push(`Paused by an operator: ${paused.join(", ")}.`);
-  if (slow.length) parts.push(`Backing off: ${slow.join(", ")}.`);
+  if (held.length) parts.push(`Action needed, not delivering: ${inShort(held)}.`);
+  if (paused.length) parts.push(`Paused by an operator: ${inShort(paused)}.`);
+  if (slow.length) parts.push(`Backing off: ${inShort(slow)}.`);
   if (status.storage.trouble) parts.push("The storage has trouble.");
   const bad = held.length || status.storage.trouble;
   say(parts.join(" ") || "All targets are open.", bad ? "bad" : parts.length ? "busy" : "");
@@ -152,9 +175,9 @@ function showTotals(status) {
   }));
 }
 
-function showReasons(status) {
+function showReasons(status, shown) {
   const rows = [];
-  for (const [name, each] of Object.entries(status.targets)) {
+  for (const [name, each] of shown) {
     for (const [fate, words] of Object.entries(FATES)) {
       for (const [reason, events] of Object.entries(each.reasons[fate])) {
         rows.push(row([
@@ -166,43 +189,76 @@ function showReasons(status) {
       }
     }
   }
-  fill("reasons", rows.length ? rows : [row([make("td", "None.", { colspan: "4" })])]);
-  const kept = Object.entries(status.targets).filter(([, each]) => each.dead_letters.events);
+  fill("reasons", rows.length ? folded("reasons", rows, ROWS) : [row([make("td", "None.", { colspan: "4" })])]);
+  const kept = shown.filter(([, each]) => each.dead_letters.events);
   const parts = kept.map(([name, { dead_letters: { events, bytes: size } }]) =>
     `${name} ${whole.format(events)} (${bytes(size)})`);
   const where = `in ${status.storage.path}`;
   place("letters").textContent = parts.length
-    ? `Dead letters kept ${where}: ${parts.join(", ")}.`
+    ? `Dead letters kept ${where}: ${inShort(parts)}.`
     : `No dead letters are kept ${where}.`;
 }
 
-function showStatus(status) {
+let lastStatus = null, lastHistory = null;
+
+/** The same again, as a person wants to see it now. */
+function showAgain() {
+  if (lastStatus) showStatus(lastStatus, { summary: false });
+  if (lastStatus && lastHistory) showHistory(lastHistory);
+}
+
+/** Without ``summary`` the sentence on top stays: it may say that the daemon does not answer. */
+function showStatus(status, { summary = true } = {}) {
+  lastStatus = status;
+  const shown = chosen(status.targets, place("filter").value, place("order").value);
   const up = span(status.uptime_seconds);
   place("about").textContent = `version ${status.version}, up ${up}`;
-  showSummary(status);
+  if (summary) showSummary(status);
   const said = sentences(status);
   place("trouble").hidden = !said.length;
-  fill("sentences", said.map(itemOf));
+  fill("sentences", folded("sentences", said, SENTENCES).map(itemOf));
   showTotals(status);
-  showTargets(status.targets);
-  showReasons(status);
+  showTargets(status.targets, shown);
+  showReasons(status, shown);
   const on = Object.entries(status.versions).map(([name, version]) => `${name} ${version}`);
   place("versions").textContent = `forwarder ${status.version}, ${on.join(", ")}`;
 }
 
+const blocks = new Map();
+
+/** The place of a target's plots. It stays the same node, so that a person's open and closed ones stay so. */
+function blockOf(name, open) {
+  if (!blocks.has(name)) {
+    const block = make("details", "", { class: "target" });
+    block.open = open;
+    block.append(make("summary", name), make("div", "", { class: "row" }));
+    block.addEventListener("toggle", () => lastHistory && drawInto(block, name));
+    blocks.set(name, block);
+  }
+  return blocks.get(name);
+}
+
+/** Only what is open is drawn. */
+function drawInto(block, name) {
+  const each = lastHistory.targets[name];
+  if (!block.open || !each) return;
+  const draw = (title, series) => plot(title, series, lastHistory.seconds_ago, lastHistory.kept_seconds);
+  block.lastChild.replaceChildren(
+    draw("events/s", { accepted: each.accepted, delivered: each.delivered }),
+    draw("failures/s", { retried: each.retried, refused: each.refused, dead: each.dead_lettered }),
+    draw("waiting", { waiting: each.waiting }),
+  );
+}
+
 function showHistory(history) {
-  const draw = (title, series) => plot(title, series, history.seconds_ago, history.kept_seconds);
-  fill("plots", Object.entries(history.targets).map(([name, each]) => {
-    const block = make("div", "", { class: "target" });
-    const figures = make("div", "", { class: "row" });
-    figures.append(
-      draw("events/s", { accepted: each.accepted, delivered: each.delivered }),
-      draw("failures/s", { retried: each.retried, refused: each.refused, dead: each.dead_lettered }),
-      draw("waiting", { waiting: each.waiting }),
-    );
-    block.append(make("h3", name), figures);
-    return block;
-  }));
+  lastHistory = history;
+  const shown = chosen(lastStatus.targets, place("filter").value, place("order").value)
+    .map(([name]) => name).filter((name) => name in history.targets);
+  const named = folded("plots", shown, ROWS);
+  const nodes = named.map((name, i) => blockOf(name, i < PLOTTED));
+  const now = [...place("plots").children];
+  if (nodes.length !== now.length || nodes.some((node, i) => node !== now[i])) fill("plots", nodes);
+  nodes.forEach((block, i) => drawInto(block, named[i]));
 }
 
 /** The settings in the form of their file, as text. */
@@ -223,15 +279,26 @@ async function ask(path) {
 
 let looks = 0, lastAnswer = null;
 
+/** The plots and the configuration stay as they are while they cannot be had. */
+async function lookFurther() {
+  const note = place("plots-note");
+  try {
+    showHistory(await ask("history"));
+    place("config").textContent = written(await ask("config"));
+    note.hidden = true;
+  } catch (error) {
+    note.textContent = `The plots and the configuration may be old (${error.message}).`;
+    note.hidden = false;
+    looks = -1;
+  }
+}
+
 async function look() {
   try {
     showStatus(await ask("status"));
-    if (looks % LOOKS_PER_HISTORY === 0) {
-      showHistory(await ask("history"));
-      place("config").textContent = written(await ask("config"));
-    }
-    looks += 1;
     lastAnswer = new Date();
+    if (looks % LOOKS_PER_HISTORY === 0) await lookFurther();
+    looks += 1;
   } catch (error) {
     const since = lastAnswer ? `since ${lastAnswer.toLocaleTimeString()}; what is below is from then` : "yet";
     say(`No answer from the daemon ${since} (${error.message}).`, "bad");
@@ -244,5 +311,8 @@ async function keepLooking() {
   setTimeout(keepLooking, LOOK_MS);
 }
 
+for (const name of Object.keys(ORDERS)) place("order").append(make("option", name, { value: name }));
+place("filter").addEventListener("input", showAgain);
+place("order").addEventListener("change", showAgain);
 document.addEventListener("visibilitychange", () => document.hidden || look());
 keepLooking();
