@@ -305,7 +305,7 @@ async def test_the_exit_code_is_1_when_something_fails_and_json_says_the_same(
         assert await asyncio.to_thread(run, path) == code
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == len(said) + 1
-        assert lines[-1] == f"{len(said)} looked at, 0 to be warned of, {code} failed"
+        assert lines[-1] == f"{len(said)} checks: {len(said) - code} passed, 0 warnings, {code} failed"
 
 
 def test_a_bad_configuration_fails_with_every_problem(
@@ -324,5 +324,5 @@ def test_a_warning_is_no_failure() -> None:
     assert written(findings).splitlines() == [
         "ok    a: good",
         "warn  b: odd. Look.",
-        "2 looked at, 1 to be warned of, 0 failed",
+        "2 checks: 1 passed, 1 warning, 0 failed",
     ]
