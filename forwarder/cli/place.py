@@ -114,6 +114,7 @@ def checked(given: str) -> str:
         raise _not_a_url(given, f"unix:{os.path.abspath(path)}" if path else "")
     if given.startswith("/"):
         raise _not_a_url(given, f"unix:{given}")
+    given = f"localhost{given.removeprefix('*')}" if given.startswith((":", "*:")) else given
     place = given if "://" in given else f"http://{given}"
     try:
         parts = urlsplit(place)

@@ -114,7 +114,8 @@ def _elsewhere(targets: Mapping[str, Any]) -> Iterator[Problem]:
                 if region and len(parts) > 3 and parts[0] == "arn" and parts[3] not in ("", region):
                     yield Problem(
                         f"targets.{name}.{field}[{number}]",
-                        f"must be in the target's region, {region}, got {bound}, which is in {parts[3]}",
+                        f"must be in the region of the target, {region}, "
+                        f'got "{bound}", which is in {parts[3]}',
                         about=(f"targets.{name}.region",),
                     )
 

@@ -103,14 +103,14 @@ def test_an_instance_has_the_storage_that_its_configuration_names() -> None:
     config = load(ROOT / "config" / "instance.yaml", option_types(), {"INSTANCE": "7"})
     directory = value("forwarder@.service", "StateDirectory").replace("%i", "7")
     assert config.storage.path == f"/var/lib/{directory}"
-    assert value("forwarder@.socket", "ListenStream") == str(config.ingest.listen)
+    assert value("forwarder@.socket", "ListenStream") == config.ingest.listen.text
     assert value("forwarder@.socket", "ReusePort") == "yes"
     assert config.ingest.reuse_port
 
 
 @pytest.mark.parametrize("unit", ["forwarder.socket", "forwarder@.socket"])
 def test_a_socket_unit_listens_where_the_daemon_would(unit: str) -> None:
-    assert value(unit, "ListenStream") == str(IngestConfig().listen)
+    assert value(unit, "ListenStream") == IngestConfig().listen.text
     assert value(unit, "FileDescriptorName") == "ingest"
 
 

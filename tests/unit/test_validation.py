@@ -82,7 +82,7 @@ def refused(directory: Path, text: str) -> list[str]:
 
 
 def accepted(directory: Path, text: str) -> Validated:
-    return validate(write(directory, f"storage: {{path: state}}\n{text}"))
+    return validate(write(directory, f"ingest: {{memory_budget: 2GiB}}\n{text}"))
 
 
 def test_seventeen_mistakes_are_said_in_one_run_each_with_its_line(tmp_path: Path) -> None:
@@ -229,8 +229,8 @@ def test_a_malformed_arn_is_said_once_by_its_index(tmp_path: Path, name: str) ->
 def test_a_bus_of_another_region_is_named_by_its_index(tmp_path: Path) -> None:
     targets = f"targets: {{orders: {{kind: eventbridge, region: us-east-1, buses: [a, '{BUS}']}}}}\n"
     assert refused(tmp_path, targets) == [
-        f"1: targets.orders.buses[1]: must be in the target's region, us-east-1, got {BUS}, "
-        "which is in eu-west-1"
+        "1: targets.orders.buses[1]: must be in the region of the target, us-east-1, got "
+        f'"{BUS}", which is in eu-west-1'
     ]
 
 

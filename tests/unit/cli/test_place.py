@@ -119,6 +119,11 @@ def test_a_url_that_is_none_exits_2_with_the_forms_there_are(url: str, words: st
     assert (error.code, words in error.lines[0]) == (2, True)
 
 
+@pytest.mark.parametrize("url", [":9", "*:9", "localhost:9", "http://localhost:9"])
+def test_a_port_alone_is_one_of_this_host(url: str) -> None:
+    assert place.checked(url) == "http://localhost:9"
+
+
 def test_what_changes_a_daemon_does_not_go_over_http() -> None:
     error = refused(place.socket, given("control", "--url", "http://127.0.0.1:2781"))
     assert (error.code, "this command does not go over HTTP" in error.lines[0]) == (2, True)
