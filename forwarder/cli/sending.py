@@ -56,7 +56,7 @@ def _judge(target: str | None, file: str) -> None:
                 EXIT_USAGE, f"no target is named and standard input is a terminal. Use: {usage}"
             )
         return
-    if not _is_target(target):
+    if target == STDIN or not _is_target(target):
         raise CommandError(EXIT_USAGE, f'"{target}" is not the name of a target. {_meant(target, file)}')
     if reads_terminal and os.path.isfile(target):
         raise CommandError(

@@ -20,7 +20,7 @@ from forwarder.cli import main
         (["queue", "stat"], "stats"),
         (["status", "--ulr", "x"], "--url"),
         (["check", "--jsno", "-c", "f"], "--json"),
-        (["queue", "purge", "--old-than", "1h"], "--older-than"),
+        (["queue", "purge", "--target", "a", "--old-than", "1h"], "--older-than"),
     ],
 )
 def test_a_misspelt_command_or_option_is_told_the_nearest(

@@ -146,7 +146,7 @@ def test_a_command_that_needs_a_configuration_and_has_none_exits_2(
         ["resume", "--all"],
         ["flush", "orders"],
         ["dead-letters", "replay"],
-        ["dead-letters", "purge", "--yes"],
+        ["queue", "purge", "--target", "orders"],
     ],
 )
 def test_a_storage_path_without_a_daemon_is_named_in_full_by_every_command(

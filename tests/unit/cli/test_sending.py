@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -104,12 +103,9 @@ def test_an_empty_input_is_said_and_an_error_where_the_target_is_a_file(
     assert capsys.readouterr().err.splitlines()[-1] == said
 
 
-@pytest.mark.parametrize("stdin", [None, io.StringIO("closed")])
 def test_a_closed_standard_input_is_an_error_and_no_traceback(
-    stdin: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if stdin is not None:
-        stdin.close()
-    monkeypatch.setattr("sys.stdin", stdin)
+    monkeypatch.setattr("sys.stdin", None)
     assert main(["send", "orders"]) == 2
-    assert capsys.readouterr().err
+    assert capsys.readouterr().err == "standard input is closed: name a file, or pipe events in\n"

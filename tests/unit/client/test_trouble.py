@@ -14,6 +14,7 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.client_exceptions import UnixClientConnectorError
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.test_utils import RawTestServer
 
@@ -26,7 +27,7 @@ FOREIGN = ("ssl:", "Errno", "Error", "aiohttp", "Traceback", "object at")
 
 def of_socket(path: Path, number: int) -> str:
     problem = OSError(number, "what the system says")
-    return sentence(f"unix:{path}", aiohttp.UnixClientConnectorError(str(path), KEY, problem))
+    return sentence(f"unix:{path}", UnixClientConnectorError(str(path), KEY, problem))
 
 
 def of_url(url: str, problem: OSError) -> str:
