@@ -1,4 +1,4 @@
-"""The nearest right word for a wrong one, and how a message suggests it.
+"""The nearest right word for a wrong one, how a message suggests it, and how it lists many names.
 
 Invariants:
 - Case and the choice between ``-`` and ``_`` never make two words different.
@@ -7,7 +7,9 @@ Invariants:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+SHOWN = 3
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
@@ -21,6 +23,14 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A sentence to append to an error, with a space in front; "" when no known word is close."""
     close = nearest(given, known)
     return f' Did you mean "{close}"?' if close else ""
+
+
+def others(names: Sequence[str]) -> str:
+    """The names besides the first, to append to a message about the first; "" when there are none."""
+    if len(names) < 2:
+        return ""
+    more = f" and {len(names) - 1 - SHOWN} more" if len(names) - 1 > SHOWN else ""
+    return f" (the same for {', '.join(names[1 : SHOWN + 1])}{more})"
 
 
 def _folded(word: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.config import Config, ConfigError, IngestConfig, Problem, load
+from forwarder.config import Config, ConfigError, IngestConfig, Problem, load, placed
 from forwarder.config import warnings as between_settings
 from forwarder.ingest.auth.configured import configured
 from forwarder.ingest.auth.files import read_text
@@ -39,10 +39,12 @@ def validate(path: str | Path, environ: Mapping[str, str] = os.environ, *, files
     Raises ConfigError.
     """
     config = load(path, option_types(), environ, in_files if files else None)
-    _build(config)
+    _build(path, config)
     targets = config.targets
     found = [*between_settings(config), *unknown_regions(targets), *unknown_profiles(targets)]
-    return Validated(config, [*found, *readable_by_others(config.ingest)] if files else found)
+    if files:
+        found += readable_by_others(config.ingest)
+    return Validated(config, placed(path, found))
 
 
 def in_files(config: Config) -> Iterator[Problem]:
@@ -118,7 +120,7 @@ def _what(path: Path) -> str:
     return "a file" if path.is_file() else "a directory" if path.is_dir() else "not a directory"
 
 
-def _build(config: Config) -> None:
+def _build(path: str | Path, config: Config) -> None:
     problems = []
     for name, options in config.targets.items():
         try:
@@ -126,4 +128,4 @@ def _build(config: Config) -> None:
         except ValueError as error:
             problems.append(Problem(f"targets.{name}", str(error)))
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(placed(path, problems))

@@ -162,6 +162,11 @@ class AdminServer:
         """Where it listens, in the form of the configuration, with the port in use."""
         return "" if self._listener is None else self._listener.address
 
+    @property
+    def addresses(self) -> list[str]:
+        """The same, each by itself."""
+        return [] if self._listener is None else self._listener.addresses
+
     async def close(self) -> None:
         if self._listener is not None:
             self._listener.close()

@@ -60,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # | head
         return finish(EXIT_OK)
+    except OSError:
+        if code := finish(EXIT_OK):  # it was the output, which cannot be flushed either
+            return code
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:

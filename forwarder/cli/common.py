@@ -60,7 +60,8 @@ def with_storage(arguments: Arguments, where: StorageConfig, action: Callable[[P
     try:
         return action(_where_it_is(where), arguments)
     except StorageError as error:
-        print(error, file=sys.stderr)
+        hint = "; say where the storage is: -c FILE or --path DIRECTORY" if error.reason == "missing" else ""
+        print(f"{error}{hint}", file=sys.stderr)
         return EXIT_STORAGE
 
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import argparse
 
 _SENTENCES = {
-    "pause": "hold a target: what comes for it waits, until resume or a restart",
+    "pause": "hold a target: its events wait until resume or a restart",
     "resume": "end a pause",
-    "flush": "try what waits now, whatever it waits for",
+    "flush": "retry everything queued now, ignoring back-off",
 }
 
 

@@ -65,7 +65,7 @@ def storage(arguments: Arguments) -> StorageConfig:
     if arguments.path is not None:
         if not arguments.path:
             raise CommandError(EXIT_USAGE, "--path: must not be empty")
-        return StorageConfig(path=os.path.expanduser(arguments.path))
+        return StorageConfig(path=os.path.abspath(os.path.expanduser(arguments.path)))
     if not (file := config_file(arguments)):
         found = StorageConfig()
         for problem in found.problems():

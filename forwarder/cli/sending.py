@@ -39,9 +39,11 @@ def _send(arguments: Arguments) -> int:
 
     from forwarder import client
 
-    _judge(arguments.target, arguments.file)
-    with _open(arguments.file) as source:
-        return asyncio.run(client.send(place.url(arguments, "ingest"), arguments.target, source))
+    target, file = arguments.target, arguments.file
+    _judge(target, file)
+    meant = _with_a_target(target) if file == STDIN and target and os.path.isfile(target) else ""
+    with _open(file) as source:
+        return asyncio.run(client.send(place.url(arguments, "ingest"), target, source, meant))
 
 
 def _judge(target: str | None, file: str) -> None:
@@ -54,14 +56,14 @@ def _judge(target: str | None, file: str) -> None:
                 EXIT_USAGE, f"no target is named and standard input is a terminal. Use: {usage}"
             )
         return
-    if not _is_target(target):
+    if target == STDIN or not _is_target(target):
         raise CommandError(EXIT_USAGE, f'"{target}" is not the name of a target. {_meant(target, file)}')
     if reads_terminal and os.path.isfile(target):
-        meant = f"forwarder send TARGET {shlex.quote(target)}"
         raise CommandError(
             EXIT_USAGE,
-            f'"{target}" is a file here, and no other file is named. Did you mean: {meant}? To type events '
-            f"for a target of that name: forwarder send {target} /dev/stdin",
+            f'"{target}" is a file here, and no other file is named. Did you mean: '
+            f"{_with_a_target(target)}? To type events for a target of that name: "
+            f"forwarder send {target} /dev/stdin",
         )
     if reads_terminal:
         print("reading events from the terminal, one JSON object per line; Ctrl-D ends", file=sys.stderr)
@@ -71,8 +73,12 @@ def _meant(target: str, file: str) -> str:
     if file != STDIN and _is_target(file):
         return f"Did you mean: forwarder send {file} {shlex.quote(target)}?"
     if target == STDIN or os.path.exists(target) or "/" in target or "." in target:
-        return f"Did you mean: forwarder send TARGET {shlex.quote(target)}?"
+        return f"Did you mean: {_with_a_target(target)}?"
     return "It must be 1 to 64 of a-z, 0-9, _ and -"
+
+
+def _with_a_target(file: str) -> str:
+    return f"forwarder send TARGET {shlex.quote(file)}"
 
 
 def _open(name: str) -> io.BufferedReader:

@@ -30,7 +30,7 @@ LONGEST_SECONDS = 120.0
 LOOK_SECONDS = 1.0
 """How long a slow answer may take before the daemon is asked whether it is alive; each time anew."""
 
-EXIT_OK, EXIT_REFUSED, EXIT_UNAVAILABLE = 0, 1, 69
+EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_UNAVAILABLE = 0, 1, 2, 69
 
 
 class Unreachable(Exception):

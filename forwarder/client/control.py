@@ -88,11 +88,11 @@ class Control:
 
 
 async def listener(socket: Path, name: str) -> str:
-    """Where the daemon listens: its ``ingest`` or its ``admin`` address. Raises Unreachable."""
+    """The URL of the daemon's ``ingest`` or ``admin`` listener, the first of several. Raises Unreachable."""
     try:
         async with Control(socket) as control:
-            return str((await control.ask("/listeners"))[name])
-    except (Refused, Later, KeyError) as error:
+            return str((await control.ask("/listeners"))[name][0])
+    except (Refused, Later, LookupError) as error:
         raise Unreachable(f"the daemon at {socket} does not tell its addresses: use -c or --url") from error
 
 
@@ -114,7 +114,9 @@ def _lines_of(name: str, state: dict[str, Any]) -> list[str]:
     said = f": {one_line(state['message'])}" if state["message"] else ""
     open_question = "" if state.get("answered", True) else " (no answer yet)"
     words = in_words(state["state"], state.get("reason", ""))
-    line = f"{name}: {words}{open_question}, {state['waiting']} events wait{said}"
+    waiting = state["waiting"]
+    count = "1 event waits" if waiting == 1 else f"{waiting} events wait"
+    line = f"{name}: {words}{open_question}, {count}{said}"
     return [line, *([f"  cure: {state['cure']}"] if state.get("cure") else [])]
 
 

@@ -23,6 +23,7 @@ from forwarder.client.connecting import (
     EXIT_OK,
     EXIT_REFUSED,
     EXIT_UNAVAILABLE,
+    EXIT_USAGE,
     Unreachable,
     exchange,
     say,
@@ -222,7 +223,8 @@ class Sender:
         except Unreachable as problem:
             if not problem.sent:
                 raise
-            lines = f"lines {chunk.numbers[0]} to {chunk.numbers[-1]}"
+            first, last = chunk.numbers[0], chunk.numbers[-1]
+            lines = f"line {first}" if first == last else f"lines {first} to {last}"
             raise Unreachable(f"no answer for {lines}, which may have arrived: {problem}") from problem
         status = reply.status
         if status in (429, 503):
@@ -287,10 +289,11 @@ def _retry_after(headers: Any) -> float:
     return 1.0
 
 
-async def send(url: str, target: str | None, source: Reader) -> int:
+async def send(url: str, target: str | None, source: Reader, meant: str = "") -> int:
     """Send NDJSON to a running daemon, with progress and rate on stderr; the exit code.
 
-    Without a target each line must name its own, as those of ``forwarder queue dump`` do.
+    Without a target each line must name its own, as those of ``forwarder queue dump`` do. ``meant``: the
+    command that was probably meant if the input is empty; an empty input is then an error.
     """
     session, base = session_for(url)
     async with session:
@@ -315,5 +318,6 @@ async def send(url: str, target: str | None, source: Reader) -> int:
         finally:
             progress.end()
         if not code and not sender.accepted and not sender.refused:
-            say("the input was empty: nothing was sent")
+            say(f"the input was empty: nothing was sent{meant and f'. Did you mean: {meant}?'}")
+            code = EXIT_USAGE if meant else EXIT_OK
         return code or (EXIT_REFUSED if sender.refused else EXIT_OK)

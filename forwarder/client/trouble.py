@@ -78,7 +78,7 @@ def _of_address(url: str, cause: OSError | None) -> str:
             "its certificate does, and your authority's file in SSL_CERT_FILE"
         )
     if isinstance(cause, ssl.SSLError):
-        return f"{url} does not speak TLS, or another kind of it. Correct the scheme of the URL"
+        return f"{url} answers without TLS, or with a version that is not known. Try http:// in the URL"
     if _is_refused(cause):
         return f"no daemon at {url}: nobody listens there. Start the daemon, {ELSEWHERE}"
     return ""

@@ -16,7 +16,7 @@ from forwarder.config.checks import (
     warnings,
 )
 from forwarder.config.problem import ConfigError, Problem, located
-from forwarder.config.reading import Kinds, load, parse, storage_of, urls_from
+from forwarder.config.reading import Kinds, load, parse, placed, storage_of, urls_from
 from forwarder.config.redaction import HIDDEN, Secret, shown, without_secrets, without_users
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
@@ -64,6 +64,7 @@ __all__ = [
     "load",
     "located",
     "parse",
+    "placed",
     "queue_memory",
     "shown",
     "shown_value",

@@ -14,6 +14,7 @@ from forwarder.addresses import Listen
 from forwarder.config.problem import Problem
 from forwarder.config.settings import Config, IngestConfig
 from forwarder.model import FRONT_BYTES
+from forwarder.nearest import others
 from forwarder.sockets import MAX_PATH_BYTES, is_local
 
 BODIES_AT_ONCE = 4
@@ -68,19 +69,19 @@ def bound_names(options: Any) -> tuple[str, ...]:
 
 
 def _reached_by_name_only(targets: Mapping[str, Any]) -> Iterator[Problem]:
-    """Targets that no SDK call is for, though nobody said ``default: false``."""
-    unreached = [
-        name
-        for name, options in targets.items()
-        if not bound_names(options) and options.default is None and not default_of_kind(targets, name)
-    ]
-    for name in unreached:
-        field = getattr(targets[name], "bound_by", "names")
+    """Targets that no SDK call is for, though nobody said ``default: false``; those of one kind together."""
+    unreached: dict[type, list[str]] = {}
+    for name, options in targets.items():
+        if not bound_names(options) and options.default is None and not default_of_kind(targets, name):
+            unreached.setdefault(type(options), []).append(name)
+    for names in unreached.values():
+        first = names[0]
+        field = getattr(targets[first], "bound_by", "names")
         yield Problem(
-            f"targets.{name}",
-            f"events come only through POST /v1/targets/{name}/events: no SDK call and no other path leads "
-            f"here, because the target lists no {field}, and other targets of this kind exist. List {field}, "
-            "or set default: true in one target of each kind and region (default: false means that it is so)",
+            f"targets.{first}",
+            f"SDK calls for this target are refused, because it lists no {field} and there are other targets "
+            f"of its kind: only POST /v1/targets/{first}/events reaches it. List {field}, set default: true "
+            f"in one target of each kind and region, or set default: false to accept this{others(names)}",
         )
 
 
@@ -105,12 +106,12 @@ def _only_bound(targets: Mapping[str, Any]) -> Iterator[Problem]:
 def _elsewhere(targets: Mapping[str, Any]) -> Iterator[Problem]:
     for name, options in targets.items():
         region = getattr(options, "region", None)
-        for bound in bound_names(options):
+        for number, bound in enumerate(bound_names(options)):
             parts = bound.split(":")
             if region and len(parts) > 3 and parts[0] == "arn" and parts[3] not in ("", region):
                 yield Problem(
-                    f"targets.{name}.{options.bound_by}",
-                    f"{bound} is in {parts[3]}, but the target is in {region}",
+                    f"targets.{name}.{options.bound_by}[{number}]",
+                    f'must be in the region of the target, {region}, got "{bound}", which is in {parts[3]}',
                     about=(f"targets.{name}.region",),
                 )
 
@@ -137,14 +138,14 @@ def _bound_twice(targets: Mapping[str, Any]) -> Iterator[Problem]:
     """An ARN and a plain name, or twice the same. ARNs of different accounts are different buses."""
     seen: dict[tuple[type, str, str], dict[str, str]] = {}
     for name, options in targets.items():
-        for bound in bound_names(options):
+        for number, bound in enumerate(bound_names(options)):
             plain = bound.rpartition("/")[2] if bound.startswith("arn:") else bound
             others = seen.setdefault((type(options), _place(options), plain), {})
             first = next((others[each] for each in others if plain in (each, bound) or each == bound), name)
             others.setdefault(bound, name)
             if first != name:
                 yield Problem(
-                    f"targets.{name}.{options.bound_by}",
+                    f"targets.{name}.{options.bound_by}[{number}]",
                     f"{bound} is already bound to {first} {_place(options)}",
                     about=(f"targets.{name}.region", f"targets.{first}.region"),
                 )

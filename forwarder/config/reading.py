@@ -101,11 +101,20 @@ def parse(
     return config
 
 
+def placed(path: str | Path, found: Iterable[Problem]) -> list[Problem]:
+    """The same problems with their lines in a file, in its order. Raises ConfigError."""
+    return _placed(found, Document(_text(path)))
+
+
+def _placed(found: Iterable[Problem], document: Document) -> list[Problem]:
+    lined = [each if each.line else replace(each, line=document.line(each.path)) for each in found]
+    return sorted(lined, key=lambda problem: problem.line or 0)
+
+
 def _raise(found: Iterable[Problem], document: Document) -> None:
     """Raise ConfigError if anything was found, in the order of the file."""
-    placed = [each if each.line else replace(each, line=document.line(each.path)) for each in found]
-    if placed:
-        raise ConfigError(sorted(placed, key=lambda problem: problem.line or 0))
+    if lined := _placed(found, document):
+        raise ConfigError(lined)
 
 
 def _text(path: str | Path) -> str:
@@ -186,7 +195,9 @@ class _Reader:
                     self._say(join(path, key), "is required")
         made = type_(**values)
         if isinstance(made, Checked):
-            self._judge(problem.below(path) for problem in made.problems())
+            found = [problem.below(path) for problem in made.problems()]
+            self._judge(found)
+            self._bad.update(each.path for each in found if each.path.endswith("]"))  # one of a list
         return made
 
     def _unknown(self, path: str, key: object, fields: Mapping[str, object]) -> None:

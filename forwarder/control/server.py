@@ -50,11 +50,11 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
 class ControlServer:
     """``start`` it once the storage's directory is ours; ``close`` it before the queues are.
 
-    ``listeners``: where the daemon's other listeners are, by name, with the ports in use.
+    ``listeners``: the URLs of the daemon's other listeners, by name, with the ports in use.
     """
 
     def __init__(
-        self, controls: Operations, path: Path, listeners: Callable[[], dict[str, str]] = dict
+        self, controls: Operations, path: Path, listeners: Callable[[], dict[str, list[str]]] = dict
     ) -> None:
         self.path = path
         self._listeners = listeners

@@ -196,10 +196,13 @@ class Daemon:
         ]
         return Operations(targets, self._letters, self._clock)
 
-    def _listeners(self) -> dict[str, str]:
-        """Where it listens, for who found the control socket alone."""
+    def _listeners(self) -> dict[str, list[str]]:
+        """The URLs of both listeners, for a client that knows the control socket alone."""
         scheme = "http" if self._config.ingest.tls is None else "https"
-        return {"ingest": url_of(self._ingest.address, scheme), "admin": url_of(self._admin.address)}
+        return {
+            "ingest": [url_of(each, scheme) for each in self._ingest.addresses],
+            "admin": [url_of(each) for each in self._admin.addresses],
+        }
 
     def _count_dropped_letters(self, target: str, count: int) -> None:
         self._metrics.for_target(target).dead_letters_dropped += count

@@ -32,8 +32,12 @@ def is_well(findings: Sequence[Finding]) -> bool:
 def written(findings: Sequence[Finding]) -> str:
     """For people: a line each, and the sum."""
     lines = [one_line(f"{each.level:<4}  {each.about}: {_in_words(each)}") for each in findings]
-    warnings, failures = (sum(each.level == level for each in findings) for level in ("warn", "FAIL"))
-    return "\n".join([*lines, f"{len(findings)} looked at, {warnings} to be warned of, {failures} failed"])
+    passed, warned, failed = (
+        sum(each.level == level for each in findings) for level in ("ok", "warn", "FAIL")
+    )
+    warnings = f"{warned} warning{'' if warned == 1 else 's'}"
+    checks = f"{len(findings)} check{'' if len(findings) == 1 else 's'}"
+    return "\n".join([*lines, f"{checks}: {passed} passed, {warnings}, {failed} failed"])
 
 
 def _in_words(finding: Finding) -> str:

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 
 from forwarder.config import Config
 from forwarder.doctor.findings import Finding
+from forwarder.doctor.storage import ABOUT
 from forwarder.ingest.auth.configured import configured
 from forwarder.validation import in_files, readable_by_others
 
 
 def examine(config: Config) -> Iterator[Finding]:
     """A finding for each of them that is configured, and more for one with several problems."""
-    problems = list(in_files(config))
+    problems = [
+        each for each in in_files(config) if each.path != ABOUT
+    ]  # of that, ``storage`` knows the cure
     for problem in problems:
         remedy = "Correct it, and let the daemon's user read it: no daemon starts without it."
         yield Finding("FAIL", problem.path, problem.message, remedy)

@@ -87,7 +87,7 @@ class IngestServer:
         tls: Callable[[], ssl.SSLContext] | None = None,
         sending: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.address = settings.listen.text
+        self.address, self.addresses = settings.listen.text, [str(each) for each in settings.listen]
         self._settings = settings
         self._budget = budget
         self._http = metrics.http
@@ -140,7 +140,7 @@ class IngestServer:
         settings = self._settings
         self._limit_connections()
         self._listener = await listen(settings.listen, self._connect, given, reuse_port=settings.reuse_port)
-        self.address = self._listener.address
+        self.address, self.addresses = self._listener.address, self._listener.addresses
         self._hosts = Hosts(self._listener.addresses, settings.hosts)
         self._sweep()
 

@@ -179,7 +179,9 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     def _wrong_place(self) -> Iterator[Problem]:
         if self.endpoint_url is None:
             if self.region is not None and not _is_region(self.region):
-                yield Problem("region", f"must be a name such as eu-west-1, got {shown_value(self.region)}")
+                near = _near_region(self.region)
+                message = f"must be a name such as eu-west-1, got {shown_value(self.region)}{near}"
+                yield Problem("region", message)
             return
         if why := _wrong_url(self.endpoint_url):
             form = "http:// or https:// with a host, such as https://events.eu-west-1.amazonaws.com"
@@ -219,6 +221,13 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _is_region = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+").fullmatch
+
+
+def _near_region(text: str) -> str:
+    """What was probably meant, to append: other case or separators, or the zone of a region."""
+    near = text.strip().lower().replace("_", "-").replace(" ", "-")
+    near = near if _is_region(near) else near.rstrip("abcdef")
+    return f'. Did you mean "{near}"?' if _is_region(near) else ""
 
 
 def _wrong_url(text: str) -> str:

@@ -15,10 +15,8 @@ from botocore.exceptions import BotoCoreError, ProfileNotFound
 from botocore.loaders import Loader
 
 from forwarder.config import Problem
-from forwarder.nearest import did_you_mean
+from forwarder.nearest import did_you_mean, others
 from forwarder.targets.session import ForwarderSession, configured_region
-
-SHOWN = 3
 
 
 def unknown_profiles(targets: Mapping[str, Any]) -> Iterator[Problem]:
@@ -58,15 +56,6 @@ def _missing_profile(profile: str | None) -> str:
     except BotoCoreError:
         pass
     return ""
-
-
-def others(names: list[str]) -> str:
-    """The targets besides the first, to append."""
-    if len(names) < 2:
-        return ""
-    listed = ", ".join(names[1 : SHOWN + 1])
-    more = f" and {len(names) - 1 - SHOWN} more" if len(names) - 1 > SHOWN else ""
-    return f" (the same for {listed}{more})"
 
 
 def _no_profile(profile: str, names: list[str]) -> Problem:

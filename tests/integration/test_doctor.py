@@ -56,7 +56,9 @@ async def test_all_is_well_where_all_is_well_and_nothing_is_sent(place: World) -
     )
     findings = await examine(config)
     assert [each for each in findings if each.level == "FAIL"] == []
-    assert "the environment" in about(findings, "orders: credentials").sentence
+    credentials = about(findings, "credentials")
+    assert "the environment" in credentials.sentence
+    assert credentials.targets == ("orders", "web", "flags")
     assert "it exists" in about(findings, "event bus default").sentence
     assert "rum:GetAppMonitor" in about(findings, "web: there").sentence
     assert not place.storage.exists()
@@ -185,7 +187,7 @@ async def test_a_file_of_senders_that_the_daemon_would_not_start_with_fails(plac
     findings = await examine(parse(config, option_types(), {}))
     finding = about(findings, "ingest")
     assert finding.level == "FAIL"
-    assert f"{tokens}: No such file" in finding.sentence
+    assert f"{tokens} cannot be read: No such file" in finding.sentence
     tokens.write_text(f"shop {'0' * 64}\n")
     tokens.chmod(0o644)
     finding = about(await examine(parse(config, option_types(), {})), "ingest")
@@ -317,7 +319,7 @@ async def test_the_exit_code_is_1_when_something_fails_and_json_says_the_same(
         assert await asyncio.to_thread(run, path) == code
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == len(said) + 1
-        assert lines[-1] == f"{len(said)} looked at, 0 to be warned of, {code} failed"
+        assert lines[-1] == f"{len(said)} checks: {len(said) - code} passed, 0 warnings, {code} failed"
 
 
 def test_a_bad_configuration_fails_with_every_problem(
@@ -327,7 +329,10 @@ def test_a_bad_configuration_fails_with_every_problem(
     path.write_text("log: {level: x}\ntargets: {a: {kind: eventbridge, region: 5}}\n")
     assert run(path) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[1].strip() for line in lines[:-1]] == ["targets.a.region", "log.level"]
+    assert [line.split(": ")[1:3] for line in lines[:-1]] == [
+        [f"{path}:1", "log.level"],
+        [f"{path}:2", "targets.a.region"],
+    ]
 
 
 def test_a_warning_is_no_failure() -> None:
@@ -336,5 +341,5 @@ def test_a_warning_is_no_failure() -> None:
     assert written(findings).splitlines() == [
         "ok    a: good",
         "warn  b: odd. Look.",
-        "2 looked at, 1 to be warned of, 0 failed",
+        "2 checks: 1 passed, 1 warning, 0 failed",
     ]

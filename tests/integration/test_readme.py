@@ -127,9 +127,10 @@ def script(folder: Path, ports: Mapping[str, int]) -> str:
 
 def command(folder: Path, ports: Mapping[str, int]) -> dict[str, str]:
     """An environment in which ``forwarder`` is this tree's, with other ports as its own."""
-    urls = f"INGEST = 'http://127.0.0.1:{ports['2780']}'; c.ADMIN = 'http://127.0.0.1:{ports['2781']}'"
+    urls = f"ingest='http://127.0.0.1:{ports['2780']}', admin='http://127.0.0.1:{ports['2781']}'"
     code = (
-        f"import forwarder.cli as c; c.{urls}; c.SANDBOX = '127.0.0.1:{ports['2790']}'; c.sys.exit(c.main())"
+        f"import forwarder.cli as c; c.place.PORTS.update({urls}); "
+        f"c.SANDBOX = '127.0.0.1:{ports['2790']}'; c.sys.exit(c.main())"
     )
     shims = folder / "bin"
     shims.mkdir()

@@ -68,7 +68,7 @@ async def test_an_address_that_others_reach_needs_to_ask_who_sends(place: World,
     async with running(run_command(place, ingest={"listen": address})) as daemon:
         assert await daemon.ended() == 78
     [line] = daemon.lines
-    assert f"ingest.listen: {address} can be reached from other machines" in line["message"]
+    assert f":1: ingest.listen: {address} can be reached from other machines" in line["message"]
 
 
 async def test_it_may_be_said_that_all_may_send(place: World) -> None:

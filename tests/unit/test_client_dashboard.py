@@ -137,4 +137,6 @@ async def test_without_a_terminal_it_prints_plain_blocks_until_it_is_told_to_sto
 
 async def test_a_daemon_that_is_not_there_is_said_and_asked_again(unused_tcp_port: int) -> None:
     lines = await first_block(f"127.0.0.1:{unused_tcp_port}")
-    assert lines[1].startswith(f"no daemon at 127.0.0.1:{unused_tcp_port}, asking again: ")
+    said = " ".join(lines[1:])
+    assert said.startswith(f"no daemon at http://127.0.0.1:{unused_tcp_port}: nobody listens there. ")
+    assert said.endswith("; asking again")

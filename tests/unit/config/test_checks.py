@@ -61,7 +61,7 @@ def test_a_bus_bound_twice_in_one_region_is_refused_by_name_or_arn(again: str) -
       a: {{kind: bus, region: eu-west-1, buses: [orders, web]}}
       b: {{kind: bus, region: eu-west-1, buses: ['{again}']}}
     """
-    assert problems(text) == [f"targets.b.buses: {again} is already bound to a in eu-west-1"]
+    assert problems(text) == [f"targets.b.buses[0]: {again} is already bound to a in eu-west-1"]
 
 
 @pytest.mark.parametrize(("budget", "good"), [("96MiB", True), (100_663_295, False)])
@@ -138,9 +138,10 @@ def test_an_arn_of_another_region_cannot_be_bound() -> None:
     targets:
       a: {kind: bus, region: eu-west-1, buses: ["arn:aws:events:us-east-1:111122223333:event-bus/far"]}
     """
-    (problem,) = problems(text)
-    assert problem.startswith("targets.a.buses: arn:aws:events:us-east-1")
-    assert "us-east-1" in problem
+    assert problems(text) == [
+        "targets.a.buses[0]: must be in the region of the target, eu-west-1, got "
+        '"arn:aws:events:us-east-1:111122223333:event-bus/far", which is in us-east-1'
+    ]
 
 
 @pytest.mark.parametrize(("length", "good"), [(89, True), (90, False)])
@@ -266,7 +267,7 @@ def test_one_name_may_be_bound_by_arn_in_two_accounts() -> None:
       b: {{kind: bus, region: eu-west-1, buses: ['{second}']}}
       c: {{kind: bus, region: eu-west-1, buses: ['{second}']}}
     """
-    assert problems(text) == [f"targets.c.buses: {second} is already bound to b in eu-west-1"]
+    assert problems(text) == [f"targets.c.buses[0]: {second} is already bound to b in eu-west-1"]
 
 
 def test_only_bound_needs_bindings_and_is_no_default() -> None:

@@ -1,0 +1,49 @@
+"""Why the storage's directory cannot be written, each error with its own cure."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from forwarder.config import StorageConfig
+from forwarder.doctor import storage
+from forwarder.doctor.findings import Finding
+
+
+def failing(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> Finding:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "data").mkdir(exist_ok=True)
+    monkeypatch.setattr(storage.tempfile, "TemporaryFile", fail)
+    (finding,) = storage.examine(StorageConfig(path=str(tmp_path)))
+    assert (finding.level, finding.about) == ("FAIL", "storage.path")
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "Make room on this file system"),
+        (errno.EDQUOT, "Raise the disk quota of user"),
+        (errno.EROFS, "Mount the file system for writing"),
+        (errno.EIO, "Look at the disk and the kernel's log"),
+        (errno.EACCES, "Give the daemon's user a directory of its own there"),
+    ],
+)
+def test_each_error_of_the_file_system_has_its_own_cure(
+    tmp_path: Path, number: int, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = failing(tmp_path, number, monkeypatch)
+    assert finding.sentence.endswith(f"cannot be written by user {os.geteuid()}: {os.strerror(number)}")
+    assert finding.remedy.startswith(cure)
+
+
+def test_no_inodes_are_told_from_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_has_no_inodes", lambda directory: True)
+    finding = failing(tmp_path, errno.ENOSPC, monkeypatch)
+    assert finding.sentence.endswith("(no inodes are free)")
+    assert finding.remedy == "Remove files there: their number is used up, not the room."
