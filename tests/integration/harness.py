@@ -190,7 +190,7 @@ class World:
             return await answer.json()
 
 
-def settings(sandbox: str, storage: Path, /, **changes: Settings) -> Settings:
+def settings(sandbox: str, storage: Path, /, **changes: Any) -> Settings:
     """A configuration with short times.
 
     ``changes`` are merged into the options of all three targets, but ``orders``, ``web`` and ``features``
@@ -246,7 +246,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def daemon_of(place: World, clock: Clock | None = None, **changes: Settings) -> AsyncIterator[Daemon]:
+async def daemon_of(place: World, clock: Clock | None = None, **changes: Any) -> AsyncIterator[Daemon]:
     """A daemon in this process, started; the block stops it, and if it failed to, nothing is left of it."""
     config = parse(json.dumps(settings(place.sandbox, place.storage, **changes)), option_types())
     daemon = Daemon(config, clock, admin_max_age=0.0)  # tests read what they did a moment ago
@@ -262,7 +262,7 @@ async def daemon_of(place: World, clock: Clock | None = None, **changes: Setting
 
 
 @asynccontextmanager
-async def daemon_in(place: World, clock: Clock | None = None, **changes: Settings) -> AsyncIterator[Daemon]:
+async def daemon_in(place: World, clock: Clock | None = None, **changes: Any) -> AsyncIterator[Daemon]:
     """A daemon in this process; at the end, with the faults gone, it stops in order."""
     async with daemon_of(place, clock, **changes) as daemon:
         yield daemon

@@ -103,7 +103,7 @@ async def daemon_beside(
         yield daemon
 
 
-def run_command(place: World, **changes: Settings) -> list[str]:
+def run_command(place: World, **changes: Any) -> list[str]:
     """What runs a daemon with these settings."""
     place.storage.parent.mkdir(parents=True, exist_ok=True)
     config = place.storage.with_suffix(".yaml")
