@@ -255,6 +255,7 @@ AGENTS_LINES = [
     "application/javascript",
     "application/jsonrequest",
     "application/x-newline-delimited-json",
+    "application/json-seq",
     "*/*",
     "application/json,application/json; charset=utf-8",  # two headers, joined by a proxy
     "",
