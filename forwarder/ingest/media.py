@@ -20,8 +20,8 @@ _LINES = re.compile(
     r"|application/(?:[a-z0-9.!#$&^_-]+\+(?:x-)?(?:ndjson|jsonl|json-seq)|json-seq)"
 ).fullmatch
 """JSON per line has no registered type, so there are several: ``x-ndjson`` (Vector, Fluent Bit, Fluentd, and
-``vnd.elasticsearch+x-ndjson`` of Elastic's clients), ``jsonl``, ``stream+json`` (Spring), ``x-ldjson``. ``json-seq``
-(RFC 7464) has a separator before each."""
+``vnd.elasticsearch+x-ndjson`` of Elastic's clients), ``jsonl``, ``stream+json`` (Spring), ``x-ldjson``.
+``json-seq`` (RFC 7464) has a separator before each."""
 JSON = frozenset(
     {
         "",

@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from operator import attrgetter
@@ -26,6 +27,7 @@ from forwarder.targets.asking import Asker, Hold
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.buses import BusNames
 from forwarder.targets.facts import Facts
+from forwarder.targets.idle import keep
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive, wrong_names
 from forwarder.targets.sources import CONFIGURATION
 
@@ -97,6 +99,7 @@ class EventBridge:
             options.fill_trace_header,
             global_endpoints=find_spec("awscrt") is not None,
         )
+        self._verifies = options.verify_buses
         self._configured = frozenset(options.buses)
         self.names = BusNames(
             self._configured,
@@ -126,7 +129,10 @@ class EventBridge:
         return weigh(results, [event.name for event in batch.events])
 
     async def watch(self, queue: Queue, hold: Hold) -> None:
-        await self.asker.run(queue, hold)
+        async with asyncio.TaskGroup() as tasks:
+            if not self._verifies:  # else its questions need keys
+                tasks.create_task(keep(self._client.credentials, hold))
+            await self.asker.run(queue, hold)
 
     async def answered(self, name: str, seconds: float) -> None:
         await self.asker.answered(name, seconds)

@@ -6,6 +6,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from forwarder.model import Batch, Limits, Queue, Results
 from forwarder.targets.asking import Hold, Prober
 from forwarder.targets.aws import AwsClient
 from forwarder.targets.facts import Facts
+from forwarder.targets.idle import keep
 from forwarder.targets.names import CalledNames
 from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive, wrong_names
 
@@ -109,7 +111,9 @@ class Evidently:
         return await self._client.call("PutProjectEvents", params, count, self.api.read_results, body)
 
     async def watch(self, queue: Queue, hold: Hold) -> None:
-        await Prober(self._name, self.names).run(queue)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keep(self._client.credentials, hold))
+            await Prober(self._name, self.names).run(queue)
 
     async def answered(self, name: str, seconds: float) -> None:
         """Nobody asks."""

@@ -32,8 +32,8 @@ _in_string = re.compile(rb'(?:[^"\\\n]++|\\[^\n])*+').match
 _closing_quote = re.compile(rb'"(?=[\s,:}\]]|\Z)').match
 _space = re.compile(rb"[ \t\r\n]*+").match
 _separators = re.compile(rb"(?:[ \t\r\n\x1e,]|\xef\xbb\xbf)*+").match
-"""Space; the record separator of JSON text sequences (RFC 7464); a byte order mark, where files were joined; a
-comma, where an array lacks its brackets. None of them begins or ends a value."""
+"""Space; the record separator of JSON text sequences (RFC 7464); a byte order mark, where files were joined;
+a comma, where an array lacks its brackets. None of them begins or ends a value."""
 _BEGINNINGS = (b"{", b"[", b"\x1e")
 _OPENING, _CLOSING, _LINE, _QUOTE = 1, 2, 3, 4
 _OPEN_STRING = "a string in it is not closed, or a quote in it is not escaped"

@@ -303,7 +303,6 @@ async def test_an_event_over_several_lines_is_one_event(size: int) -> None:
     "content_type",
     [
         "application/msgpack",
-        "application/json-seq",
         "application/x-protobuf",
         "text/csv",
         "application/logplex-1",

@@ -299,6 +299,6 @@ async def test_a_byte_that_is_not_utf_8_is_named_with_its_encoding(
     async with serving(one_of_each()) as ingest:
         answer = await ingest.post(path, body, headers)
         assert accepted(answer.json) == [True, False]
-        said = answer.body.decode()
+        said = str(answer.json)
         assert "not valid UTF-8 (byte " in said
         assert "0xE9 is é in Latin-1 (ISO 8859-1), or begins a character that was cut. Send UTF-8" in said
