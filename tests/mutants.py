@@ -2071,6 +2071,52 @@ MUTATIONS = [
         PROJECTS,
         "another_path",
     ),
+    mutation(
+        "separators: a comma between values is an event",
+        "forwarder/ingest/dialects/values.py",
+        r'_separators = re.compile(rb"(?:[ \t\r\n\x1e,]|\xef\xbb\xbf)*+").match',
+        "_separators = _space",
+        "tests/unit/ingest/test_values.py",
+        "costs_only_itself",
+    ),
+    mutation(
+        "separators: a text sequence is no JSON",
+        "forwarder/ingest/dialects/beginnings.py",
+        "    if body.startswith(RECORD_SEPARATOR):\n",
+        "    if not body.isascii() and body.startswith(RECORD_SEPARATOR):\n",
+        "tests/unit/ingest/test_values.py",
+        "costs_only_itself",
+    ),
+    mutation(
+        "utf8: every byte is one of Latin-1",
+        "forwarder/apis/utf8.py",
+        "_FIRST_LATIN_1 = 0xA0\n",
+        "_FIRST_LATIN_1 = 0x80\n",
+        "tests/unit/apis/test_utf8.py",
+    ),
+    mutation(
+        "a search is counted for each call",
+        "forwarder/targets/credentials.py",
+        "        self._failed += not search.has_failed\n",
+        "        self._failed += 1\n",
+        "tests/unit/targets/test_credentials.py",
+        "counted_once",
+    ),
+    mutation(
+        "threads: the process waits for what hangs",
+        "forwarder/targets/searches.py",
+        "            self._theirs.set_default_executor(DaemonThreads())\n",
+        "",
+        "tests/unit/targets/test_credentials.py",
+        "left_behind",
+    ),
+    mutation(
+        "an idle target never says that its credentials are back",
+        "forwarder/targets/idle.py",
+        "            hold(None, Reason.NONE)\n",
+        "            pass\n",
+        "tests/unit/targets/test_idle.py",
+    ),
 ]
 
 

@@ -30,6 +30,7 @@ from forwarder.apis.wire import (
     ResultNames,
     interned,
     is_json_object,
+    not_an_object,
     object_text,
     raw_members,
     read_entries,
@@ -303,7 +304,7 @@ class PutEvents:
         if detail and event.Source and event.DetailType:
             return self._admit(entry, arrived_at, event.EndpointId, id)
         if event.Source and event.DetailType and bytes(event.Detail).strip() not in (b"", b"null", b'""'):
-            return Refusal(MALFORMED_DETAIL, "Detail is malformed: it must be a JSON object, or its text.")
+            return Refusal(MALFORMED_DETAIL, f"Detail is malformed: it {not_an_object(event.Detail)}.")
         return _missing(entry)
 
     def admit_formed(self, entry: Entry, arrived_at: float, id: str = "") -> Draft | Refusal:

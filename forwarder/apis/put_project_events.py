@@ -30,6 +30,7 @@ from forwarder.apis.wire import (
     ResultNames,
     interned,
     is_json_object,
+    not_an_object,
     object_text,
     raw_members,
     read_entries,
@@ -191,7 +192,7 @@ class PutProjectEvents:
             return refusal
         data = object_text(event.data, self.max_event_bytes)
         if data is None and bytes(event.data).strip() not in (b"", b"null"):
-            return Refusal(VALIDATION, "data must be a JSON object, or the text of one.")
+            return Refusal(VALIDATION, f"data {not_an_object(event.data)}.")
         timestamp = event.timestamp if event.timestamp is not None else round(arrived_at, 3)
         wire_event = Event(timestamp=timestamp, type=event.type, data=data)
         return self._admit(wire_event, interned(project.encode()), id)

@@ -32,6 +32,7 @@ from forwarder.apis.wire import (
     escaped_length,
     interned,
     is_json_object,
+    not_an_object,
     object_text,
     raw_members,
     serialise,
@@ -362,9 +363,8 @@ class PutRumEvents:
     def _native_text(self, raw: msgspec.Raw, field: str) -> str | Refusal | None:
         if bytes(raw).strip() in (b"", b"null"):
             return None
-        return object_text(raw, self.max_event_bytes) or Refusal(
-            VALIDATION, f"{field} must be a JSON object, or the text of one."
-        )
+        text = object_text(raw, self.max_event_bytes)
+        return text or Refusal(VALIDATION, f"{field} {not_an_object(raw)}.")
 
     def _too_large(self, field: str, text: str) -> Refusal:
         counted, most, bytes_ = utf8_length(text), self.max_event_bytes, "bytes"

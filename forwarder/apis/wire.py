@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from forwarder.apis import utf8
 from forwarder.apis.codes import WRONG_SHAPE, EntryCodes
 from forwarder.apis.codes import call_status as call_status  # the one table, found where the wire is read
 from forwarder.apis.scan import is_deeper
@@ -269,6 +270,12 @@ def object_text(raw: msgspec.Raw, longest: int = ANY_LENGTH) -> str | None:
     if len(text) > longest:
         return text
     return text if text.startswith("{") and not _is_too_deep(text) else None
+
+
+def not_an_object(raw: msgspec.Raw) -> str:
+    """Why ``object_text`` found none: the rest of a sentence, without a full stop."""
+    fault = utf8.fault(raw)
+    return f"is {fault}" if fault else "must be a JSON object, or the text of one"
 
 
 class Native(NamedTuple):

@@ -19,6 +19,7 @@ from forwarder.daemon.process import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, E
 from forwarder.daemon.service_manager import ServiceManager
 from forwarder.daemon.watchdog import Watchdog
 from forwarder.sockets import InheritedError, inherited
+from forwarder.threads import DaemonThreads
 from forwarder.validation import validate
 
 
@@ -79,6 +80,7 @@ async def _serve(config: Config, path: str) -> int:
 async def _live(daemon: Daemon, manager: ServiceManager) -> int:
     """Start, until it is told to stop, and stop; the exit code."""
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(DaemonThreads())
     loop.add_signal_handler(signal.SIGHUP, daemon.rereading.ask)
     for number in signals.STOPS:
         loop.add_signal_handler(number, daemon.ask_to_stop)

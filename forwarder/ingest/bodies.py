@@ -35,7 +35,8 @@ ACCEPT_ENCODING = {"Accept-Encoding": "gzip, deflate"}
 TOO_SLOW = "too_slow"
 ENCODING = "Content-Encoding"
 _CODINGS = {"gzip": GZIP, "x-gzip": GZIP, "deflate": DEFLATE, "x-deflate": DEFLATE}
-_PLAIN = frozenset({"", "identity"})
+_PLAIN = frozenset({"", "identity", "none", "utf-8", "utf8"})
+"""Not packed. ``utf-8`` is no coding, but clients that mean the charset send it here."""
 _MAX_NAMED = 100
 
 

@@ -17,10 +17,11 @@ from forwarder.ingest.dialects.errors import MEDIA_TYPE, BadRequest
 _LINES = re.compile(
     r"(?:application|text)/(?:x-)?(?:ndjson|nd-json|jsonl|jsonlines|json-lines|ldjson|json-stream|stream\+json"
     r"|newline-delimited-json)"
-    r"|application/[a-z0-9.!#$&^_-]+\+(?:x-)?(?:ndjson|jsonl)"
+    r"|application/(?:[a-z0-9.!#$&^_-]+\+(?:x-)?(?:ndjson|jsonl|json-seq)|json-seq)"
 ).fullmatch
 """JSON per line has no registered type, so there are several: ``x-ndjson`` (Vector, Fluent Bit, Fluentd, and
-``vnd.elasticsearch+x-ndjson`` of Elastic's clients), ``jsonl``, ``stream+json`` (Spring), ``x-ldjson``."""
+``vnd.elasticsearch+x-ndjson`` of Elastic's clients), ``jsonl``, ``stream+json`` (Spring), ``x-ldjson``.
+``json-seq`` (RFC 7464) has a separator before each."""
 JSON = frozenset(
     {
         "",

@@ -163,4 +163,13 @@ class _Unpacker:
         try:
             return stream.decompress(packed, STEP)
         except zlib.error as problem:
-            raise BadRequest(400, MALFORMED, f"The body is not {self._coding}: {problem}.") from None
+            raise BadRequest(400, MALFORMED, self._not_packed(problem)) from None
+
+    def _not_packed(self, problem: zlib.error) -> str:
+        if self._size:
+            return f"The {self._coding} body is damaged after {self._size} bytes: {problem}."
+        begins = self._packed[:4].hex(" ")
+        return (
+            f"The body is not {self._coding}, as Content-Encoding says: it begins with the bytes {begins} "
+            f"({problem}). Pack it with {self._coding}, or leave out the header."
+        )

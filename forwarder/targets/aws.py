@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from forwarder.model import Batch, Limits, Queue, Results
 from forwarder.targets.asking import Asker, Hold, Prober
 from forwarder.targets.client import AwsClient
 from forwarder.targets.facts import Facts
+from forwarder.targets.idle import keep
 from forwarder.targets.names import CalledNames, TargetNames
 from forwarder.targets.options import TargetOptions
 
@@ -68,7 +70,8 @@ class AwsTarget:
     or ``plain``, "" before the first.
 
     ``asker`` asks AWS about names; without one, calls with events tell which may be sent to. ``asking`` is
-    for the doctor, and ``unasked`` says why it asks nothing.
+    for the doctor, and ``unasked`` says why it asks nothing. ``is_idle``: without events it makes no calls,
+    so its credentials are looked for beside (see ``idle``).
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class AwsTarget:
         asking: Asking = NOT_ASKED,
         weigh: Weigh | None = None,
         unasked: str = "",
+        is_idle: bool = True,
     ) -> None:
         self.api = api
         self.limits = limits
@@ -99,6 +103,7 @@ class AwsTarget:
         self._weigh = weigh
         self.asking = asking
         self._unasked = unasked
+        self._is_idle = is_idle
 
     @property
     def kind(self) -> str:
@@ -120,7 +125,10 @@ class AwsTarget:
 
     async def watch(self, queue: Queue, hold: Hold) -> None:
         """Until cancelled: find out about names, and tell the queue which events may be sent."""
-        await self._watch(queue, hold)
+        async with asyncio.TaskGroup() as tasks:
+            if self._is_idle:
+                tasks.create_task(keep(self._client.credentials, hold))
+            await self._watch(queue, hold)
 
     async def answered(self, name: str, seconds: float) -> None:
         """Wait until the name was asked about, at most so long; at once where nobody asks."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -101,7 +102,7 @@ class Credentials:
             async with asyncio.timeout(WAIT_SECONDS):
                 return await asyncio.shield(search.result)
         except TimeoutError:
-            self._failed += not search.result.done()
+            self._count_failure(search)
             raise self._slow(search) from None
 
     def _slow(self, search: Search) -> SourceTrouble:
@@ -118,18 +119,23 @@ class Credentials:
             search = None
         if search is None:
             search = self._search = Search(self._find)
-            search.result.add_done_callback(self._done)
+            search.result.add_done_callback(partial(self._done, search))
         return search
 
-    def _done(self, result: asyncio.Future[Keys]) -> None:
-        if self._search is not None and result is self._search.result:
+    def _count_failure(self, search: Search) -> None:
+        """Once for each search, however many calls wait for it in vain."""
+        self._failed += not search.has_failed
+        search.has_failed = True
+
+    def _done(self, search: Search, result: asyncio.Future[Keys]) -> None:
+        if search is self._search:
             self._search = None
         self._again_at = self._clock.monotonic() + AGAIN_SECONDS
         if result.cancelled():
             return
         error = result.exception()
         if error is not None:
-            self._failed += 1
+            self._count_failure(search)
             self._say_late(error)
             return
         self._late = False

@@ -115,6 +115,7 @@ def build(name: str, options: EventBridgeOptions) -> AwsTarget:
             partial(_ask, client, sorted(options.buses or {DEFAULT_BUS})), "events:DescribeEventBus", DROPS
         ),
         weigh=_weigh_call,
+        is_idle=not options.verify_buses,  # else its questions need keys
     )
 
 

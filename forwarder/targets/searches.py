@@ -3,7 +3,8 @@
 Files may lie on a disk that hangs, or be pipes; the SDK reads them where it stands.
 
 Invariants:
-- The thread is a daemon thread: one that hangs in a file delays no stop.
+- The thread is a daemon thread, and so are those that it starts: one that hangs in a file, in a look-up of a
+  name or beside a program that cannot be killed delays no stop.
 - The result is handed over in the event loop that started the search, once, and before the thread cleans up.
 - A search ends itself after LONGEST_SECONDS, except where it hangs in a file.
 """
@@ -15,7 +16,9 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 
-from forwarder.targets.sources import Keys, Progress
+from forwarder.targets.source_table import cure_of
+from forwarder.targets.sources import CREDENTIALS, Keys, Progress, SourceTrouble
+from forwarder.threads import DaemonThreads
 
 LONGEST_SECONDS = 35.0
 """Somewhat longer than a credential program may take."""
@@ -28,6 +31,8 @@ class Search:
 
     def __init__(self, find: Find) -> None:
         self.progress = Progress()
+        self.has_failed = False
+        """Counted as a search that found nothing, or not in time."""
         self._find = find
         self._ours = asyncio.get_running_loop()
         self.result: asyncio.Future[Keys] = self._ours.create_future()
@@ -69,15 +74,23 @@ class Search:
     async def _bounded(self) -> None:
         with self._lock:
             self._task, self._theirs = asyncio.current_task(), asyncio.get_running_loop()
+            self._theirs.set_default_executor(DaemonThreads())
             if self._cancelled:
                 return
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 keys = await self._find(self.progress)
+        except TimeoutError:
+            self._hand_over(self._slow())
         except Exception as error:
             self._hand_over(error)
         else:
             self._hand_over(keys)
+
+    def _slow(self) -> SourceTrouble:
+        source = self.progress.source
+        cause = f"there was no answer within {LONGEST_SECONDS:g} seconds"
+        return SourceTrouble(CREDENTIALS, source, cause, cure_of(source))
 
     def _hand_over(self, found: Keys | Exception) -> None:
         with contextlib.suppress(RuntimeError):  # the daemon's loop is closed

@@ -185,7 +185,8 @@ def _trouble(error: Exception, source: str, hide: Callable[[str], str]) -> Sourc
         return SourceTrouble(CREDENTIALS, source, hide(cause), cure_of(source))
     if isinstance(error, errors.CredentialRetrievalError):
         source = str(error.kwargs.get("provider") or source)
-    cause = hide(f"{type(error).__name__}: {error}")
+    words = str(error) or "there was no answer in time" * isinstance(error, TimeoutError)
+    cause = hide(f"{type(error).__name__}: {words}".removesuffix(": "))
     if isinstance(error, errors.SSLError):
         return SourceTrouble(CREDENTIALS, source, cause, trust_of(source))
     if source == CHAIN:  # before any source was asked

@@ -44,6 +44,7 @@ class Process:
 
     process: asyncio.subprocess.Process
     lines: list[Line] = field(default_factory=list)
+    reading: asyncio.Task[None] | None = None
 
     def said(self, message: str, **fields: Any) -> list[Line]:
         """The lines with this message and these fields."""
@@ -62,9 +63,12 @@ class Process:
         self.process.send_signal(number)
 
     async def ended(self) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the end, and for all it wrote: its last lines are read after it is gone. The exit code."""
         async with asyncio.timeout(END_SECONDS):
-            return await self.process.wait()
+            code = await self.process.wait()
+            if self.reading is not None:
+                await self.reading
+            return code
 
     async def read(self) -> None:
         assert self.process.stderr is not None
@@ -123,11 +127,11 @@ async def running(command: Sequence[str], numbers: Sequence[int] = ()) -> AsyncI
         stderr=asyncio.subprocess.PIPE,
     )
     daemon = Process(process)
-    reading = asyncio.create_task(daemon.read())
+    daemon.reading = asyncio.create_task(daemon.read())
     try:
         yield daemon
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-        await reading
+        await daemon.reading

@@ -3,6 +3,7 @@
 Invariants:
 - Pure, and only the first bytes are looked at. What begins as JSON does is not judged here.
 - A UTF-8 byte order mark is taken off: nothing else can be meant by it (RFC 8259, section 8.1).
+- So is the record separator that begins a JSON text sequence (RFC 7464).
 - A packed body, and one in another encoding, is refused by its name, with what to send instead.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+RECORD_SEPARATOR = b"\x1e"
 _JSON = frozenset(b' \t\r\n{["-0123456789tfn')
 _PACKED = {
     b"\x1f\x8b": "gzip",
@@ -45,6 +47,8 @@ def json_of(body: bytes, codings: Sequence[str] = ()) -> bytes:
     """
     if not body or (body[0] in _JSON and body[1:2] != b"\0"):
         return body
+    if body.startswith(RECORD_SEPARATOR):
+        return body[len(RECORD_SEPARATOR) :]
     if body.startswith(BYTE_ORDER_MARK):
         return json_of(body[len(BYTE_ORDER_MARK) :], codings)
     start = body[:_MAX_MAGIC]

@@ -10,6 +10,7 @@ import re
 
 import msgspec
 
+from forwarder.apis import utf8
 from forwarder.apis.split import Unsplittable
 from forwarder.apis.surrogates import HalfPair
 
@@ -23,13 +24,19 @@ def sentence(problem: Exception, data: bytes | msgspec.Raw) -> str:
     if isinstance(problem, RecursionError):
         return "JSON is nested too deeply"
     if isinstance(problem, UnicodeDecodeError):
-        return "JSON is not valid UTF-8"
+        return f"JSON is {utf8.described(problem, _place_of(problem, bytes(data)))}"
     said = str(problem)
     if isinstance(problem, Unsplittable):
         return f"JSON is malformed: {said}"
     if said.endswith(_TRUNCATED):
         return f"JSON is malformed: it ends too early (byte {memoryview(data).nbytes})"
     return said
+
+
+def _place_of(problem: UnicodeDecodeError, data: bytes) -> int:
+    """The decoder counts from the beginning of a string in the data. -1: it was not found."""
+    start = data.find(problem.object)
+    return start if start < 0 else start + problem.start
 
 
 def of_event(problem: Exception, data: bytes | msgspec.Raw) -> str:

@@ -7,13 +7,14 @@ Invariants:
   bracket, else with its line.
 - Where a string or a bracket is not closed, nobody knows which brackets count: then the rest of the line is
   one value, which says why (``Inseparable``).
+- Whatever separates values in practice belongs to none of them, and is no value.
 - Linear in the length of the text, in steps.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -30,9 +31,16 @@ _other = re.compile(rb'(?:[^"{\[\n]++|%b)++' % _STRING).match
 _in_string = re.compile(rb'(?:[^"\\\n]++|\\[^\n])*+').match
 _closing_quote = re.compile(rb'"(?=[\s,:}\]]|\Z)').match
 _space = re.compile(rb"[ \t\r\n]*+").match
+_separators = re.compile(rb"(?:[ \t\r\n\x1e,]|\xef\xbb\xbf)*+").match
+"""Space; the record separator of JSON text sequences (RFC 7464); a byte order mark, where files were joined;
+a comma, where an array lacks its brackets. None of them begins or ends a value."""
+_BEGINNINGS = (b"{", b"[", b"\x1e")
 _OPENING, _CLOSING, _LINE, _QUOTE = 1, 2, 3, 4
 _OPEN_STRING = "a string in it is not closed, or a quote in it is not escaped"
 _OPEN_BRACKET = "a bracket in it is not closed"
+
+
+_Match = Callable[[bytes, int], re.Match[bytes] | None]
 
 
 class Inseparable(msgspec.Struct):
@@ -57,13 +65,13 @@ def apart(text: bytes, start: int, end: int, most: int) -> Generator[None, None,
     """The values that begin between ``start`` and ``end``, ``most`` and one more at most, and where the last
     of them ends."""
     found: list[Value] = []
-    spare, at = len(text) - start, _behind_space(text, start)
+    spare, at = len(text) - start, _behind(_separators, text, start)
     while at < end and len(found) <= most:
         ends = yield from _end(text, at, may_span=spare > 0)
         spare -= ends.wasted
         part = text[at : ends.place].rstrip()
         found.append(Inseparable(part, ends.why) if ends.why else part)
-        at = _behind_space(text, ends.place)
+        at = _behind(_separators, text, ends.place)
         if len(found) % STEP == 0:
             yield
     return found, max(at, end) if len(found) <= most else at
@@ -71,11 +79,11 @@ def apart(text: bytes, start: int, end: int, most: int) -> Generator[None, None,
 
 def has_several(text: bytes) -> Generator[None, None, bool]:
     """Whether something follows the first value of a text."""
-    at = _behind_space(text, 0)
+    at = _behind(_separators, text, 0)
     if at == len(text):
         return False
     ends = yield from _end(text, at, may_span=True)
-    return _behind_space(text, ends.place) < len(text)
+    return _behind(_space, text, ends.place) < len(text)
 
 
 def _end(text: bytes, at: int, *, may_span: bool) -> Generator[None, None, _End]:
@@ -100,7 +108,7 @@ def _end(text: bytes, at: int, *, may_span: bool) -> Generator[None, None, _End]
                     return _End(line_end or _line_end(text, at), _OPEN_STRING, quote - at if line_end else 0)
                 break
             elif kind == _LINE:
-                if not may_span or text[token.end() : token.end() + 1] in (b"{", b"["):
+                if not may_span or text[token.end() : token.end() + 1] in _BEGINNINGS:
                     return _End(token.start(_LINE), _OPEN_BRACKET)
                 line_end = line_end or token.start(_LINE)
         yield
@@ -137,7 +145,7 @@ def _line_end(text: bytes, at: int) -> int:
     return len(text) if found < 0 else found
 
 
-def _behind_space(text: bytes, at: int) -> int:
-    found = _space(text, at)
+def _behind(between: _Match, text: bytes, at: int) -> int:
+    found = between(text, at)
     assert found is not None  # it matches anything
     return found.end()

@@ -255,6 +255,7 @@ AGENTS_LINES = [
     "application/javascript",
     "application/jsonrequest",
     "application/x-newline-delimited-json",
+    "application/json-seq",
     "*/*",
     "application/json,application/json; charset=utf-8",  # two headers, joined by a proxy
     "",
@@ -302,7 +303,6 @@ async def test_an_event_over_several_lines_is_one_event(size: int) -> None:
     "content_type",
     [
         "application/msgpack",
-        "application/json-seq",
         "application/x-protobuf",
         "text/csv",
         "application/logplex-1",

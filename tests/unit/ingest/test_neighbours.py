@@ -276,3 +276,29 @@ async def test_pretty_printed_lines_with_halves_are_told_apart() -> None:
         for some in (pretty[:3], pretty):
             answer = await ingest.post(NATIVE, "\n".join(some).encode(), LINES)
             assert (answer.status, answer.json["refused"]) == (202, 0)
+
+
+LATIN_1: list[tuple[str, bytes]] = [
+    ("native", b'{"Source":"caf\xe9","DetailType":"t","Detail":{}}'),
+    ("native", b'{"Source":"s","DetailType":"t","Detail":{"a":"caf\xe9"}}'),
+    ("native", b'{"Source":"s","DetailType":"t","Detail":"{\\"a\\":\\"caf\xe9\\"}"}'),
+    ("lines", b'{"Source":"s","DetailType":"t","Detail":{"a":"caf\xe9"}}'),
+    ("put_events", b'{"Source":"s","DetailType":"t","Detail":"{\\"a\\":\\"caf\xe9\\"}"}'),
+    ("evidently", b'{"timestamp":1767323045,"type":"aws.evidently.custom","data":"caf\xe9"}'),
+    ("batch", b'{"specversion":"1.0","id":"caf\xe9","source":"/s","type":"t"}'),
+    ("batch", b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"a":"caf\xe9"}}'),
+]
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize(("dialect", "element"), LATIN_1)
+async def test_a_byte_that_is_not_utf_8_is_named_with_its_encoding(
+    dialect: str, element: bytes, large: bool
+) -> None:
+    path, body, headers = SENT[dialect]([json.dumps(good(dialect, large)).encode(), element])
+    async with serving(one_of_each()) as ingest:
+        answer = await ingest.post(path, body, headers)
+        assert accepted(answer.json) == [True, False]
+        said = str(answer.json)
+        assert "not valid UTF-8 (byte " in said
+        assert "0xE9 is é in Latin-1 (ISO 8859-1), or begins a character that was cut. Send UTF-8" in said

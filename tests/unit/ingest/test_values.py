@@ -57,6 +57,15 @@ def apart(text: bytes) -> list[values.Value]:
         (f'{{"Source":\n{GOOD}\n{GOOD}', "nyy"),
         (f'{{"Source":"a}}\n{GOOD}{GOOD}', "nyy"),
         (f"nope{GOOD} 7 {GOOD}", "nyny"),
+        (f"{GOOD},\n{GOOD},\n", "yy"),
+        (f"{GOOD},{GOOD}", "yy"),
+        (f"{GOOD},", "y"),
+        (f"{GOOD},{BAD},{GOOD}", "yny"),
+        (f"\x1e{GOOD}\n", "y"),
+        (f"\x1e{GOOD}\n\x1e{GOOD}\n", "yy"),
+        (f"\x1e{GOOD[:-1]}\n\x1e{GOOD}\n", "ny"),
+        (f"\ufeff{GOOD}\n\ufeff{GOOD}\n", "yy"),
+        (f"{GOOD}\x1e{PRETTY}\ufeff{GOOD}", "yyy"),
         (f"{BAD}}}{GOOD}", "nny"),
     ],
 )
@@ -95,7 +104,11 @@ VALUES = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.tuples(VALUES, st.sampled_from([None, 1, "\t"]), st.sampled_from(["", " ", "\n", "\r\n\r\n"]))
+        st.tuples(
+            VALUES,
+            st.sampled_from([None, 1, "\t"]),
+            st.sampled_from(["", " ", "\n", "\r\n\r\n", ",\n", "\n\x1e", "\ufeff"]),
+        )
     )
 )
 def test_values_are_told_apart_as_they_were_put_together(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import threading
 
 import pytest
 import structlog
 
 from forwarder.targets import credentials as module
+from forwarder.targets import searches
 from forwarder.targets.credentials import Credentials
 from forwarder.targets.searches import LONGEST_SECONDS
 from forwarder.targets.sources import CREDENTIALS, Keys, Progress, SourceTrouble
@@ -188,3 +191,65 @@ async def test_a_search_that_hangs_in_a_file_blocks_neither_the_loop_nor_a_later
     assert (await credentials.ready()).access_key == "AKID1"
     await credentials.close()
     opened.set()
+
+
+async def test_a_search_that_fails_is_counted_once_however_many_calls_waited_for_it_in_vain(
+    clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer = Issuer(LASTING)
+    issuer.down = True
+    issuer.waits.clear()
+    credentials = Credentials(issuer.find, clock)
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.02)
+    told = await asyncio.gather(*(credentials.ready() for _ in range(5)), return_exceptions=True)
+    assert {type(each) for each in told} == {SourceTrouble}
+    assert credentials.view().failed == 1
+    monkeypatch.undo()
+    issuer.waits.set()
+    with pytest.raises(SourceTrouble, match="the source is down"):
+        await credentials.ready()
+    assert credentials.view().failed == 1, "it is the same search"
+    with pytest.raises(SourceTrouble, match="the source is down"):
+        await credentials.ready()
+    assert credentials.view().failed == 2
+
+
+async def test_a_search_that_ends_itself_names_its_source(
+    clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find(progress: Progress) -> Keys:
+        progress.source = "custom-process"
+        await asyncio.sleep(60)
+        raise AssertionError("it is cancelled")
+
+    monkeypatch.setattr(searches, "LONGEST_SECONDS", 0.05)
+    with pytest.raises(SourceTrouble) as trouble:
+        await Credentials(find, clock).ready()
+    assert "credential_process: there was no answer within 0.05 seconds" in trouble.value.sentence
+    assert trouble.value.cure
+
+
+async def test_a_thread_that_a_search_left_behind_holds_up_no_end_of_the_process() -> None:
+    program = (
+        "import asyncio, threading\n"
+        "from forwarder.targets.searches import Search\n"
+        "async def find(progress):\n"
+        "    await asyncio.to_thread(threading.Event().wait)\n"  # as a look-up of a name may hang
+        "async def main():\n"
+        "    search = Search(find)\n"
+        "    await asyncio.sleep(0.2)\n"
+        "    search.cancel()\n"
+        "    await search.ended(2.0)\n"
+        "    print('ended')\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(30):
+            out, _ = await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    assert (out, process.returncode) == (b"ended\n", 0)

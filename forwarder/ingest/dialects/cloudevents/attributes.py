@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from forwarder.apis import utf8
 from forwarder.apis.surrogates import HalfPair
 from forwarder.apis.wire import time_number
 from forwarder.ingest.dialects.bounds import capped
@@ -72,10 +73,9 @@ def decoded(name: str, raw: msgspec.Raw) -> Value | None:
 
 def _json(name: str, raw: msgspec.Raw) -> msgspec.Raw:
     data = bytes(raw)
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        raise InvalidEvent(f"{name[:100]} is not valid UTF-8.") from None
+    fault = utf8.fault(data)
+    if fault:
+        raise InvalidEvent(f"{name[:100]} is {fault}.")
     return msgspec.Raw(data)
 
 

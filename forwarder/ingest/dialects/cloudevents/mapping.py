@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from forwarder.apis import utf8
 from forwarder.apis.put_events import MAX_DETAIL_TYPE, MAX_RESOURCE, MAX_RESOURCES, Entry, PutEvents
 from forwarder.apis.trace_header import TRACEPARENT, from_traceparent
 from forwarder.apis.wire import object_text
@@ -53,7 +54,8 @@ def _detail(event: CloudEvent, form: Form, longest: int) -> str:
         raise InvalidEvent("data must be a JSON object: of this target's events only the data is sent.")
     detail = object_text(raw, longest)
     if detail is None:
-        raise InvalidEvent("data or an attribute is not UTF-8, or nested too deeply.")
+        fault = utf8.fault(raw)
+        raise InvalidEvent(f"data is {fault}." if fault else "data or an attribute is nested too deeply.")
     return detail
 
 
