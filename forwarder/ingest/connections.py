@@ -229,10 +229,10 @@ class Connection(web.RequestHandler):
             self.end_lease()
 
     def data_received(self, data: bytes) -> None:
-        if self._cut or self._close:
-            return  # read and forgotten, so that our last word is not lost to a reset
         if len(data) > LARGE_READ:
             self._host.came(len(data), self.peer)
+        if self._cut or self._close:
+            return  # read and forgotten, so that our last word is not lost to a reset
         self._spoke = True
         if self._unparsed is not None:
             if data:

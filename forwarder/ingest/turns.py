@@ -9,6 +9,7 @@ Invariants:
 - While no call is in flight, or the loop has no other work, ingest waits for nothing else.
 - The time that ingest uses is measured by the clock, for each step of each request, and nothing else counts.
 - At least one request enters in a turn in which nothing else ran, so an idle loop makes no request wait.
+- At least one enters in ``MOST_TURNS`` turns, so that large requests that use up the share keep no other out.
 - Peers enter in turn, each in the order of its requests.
 - If no request has to wait, entering is only a check.
 """
@@ -34,6 +35,8 @@ BURST_SECONDS = 0.002
 MOST_OWED = 0.02
 """Seconds that ingest can owe others, at most: work that goes on in slices, on what one sender sent, must not
 keep the requests of all others out until it is paid back."""
+
+MOST_TURNS = 4
 
 TURN_SECONDS = 0.005
 """What ingest may use of one turn of the loop before no further request enters in it."""
@@ -61,6 +64,7 @@ class Turns:
         self._counted_at = timer()
         self._used = 0.0  # by ingest since then
         self._used_of_turn = 0.0
+        self._turns_without = 0  # turns of the loop in which requests waited and none entered
         self._usual = 0.0  # what a request uses, about
 
     def may_enter(self) -> bool:
@@ -135,8 +139,10 @@ class Turns:
             self._wake(self._number(TURN_SECONDS))
         elif self._credit > 0:
             self._wake(self._number(self._credit))
-        elif idle:
+        elif idle or self._turns_without >= MOST_TURNS:
             self._wake(1)
+        else:
+            self._turns_without += 1
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._next_turn)
 
@@ -144,6 +150,7 @@ class Turns:
         return 1 + int(seconds / max(self._usual, IDLE_SECONDS))
 
     def _wake(self, count: int) -> None:
+        self._turns_without = 0
         while count > 0 and self._waiting:
             for peer, turn in self._waiting.firsts():
                 self._waiting.pop(peer)
