@@ -1645,6 +1645,13 @@ MUTATIONS = [
         TURNS,
     ),
     mutation(
+        "abuse: a turn of the loop accepts one connection",
+        "forwarder/listening.py",
+        "range(MOST_ACCEPTED - 1)",
+        "range(0)",
+        "tests/unit/test_listening.py",
+    ),
+    mutation(
         "abuse: large requests keep the small ones of others out",
         "forwarder/ingest/turns.py",
         "        elif idle or self._turns_without >= MOST_TURNS:\n",

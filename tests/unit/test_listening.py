@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 import uvloop
@@ -21,8 +22,7 @@ async def accepted(where: str, turns: int, connections: int) -> tuple[int, int]:
     class Greeting(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             made.append(transport)
-            assert isinstance(transport, asyncio.Transport)
-            transport.write(b"hello")
+            cast(asyncio.Transport, transport).write(b"hello")  # uvloop's are none by inheritance
 
     listener = await listen(Listen(where), Greeting)
     clients = [_connect(listener.address) for _ in range(connections)]
@@ -47,7 +47,11 @@ def _connect(address: str) -> socket.socket:
     path = address.removeprefix("unix:")
     if path != address:
         client = socket.socket(socket.AF_UNIX)
-        client.connect(path)
+        try:
+            client.connect(path)
+        except OSError:
+            client.close()
+            raise
         return client
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)))
