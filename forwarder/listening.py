@@ -5,14 +5,19 @@ Invariants:
 - The socket of a unix path is made again when something deletes it: nobody would get through any more.
 - A socket that was given belongs to the giver: it is neither shut down nor its name removed, so that
   connections wait in it for whoever listens there next.
+- A turn of the event loop accepts up to ``MOST_ACCEPTED`` connections. uvloop accepts one, so that a
+  sender with a thousand connections would keep the next sender out for a thousand turns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -22,6 +27,7 @@ from forwarder.sockets import SocketFile, tcp_sockets, unix_socket, written
 
 BACKLOG = 1024
 SOCKET_MODE = 0o660
+MOST_ACCEPTED = 64
 
 Factory = Callable[[], asyncio.Protocol]
 
@@ -35,6 +41,48 @@ class CannotListen(OSError):
 
     def __str__(self) -> str:
         return f"{self.place.strip()}: {self.strerror}"
+
+
+class Backlog:
+    """The factory that an event loop calls for a connection: it accepts the others that wait as well."""
+
+    def __init__(self, factory: Factory) -> None:
+        self.factory = factory
+        self._loop = asyncio.get_running_loop()
+        self._listening: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __call__(self) -> asyncio.Protocol:
+        protocol = self.factory()
+        with suppress(OSError):  # no more wait, or no descriptor is left
+            for listening in self._listening:
+                self._accept(listening)
+        return protocol
+
+    def begin(self, server: asyncio.Server) -> None:
+        self._listening = [socket.socket(fileno=os.dup(each.fileno())) for each in server.sockets]
+        for each in self._listening:
+            each.setblocking(False)
+
+    def end(self) -> None:
+        for each in self._listening:
+            each.close()
+        self._listening.clear()
+
+    def _accept(self, listening: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            for _ in range(MOST_ACCEPTED - 1):
+                accepted, _ = listening.accept()
+                accepted.setblocking(False)
+                task = self._loop.create_task(self._serve(accepted))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self.factory, accepted)
+        except OSError:  # it was reset meanwhile
+            accepted.close()
 
 
 class Listener:
@@ -63,15 +111,17 @@ class Listener:
 class _Place:
     """One socket that accepts. ``name``: of a unix socket of our own."""
 
-    def __init__(self, server: asyncio.Server, factory: Factory, name: SocketFile | None = None) -> None:
+    def __init__(self, server: asyncio.Server, backlog: Backlog, name: SocketFile | None = None) -> None:
         self.address = written(server.sockets[0].getsockname())
         self._server = server
-        self._factory = factory
+        self._backlog = backlog
         self._name = name
         self._closed = False
+        backlog.begin(server)
 
     def close(self) -> None:
         self._closed = True
+        self._backlog.end()
         self._server.close()
         if self._name is not None:
             self._name.remove()
@@ -81,15 +131,16 @@ class _Place:
             return
         path = self._name.path
         try:
-            again = await _accept(unix_socket(path, SOCKET_MODE), self._factory, SocketFile(path))
+            again = await _accept(unix_socket(path, SOCKET_MODE), self._backlog.factory, SocketFile(path))
         except OSError as problem:
             say_not_renewed(path, problem)
             return
         if self._closed:  # meanwhile
             again.close()
             return
+        self._backlog.end()
         self._server.close()
-        self._server, self._name = again._server, again._name
+        self._server, self._backlog, self._name = again._server, again._backlog, again._name
         say_renewed(path)
 
 
@@ -140,8 +191,8 @@ def _name_of(made: socket.socket) -> SocketFile | None:
 
 async def _accept(made: socket.socket, factory: Factory, name: SocketFile | None) -> _Place:
     loop = asyncio.get_running_loop()
-    create = loop.create_server if name is None else loop.create_unix_server
-    return _Place(await create(factory, sock=made, backlog=BACKLOG), factory, name)
+    backlog, create = Backlog(factory), loop.create_server if name is None else loop.create_unix_server
+    return _Place(await create(backlog, sock=made, backlog=BACKLOG), backlog, name)
 
 
 def say_renewed(path: Path) -> None:

@@ -66,6 +66,7 @@ LARGE = "tests/unit/ingest/test_large_bodies.py"
 NEIGHBOURS = "tests/unit/ingest/test_neighbours.py"
 CLOUDEVENTS = "tests/unit/ingest/test_cloudevents.py"
 RESULTS = "tests/unit/ingest/test_results.py"
+PARSING = "tests/unit/ingest/test_parsing.py"
 SLICES = "tests/unit/ingest/test_slices.py"
 HOSTILE = "tests/integration/test_hostile.py"
 BUDGET = "tests/unit/ingest/test_budget.py"
@@ -1769,7 +1770,7 @@ MUTATIONS = [
     mutation(
         "no idle connection is closed for a new one",
         "forwarder/ingest/seats.py",
-        "        now = self._now()\n",
+        "        now, mine = self._now(), len(self._by_peer.get(peer, ()))\n",
         "        return False\n",
         SEATS,
         "longest_idle",
@@ -1815,9 +1816,111 @@ MUTATIONS = [
     mutation(
         "overload: an idle loop lets requests wait",
         "forwarder/ingest/turns.py",
-        "        elif idle:\n",
-        "        elif False:\n",
+        "        elif idle or self._turns_without",
+        "        elif self._turns_without",
         TURNS,
+    ),
+    mutation(
+        "abuse: a turn of the loop accepts one connection",
+        "forwarder/listening.py",
+        "range(MOST_ACCEPTED - 1)",
+        "range(0)",
+        "tests/unit/test_listening.py",
+    ),
+    mutation(
+        "abuse: large requests keep the small ones of others out",
+        "forwarder/ingest/turns.py",
+        "        elif idle or self._turns_without >= MOST_TURNS:\n",
+        "        elif idle:\n",
+        TURNS,
+        "four_turns",
+    ),
+    mutation(
+        "abuse: what ingest owes has no bound",
+        "forwarder/ingest/turns.py",
+        "max(self._credit - seconds, -MOST_OWED)",
+        "self._credit - seconds",
+        TURNS,
+        "owes",
+    ),
+    mutation(
+        "abuse: all requests enter the turn in which they arrived",
+        "forwarder/ingest/turns.py",
+        "        if self._used_of_turn >= TURN_SECONDS:\n            return False\n",
+        "",
+        TURNS,
+        "next_turn",
+    ),
+    mutation(
+        "abuse: all that was read is parsed in one turn",
+        "forwarder/ingest/unparsed.py",
+        "        if now < self._ends:\n",
+        "        if True:\n",
+        PARSING,
+        "one_slice_whatever",
+    ),
+    mutation(
+        "abuse: small reads of one peer are parsed without end",
+        "forwarder/ingest/unparsed.py",
+        "        self._late.add(peer)\n",
+        "",
+        PARSING,
+        "small_reads",
+    ),
+    mutation(
+        "abuse: what waits is parsed in one turn",
+        "forwarder/ingest/unparsed.py",
+        "                    if self._timer() >= ends:\n                        return\n",
+        "",
+        PARSING,
+        "what_waits_is_parsed_for",
+    ),
+    mutation(
+        "abuse: peers whose bytes wait take no turns",
+        "forwarder/ingest/unparsed.py",
+        "        self._waiting.add(unparsed.peer, unparsed)\n",
+        '        self._waiting.add("", unparsed)\n',
+        PARSING,
+        "take_turns",
+    ),
+    mutation(
+        "abuse: small chunks are held one by one",
+        "forwarder/ingest/connections.py",
+        "        _join(payload)\n        for",
+        "        for",
+        PARSING,
+        "held_as_one",
+    ),
+    mutation(
+        "abuse: one request forgets all old answers",
+        "forwarder/ingest/idempotency.py",
+        "        for _ in range(FORGOTTEN_AT_ONCE):\n",
+        "        while True:\n",
+        REPEATS,
+        "bounded_number",
+    ),
+    mutation(
+        "abuse: an answer lives on because others are forgotten first",
+        "forwarder/ingest/idempotency.py",
+        "known.begun_at <= now - self._max_age",
+        "False",
+        REPEATS,
+        "bounded_number",
+    ),
+    mutation(
+        "abuse: each new peer looks through all connections",
+        "forwarder/ingest/seats.py",
+        "now < self._none_until and mine >= self._none_from",
+        "False",
+        SEATS,
+        "found_nothing",
+    ),
+    mutation(
+        "abuse: what is found to exist stays in the total of the share",
+        "forwarder/queues/shares.py",
+        "            self._limit(peer, sign * events, sign * size)\n",
+        "            _move(self._limited, peer, sign * events, sign * size)\n",
+        "tests/unit/queues/test_shares.py",
     ),
     mutation(
         "overload: one peer's requests enter before all others",

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from aiohttp import HttpVersion10, StreamReader, web
+from aiohttp import HttpVersion10, web
 from multidict import MultiMapping
 
 from forwarder.ingest.budget import Lease, taken_back
@@ -28,8 +28,6 @@ RATE_GRACE = 10.0
 again by TCP with its doubling pauses, take 6 s."""
 CHUNK_BYTES = 64
 """What a piece of a body holds beside its bytes: a body in pieces of one byte is not small."""
-MANY_PIECES = 512
-"""Pieces of a body that are read in one step: aiohttp takes 3 us for each."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ACCEPT_ENCODING = {"Accept-Encoding": "gzip, deflate"}
 TOO_SLOW = "too_slow"
@@ -62,17 +60,7 @@ class Arrivals:
 class _Arrival:
     """One body, while it is arriving."""
 
-    __slots__ = (
-        "_began",
-        "_chunks",
-        "_ended",
-        "_lease",
-        "_max_body",
-        "_problem",
-        "_size",
-        "_timeout",
-        "_work",
-    )
+    __slots__ = ("_began", "_chunks", "_ended", "_lease", "_max_body", "_problem", "_size", "_timeout")
 
     def __init__(self, lease: Lease, max_body: int, deadline: float) -> None:
         self._lease = lease
@@ -82,7 +70,6 @@ class _Arrival:
         self._chunks: list[bytes] = []
         self._size = 0
         self._ended = False
-        self._work: Work | None = None
         message = f"The body did not arrive within {deadline:g} seconds (ingest.read_timeout)."
         self._problem = BadRequest(408, TIMEOUT, message, close=True)
 
@@ -92,7 +79,7 @@ class _Arrival:
         before = lease.held
         try:
             async with self._timeout:
-                while chunk := await self._next_chunk(request.content):
+                while chunk := await request.content.readany():
                     if self._ended:
                         break
                     self._size += len(chunk)
@@ -109,19 +96,6 @@ class _Arrival:
             raise self._problem
         lease.keep(before + self._size)
         return b"".join(self._chunks)
-
-    async def _next_chunk(self, content: StreamReader) -> bytes:
-        """What has come; of a body in many pieces only some of them, and now and then a pause."""
-        while not content._buffer and not content.is_eof():
-            piece, _ = await content.readchunk()
-            if piece:
-                return piece
-        if len(content._buffer) <= MANY_PIECES:
-            return await content.readany()
-        if self._work is None:
-            self._work = Work(self._lease.peer)
-        await self._work.rest()
-        return content.read_nowait(MANY_PIECES)  # a piece has at least one byte
 
     def cut_when_slow(self, now: float) -> None:
         seconds = now - self._began

@@ -11,6 +11,7 @@ Invariants:
   is cut off. No further request of a connection is begun before that.
 - What comes ahead of its turn (pipelined while a request is handled) is in the budget, and reading pauses.
 - A read that takes long to parse is parsed in pieces, each in a turn of its peer; reading pauses meanwhile.
+- Nothing is parsed while aiohttp's buffers are full, so its parser never holds more than one piece unleased.
 - An idle connection holds nothing of its last request and answer.
 - A head that is not complete ``read_timeout`` after its first byte is told 408 and closed; one that is
   larger than ``max_header_bytes`` is told 431 and closed.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Protocol, cast
 
 from aiohttp import StreamReader, web
@@ -43,7 +45,6 @@ from forwarder.ingest.dialects.errors import (
 from forwarder.ingest.peers import peer_of_address, peer_of_certificate, sender_of
 from forwarder.ingest.refusals import Manners
 from forwarder.ingest.seats import Holder
-from forwarder.ingest.slices import Work
 from forwarder.ingest.turned_away import LINGER, TOO_MANY, TurnedAway, become, raw_answer
 from forwarder.ingest.unparsed import PIECE, Unparsed
 
@@ -53,11 +54,11 @@ BODY_LINGER = 3.0
 SILENT_SECONDS = 5.0
 """For so long a connection may say nothing before it goes when others of its own peer wait."""
 
-SMALL_READ = 4 * 1024
-"""Bytes of a read that are always parsed at once."""
-
 LARGE_READ = 16 * 1024
 """Bytes that come in one go from which on they are counted against what one turn of the loop may bring."""
+
+MOST_CHUNKS = 32
+"""Chunks of a body that are held one by one. More are joined: a chunk of one byte holds 50 to 100 bytes."""
 
 
 def headers_too_large(limit: int) -> BadRequest:
@@ -86,8 +87,10 @@ class Host(Protocol):
     def came(self, size: int, peer: str) -> None:
         """So many bytes came in one go."""
 
-    def has_time(self) -> bool:
-        """Whether more of what was read may be parsed in this turn of the loop."""
+    def has_time(self, peer: str, size: int) -> bool:
+        """Whether a piece of a read of ``size`` bytes may be parsed in this turn of the loop."""
+
+    def parse_later(self, unparsed: Unparsed) -> None: ...
 
     def lease_ahead(self, peer: str, revoke: Callable[[], None]) -> Lease:
         """For what a peer sends ahead of its turn; ``revoke`` forgets it."""
@@ -120,6 +123,7 @@ class Connection(web.RequestHandler):
         "_wire",
         "before",
         "ended",
+        "entered",
         "handling",
         "head_too_large",
         "is_lost",
@@ -161,6 +165,7 @@ class Connection(web.RequestHandler):
         self._cut = False
         self.handling = False  # from the head of a request to the end of its handler
         self.ended = False  # the peer said its last, and may still listen
+        self.entered = False  # the request that is being handled had its turn (see ``Turns``)
         self.head_too_large = False
         self.is_lost = False
         self.sender = ""
@@ -229,10 +234,10 @@ class Connection(web.RequestHandler):
             self.end_lease()
 
     def data_received(self, data: bytes) -> None:
-        if self._cut or self._close:
-            return  # read and forgotten, so that our last word is not lost to a reset
         if len(data) > LARGE_READ:
             self._host.came(len(data), self.peer)
+        if self._cut or self._close:
+            return  # read and forgotten, so that our last word is not lost to a reset
         if not self._spoke:
             data, self._beginning = self._beginning + data, b""
             if may_be_preface(data):
@@ -243,15 +248,16 @@ class Connection(web.RequestHandler):
             return
         self._spoke = True
         if self._unparsed is not None:
-            self._parse_later(data)  # it was read before reading paused
-        elif len(data) <= SMALL_READ:
-            self._parse(data)
+            if data:
+                self._parse_later(data)  # it was read before reading paused
+        elif not data:
+            self._parse(data)  # aiohttp resumes its parser
         else:
             self._parse_in_pieces(data)
 
     def _parse(self, data: bytes) -> None:
         if self.handling or self._messages or not self._payload.is_eof():
-            super().data_received(data)
+            self._feed(data)
             begun = self.handling or self._request_in_progress
             if self._messages and (begun or len(self._messages) > 1):
                 self._came_ahead(len(data))
@@ -259,7 +265,7 @@ class Connection(web.RequestHandler):
         if not self._head_bytes:
             self._head_since = self._loop.time()
         self._head_bytes += len(data)
-        super().data_received(data)
+        self._feed(data)
         if len(self._messages) > 1:
             self._came_ahead(len(data))
         if self._head_bytes > self.max_head:
@@ -291,58 +297,82 @@ class Connection(web.RequestHandler):
 
     # --- what takes long to parse
 
+    def _feed(self, data: bytes) -> None:
+        """Parse this, then join what came in many small chunks."""
+        payload, known = self._messages[-1][1] if self._messages else self._payload, len(self._messages)
+        super().data_received(data)
+        _join(payload)
+        for _, payload in islice(self._messages, known, None):
+            _join(payload)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether aiohttp holds as much as it may."""
+        return self._reading_paused or self._buffer_paused
+
     def _parse_in_pieces(self, data: bytes) -> None:
         """Parse all of it now, unless this turn of the loop has parsed for long."""
         for start in range(0, len(data), PIECE):
-            if not self._host.has_time():
-                self._unparsed = Unparsed(self._host.lease_ahead(self.peer, self._drop_unparsed))
+            if self._is_full or not self._host.has_time(self.peer, len(data)):
                 self._parse_later(data[start:])
-                self._pause_transport_reading()
-                self._unparsed.task = self._loop.create_task(self._parse_unparsed(self._unparsed))
                 return
             self._parse(data[start : start + PIECE])  # no copy where this is all of it
             if self._cut or self._close:
                 return
 
     def _parse_later(self, data: bytes) -> None:
-        assert self._unparsed is not None
+        if self._unparsed is None:
+            lease = self._host.lease_ahead(self.peer, self._drop_unparsed)
+            self._unparsed = Unparsed(lease, self._parse_next)
+            self._pause_transport_reading()
         try:
             self._unparsed.keep(data)
         except BadRequest as problem:
             self._drop_unparsed(problem)
+            return
+        if not self._is_full:
+            self._host.parse_later(self._unparsed)
 
-    async def _parse_unparsed(self, unparsed: Unparsed) -> None:
-        work = Work(self.peer)
+    def _parse_next(self) -> bool:
+        """Parse a piece; whether more may be parsed."""
+        unparsed = self._unparsed
+        assert unparsed is not None
         try:
-            while unparsed:
-                await work.pause()
-                if unparsed and not self._cut and not self._close:
-                    self._parse(unparsed.next_piece())
-                else:
-                    unparsed.forget()
-        finally:
-            unparsed.forget()
+            if not self._cut and not self._close:
+                self._parse(unparsed.next_piece())
+        except BaseException:
+            if self._wire is not None:
+                self._wire.abort()
+            raise
+        if self._unparsed is unparsed and (self._cut or self._close or not unparsed):
+            self._end_unparsed()
+        return self._unparsed is unparsed and not self._is_full
+
+    def _end_unparsed(self) -> None:
+        """All of it is parsed, or nothing more will be."""
+        if self._unparsed is not None:
+            self._unparsed.forget()
             self._unparsed = None
-        if not (self._reading_paused or self._buffer_paused or self._held_back):
+        if not (self._is_full or self._held_back):
             self._resume_transport_reading()
         if self.ended and not self.is_lost:
-            self._check_end()
+            self._loop.call_soon(self._check_end)  # after the request was begun, if this completed one
 
     def _drop_unparsed(self, problem: BadRequest | None = None) -> None:
         """There is no memory for it: refuse the request that it belongs to, and read no more."""
-        problem = problem or taken_back()
-        if self._unparsed is not None:
-            self._unparsed.forget()
         payload = self._messages[-1][1] if self._messages else self._payload
         if not payload.is_eof():
-            payload.set_exception(problem)
+            payload.set_exception(problem or taken_back())
             self._cut = True
         else:
             self._drop_ahead()
+        self._end_unparsed()
 
     def _resume_transport_reading(self) -> None:
         if self._unparsed is None:
             super()._resume_transport_reading()
+        elif not self._is_full:
+            self._host.parse_later(self._unparsed)
 
     # --- what comes ahead of its turn
 
@@ -364,7 +394,8 @@ class Connection(web.RequestHandler):
         first = 0 if self.handling or self._request_in_progress else 1
         while len(self._messages) > first:
             _, payload = self._messages.pop()
-            payload._buffer.clear()
+            if payload is not EMPTY_PAYLOAD:
+                payload._buffer.clear()
             self._host.malformed(429)
         self._head_bytes = 0
         self.ended = True
@@ -449,7 +480,8 @@ class Connection(web.RequestHandler):
             return None
         if not self._spoke:
             return (0, self._made_at) if fair or now - self._made_at >= SILENT_SECONDS else None
-        if not self.busy and not self._messages and self._waiter is not None and not self._waiter.done():
+        idle = not self.busy and not self._messages and self._unparsed is None
+        if idle and self._waiter is not None and not self._waiter.done():
             return 0, self._next_keepalive_close_time
         if not fair:
             return None
@@ -487,6 +519,7 @@ class Connection(web.RequestHandler):
     def begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
         """A head is complete; it was small if all that came for it was, and came for it alone."""
         self.handling = True
+        self.entered = False
         self._payload = payload
         if self._ahead is not None and not self._messages:
             self._end_ahead()  # from here on it is the request's
@@ -558,3 +591,15 @@ class Connection(web.RequestHandler):
     def _check_head(self) -> None:
         if self._head_bytes > self.max_head and not self._cut:
             self.turn_away(headers_too_large(self.max_head))
+
+
+def _join(payload: StreamReader) -> None:
+    """Make one chunk of many. Where each of them ended is forgotten: nothing here asks for that."""
+    if payload is EMPTY_PAYLOAD or len(payload._buffer) <= MOST_CHUNKS:
+        return
+    whole = b"".join(payload._buffer)[payload._buffer_offset :]
+    payload._buffer_offset = 0
+    payload._buffer.clear()
+    payload._buffer.append(whole)
+    if payload._http_chunk_splits:
+        payload._http_chunk_splits.clear()

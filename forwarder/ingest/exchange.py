@@ -76,6 +76,7 @@ class Exchange:
             codings,
             partial(_check, admission, lease) if admission.check_body is not None else None,
         )
+        connection.entered = True
         if not self._turns.may_enter():
             await self._turns.enter(lease.peer)
         scope = (lease.peer, operation.label, call.metrics.name, name)

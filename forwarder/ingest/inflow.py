@@ -6,8 +6,6 @@ would bring a quarter of a gigabyte before the first of their handlers runs.
 Invariants:
 - About ``MOST`` bytes of a peer, and ``MOST_OF_ALL`` of all peers, are read in one turn. Then reading pauses,
   for the peer or for all, until handlers have had time to lease or refuse these bytes.
-- What was read is parsed for about ``SLICE_SECONDS`` of a turn, for all connections together: the event loop
-  reads a connection up to 32 times in one turn.
 - Small reads are not counted, because even those of all connections together are few bytes.
 """
 
@@ -15,10 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from time import perf_counter
 from typing import Protocol
-
-from forwarder.ingest.slices import SLICE_SECONDS
 
 MOST = 4 << 20
 MOST_OF_ALL = 16 << 20
@@ -35,25 +30,13 @@ class Pausable(Protocol):
 
 
 class Inflow:
-    __slots__ = ("_by_peer", "_connections", "_parsing_ends", "_paused", "_total")
+    __slots__ = ("_by_peer", "_connections", "_paused", "_total")
 
     def __init__(self, connections: Callable[[], Iterable[Pausable]]) -> None:
         self._connections = connections
         self._by_peer: dict[str, int] = {}
         self._total = 0
         self._paused: set[str | None] = set()
-        self._parsing_ends: float | None = None
-
-    def has_time(self) -> bool:
-        """Whether more of what was read may be parsed in this turn."""
-        now = perf_counter()
-        if self._parsing_ends is None:
-            self._parsing_ends = now + SLICE_SECONDS
-            asyncio.get_running_loop().call_soon(self._end_parsing)
-        return now < self._parsing_ends
-
-    def _end_parsing(self) -> None:
-        self._parsing_ends = None
 
     def came(self, size: int, peer: str) -> None:
         if not self._by_peer:

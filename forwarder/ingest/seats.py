@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 RETRY_SECONDS = 0.1
-"""After a search for a place fails, it is not repeated for the same peer for so long: a search visits every
-connection."""
+"""After a search for a place fails, none is made for so long for a peer that holds as many places or more, as
+it would find no more: a search visits every connection."""
 
 
 class Holder(Protocol):
@@ -38,7 +38,8 @@ class Seats:
         self._by_peer: dict[str, dict[Holder, None]] = {}
         self._found: list[tuple[tuple[int, float], int, Holder]] = []
         self._found_for: tuple[str, bool] = ("", False)
-        self._none_until: dict[str, float] = {}
+        self._none_until = float("-inf")
+        self._none_from = 0  # places that a peer held for which nothing was found
 
     def take(self, holder: Holder, peer: str) -> bool:
         """A place for one more connection of this peer; False when none can be had."""
@@ -60,14 +61,12 @@ class Seats:
         """Close another connection if all places are taken. False: there is none that may go."""
         if self.taken < self.limit:
             return True
-        now = self._now()
-        if now < self._none_until.get(peer, 0.0):
+        now, mine = self._now(), len(self._by_peer.get(peer, ()))
+        if now < self._none_until and mine >= self._none_from:
             return False
         found = self._find(peer, now)
         if found is None:
-            if len(self._none_until) > len(self._by_peer):
-                self._none_until.clear()
-            self._none_until[peer] = now + RETRY_SECONDS
+            self._none_until, self._none_from = now + RETRY_SECONDS, mine
             return False
         of_peer, holder = found
         self.give_back(holder, of_peer)

@@ -48,6 +48,7 @@ from forwarder.ingest.refusals import Place, Refusals
 from forwarder.ingest.seats import Holder, Seats
 from forwarder.ingest.turned_away import MAX_TURNED_AWAY, Newcomer, TurnedAway
 from forwarder.ingest.turns import Turns
+from forwarder.ingest.unparsed import Parsing, Unparsed
 from forwarder.listening import Listener, listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
@@ -118,6 +119,7 @@ class IngestServer:
         self._most_turned_away = MAX_TURNED_AWAY
         self.unwritten: set[Connection] = set()
         self._inflow = Inflow(lambda: [cast(Connection, each) for each in self._server.connections])
+        self._parsing = Parsing()
         self._in_flight = 0
         self._draining = False
 
@@ -235,8 +237,11 @@ class IngestServer:
     def came(self, size: int, peer: str) -> None:
         self._inflow.came(size, peer)
 
-    def has_time(self) -> bool:
-        return self._inflow.has_time()
+    def has_time(self, peer: str, size: int) -> bool:
+        return self._parsing.has_time(peer, size)
+
+    def parse_later(self, unparsed: Unparsed) -> None:
+        self._parsing.later(unparsed)
 
     def lease_ahead(self, peer: str, revoke: Callable[[], None]) -> Lease:
         lease = Lease(self._budget, peer)
@@ -315,6 +320,7 @@ class IngestServer:
             admission = ANYONE if self._guard is None else self._admit(request, connection, operation)
             if request.method != "POST" and operation.known and not connection.head_too_large:
                 admission.check_nothing()
+                await self._enter(connection)
                 reply = operation.other(request.method, request.headers)
                 return respond(dialect, reply.status, reply.body, reply.headers)
             headers = request.headers if admission.headers is None else admission.headers
@@ -336,6 +342,7 @@ class IngestServer:
             return respond(dialect, reply.status, reply.body, reply.headers)
         except BadRequest as problem:
             _let_go_of_frames(problem)
+            await self._enter(connection)
             if call is not None and problem.events:
                 call.metrics.add_refused(problem.reason, problem.events)
             if "Expect" in request.headers and not request.content.is_eof():
@@ -353,6 +360,13 @@ class IngestServer:
         except BaseException:  # cancelled: there is no answer
             connection.end_lease()
             raise
+
+    async def _enter(self, connection: Connection) -> None:
+        """Wait for this request's turn, if it had none yet: what costs no event must not be free."""
+        if not connection.entered:
+            connection.entered = True
+            if not self._turns.may_enter():
+                await self._turns.enter(connection.peer)
 
     def _peer(self, request: web.BaseRequest, connection: Connection, admission: Admission) -> str:
         if admission.sender and admission.proven:

@@ -4,9 +4,12 @@ Otherwise a turn of the loop would handle all requests that arrived in it. A cal
 so senders that never pause would leave little of the machine to delivery.
 
 Invariants:
-- While no call is in flight, or the loop has no other work, ingest never waits.
+- Requests enter a turn of the loop until ingest has used ``TURN_SECONDS`` of it. The next ones wait for the
+  next turn, so that a turn stays short however many requests arrived in it.
+- While no call is in flight, or the loop has no other work, ingest waits for nothing else.
 - The time that ingest uses is measured by the clock, for each step of each request, and nothing else counts.
 - At least one request enters in a turn in which nothing else ran, so an idle loop makes no request wait.
+- At least one enters in ``MOST_TURNS`` turns, so that large requests that use up the share keep no other out.
 - Peers enter in turn, each in the order of its requests.
 - If no request has to wait, entering is only a check.
 """
@@ -33,6 +36,11 @@ MOST_OWED = 0.02
 """Seconds that ingest can owe others, at most: work that goes on in slices, on what one sender sent, must not
 keep the requests of all others out until it is paid back."""
 
+MOST_TURNS = 4
+
+TURN_SECONDS = 0.005
+"""What ingest may use of one turn of the loop before no further request enters in it."""
+
 IDLE_SECONDS = 0.000_05
 """A loop turn that leaves others less than this had no work for them."""
 
@@ -55,10 +63,14 @@ class Turns:
         self._credit = BURST_SECONDS
         self._counted_at = timer()
         self._used = 0.0  # by ingest since then
+        self._used_of_turn = 0.0
+        self._turns_without = 0  # turns of the loop in which requests waited and none entered
         self._usual = 0.0  # what a request uses, about
 
     def may_enter(self) -> bool:
         """Whether a request may go on at once; else it awaits ``enter``."""
+        if self._used_of_turn >= TURN_SECONDS:
+            return False
         if self._credit > 0 and not self._waiting:
             return True
         self._count()
@@ -105,6 +117,12 @@ class Turns:
     def spend(self, seconds: float) -> None:
         self._credit = max(self._credit - seconds, -MOST_OWED)
         self._used += seconds
+        if not self._used_of_turn:
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        self._used_of_turn += seconds
+
+    def _end_turn(self) -> None:
+        self._used_of_turn = 0.0
 
     def _count(self) -> float:
         """Credit what others had of the time; the seconds they had."""
@@ -118,11 +136,13 @@ class Turns:
         """Once in each turn of the loop, while requests wait."""
         idle = self._count() < IDLE_SECONDS
         if not self._sending():
-            self._wake(self._number(BURST_SECONDS))
+            self._wake(self._number(TURN_SECONDS))
         elif self._credit > 0:
             self._wake(self._number(self._credit))
-        elif idle:
+        elif idle or self._turns_without >= MOST_TURNS:
             self._wake(1)
+        else:
+            self._turns_without += 1
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._next_turn)
 
@@ -130,6 +150,7 @@ class Turns:
         return 1 + int(seconds / max(self._usual, IDLE_SECONDS))
 
     def _wake(self, count: int) -> None:
+        self._turns_without = 0
         while count > 0 and self._waiting:
             for peer, turn in self._waiting.firsts():
                 self._waiting.pop(peer)

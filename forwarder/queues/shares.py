@@ -40,6 +40,7 @@ class Shares:
         self._of: dict[tuple[str, str], Amount] = {}  # by name and peer
         self._all: Amount = NOTHING
         self._limited: dict[str, Amount] = {}  # by peer, of what is in ``_counted``
+        self._used: Amount = NOTHING  # the sum of these
         self._counted: set[tuple[str, str]] = set()
         self._looked_at = float("-inf")
 
@@ -51,7 +52,7 @@ class Shares:
             self._counted.add(key)
         _move(self._of, key, events, size)
         if key in self._counted:
-            _move(self._limited, peer, events, size)
+            self._limit(peer, events, size)
         if key not in self._of:
             self._counted.discard(key)
 
@@ -60,7 +61,7 @@ class Shares:
         if not self._names.has_share(name) or self._fits(self._all, events, size):
             return None
         self._look_again()
-        used = sum(e for e, _ in self._limited.values()), sum(b for _, b in self._limited.values())
+        used = self._used
         if self._fits(used, events, size):
             return None
         if self._is_below_its_part(peer) and self._fits(used, events, size, HARD):
@@ -71,6 +72,10 @@ class Shares:
             f"events, {self._share[1]} bytes), and {used[0]} events of {used[1]} bytes wait. Correct the "
             "name, bind it in the configuration, or remove waiting events with 'forwarder queue purge'"
         )
+
+    def _limit(self, peer: str, events: int, size: int) -> None:
+        _move(self._limited, peer, events, size)
+        self._used = _sum(self._used, events, size)
 
     def _fits(self, used: Amount, events: int, size: int, times: float = 1.0) -> bool:
         most_events, most_bytes = self._share
@@ -94,7 +99,7 @@ class Shares:
             if counts is (key in self._counted):
                 continue
             sign = 1 if counts else -1
-            _move(self._limited, peer, sign * events, sign * size)
+            self._limit(peer, sign * events, sign * size)
             (self._counted.add if counts else self._counted.discard)(key)
 
 

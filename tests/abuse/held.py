@@ -16,7 +16,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.abuse import wire
+from tests.abuse import raw, wire
 from tests.abuse.bodies import JSON, PUT_EVENTS
 from tests.abuse.figures import Attack, Context, Figure, fairness, longest_turn, peak_memory
 from tests.abuse.sent import TARGETS
@@ -377,6 +377,15 @@ def _together(daemon: Daemon, requests: Sequence[bytes]) -> list[int]:
 SILENT = {"read_timeout": "20s"}
 
 
+def in_chunks(size: int) -> bytes:
+    """A body of 400 KB, all of it in chunks of this size, without its end."""
+    return raw.chunked(b" " * size, 400_000).removesuffix(b"0\r\n\r\n")
+
+
+def questions() -> bytes:
+    return raw.pipelined(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", MIB // 2)
+
+
 def attacks() -> list[Attack]:
     half_head = b"POST /v1/targets/orders/events HTTP/1.1\r\nHost: abuse\r\nX-"
     unread = [
@@ -402,6 +411,9 @@ def attacks() -> list[Attack]:
         Attack("100 heads of 8 MiB without a body", "4", holding(100, head)),
         Attack("1,000 heads of 8 MiB without a body", "4, 7", holding(1000, head)),
         Attack("64 bodies that trickle", "4", trickled),
+        Attack("1,000 bodies in chunks of 1 byte unended", "2, 4", holding(1000, partial(in_chunks, 1))),
+        Attack("1,000 bodies in chunks of 8 bytes unended", "2, 4", holding(1000, partial(in_chunks, 8))),
+        Attack("200 connections that pipeline GET, unread", "2, 3", holding(200, questions, SMALL_WINDOW)),
         Attack("100 heads with a forged signature of a known key", "4", forged(100, with_body=False)),
         Attack("40 bodies with a forged signature of a known key", "4", forged(40, with_body=True)),
         Attack("1,024 silent connections", "7", holding(1024, lambda: b"", ingest=SILENT)),

@@ -16,7 +16,13 @@ import pytest
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.dialects.errors import BadRequest
-from forwarder.ingest.idempotency import ANSWER_OVERHEAD_BYTES, IdempotencyCache, IdempotencyEntry, values_of
+from forwarder.ingest.idempotency import (
+    ANSWER_OVERHEAD_BYTES,
+    FORGOTTEN_AT_ONCE,
+    IdempotencyCache,
+    IdempotencyEntry,
+    values_of,
+)
 from forwarder.ingest.operations import Reply
 from forwarder.ingest.peers import sender_of
 from forwarder.model import Event, QueueUnavailable, SystemClock
@@ -254,6 +260,17 @@ async def test_answers_are_forgotten_when_they_are_too_old() -> None:
     assert claim(repeats, "a")[1]
     clock.now = 301
     assert not claim(repeats, "a")[1]
+
+
+async def test_a_request_forgets_a_bounded_number_and_no_answer_lives_longer_for_that() -> None:
+    clock = Clock()
+    repeats = IdempotencyCache(clock, max_age=300)
+    for n in range(2 * FORGOTTEN_AT_ONCE):
+        answer(repeats, str(n))
+    clock.now = 301
+    last = str(2 * FORGOTTEN_AT_ONCE - 1)
+    assert not claim(repeats, last)[1], "it is too old, and was not forgotten yet"
+    assert len(repeats) == FORGOTTEN_AT_ONCE
 
 
 async def test_what_was_forgotten_while_it_was_answered_costs_nothing() -> None:

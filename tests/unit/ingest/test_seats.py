@@ -99,3 +99,24 @@ def test_a_flood_of_refused_connections_is_not_looked_for_each_time() -> None:
     held[3].rank = (0, 0.0)
     now[0] += RETRY_SECONDS
     assert seats.take(Held(None), "a")
+
+
+def test_a_search_that_found_nothing_is_not_made_again_for_peers_that_hold_as_many_or_more() -> None:
+    now, looks = [0.0], [0]
+
+    class Counting(Held):
+        def may_leave(self, now: float, fair: bool) -> tuple[int, float] | None:
+            looks[0] += 1
+            return self.rank if fair else None
+
+    seats = Seats(100, lambda: now[0])
+    held = [Counting(None) for _ in range(100)]
+    for each in held:
+        seats.take(each, "a")
+    for n in range(50):
+        assert not seats.take(Held(None), f"other {n}")
+    assert looks[0] <= 100
+    held[3].rank = (0, 0.0)
+    now[0] += RETRY_SECONDS
+    assert not seats.take(Held(None), "a")
+    assert seats.take(Held(None), "other"), "it holds less than the peer for which nothing was found"

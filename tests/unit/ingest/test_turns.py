@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from forwarder.ingest.turns import BURST_SECONDS, Turns
+from forwarder.ingest.turns import BURST_SECONDS, MOST_OWED, MOST_TURNS, TURN_SECONDS, Turns
 
 STEP = 0.001
 
@@ -53,12 +53,41 @@ async def test_while_calls_are_in_flight_ingest_has_a_third_of_the_time() -> Non
     await ended(*tasks)
 
 
-async def test_where_nothing_is_sent_nobody_waits() -> None:
+async def test_where_nothing_is_sent_requests_wait_only_for_the_next_turn() -> None:
     loop = Loop(sending=False)
-    tasks = [asyncio.create_task(loop.request()) for _ in range(1_000)]
-    await loop.run(2)
-    assert len(loop.entered) == 1_000
+    a_turn = round(TURN_SECONDS / STEP)
+    tasks = [asyncio.create_task(loop.request()) for _ in range(100)]
+    await loop.run(1)
+    assert len(loop.entered) == a_turn, "a turn stays short however many requests arrived in it"
+    await loop.run(2 + 100 // a_turn)
+    assert len(loop.entered) == 100
     await asyncio.gather(*tasks)
+
+
+async def test_a_request_enters_in_four_turns_however_much_large_ones_use() -> None:
+    loop = Loop()
+
+    def large() -> None:
+        loop.now += 1.0
+        loop.turns.spend(1.0)
+
+    large()
+    assert not loop.turns.may_enter()
+    task = asyncio.create_task(loop.request())
+    for turn in range(MOST_TURNS + 4):
+        assert turn > 2 or not loop.entered, "the share is used up"
+        large()
+        await loop.run(1)
+    assert loop.entered == ["a"]
+    await task
+
+
+async def test_what_ingest_owes_is_bounded() -> None:
+    loop = Loop()
+    loop.turns.spend(100.0)
+    await asyncio.sleep(0)
+    loop.now += 100.0 + 2 * MOST_OWED + STEP
+    assert loop.turns.may_enter()
 
 
 async def test_a_loop_that_has_nothing_else_to_do_takes_a_request_in_every_turn() -> None:
