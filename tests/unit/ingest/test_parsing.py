@@ -129,7 +129,7 @@ async def test_small_chunks_that_are_not_read_yet_are_held_as_one() -> None:
         _, payload = connection(ingest)._messages[-1]
         assert payload.total_bytes == 1_000
         assert len(payload._buffer) <= MOST_CHUNKS
-        assert len(payload._http_chunk_splits) <= MOST_CHUNKS
+        assert len(payload._http_chunk_splits or ()) <= MOST_CHUNKS
         assert (await peer.answer()).status == 202
         await peer.send(chunked(json.dumps(EVENT).encode()) + b"0\r\n\r\n")
         assert (await peer.answer()).status == 202
