@@ -190,13 +190,13 @@ class World:
             return await answer.json()
 
 
-def settings(sandbox: str, storage: Path, **changes: Settings) -> Settings:
+def settings(sandbox: str, storage: Path, /, **changes: Settings) -> Settings:
     """A configuration with short times.
 
     ``changes`` are merged into the options of all three targets, but ``orders``, ``web`` and ``features``
     into that target's alone, and ``shutdown`` and ``ingest`` into these.
     """
-    own = {name: changes.pop(name, {}) for name in (*TARGETS.values(), "shutdown", "ingest")}
+    own = {name: changes.pop(name, {}) for name in (*TARGETS.values(), "shutdown", "ingest", "storage")}
     common: Settings = {
         "region": "eu-west-1",
         "endpoint_url": sandbox,
@@ -213,7 +213,7 @@ def settings(sandbox: str, storage: Path, **changes: Settings) -> Settings:
     return {
         "ingest": _merged({"listen": "127.0.0.1:0"}, own["ingest"]),
         "admin": {"listen": "127.0.0.1:0"},
-        "storage": {"path": str(storage)},
+        "storage": _merged({"path": str(storage)}, own["storage"]),
         "shutdown": _merged({"input_grace": 0, "drain_timeout": "30s"}, own["shutdown"]),
         "log": {"format": "json"},
         "targets": targets,
