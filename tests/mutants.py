@@ -1125,8 +1125,11 @@ MUTATIONS = [
     ),
     Mutation(
         "a put is ours before its commit, from outside",
-        "forwarder/queues/disk.py",
-        (("            await asyncio.shield(writing)\n", "            await asyncio.sleep(0)\n"),),
+        "forwarder/queues/writing.py",
+        (
+            ("rows.insertion(parts, removal))\n", "rows.insertion(parts, removal), within=1.0)\n"),
+            ("        return writing\n", "        return asyncio.gather()\n"),
+        ),
         TORTURE,
     ),
     mutation(

@@ -213,7 +213,7 @@ def settings(sandbox: str, storage: Path, /, **changes: Any) -> Settings:
     return {
         "ingest": _merged({"listen": "127.0.0.1:0"}, own["ingest"]),
         "admin": {"listen": "127.0.0.1:0"},
-        "storage": {"path": str(storage), **own["storage"]},
+        "storage": _merged({"path": str(storage)}, own["storage"]),
         "shutdown": _merged({"input_grace": 0, "drain_timeout": "30s"}, own["shutdown"]),
         "log": {"format": "json"},
         "targets": targets,
