@@ -86,7 +86,9 @@ def all_arrive(machine: Machine, count: int) -> None:
 def test_it_starts_in_its_sandbox_delivers_and_stops_in_order(machine: Machine, started: Machine) -> None:
     send(machine, 0, 20)
     all_arrive(machine, 20)
-    assert machine.show(UNIT, "StatusText") == "ready; events waiting: 0"
+    until(
+        lambda: machine.show(UNIT, "StatusText") == "ready; events waiting: 0", "the status of a while later"
+    )
     machine.run("systemctl", "stop", "forwarder.socket", UNIT)
     assert machine.show(UNIT, "Result") == "success"
     assert "stopped, nothing lost" in machine.run("journalctl", "--no-pager", "-o", "cat", "-u", UNIT)

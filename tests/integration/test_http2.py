@@ -24,8 +24,10 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 async def admin() -> AsyncIterator[str]:
     server = AdminServer(Metrics(), dict, lambda: True)
     await server.start(Listens.parse("127.0.0.1:0"))
-    yield f"http://{server.address}/metrics"
-    await server.close()
+    try:
+        yield f"http://{server.address}/metrics"
+    finally:
+        await server.close()
 
 
 @asynccontextmanager

@@ -86,7 +86,8 @@ async def test_events_are_delivered_through_a_proxy_with_a_password(
     ):
         monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://{NAME}:{PASSWORD}@{proxy}")
         monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.file))
-        command = run_command(place, endpoint_url=f"https://127.0.0.1:{port}")
+        to_aws = {"endpoint_url": f"https://127.0.0.1:{port}"}
+        command = run_command(place, **dict.fromkeys(TARGETS.values(), to_aws))
         async with running(command) as daemon:
             place.ingest = f"http://{(await daemon.says('ready'))['ingest']}"
             sent = {kind: markers(3) for kind in KINDS}
@@ -95,7 +96,7 @@ async def test_events_are_delivered_through_a_proxy_with_a_password(
                 await place.all_arrive(kind, names)
             daemon.ask()
             assert await daemon.ended() == 0
-    assert heads, TARGETS
+    assert heads
     proof = base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
     for head in heads:
         assert head.startswith(f"CONNECT 127.0.0.1:{port} "), head
