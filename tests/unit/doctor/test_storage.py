@@ -18,7 +18,7 @@ def failing(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> Fin
         raise OSError(number, os.strerror(number))
 
     (tmp_path / "data").mkdir(exist_ok=True)
-    monkeypatch.setattr(storage.tempfile, "TemporaryFile", fail)
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
     (finding,) = storage.examine(StorageConfig(path=str(tmp_path)))
     assert (finding.level, finding.about) == ("FAIL", "storage.path")
     return finding

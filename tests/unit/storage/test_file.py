@@ -245,7 +245,7 @@ async def test_a_directory_that_cannot_be_made_is_told_by_its_name(tmp_path: Pat
     storage = Storage(tmp_path / "file" / "state")
     with pytest.raises(StorageError, match=r"/file is not a directory: set storage\.path") as refused:
         await storage.open()
-    assert refused.value.reason == "io"
+    assert refused.value.reason == "path"
     await storage.close()
 
 
