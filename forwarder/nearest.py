@@ -25,12 +25,17 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f' Did you mean "{close}"?' if close else ""
 
 
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """The first names, and how many there are beyond them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def others(names: Sequence[str]) -> str:
     """The names besides the first, to append to a message about the first; "" when there are none."""
     if len(names) < 2:
         return ""
-    more = f" and {len(names) - 1 - SHOWN} more" if len(names) - 1 > SHOWN else ""
-    return f" (the same for {', '.join(names[1 : SHOWN + 1])}{more})"
+    return f" (the same for {listed(names[1:], SHOWN)})"
 
 
 def _folded(word: str) -> str:

@@ -88,6 +88,12 @@ LETTERS = "tests/unit/test_dead_letters.py"
 CORE_DUMPS = "tests/integration/test_core_dumps.py"
 PROJECTS = "tests/unit/apis/test_put_project_events.py"
 CHECKS = "tests/unit/config/test_checks.py"
+VALIDATION = "tests/unit/test_validation.py"
+PLACE = "tests/unit/cli/test_place.py"
+SENDING = "tests/unit/cli/test_sending.py"
+SERVICE = "tests/unit/cli/test_service.py"
+UNREACHABLE = "tests/unit/client/test_trouble.py"
+GROUPING = "tests/unit/doctor/test_grouping.py"
 
 
 def mutation(name: str, file: str, before: str, after: str, tests: str, words: str = "") -> Mutation:
@@ -2222,6 +2228,85 @@ MUTATIONS = [
         "            hold(None, Reason.NONE)\n",
         "            pass\n",
         "tests/unit/targets/test_idle.py",
+    ),
+    mutation(
+        "commands: a malformed ARN is judged twice",
+        "forwarder/config/reading.py",
+        'self._bad.update(each.path for each in found if each.path.endswith("]"))',
+        'self._bad.update(each.path for each in found if each.path.endswith("[]"))',
+        VALIDATION,
+        "malformed_arn",
+    ),
+    mutation(
+        "commands: a problem has the line of the group before it",
+        "forwarder/config/document.py",
+        "        return value, key.start_mark.line + 1, path",
+        "        return value, key.start_mark.line, path",
+        VALIDATION,
+        "seventeen",
+    ),
+    mutation(
+        "commands: files that settings name are not looked at",
+        "forwarder/validation.py",
+        "in_files if files else None",
+        "None",
+        VALIDATION,
+        "missing",
+    ),
+    mutation(
+        "commands: targets that no SDK call reaches are no warning",
+        "forwarder/config/checks.py",
+        "options.default is None and not default_of_kind(targets, name)",
+        "options.default is False and not default_of_kind(targets, name)",
+        VALIDATION,
+        "no_sdk_call_reaches",
+    ),
+    mutation(
+        "commands: the environment goes before the command line",
+        "forwarder/cli/common.py",
+        "return given if given is not None else os.path.expanduser(",
+        "return given if FORWARDER_CONFIG not in os.environ and given is not None else os.path.expanduser(",
+        PLACE,
+        "goes_before",
+    ),
+    mutation(
+        "commands: an empty input is success though the target is a file",
+        "forwarder/client/sending.py",
+        "EXIT_USAGE if meant else EXIT_OK",
+        "EXIT_OK",
+        SENDING,
+        "empty_input",
+    ),
+    mutation(
+        "commands: the wrong user of a socket gets no sentence of its own",
+        "forwarder/client/trouble.py",
+        "case errno.EACCES | errno.EPERM:",
+        "case errno.ELOOP:",
+        UNREACHABLE,
+        "wrong_user",
+    ),
+    mutation(
+        "commands: a slow order is not waited for",
+        "forwarder/client/connecting.py",
+        "asyncio.timeout(LONGEST_SECONDS if slow else ANSWER_SECONDS)",
+        "asyncio.timeout(ANSWER_SECONDS)",
+        UNREACHABLE,
+        "slow_order",
+    ),
+    mutation(
+        "commands: the doctor of a unit has the environment of the person who asks",
+        "forwarder/cli/service.py",
+        "environment = {**_of_user(user),",
+        "environment = {**os.environ,",
+        SERVICE,
+        "of_the_unit_alone",
+    ),
+    mutation(
+        "commands: the doctor says a cause once for each target",
+        "forwarder/doctor/grouping.py",
+        "groups.setdefault((each.level, about, each.sentence, each.remedy), [])",
+        "groups.setdefault((each.level, each.about, each.sentence, each.remedy), [])",
+        GROUPING,
     ),
 ]
 

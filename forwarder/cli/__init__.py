@@ -29,7 +29,7 @@ from forwarder.cli.common import (
     add_config,
     needed_config,
 )
-from forwarder.cli.terminal import Parser, finish, prepare
+from forwarder.cli.terminal import Parser, finish, is_of_output, lost_output, prepare
 
 __all__ = [
     "EXIT_CONFIG",
@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # | head
         return finish(EXIT_OK)
-    except OSError:
-        if code := finish(EXIT_OK):  # it was the output, which cannot be flushed either
-            return code
-        raise
+    except OSError as error:
+        if not is_of_output(error):
+            raise
+        return lost_output(error)
 
 
 def _parser() -> argparse.ArgumentParser:

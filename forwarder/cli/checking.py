@@ -32,6 +32,7 @@ def _check(arguments: Arguments) -> int:
     if arguments.schema:
         return _print_schema()
     from forwarder.config import ConfigError
+    from forwarder.nearest import listed
     from forwarder.validation import validate
 
     file = needed_config(arguments)
@@ -42,9 +43,8 @@ def _check(arguments: Arguments) -> int:
         return EXIT_CONFIG
     _say(arguments, file, (), validated.warnings, len(validated.config.targets))
     if not arguments.json:
-        names = ", ".join(validated.config.targets)
-        count = len(validated.config.targets)
-        print(f"{file} is good: {count} target{'' if count == 1 else 's'} ({names})")
+        names = list(validated.config.targets)
+        print(f"{file} is good: {len(names)} target{'' if len(names) == 1 else 's'} ({listed(names)})")
     return EXIT_OK
 
 

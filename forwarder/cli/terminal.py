@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -46,10 +47,21 @@ def finish(code: int) -> int:
     except BrokenPipeError:
         _forget_output()
     except OSError as error:
-        _forget_output()
-        print(f"the output cannot be written: {error.strerror}", file=sys.stderr)
-        return code or EXIT_OUTPUT
+        lost = lost_output(error)
+        return code or lost
     return code
+
+
+def is_of_output(error: OSError) -> bool:
+    """Whether it comes from a stream: errors of files name theirs, and those of the storage are its own."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def lost_output(error: OSError) -> int:
+    """Say that the output cannot be written; the exit code."""
+    _forget_output()
+    print(f"the output cannot be written: {error.strerror}", file=sys.stderr)
+    return EXIT_OUTPUT
 
 
 EXIT_OUTPUT = 74

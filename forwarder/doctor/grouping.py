@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from forwarder.doctor.findings import Finding
+from forwarder.nearest import listed
 
 SHOWN = 3
 
@@ -37,7 +38,5 @@ def _joined(about: str, members: list[tuple[str, Finding]]) -> Finding:
     first = members[0][1]
     if len(names) < 2:
         return first
-    listed = ", ".join(names[:SHOWN])
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    sentence = f"{first.sentence.rstrip('.')} ({len(names)} targets: {listed}{more})"
+    sentence = f"{first.sentence.rstrip('.')} ({len(names)} targets: {listed(names, SHOWN)})"
     return msgspec.structs.replace(first, about=about, sentence=sentence, targets=tuple(names))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from forwarder import descriptors
 from forwarder.config import Bytes, Config, warnings
 from forwarder.doctor.findings import Finding
+from forwarder.nearest import listed
 from forwarder.targets.surroundings import unknown_regions
 
 
@@ -16,8 +17,9 @@ def examine(
     environ: Mapping[str, str] = os.environ,
     open_files: Callable[[], int] = descriptors.most,
 ) -> Iterator[Finding]:
-    names = ", ".join(config.targets)
-    yield Finding("ok", "configuration", f"it can be read, and has {len(config.targets)} targets ({names})")
+    names = list(config.targets)
+    count = f"{len(names)} target{'' if len(names) == 1 else 's'}"
+    yield Finding("ok", "configuration", f"it can be read, and has {count} ({listed(names)})")
     yield from _in_memory(config)
     yield from _room(config)
     yield from _unverified(config)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from forwarder import client
 from forwarder.cli import main, place
 from forwarder.cli.common import CommandError
+from forwarder.control.operations import Operations
+from forwarder.control.server import ControlServer
 
 TARGETS = "targets: {orders: {kind: of-another-version}}\n"
 SECRETS = "ingest: {tls: {certificate: '${NOT_SET_HERE}', key: k}}\n"
@@ -173,3 +177,14 @@ def test_a_reader_without_a_storage_says_how_to_name_one(
 def test_an_empty_path_is_an_error_and_not_the_working_directory(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pause", "orders", "--path", ""]) == 2
     assert capsys.readouterr().err == "--path: must not be empty\n"
+
+
+async def test_the_control_socket_tells_every_address_and_the_first_is_asked(tmp_path: Path) -> None:
+    listeners = {"admin": ["http://127.0.0.1:1", "unix:/run/admin.sock"], "ingest": ["https://127.0.0.1:2"]}
+    server = ControlServer(Mock(spec=Operations), tmp_path / "control.sock", lambda: listeners)
+    await server.start()
+    try:
+        assert await client.listener(server.path, "admin") == "http://127.0.0.1:1"
+        assert await client.listener(server.path, "ingest") == "https://127.0.0.1:2"
+    finally:
+        await server.close()

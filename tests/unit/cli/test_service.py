@@ -109,7 +109,7 @@ def test_a_host_without_systemd_exits_1_and_says_so(
     def gone(*_: object, **__: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(subprocess, "run", gone)
+    monkeypatch.setattr("subprocess.run", gone)
     assert main(["doctor", "--service", "forwarder"]) == 1
     assert capsys.readouterr().err == (
         "systemd cannot be asked about forwarder.service: systemctl: No such file or directory\n"
@@ -131,7 +131,7 @@ def test_the_doctor_runs_with_the_environment_and_the_credentials_of_the_unit_al
         ran.update(command=command, how=how, secret=(given / "tokens").read_text(), given=given)
         return subprocess.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("subprocess.run", run)
     assert main(["doctor", "--service", "forwarder", "--json"]) == 1
     assert ran["command"] == [
         sys.executable, "-m", "forwarder", "doctor", "-c", "/etc/forwarder/f.yaml", "--json"

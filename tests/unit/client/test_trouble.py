@@ -131,7 +131,11 @@ async def test_an_answer_that_comes_byte_by_byte_ends_too(impatient: None) -> No
     assert caught.value.sent
 
 
-async def test_a_slow_order_is_waited_for_while_the_daemon_answers_something_else(impatient: None) -> None:
+async def test_a_slow_order_is_waited_for_while_the_daemon_answers_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connecting, "ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr(connecting, "LOOK_SECONDS", 0.3)
     asked = 0
 
     async def handle(request: web.BaseRequest) -> web.Response:
@@ -139,7 +143,7 @@ async def test_a_slow_order_is_waited_for_while_the_daemon_answers_something_els
         if request.path == "/":
             asked += 1
             return web.Response(status=404)
-        while asked < 4:  # several times longer than one answer may take
+        while asked < 6:  # longer than one answer may take
             await asyncio.sleep(0.01)
         return web.json_response({})
 
@@ -148,4 +152,4 @@ async def test_a_slow_order_is_waited_for_while_the_daemon_answers_something_els
         session, base = connecting.session_for(url)
         async with session:
             reply = await connecting.exchange(session, "POST", f"{base}/slow", url, slow=True)
-    assert (reply.status, asked) == (200, 4)
+    assert (reply.status, asked) == (200, 6)
