@@ -127,7 +127,13 @@ FAMILIES = tuple(
             "1 for the state the target is in and its reason.",
             True,
         ),
-        ("transport", "gauge", (*_T, "transport"), "1 for the call path in use; absent before the first call.", True),
+        (
+            "transport",
+            "gauge",
+            (*_T, "transport"),
+            "1 for the call path in use; absent before the first call.",
+            True,
+        ),
         ("target_last_success_timestamp_seconds", "gauge", _T, "When AWS last took events.", False),
         ("send_in_flight", "gauge", _T, "Calls in flight.", False),
         ("send_concurrency_limit", "gauge", _T, "Calls that may be in flight.", False),
@@ -277,6 +283,6 @@ SINCE_FIRST: Mapping[str, tuple[str, ...]] = {
     "send_duration_seconds": (),
     "delivery_latency_seconds": (),
 }
-"""Families of a target whose series begin when they count for the first time, so that many targets do not make
-``/metrics`` large. The values of the last label that have a series from the start, with 0, are those that alerts
-take a rate of: a rate would miss the first time of a series that begins with it."""
+"""Families of a target whose series begin when they first count, so that many targets do not make ``/metrics``
+large. Each has the values of its last label that have a series from the start, with 0: those that alerts take a
+rate of. A rate misses the first time of a series that begins with it."""
