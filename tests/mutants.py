@@ -97,7 +97,7 @@ MUTATIONS = [
         "changes: what waits to be logged is dropped",
         "forwarder/changes.py",
         "        if self._lines < 1 - SLACK and not last:\n            return False\n",
-        "        if self._lines < 1 - SLACK and not last:\n            self._waiting = None\n            return True\n",
+        "        if self._lines < 1 - SLACK and not last:\n            self._waiting = None\n",
         "tests/unit/test_changes.py",
     ),
     mutation(

@@ -2,10 +2,10 @@
 
 Invariants:
 - Nothing that a sender chose is in a line, and the number of targets and reasons is bounded.
-- A reason is logged within a second of its first refusal, then at most once in EVERY_SECONDS, with all that
-  came since its last line.
-- Events that are wrong by themselves (``QUIET``) wait until there are MANY of them. What still waits is logged
-  at the end.
+- A reason is logged within a second of its first refusal, then at most once in EVERY_SECONDS.
+- A line has the number of all refusals since the one before.
+- Events that are wrong by themselves (``QUIET``) wait until there are MANY of them. What still waits is
+  logged at the end.
 - The numbers of a reason's lines add up to that of the metric.
 - It reads counters, so refusing costs no more than before.
 """

@@ -1,4 +1,4 @@
-"""The lines about targets at start: one for each while they are few, else one for each set of equal settings."""
+"""At start: one for each target, or for each set of equal settings where they are many."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def built(region: str = "eu-west-1", source: str = "") -> Any:
 def said(parts: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
     with capture_logs() as lines:
         say_targets(parts, settings)
-    return list(lines)
+    return [dict(line) for line in lines]
 
 
 def test_a_target_has_a_line_with_where_its_events_go_and_what_they_survive() -> None:
