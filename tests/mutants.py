@@ -115,11 +115,12 @@ MUTATIONS = [
         "tests/unit/delivery/test_target_state.py",
     ),
     mutation(
-        "cures: one leads to no section of the runbook",
+        "cures: a full quota has none",
         "forwarder/cures.py",
-        '        "held-access",\n',
-        '        "held-acces",\n',
+        '    "user_quota": Cure(\n',
+        '    "quota": Cure(\n',
         "tests/unit/test_cures.py",
+        "storage_has_a_cure",
     ),
     mutation(
         "refusal_log: a few events that are wrong are a line each time",
@@ -148,7 +149,7 @@ MUTATIONS = [
         "    return number != 0 or labels[-1] in SINCE_FIRST[name]\n",
         "    return number != 0\n",
         "tests/unit/metrics/test_exposition.py",
-        "alert",
+        "begin_with_0",
     ),
     mutation(
         "metrics: every series is there from the start",
