@@ -115,12 +115,12 @@ MUTATIONS = [
         "tests/unit/delivery/test_target_state.py",
     ),
     mutation(
-        "cures: a full quota has none",
+        "cures: a target held for its storage has none",
         "forwarder/cures.py",
-        '    "user_quota": Cure(\n',
-        '    "quota": Cure(\n',
+        "    (State.HELD, Reason.STORAGE): Cure(\n",
+        "    (State.HELD, Reason.NONE): Cure(\n",
         "tests/unit/test_cures.py",
-        "storage_has_a_cure",
+        "every_reason_of_a_state",
     ),
     mutation(
         "refusal_log: a few events that are wrong are a line each time",
