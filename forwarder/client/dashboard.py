@@ -45,7 +45,7 @@ def picture(
     steps: str = BLOCKS,
     order: str = TROUBLE,
 ) -> list[str]:
-    """All there is to say, in lines of at most ``width`` characters. ``order``: of the targets, one of ORDERS."""
+    """Everything, in lines of at most ``width`` characters. ``order`` of the targets: one of ORDERS."""
     report = {**status, "targets": ordered(status["targets"], order)}
     on = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     first, second = head_of(report)

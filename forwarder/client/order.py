@@ -44,8 +44,10 @@ def ordered(targets: Mapping[str, Any], order: str = TROUBLE) -> dict[str, Any]:
 
 
 def alike(targets: Mapping[str, Any]) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """Targets with the same state, reason and message together, under the names of all; the first one's values,
-    but since when it was so for any, and the next try of any."""
+    """Targets with the same state, reason and message together: their names, and the values of the first one.
+
+    ``since`` and the next try are the earliest of all of them.
+    """
     groups: dict[object, tuple[list[str], dict[str, Any]]] = {}
     for name, target in targets.items():
         names, first = groups.setdefault(_trouble_of(name, target), ([], dict(target)))

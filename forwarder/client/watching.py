@@ -2,8 +2,8 @@
 
 Invariants:
 - The terminal is left as it was found, whatever ends the watch.
-- A daemon that does not answer is said and asked again: it may be starting. What it said last stays below that,
-  with its time.
+- A daemon that does not answer is said and asked again: it may be starting. What it said last stays below
+  that, with its time.
 - A key draws again and does not ask again.
 """
 
@@ -19,7 +19,8 @@ import termios
 import textwrap
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -40,8 +41,8 @@ PLAIN_WIDTH = 120
 class Seen(NamedTuple):
     """What the daemon said last, at ``at`` (0: never), and the problem of a try after that."""
 
-    status: dict[str, Any] = {}
-    history: dict[str, Any] = {}
+    status: Mapping[str, Any] = MappingProxyType({})
+    history: Mapping[str, Any] = MappingProxyType({})
     at: float = 0.0
     problem: str = ""
 

@@ -2,9 +2,11 @@
 
 Invariants:
 - Nothing that a sender chose is in a line, and the number of targets and reasons is bounded.
-- A reason is logged within a second of its first refusal, then at most once in EVERY_SECONDS, with all that
-  came since the last line: the numbers of its lines add up to that of the metric.
-- Events that are wrong by themselves (``QUIET``) are logged only where they are many.
+- A reason is logged within a second of its first refusal, then at most once in EVERY_SECONDS.
+- A line has the number of all refusals since the one before.
+- Events that are wrong by themselves (``QUIET``) wait until there are MANY of them. What still waits is
+  logged at the end.
+- The numbers of a reason's lines add up to that of the metric.
 - It reads counters, so refusing costs no more than before.
 """
 
@@ -60,13 +62,12 @@ class RefusalLog:
             if count == (logged.count if logged is not None else 0):
                 continue
             logged = self._logged.setdefault(place, Logged())
-            if now - logged.at >= EVERY_SECONDS or last:
+            few = place.reason in QUIET and count - logged.count < MANY
+            if last or (now - logged.at >= EVERY_SECONDS and not few):
                 self._say(place, count - logged.count)
                 logged.count, logged.at = count, now
 
     def _say(self, place: Place, new: int) -> None:
-        if place.reason in QUIET and new < MANY:
-            return
         what = "connections refused" if place.reason == "connections" else "events refused"
         if place.listener == "admin":
             what = "requests refused"

@@ -1,4 +1,10 @@
-"""One log line for each target at start: where its events go, and what an accepted event survives."""
+"""The log lines about targets at start: where their events go, and what an accepted event survives.
+
+Invariants:
+- Up to EACH targets have a line each. More are told together: a line for each set of equal settings, with the
+  number of its targets and the names of the first.
+- No line has a credential, nor the user of a URL.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +23,51 @@ SURVIVES = {
 NOT_YET = "not looked for yet"
 """The source is logged when credentials are found."""
 
+EACH = 20
+LINES = 20
+"""So many lines about sets of targets at most; the last one counts the targets of all other sets."""
+
+NAMED = 3
+
 
 def say_targets(built: Mapping[str, TargetParts], options: Mapping[str, Any]) -> None:
-    for name, each in built.items():
-        queue = options[name].queue
-        structlog.get_logger("daemon").info(
-            "target configured",
-            target=name,
-            kind=options[name].kind,
-            region=each.target.region or "none",
-            endpoint=endpoint_in_words(options[name]),
-            queue=queue,
-            survives=SURVIVES[queue],
-            credentials=each.target.credentials().source or NOT_YET,
-        )
+    log = structlog.get_logger("daemon")
+    facts = {name: _facts(each, options[name]) for name, each in built.items()}
+    if len(facts) <= EACH:
+        for name, fields in facts.items():
+            log.info("target configured", target=name, **fields)
+        return
+    alike = sorted(_alike(facts), key=len, reverse=True)
+    shown = alike if len(alike) <= LINES else alike[: LINES - 1]
+    for names in shown:
+        log.info("targets configured", count=len(names), targets=_in_short(names), **facts[names[0]])
+    rest = [name for names in alike[len(shown) :] for name in names]
+    if rest:
+        log.info("targets configured", count=len(rest), targets=_in_short(rest), settings="various")
+
+
+def _facts(built: TargetParts, options: Any) -> dict[str, str]:
+    return {
+        "kind": options.kind,
+        "region": built.target.region or "none",
+        "endpoint": endpoint_in_words(options),
+        "queue": options.queue,
+        "survives": SURVIVES[options.queue],
+        "credentials": built.target.credentials().source or NOT_YET,
+    }
+
+
+def _alike(facts: Mapping[str, dict[str, str]]) -> list[list[str]]:
+    """Names of targets with equal facts together."""
+    sets: dict[tuple[str, ...], list[str]] = {}
+    for name, fields in facts.items():
+        sets.setdefault(tuple(fields.values()), []).append(name)
+    return list(sets.values())
+
+
+def _in_short(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def endpoint_in_words(options: Any) -> str:

@@ -66,8 +66,8 @@ class Status:
         for state in (State.HELD, State.BACKING_OFF):
             if names := [f"{name} ({view.reason})" for name, view in views.items() if view.state is state]:
                 parts.append(f"{in_words(state)}: {', '.join(names)}")
-        if self._rooms.storage.trouble:
-            parts.append("the disk refuses")
+        if trouble := self._rooms.storage.trouble:
+            parts.append(f"storage: {trouble.named}")
         return parts
 
     def _target(self, name: str, built: TargetParts, letters: tuple[int, int]) -> dict[str, Any]:

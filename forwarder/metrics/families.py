@@ -283,6 +283,6 @@ SINCE_FIRST: Mapping[str, tuple[str, ...]] = {
     "send_duration_seconds": (),
     "delivery_latency_seconds": (),
 }
-"""Families of a target whose series begin when they count for the first time, so that many targets do not make
-``/metrics`` large. The values of the last label that have a series from the start, with 0, are those that alerts
-take a rate of: a rate would miss the first time of a series that begins with it."""
+"""Families of a target whose series begin when they first count, so that many targets do not make
+``/metrics`` large. Each has the values of its last label that have a series from the start, with 0: those
+that alerts take a rate of. A rate misses the first time of a series that begins with it."""

@@ -30,8 +30,8 @@ from forwarder.model import SystemClock
 MAX_CODES = 64
 """Error codes and routes are closed sets elsewhere; this bound holds should one of them not be."""
 
-SEND_BOUNDS = (0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0)
-LATENCY_BOUNDS = (0.1, 0.25, 1.0, 5.0, 30.0, 300.0, 3_600.0)
+SEND_BOUNDS = (0.05, 0.1, 0.25, 1.0, 5.0, 15.0)
+LATENCY_BOUNDS = (0.25, 1.0, 5.0, 30.0, 300.0, 3_600.0)
 """Few: each target has a series for every bound, and there may be hundreds of targets."""
 HTTP_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 COMMIT_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)

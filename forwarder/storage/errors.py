@@ -34,6 +34,16 @@ _BRIEFLY = {
 }
 
 
+_NAMED = {
+    "full": "it is full",
+    "io": "the disk fails",
+    "damaged": "the file is damaged",
+    "locked": "another program holds the file",
+    "replaced": "the file was replaced",
+    "other": "it fails",
+}
+
+
 class StorageError(Exception):
     """The file could not do what was asked of it.
 
@@ -52,6 +62,11 @@ class StorageError(Exception):
     def brief(self) -> str:
         """For senders, whom paths and numbers of this host do not concern."""
         return _BRIEFLY.get(self.cause, str(self))
+
+    @property
+    def named(self) -> str:
+        """What is full or broken, without any text of others: no path, no number, no words of SQLite."""
+        return _BRIEFLY.get(self.cause) or _NAMED.get(self.cause, _NAMED["other"])
 
 
 def translate(error: sqlite3.Error) -> StorageError:

@@ -86,3 +86,15 @@ async def test_an_endpoint_that_cannot_be_reached_is_unreachable_and_not_throttl
     async with daemon_in(place, orders=options, shutdown={"drain_timeout": "10ms"}):
         await place.send("eventbridge", events("eventbridge", markers(1)))
         await stands(place, "eventbridge", state, reason)
+
+
+async def test_the_log_of_a_daemon_has_its_targets_and_every_refusal(place: World) -> None:
+    with capture_logs() as lines:
+        async with daemon_in(place):
+            await place.post("eventbridge", [{"DetailType": "an event without a source"}])
+    configured = [line["target"] for line in lines if line["event"] == "target configured"]
+    assert sorted(configured) == sorted(TARGETS.values())
+    refused = [line for line in lines if line["event"] == "events refused"]
+    assert [(line["target"], line["reason"], line["count"]) for line in refused] == [
+        (TARGETS["eventbridge"], "invalid", 1)
+    ]

@@ -11,7 +11,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from forwarder.client.dashboard import ASCII, BLOCKS, fit, picture, plot
+from forwarder.client.dashboard import ASCII, BLOCKS, NOTES_ABOVE, picture, plot
+from forwarder.client.order import ORDERS, ordered
+from forwarder.client.viewport import Viewport
 
 SENTENCE = "AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/me is \x1b[31mnot\nauthorized"
 TARGET: dict[str, Any] = {
@@ -89,9 +91,76 @@ def test_a_plot_tells_nothing_from_what_is_not_known() -> None:
     assert plot([], [], 60.0, 6, ASCII) == ""
 
 
-def test_a_small_window_says_how_much_it_does_not_show() -> None:
-    assert fit(["a", "b", "c", "d"], 3) == ["a", "b", "... and 2 lines more"]
-    assert fit(["a", "b"], 3) == ["a", "b"]
+def test_a_small_window_says_how_much_it_does_not_show_and_scrolls() -> None:
+    lines, view = list("abcdefgh"), Viewport()
+    assert view.frame(lines[:2], 3) == ["a", "b"]
+    assert view.frame(lines, 4) == ["a", "b", "c", "... and 5 lines more"]
+    assert not view.press(b"\x1b[B\x1b[B")  # two keys that came at once
+    assert view.frame(lines, 4) == ["c", "d", "e", "... and 3 lines more, 2 above"]
+    view.press(b" ")
+    assert view.frame(lines, 4)[0] == "f"
+    view.press(b"\x1b[A\x1b[5~")
+    assert view.frame(lines, 4)[0] == "b"
+    view.press(b"G\x1b[B\x1b[B")
+    assert view.frame(lines, 4) == ["f", "g", "h", "... and 0 lines more, 5 above"]
+    assert view.frame(lines[:5], 4)[0] == "c"  # the text got shorter
+    view.press(b"g")
+    assert view.frame(lines, 4)[0] == "a"
+
+
+def test_q_leaves_among_other_keys_and_an_arrow_does_not() -> None:
+    assert Viewport().press(b"\x1b[A\x1b[Aq")
+    assert Viewport().press(b"")  # the terminal is gone
+    assert not Viewport().press(b"\x1b[A\x1bOBxyz\x1b")
+
+
+def test_s_goes_through_all_orders() -> None:
+    view, seen = Viewport(), []
+    for _ in range(len(ORDERS) + 1):
+        seen.append(view.order)
+        view.press(b"s")
+    assert seen == [*ORDERS, "trouble"]
+
+
+def target(state: str = "open", reason: str = "", message: str = "", **more: Any) -> dict[str, Any]:
+    return {**TARGET, "state": state, "reason": reason, "message": message, "since": 1_700_000_000.0, **more}
+
+
+def test_trouble_comes_first_and_an_operators_pause_after_it() -> None:
+    targets = {
+        "a-good": target(),
+        "b-paused": target("held", "operator", "paused"),
+        "c-slow": target("backing_off", "throttled", "slow"),
+        "d-aside": target(message="missing bus"),
+        "f-held": target("held", "access", "no"),
+        "e-held": target("held", "access", "no"),
+    }
+    assert "".join(name[0] for name in ordered(targets)) == "efcdba"
+    assert "".join(name[0] for name in ordered(targets, "name")) == "abcdef"
+    targets["d-aside"]["waiting"] = 1_000
+    assert next(iter(ordered(targets, "waiting"))) == "d-aside"
+
+
+def test_what_is_wrong_stands_above_the_table_once_for_all_targets_that_have_it() -> None:
+    same = {
+        f"t{n:03}": target("held", "access", "no access", next_probe_seconds=float(n)) for n in range(200)
+    }
+    lines = picture({**STATUS, "targets": {**same, "good": target()}}, HISTORY, 200)
+    table = next(n for n, line in enumerate(lines) if line.startswith("TARGET"))
+    said = [line for line in lines if "no access" in line]
+    assert said == [lines[3]]
+    assert said[0].startswith("t000, t001, t002 and 197 more targets: held (access) since ")
+    assert said[0].endswith(": no access (next try in 0.0s)")
+    assert lines[table + 1].startswith("t000 ")
+    assert lines[table + 201].startswith("good ")
+
+
+def test_many_different_sentences_leave_the_table_in_sight_and_none_is_lost() -> None:
+    many = {f"t{n:03}": target("held", "access", f"no access to {n}") for n in range(50)}
+    lines = picture({**STATUS, "targets": many}, HISTORY, 200)
+    table = next(n for n, line in enumerate(lines) if line.startswith("TARGET"))
+    assert table <= NOTES_ABOVE + 5
+    assert sum("no access to" in line for line in lines) == 50
 
 
 def test_a_daemon_that_just_started_has_a_picture_too() -> None:
@@ -137,6 +206,5 @@ async def test_without_a_terminal_it_prints_plain_blocks_until_it_is_told_to_sto
 
 async def test_a_daemon_that_is_not_there_is_said_and_asked_again(unused_tcp_port: int) -> None:
     lines = await first_block(f"127.0.0.1:{unused_tcp_port}")
-    said = " ".join(lines[1:])
-    assert said.startswith(f"no daemon at http://127.0.0.1:{unused_tcp_port}: nobody listens there. ")
-    assert said.endswith("; asking again")
+    assert lines[1].startswith(f"no daemon at http://127.0.0.1:{unused_tcp_port}: ")
+    assert " ".join(lines).endswith("; asking again")

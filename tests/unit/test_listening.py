@@ -11,7 +11,6 @@ from typing import cast
 import pytest
 import uvloop
 
-from forwarder.config import Listen
 from forwarder.listening import MOST_ACCEPTED, listen
 
 
@@ -24,7 +23,7 @@ async def accepted(where: str, turns: int, connections: int) -> tuple[int, int]:
             made.append(transport)
             cast(asyncio.Transport, transport).write(b"hello")  # uvloop's are none by inheritance
 
-    listener = await listen(Listen(where), Greeting)
+    listener = await listen(Listens.parse(where), Greeting)
     clients = [_connect(listener.address) for _ in range(connections)]
     for _ in range(turns):
         await asyncio.sleep(0)

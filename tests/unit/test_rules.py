@@ -47,7 +47,8 @@ def test_a_name_that_does_not_exist_is_found(expression: str, wrong: str) -> Non
 
 def test_names_that_exist_are_not_found_wrong() -> None:
     expression = (
-        'histogram_quantile(0.99, sum by (le, job) (rate(forwarder_send_duration_seconds_bucket{target=~"$a",le="1"}'
+        "histogram_quantile(0.99, sum by (le, job) (rate("
+        'forwarder_send_duration_seconds_bucket{target=~"$a",le="1"}'
         "[5m] offset 1d))) > bool 2 and on (instance) up or level:some:rule unless vector(1)"
     )
     assert wrong_names(expression, ["level:some:rule"]) == []

@@ -52,14 +52,18 @@ def test_targets_and_reasons_do_not_hide_each_other() -> None:
     ]
 
 
-def test_faults_of_a_sender_are_logged_only_where_they_are_many() -> None:
+def test_faults_of_a_sender_wait_until_they_are_many_and_none_is_left_out() -> None:
     metrics = Metrics()
     orders, log = metrics.for_target("orders"), RefusalLog(metrics)
     with capture_logs() as lines:
-        for second in range(0, 100, int(EVERY_SECONDS)):
-            orders.add_refused("invalid", MANY - 1)
-            log.look(float(second))
+        orders.add_refused("invalid", MANY - 1)
+        log.look(0.0)
+        log.look(EVERY_SECONDS)
         assert lines == []
-        orders.add_refused("invalid", MANY)
-        log.look(200.0)
-    assert [(line["reason"], line["count"]) for line in lines] == [("invalid", MANY)]
+        orders.add_refused("invalid", 3)
+        log.look(2 * EVERY_SECONDS)
+        orders.add_refused("invalid", 1)
+        log.look(9 * EVERY_SECONDS)
+        log.look(9 * EVERY_SECONDS + 1, last=True)
+    assert [(line["reason"], line["count"]) for line in lines] == [("invalid", MANY + 2), ("invalid", 1)]
+    assert sum(line["count"] for line in lines) == orders.refused["invalid"]
