@@ -903,9 +903,9 @@ MUTATIONS = [
     ),
     mutation(
         "a beacon's region is not looked at",
-        "forwarder/ingest/aws_operations.py",
-        "region = self._presigned_for or _region(headers)\n",
-        "region = _region(headers)\n",
+        "forwarder/ingest/aws_operations/put_rum_events.py",
+        "region = self._presigned_for or region_of(headers)\n",
+        "region = region_of(headers)\n",
         PASSING,
     ),
     mutation(
@@ -1333,7 +1333,7 @@ MUTATIONS = [
     ),
     mutation(
         "a large event of a RUM call costs its neighbours",
-        "forwarder/ingest/aws_operations.py",
+        "forwarder/ingest/aws_operations/put_rum_events.py",
         "if isinstance(draft, Refusal) and draft.reason != TOO_LARGE:",
         "if isinstance(draft, Refusal):",
         "tests/unit/ingest/test_aws.py",
