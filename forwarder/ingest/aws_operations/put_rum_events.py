@@ -2,9 +2,10 @@
 
 Invariants:
 - A call leaves as the one batch it came as, unless its target merges. An event that RUM would refuse costs
-  the whole call, as with RUM. One that only this daemon refuses (it is too large, or has half of a surrogate
-  pair in a string) costs no other: the others are accepted, and the answer is 400, which makes no client try again
-  (aws-rum-web drops its batch, and stays on).
+  the whole call, as with RUM.
+- One that only this daemon refuses (it is too large, or has half of a surrogate pair in a string) costs no
+  other: the others are accepted, and the answer is 400, which makes no client try again (aws-rum-web drops
+  its batch, and stays on).
 """
 
 from __future__ import annotations
