@@ -34,7 +34,7 @@ def sentence(problem: Exception, data: bytes | msgspec.Raw) -> str:
 
 
 def _place_of(problem: UnicodeDecodeError, data: bytes) -> int:
-    """The decoder counts from the beginning of a string, after its escapes were undone. -1: it is not known."""
+    """The decoder counts from the beginning of a string, after its escapes were undone. -1: nowhere."""
     start = data.find(problem.object)
     return utf8.place(data) if start < 0 else start + problem.start
 
