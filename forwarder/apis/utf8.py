@@ -23,6 +23,15 @@ def fault(data: bytes | msgspec.Raw) -> str:
     return ""
 
 
+def place(data: bytes) -> int:
+    """Of the first byte that is not UTF-8; -1 when there is none."""
+    try:
+        str(data, "utf-8")
+    except UnicodeDecodeError as problem:
+        return problem.start
+    return -1
+
+
 def described(problem: UnicodeDecodeError, place: int) -> str:
     """``place``: of the byte in what the sender sent; -1 when it is not known."""
     at = f" (byte {place})" if place >= 0 else ""

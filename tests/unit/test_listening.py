@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 import uvloop
 
+from forwarder.addresses import Listens
 from forwarder.listening import MOST_ACCEPTED, listen
 
 

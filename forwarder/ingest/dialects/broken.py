@@ -34,9 +34,9 @@ def sentence(problem: Exception, data: bytes | msgspec.Raw) -> str:
 
 
 def _place_of(problem: UnicodeDecodeError, data: bytes) -> int:
-    """The decoder counts from the beginning of a string in the data. -1: it was not found."""
+    """The decoder counts from the beginning of a string, after its escapes were undone. -1: nowhere."""
     start = data.find(problem.object)
-    return start if start < 0 else start + problem.start
+    return utf8.place(data) if start < 0 else start + problem.start
 
 
 def of_event(problem: Exception, data: bytes | msgspec.Raw) -> str:

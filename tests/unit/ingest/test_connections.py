@@ -446,8 +446,8 @@ async def test_a_unix_socket_in_use_or_another_file_is_never_replaced(tmp_path: 
     used, file = tmp_path / "used", tmp_path / "file"
     file.write_text("mine")
     async with serving(listen=f"unix:{used}"):
-        for path, words in ((used, "already"), (file, str(file))):
-            with pytest.raises(OSError, match=words):
+        for path in (used, file):
+            with pytest.raises(OSError, match="there already"):
                 async with serving(listen=f"unix:{path}"):
                     raise AssertionError("it must not start")
     assert file.read_text() == "mine"
