@@ -1617,7 +1617,7 @@ MUTATIONS = [
     ),
     mutation(
         "a large event of a RUM call costs its neighbours",
-        "forwarder/ingest/aws_operations/put_rum_events.py",
+        "forwarder/ingest/aws_operations.py",
         "if isinstance(draft, Refusal) and draft.reason != TOO_LARGE:",
         "if isinstance(draft, Refusal):",
         "tests/unit/ingest/test_aws.py",
