@@ -121,7 +121,7 @@ class Judge:
     def _expected(self, body: bytes) -> Collection[int]:
         """How many events there may be in a body: one a line, but values may span lines, or share one.
 
-        Where one of several values is no JSON, nobody can say where it ends: there may be as many as brackets.
+        Where one of several values is no JSON, nobody knows where it ends: as many as there are brackets.
         """
         text = body.decode("utf-8", "replace")
         values, whole = values_in(text), sum(1 for line in text.split("\n") if line.strip(BLANK))
