@@ -362,7 +362,10 @@ class Connection(web.RequestHandler):
         """There is no memory for it: refuse the request that it belongs to, and read no more."""
         payload = self._messages[-1][1] if self._messages else self._payload
         if not payload.is_eof():
-            payload.set_exception(problem or taken_back())
+            if self._messages or self.handling:  # else it is answered, and aiohttp only forgets the rest of it
+                problem = problem or taken_back()
+                problem.close = True  # what follows is not read
+                payload.set_exception(problem)
             self._cut = True
         else:
             self._drop_ahead()
@@ -429,6 +432,10 @@ class Connection(web.RequestHandler):
         finally:
             if self.lease is not None and not self._unwritten():
                 self.end_lease()
+            if isinstance(self._payload.exception(), BadRequest):
+                # The request was refused for it. Else aiohttp, which reads and forgets the rest of the body so
+                # that the peer gets the answer, would meet it and reset the connection.
+                self._payload._exception = None
             if self._payload.is_eof() and self._payload is not EMPTY_PAYLOAD:
                 self._payload._buffer.clear()  # of a body that was refused unread
 

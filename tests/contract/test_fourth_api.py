@@ -139,7 +139,7 @@ def problems(*targets: dict[str, Any]) -> list[str]:
 
 def test_its_options_are_checked_as_those_of_other_kinds() -> None:
     assert problems({"streams": ["a"]}, {"streams": ["b"]}) == []
-    assert "t1.streams: a is already bound to t0" in problems({"streams": ["a"]}, {"streams": ["a"]})[0]
+    assert "t1.streams[0]: a is already bound to t0" in problems({"streams": ["a"]}, {"streams": ["a"]})[0]
     assert "t1.default" in problems({"default": True}, {"default": True})[0]
     assert "streams is empty" in problems({"only_bound": True})[0]
     arn = "arn:aws:kinesis:us-east-1:000000000000:stream/a"

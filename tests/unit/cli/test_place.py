@@ -111,11 +111,11 @@ def test_every_address_of_a_list_is_known_and_the_first_is_asked(tmp_path: Path)
     [
         ("/run/a.sock", 'Did you mean "unix:/run/a.sock"?'),
         ("unix:a.sock", 'a.sock"?'),
-        ("http://", "must be http://host:port or unix:/path"),
-        ("ftp://host:1", "must be http://host:port or unix:/path"),
-        ("host:port", "must be http://host:port or unix:/path"),
-        ("http://host:99999", "must be http://host:port or unix:/path"),
-        ("a host:1", "must be http://host:port or unix:/path"),
+        ("http://", "must be http://host:port, host:port, :port or unix:/path"),
+        ("ftp://host:1", "must be http://host:port, host:port, :port or unix:/path"),
+        ("host:port", "must be http://host:port, host:port, :port or unix:/path"),
+        ("http://host:99999", "must be http://host:port, host:port, :port or unix:/path"),
+        ("a host:1", "must be http://host:port, host:port, :port or unix:/path"),
     ],
 )
 def test_a_url_that_is_none_exits_2_with_the_forms_there_are(url: str, words: str) -> None:
