@@ -362,7 +362,9 @@ class Connection(web.RequestHandler):
         """There is no memory for it: refuse the request that it belongs to, and read no more."""
         payload = self._messages[-1][1] if self._messages else self._payload
         if not payload.is_eof():
-            if self._messages or self.handling:  # else it is answered, and aiohttp only forgets the rest of it
+            if (
+                self._messages or self.handling
+            ):  # else it is answered, and aiohttp only forgets the rest of it
                 problem = problem or taken_back()
                 problem.close = True  # what follows is not read
                 payload.set_exception(problem)

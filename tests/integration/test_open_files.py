@@ -45,11 +45,14 @@ async def test_a_flood_with_few_descriptors_leaves_health_admin_and_delivery(pla
                     fresh.get(f"{place.admin}/health/ready") as answer,
                 ):
                     assert answer.status == 200
-            refused = re.search(
-                r"^forwarder_http_connections_refused_total (\S+)", await place.metrics(), re.M
-            )
-            assert refused is not None
-            assert float(refused[1]) > 0
+
+            async def counted() -> bool:
+                refused = re.search(
+                    r"^forwarder_http_connections_refused_total (\S+)", await place.metrics(), re.M
+                )
+                return refused is not None and float(refused[1]) > 0
+
+            await until(counted, "the connections that are too many are counted")
             await place.all_arrive("eventbridge", names)
         finally:
             for each in filter(None, flood):
