@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ from forwarder.sockets import SocketFile, tcp_sockets, unix_socket, written
 BACKLOG = 1024
 SOCKET_MODE = 0o660
 MOST_ACCEPTED = 64
+FEW_LEFT_SECONDS = 1.0
+"""For so long one turn accepts one connection again, once half of the descriptors are in use."""
 
 Factory = Callable[[], asyncio.Protocol]
 
@@ -50,13 +53,16 @@ class Backlog:
         self.factory = factory
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
+        self._many = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._again_at = 0.0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __call__(self) -> asyncio.Protocol:
         protocol = self.factory()
-        with suppress(OSError):  # no more wait, or no descriptor is left
-            for listening in self._listening:
-                self._accept(listening)
+        if self._loop.time() >= self._again_at:
+            with suppress(OSError):  # no more wait, or no descriptor is left
+                for listening in self._listening:
+                    self._accept(listening)
         return protocol
 
     def begin(self, server: asyncio.Server) -> None:
@@ -72,8 +78,13 @@ class Backlog:
     def _accept(self, listening: socket.socket) -> None:
         with suppress(BlockingIOError):
             for _ in range(MOST_ACCEPTED - 1):
+                if self._loop.time() < self._again_at:
+                    return
                 accepted, _ = listening.accept()
                 accepted.setblocking(False)
+                # The system gives the lowest number that is free, so this is about how many are in use.
+                if accepted.fileno() >= self._many:
+                    self._again_at = self._loop.time() + FEW_LEFT_SECONDS
                 task = self._loop.create_task(self._serve(accepted))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

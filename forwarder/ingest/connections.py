@@ -435,8 +435,8 @@ class Connection(web.RequestHandler):
             if self.lease is not None and not self._unwritten():
                 self.end_lease()
             if isinstance(self._payload.exception(), BadRequest):
-                # The request was refused for it. Else aiohttp, which reads and forgets the rest of the body so
-                # that the peer gets the answer, would meet it and reset the connection.
+                # The request was refused for it. Else aiohttp, which reads and forgets the rest of the body
+                # so that the peer gets the answer, would meet it and reset the connection.
                 self._payload._exception = None
             if self._payload.is_eof() and self._payload is not EMPTY_PAYLOAD:
                 self._payload._buffer.clear()  # of a body that was refused unread
