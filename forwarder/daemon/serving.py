@@ -13,7 +13,7 @@ import uvloop
 
 from forwarder import descriptors, logs, signals, stderr
 from forwarder.config import Config, ConfigError, Problem
-from forwarder.daemon.allocator import give_back_large_blocks
+from forwarder.daemon.allocator import collect_seldom, give_back_large_blocks
 from forwarder.daemon.inherited import LISTENERS
 from forwarder.daemon.process import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_OK, Daemon, StartError
 from forwarder.daemon.service_manager import ServiceManager
@@ -45,6 +45,7 @@ def _run(config_path: str) -> int:
     config = validated.config
     _forbid_core_dumps()
     give_back_large_blocks()
+    collect_seldom()
     logs.configure(config.log.level, config.log.format)
     _say_doubts(validated.warnings)
     descriptors.raise_limit()

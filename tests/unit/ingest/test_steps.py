@@ -7,9 +7,10 @@ more CPU time for the same work: the bound grows as much as a fixed piece of wor
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ import pytest
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.daemon.allocator import collect_seldom
 from forwarder.ingest.aws_operations import (
     PutEventsOperation,
     PutProjectEventsOperation,
@@ -56,6 +58,16 @@ BINARY = {
 }
 TEXT = {**BINARY, "Content-Type": "text/plain"}
 CE = b'"specversion":"1.0","id":"1","source":"s","type":"t"'
+
+
+@pytest.fixture(autouse=True, scope="module")
+def as_in_the_daemon() -> Iterator[None]:
+    """Python searches for cycles as it does in the daemon."""
+    before = gc.get_threshold()
+    collect_seldom()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
 
 
 def slowness() -> float:
