@@ -67,7 +67,6 @@ def as_in_the_daemon() -> Iterator[None]:
     collect_seldom()
     yield
     gc.set_threshold(*before)
-    gc.unfreeze()
 
 
 def slowness() -> float:
