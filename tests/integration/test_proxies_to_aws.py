@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -26,15 +27,36 @@ NAME, PASSWORD = "egress", "s3cret"
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    try:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+    finally:
+        writer.close()
 
 
 async def join(one: Streams, other: Streams) -> None:
     await asyncio.gather(copy(one[0], other[1]), copy(other[0], one[1]))
+
+
+@asynccontextmanager
+async def serving(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
+    context: ssl.SSLContext | None,
+) -> AsyncIterator[int]:
+    """A server for the block, and its port. No connection outlives it."""
+    going = set[asyncio.Task[None]]()
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        going.add(asyncio.create_task(serve(reader, writer)))
+
+    server = await asyncio.start_server(served, "127.0.0.1", 0, ssl=context)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for each in going:
+        each.cancel()
+    await asyncio.gather(*going, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -45,9 +67,8 @@ async def tls_in_front_of(url: str, context: ssl.SSLContext) -> AsyncIterator[in
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await join((reader, writer), await asyncio.open_connection(there.hostname, there.port))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
+    async with serving(serve, context) as port:
+        yield port
 
 
 @asynccontextmanager
@@ -63,9 +84,8 @@ async def a_proxy(context: ssl.SSLContext | None, heads: list[str]) -> AsyncIter
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await join((reader, writer), there)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
+    async with serving(serve, context) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def server_side(authority: Authority) -> ssl.SSLContext:
