@@ -13,7 +13,7 @@ Lines = Mapping[str, int]
 """A file's path within its package to its number of lines."""
 
 
-def packages(commit: str) -> dict[str, Lines]:
+def packages(commit: str) -> Mapping[str, Lines]:
     found: defaultdict[str, dict[str, int]] = defaultdict(dict)
     command = ["git", "grep", "--count", "", commit, "--", "forwarder/*.py"]
     for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
