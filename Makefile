@@ -5,7 +5,6 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
-# More for the torture, such as TORTURE='--seed 7', to have a failure again
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCKS := requirements-build.lock requirements-dev.lock
@@ -53,6 +52,7 @@ welcome: $(READY)  ## Every honest client, proxy, configuration and storage is a
 	$(BIN)/python -m tests.e2e.prepare
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/welcome
 
+# TORTURE has further arguments, such as TORTURE='--seed 7' to repeat a failure.
 torture: $(READY)  ## Kills, stops, faults and full disks at random under load, judged from outside, about a minute
 	@$(BIN)/python -m tests.torture.run $(TORTURE)
 

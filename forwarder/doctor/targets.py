@@ -90,5 +90,5 @@ def judged(name: str, target: AwsTarget, asked: str, results: Results) -> Findin
         )
     if results.status is CallStatus.THROTTLED:
         return Finding("warn", about, f"AWS is throttling: {message}", "Ask again.")
-    remedy = "Renew the credentials, and see what the README says of targets that are held."
+    remedy = "Renew the credentials; docs/operation.md has a table of what holds a target."
     return Finding("FAIL", about, f"AWS refuses the question: {message}", remedy)

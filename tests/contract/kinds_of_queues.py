@@ -18,6 +18,7 @@ from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
+from tests.clocks import LoopClock
 
 LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.02)
 
@@ -25,27 +26,6 @@ LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.
 def name_in(body: bytes, key: bytes) -> str:
     """The name in a test's body: what is before its first colon."""
     return body.partition(b":")[0].decode() if b":" in body else ""
-
-
-class HandClock:
-    """A clock that moves when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-class LoopClock:
-    def wall(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 class Kind(Protocol):

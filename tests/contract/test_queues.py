@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forwarder.model import Batch, Event, Flush, Limits, Queue, QueueFull, memory_bytes
-from tests.contract.kinds_of_queues import KINDS, HandClock, Kind, kind_of_queue
+from tests.clocks import HandClock
+from tests.contract.kinds_of_queues import KINDS, Kind, kind_of_queue
 
 _ids = itertools.count()
 

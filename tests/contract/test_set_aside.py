@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forwarder.model import Event, Limits, Queue, QueueFull, memory_bytes
-from tests.contract.kinds_of_queues import KINDS, HandClock, Kind, kind_of_queue
+from tests.clocks import HandClock
+from tests.contract.kinds_of_queues import KINDS, Kind, kind_of_queue
 from tests.unit.queues.names import FakeNames
 
 AT_ONCE = Limits(10, 100_000, 100_000, 0.0)

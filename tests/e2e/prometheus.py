@@ -71,26 +71,18 @@ def in_a_hurry(rules: Path, seconds: str = "1s") -> str:
 @contextlib.contextmanager
 def a_victoria_metrics(folder: Path, admin: str, *, interval: str = "200ms") -> Iterator[Prometheus]:
     """VictoriaMetrics, which scrapes the admin listener with this URL and has Prometheus' API."""
-    scrape = {"job_name": "forwarder", "static_configs": [{"targets": [admin.removeprefix("http://")]}]}
-    config = {
-        "global": {"scrape_interval": interval, "scrape_timeout": interval},
-        "scrape_configs": [scrape],
-    }
+    config = scraping(admin, {"scrape_interval": interval, "scrape_timeout": interval})
     (folder / "scrape.yml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
     command = [
         debian_program("victoria-metrics", "victoria-metrics"),
         f"-promscrape.config={folder / 'scrape.yml'}",
-        f"-storageDataPath={folder / 'victoria'}",
+        f"-storageDataPath={folder / 'data'}",
         f"-httpListenAddr={address}",
         "-search.latencyOffset=0s",
     ]
-    log = folder / "victoria-metrics.log"
-    try:
-        with running(command, f"http://{address}/health", log):
-            yield Prometheus(f"http://{address}", log)
-    finally:
-        shutil.rmtree(folder / "victoria", ignore_errors=True)
+    with serving(folder, command, f"http://{address}", "/health") as victoria:
+        yield victoria
 
 
 @contextlib.contextmanager
@@ -99,13 +91,10 @@ def a_prometheus(
 ) -> Iterator[Prometheus]:
     """Scrapes the admin listener with this URL. ``rules``: those of the repository, in a hurry."""
     (folder / "rules.yml").write_text(rules or in_a_hurry(RULES))
-    scrape = {"job_name": "forwarder", "static_configs": [{"targets": [admin.removeprefix("http://")]}]}
-    config = {
-        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
-        "rule_files": ["rules.yml"],
-        "scrape_configs": [scrape],
-    }
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    config = scraping(
+        admin, {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval}
+    )
+    (folder / "prometheus.yml").write_text(yaml.safe_dump({**config, "rule_files": ["rules.yml"]}))
     address = f"127.0.0.1:{free_port()}"
     command = [
         debian_program("prometheus", "prometheus"),
@@ -113,9 +102,22 @@ def a_prometheus(
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
     ]
-    log = folder / "prometheus.log"
+    with serving(folder, command, f"http://{address}", "/-/ready") as prometheus:
+        yield prometheus
+
+
+def scraping(admin: str, intervals: dict[str, str]) -> dict[str, Any]:
+    """The configuration to scrape one daemon."""
+    job = {"job_name": "forwarder", "static_configs": [{"targets": [admin.removeprefix("http://")]}]}
+    return {"global": intervals, "scrape_configs": [job]}
+
+
+@contextlib.contextmanager
+def serving(folder: Path, command: list[str], url: str, ready: str) -> Iterator[Prometheus]:
+    """It runs until the end of the block; its ``data`` in the folder is removed."""
+    log = folder / f"{Path(command[0]).name}.log"
     try:
-        with running(command, f"http://{address}/-/ready", log):
-            yield Prometheus(f"http://{address}", log)
+        with running(command, url + ready, log):
+            yield Prometheus(url, log)
     finally:
         shutil.rmtree(folder / "data", ignore_errors=True)

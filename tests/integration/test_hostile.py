@@ -33,7 +33,7 @@ BOUNDS: dict[str, Any] = {
     "web": {"app_monitors": [MONITOR]},
 }
 IDLE_BYTES = 16 * 1024
-"""What a connection that waits may hold, twice the README's figure."""
+"""What a connection that waits may hold, twice the figure of docs/scaling.md."""
 
 
 @dataclass

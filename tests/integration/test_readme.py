@@ -1,8 +1,9 @@
-"""The README is true: its blocks run, its tables are what the code says, its bad inputs get those answers.
+"""The README and its guides are true: blocks run, tables match the code, bad inputs get those answers.
 
 Invariants:
 - Every ``sh`` and ``python`` block runs, in order, in one shell; ``yaml`` blocks are configurations; a
   ``json`` block is the answer of the ``sh`` block before it. ``console`` blocks need what a test has not.
+- The guides use the daemon and the sandbox that the README starts, so their blocks run before it stops them.
 """
 
 from __future__ import annotations
@@ -38,8 +39,26 @@ from forwarder.targets import TARGETS, option_types
 from tests.unit.ingest.support import MONITOR, Answer, Ingest, Routes, request, serving
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+ARRIVED, STOP = "### What arrived\n", "### Stop\n"
+"""Guides run before these headings of the README: what they send arrives, and nothing runs after the stop."""
+
+
+def in_the_order_of_a_reader() -> str:
+    """The README and the guides whose blocks are run or parsed, as one text."""
+    readme = (ROOT / "README.md").read_text()
+    begin, arrived, stop = re.split(f"^{ARRIVED}|^{STOP}", readme, flags=re.MULTILINE)
+    sending = [guide(name) for name in ("browsers", "cloudevents")]
+    running = [guide(name) for name in ("guarantees", "operation", "commands", "sandbox")]
+    others = [guide(name) for name in ("authentication", "deployment", "errors", "development")]
+    return "\n".join((begin, *sending, arrived, *running, *others, stop))
+
+
+def guide(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+TEXT = in_the_order_of_a_reader()
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 NEEDS_MORE = ("make ", ". .venv/", "docker ", "systemctl ")
 """What begins a line of a ``console`` block."""
 
@@ -54,10 +73,11 @@ PORTS = ("2780", "2781", "2790")
 SECONDS = 60.0
 
 
-def rows(heading: str, number: int = 0) -> list[list[str]]:
-    """The cells of the ``number``-th table whose first line begins with this, without their backquotes."""
-    tables = re.findall(rf"^\| {re.escape(heading)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
-    lines = tables[number].splitlines()
+def rows(heading: str, text: str = TEXT) -> list[list[str]]:
+    """The cells of all tables whose first line begins with this."""
+    tables = re.findall(rf"^\| {re.escape(heading)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert tables, heading
+    lines = "".join(tables).splitlines()
     return [
         [html.unescape(cell.strip()).replace("\\|", "|") for cell in _BARS.split(line)[1:-1]]
         for line in lines
@@ -107,7 +127,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def script(folder: Path, ports: Mapping[str, int]) -> str:
-    """The README as one shell script; the output of block N goes to ``N.out``."""
+    """All of it as one shell script; the output of block N goes to ``N.out``."""
     parts = ["set -euo pipefail"]
     for number, (kind, text) in enumerate(BLOCKS):
         text = re.sub(r"^sleep \d+$", SETTLED, text, flags=re.MULTILINE)
@@ -200,36 +220,41 @@ def check_what_arrived(said: Mapping[int, str], folder: Path) -> None:
 
 
 def defaults(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every setting of a schema with its default as a file would have it; ``none`` for none."""
+    """Every setting of a schema with its default as the reference has it; ``none`` for none."""
     for name, form in schema["properties"].items():
         if "properties" in form:
             yield from defaults(form, f"{prefix}{name}.")
         else:
-            default = form.get("default", "none")
-            yield prefix + name, default if isinstance(default, str) else f"{json.dumps(default)}"
+            default = form.get("default")
+            text = default if isinstance(default, str) else json.dumps(default)
+            yield prefix + name, "none" if default in (None, []) else text.removesuffix(".0")
+
+
+def shown(cell: str) -> str:
+    """A default of the reference: a setting that only its own group requires has none."""
+    return "none" if cell.startswith("required with") else plain(cell)
 
 
 SCHEMA = json_schema(option_types())
+OF_DAEMON, OF_TARGETS = guide("configuration").split("\n## `targets`\n")
 
 
 def test_the_settings_of_the_daemon_have_these_defaults() -> None:
     real = dict(defaults({"properties": {k: v for k, v in SCHEMA["properties"].items() if k != "targets"}}))
-    told = {plain(row[0]): plain(row[1]) for row in rows("setting", 0)}
-    assert told.items() <= real.items()  # docs/configuration.md has the others
+    assert {plain(row[0]): shown(row[2]) for row in rows("setting", OF_DAEMON)} == real
 
 
 def test_the_settings_of_targets_have_these_defaults() -> None:
     forms = SCHEMA["properties"]["targets"]["additionalProperties"]["oneOf"]
     real = {form["properties"].pop("kind")["const"]: dict(defaults(form)) for form in forms}
-    for row in rows("setting", 1):
-        name = plain(row[0])
-        for kind, cell in zip(("eventbridge", "rum", "evidently"), row[1:], strict=False):
-            if cell == "required":
-                with pytest.raises(ConfigError, match=name):
-                    parse(f"targets: {{a: {{kind: {kind}}}}}", option_types(), {})
-            else:
-                told = plain(cell).removesuffix(".0")
-                assert told == real[kind].get(name, "").removesuffix(".0"), (kind, name)
+    for number, kind in enumerate(("eventbridge", "rum", "evidently"), 2):
+        told = {plain(row[0]): shown(row[number]) for row in rows("setting", OF_TARGETS) if row[number]}
+        assert told == real[kind], kind
+
+
+def test_an_evidently_target_needs_an_endpoint() -> None:
+    with pytest.raises(ConfigError, match="endpoint_url"):
+        parse("targets: {a: {kind: evidently}}", option_types(), {})
 
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
@@ -239,20 +264,24 @@ def test_the_exit_codes_are_those_of_the_code() -> None:
 
 
 def test_the_commands_exist() -> None:
-    for row in rows("command", 0):
-        words = re.sub(r"\[.*?\]|[A-Z]{2,}|-c", "", plain(row[0])).split()[1:]
+    told = [plain(row[0]) for row in rows("command")]
+    assert {command.split()[0] for command in told} == {"forwarder", "make"}
+    for command in (command for command in told if command.startswith("forwarder ")):
+        words = re.sub(r"\[.*?\]|[A-Z]{2,}|-c", "", command).split()[1:]
         with pytest.raises(SystemExit) as stopped:
             cli.main(words if words == ["--version"] else [*words, "--help"])
         assert stopped.value.code == 0
     targets = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert {plain(row[0]).split()[1] for row in rows("command", 1)} <= set(targets)
+    assert {command.split()[1] for command in told if command.startswith("make ")} <= set(targets)
 
 
 def test_the_core_metrics_are_those_of_the_table_and_no_other_name_is_told() -> None:
-    told = [(plain(row[0]), row[1], row[2]) for row in rows("core metric")]
-    real = [(PREFIX + f.name, ", ".join(f.labels), f.help) for f in FAMILIES if f.core]
-    assert told == real
-    names = set(re.findall(r"\bforwarder_[a-z_]+", README)) - {"forwarder_"}
+    core = rows("metric", guide("metrics").split("\n## Further\n")[0])
+    told = [(plain(name), re.findall(r"(?:^|; )(\w+)", labels), text) for name, _, labels, text in core]
+    assert told == [(PREFIX + f.name, list(f.labels), f.help) for f in FAMILIES if f.core]
+    names = set(re.findall(r"\bforwarder_[a-z_]+", TEXT + guide("performance") + guide("scaling"))) - {
+        "forwarder_"
+    }
     assert names <= {PREFIX + family.name for family in FAMILIES}
 
 

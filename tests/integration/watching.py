@@ -14,7 +14,7 @@ from tests.integration.processes import Process
 
 MIB = 1 << 20
 OVERHEAD = 32 * MIB
-"""What the README says that the process may hold beside the budget."""
+"""What docs/scaling.md says that the process may hold beside the budget."""
 
 
 def anonymous_bytes(daemon: Process) -> int:

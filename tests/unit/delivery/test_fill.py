@@ -19,6 +19,7 @@ from forwarder.delivery.worker import work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, CallStatus, Dead, Event, Kind, Limits, Outcome, Results
 from forwarder.queues.memory import MemoryQueue
+from tests.clocks import LoopClock
 
 MAX_WAIT = 0.1
 LIMITS = Limits(10, 1_000_000, 1_000_000, MAX_WAIT)
@@ -41,13 +42,6 @@ class CountedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._counted.now
-
-
-class LoopClock:
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    wall = monotonic
 
 
 class Service:

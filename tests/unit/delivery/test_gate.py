@@ -14,6 +14,7 @@ from forwarder.delivery.health import SUSPECTS, Verdict
 from forwarder.delivery.pace import SLACK_SECONDS
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 from forwarder.states import Reason
+from tests.clocks import HandClock
 
 GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
 THROTTLED = same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "Rate exceeded")
@@ -33,17 +34,6 @@ def one() -> Batch:
     """A batch of one event, another one each time."""
     event = Event(f"e{next(_numbers)}", b"{}", 2, b"", 0.0)
     return Batch(b"", [event], 2, Flush.COUNT)
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

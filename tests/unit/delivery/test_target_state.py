@@ -8,21 +8,11 @@ from structlog.testing import capture_logs
 from forwarder.changes import Changes
 from forwarder.delivery.target_state import TargetState
 from forwarder.states import Reason, State
+from tests.clocks import HandClock
 
 
-class TurnedClock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def wall(self) -> float:
-        return 1_700_000_000.0 + self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-def made() -> tuple[TargetState, TurnedClock]:
-    clock = TurnedClock()
+def made() -> tuple[TargetState, HandClock]:
+    clock = HandClock(100.0, wall_ahead=1_700_000_000.0)
     return TargetState(Changes(structlog.get_logger("test"), clock.monotonic), clock), clock
 
 

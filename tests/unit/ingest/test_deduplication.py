@@ -14,21 +14,11 @@ from forwarder.ingest.deduplication import SeenEvents
 from forwarder.ingest.dialects import cloudevents
 from forwarder.model import Event, QueueFull, SystemClock
 from forwarder.queues.memory import MemoryQueue
+from tests.clocks import HandClock
 from tests.unit.ingest.support import LIMITS, MIB, Ingest, Routes, code, request, serving, until
 from tests.unit.ingest.test_cloudevents import BATCH, JSON, PATH, STRUCTURED, detail, event, heads
 
 ID = "x-forwarder-event-id"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
 
 
 class Slow(MemoryQueue):
@@ -196,7 +186,7 @@ async def test_a_refused_event_is_new_when_it_comes_again() -> None:
 
 
 async def test_what_is_remembered_is_bounded_by_number_and_by_age() -> None:
-    clock = Clock()
+    clock = HandClock(0.0)
     known = SeenEvents(clock, max_events=10, max_age=100.0)
     for number in range(1000):
         key = b"%d" % number

@@ -27,6 +27,7 @@ from forwarder.ingest.operations import Reply
 from forwarder.ingest.peers import sender_of
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
+from tests.clocks import HandClock
 from tests.unit.ingest.support import (
     ENTRY,
     EVENT,
@@ -209,16 +210,6 @@ async def test_a_repeat_that_comes_too_soon_gets_the_answer_of_the_first() -> No
 # --- the bookkeeping alone
 
 
-class Clock:
-    now = 0.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @contextmanager
 def nobody_leaves(end: Any) -> Iterator[None]:
     yield
@@ -236,7 +227,7 @@ def answer(repeats: IdempotencyCache, value: str, reply: bytes = b"{}") -> None:
 
 
 async def test_the_oldest_are_forgotten_when_there_are_too_many() -> None:
-    repeats = IdempotencyCache(Clock(), max_answers=2)
+    repeats = IdempotencyCache(HandClock(0.0), max_answers=2)
     for value in "abc":
         answer(repeats, value)
     assert len(repeats) == 2
@@ -245,7 +236,7 @@ async def test_the_oldest_are_forgotten_when_there_are_too_many() -> None:
 
 
 async def test_the_oldest_are_forgotten_when_they_are_too_large() -> None:
-    repeats = IdempotencyCache(Clock(), max_bytes=2 * ANSWER_OVERHEAD_BYTES)
+    repeats = IdempotencyCache(HandClock(0.0), max_bytes=2 * ANSWER_OVERHEAD_BYTES)
     answer(repeats, "a", b"x" * 3 * ANSWER_OVERHEAD_BYTES)
     answer(repeats, "b")
     assert len(repeats) == 1
@@ -253,7 +244,7 @@ async def test_the_oldest_are_forgotten_when_they_are_too_large() -> None:
 
 
 async def test_answers_are_forgotten_when_they_are_too_old() -> None:
-    clock = Clock()
+    clock = HandClock(0.0)
     repeats = IdempotencyCache(clock, max_age=300)
     answer(repeats, "a")
     clock.now = 299
@@ -263,7 +254,7 @@ async def test_answers_are_forgotten_when_they_are_too_old() -> None:
 
 
 async def test_a_request_forgets_a_bounded_number_and_no_answer_lives_longer_for_that() -> None:
-    clock = Clock()
+    clock = HandClock(0.0)
     repeats = IdempotencyCache(clock, max_age=300)
     for n in range(2 * FORGOTTEN_AT_ONCE):
         answer(repeats, str(n))
@@ -274,7 +265,7 @@ async def test_a_request_forgets_a_bounded_number_and_no_answer_lives_longer_for
 
 
 async def test_what_was_forgotten_while_it_was_answered_costs_nothing() -> None:
-    repeats = IdempotencyCache(Clock(), max_answers=1)
+    repeats = IdempotencyCache(HandClock(0.0), max_answers=1)
     slow, _ = claim(repeats, "a")
     with slow:
         answer(repeats, "b")
@@ -287,7 +278,7 @@ async def test_what_was_forgotten_while_it_was_answered_costs_nothing() -> None:
 
 
 async def test_a_refusal_reaches_who_joined_and_the_next_is_a_first_one() -> None:
-    repeats = IdempotencyCache(Clock())
+    repeats = IdempotencyCache(HandClock(0.0))
     first, _ = claim(repeats, "a")
     joined, repeated = claim(repeats, "a")
     assert repeated
@@ -302,7 +293,7 @@ async def test_a_refusal_reaches_who_joined_and_the_next_is_a_first_one() -> Non
 
 
 async def test_a_first_that_breaks_tells_who_joined_to_try_again() -> None:
-    repeats = IdempotencyCache(Clock())
+    repeats = IdempotencyCache(HandClock(0.0))
     first, _ = claim(repeats, "a")
     waits = asyncio.ensure_future(claim(repeats, "a")[0].again(nobody_leaves))
     await asyncio.sleep(0)

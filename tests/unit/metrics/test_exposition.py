@@ -28,21 +28,11 @@ from forwarder.metrics.families import (
 from forwarder.metrics.senders import MAX_SENDERS
 from forwarder.model import QueueView
 from forwarder.states import REASONS, Reason, State
+from tests.clocks import HandClock
 
 RULES = Path(__file__).parents[3] / "deploy" / "prometheus" / "rules.yml"
 LOST_BY_ITSELF = {"shutdown", "damaged", "storage"}
 """Reasons for which events are lost; an operator's purge is no reason for an alert."""
-
-
-class TurnedClock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def wall(self) -> float:
-        return 1_700_000_000.0 + self.now
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 EVERY = [(state, reason) for state, reasons in REASONS.items() for reason in reasons]
@@ -72,8 +62,8 @@ def of(metrics: Metrics, name: str, **labels: str) -> float:
     return scrape(metrics)["forwarder_" + name, tuple(sorted(labels.items()))]
 
 
-def make_busy() -> tuple[Metrics, TurnedClock]:
-    clock = TurnedClock()
+def make_busy() -> tuple[Metrics, HandClock]:
+    clock = HandClock(wall_ahead=1_700_000_000.0)
     metrics = Metrics(clock)
     target = metrics.for_target("orders")
     target.add_accepted(20, 6_000)
@@ -123,7 +113,7 @@ def test_the_table_keeps_to_the_naming_rules() -> None:
 
 
 def test_a_fresh_daemon_exposes_a_valid_text() -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     assert scrape(metrics)["forwarder_draining", ()] == 0
 
 
@@ -156,7 +146,7 @@ def test_depth_and_state_are_asked_at_the_scrape() -> None:
 
 @pytest.mark.parametrize(("state", "reason"), EVERY)
 def test_the_state_and_reason_of_a_target_is_the_only_one_and_1(state: State, reason: Reason) -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     metrics.watch("web", queue_view, lambda: gate_view(state, reason))
     found = {
         (dict(labels)["state"], dict(labels)["reason"]): value
@@ -179,7 +169,7 @@ def test_buckets_are_cumulative_and_end_in_the_count() -> None:
 
 
 def test_events_refused_before_a_target_was_found_have_an_empty_target() -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     metrics.unbound.add_refused("unknown_target", 4)
     samples = scrape(metrics)
     assert of(metrics, "events_refused_total", target="", reason="unknown_target") == 4
@@ -187,7 +177,7 @@ def test_events_refused_before_a_target_was_found_have_an_empty_target() -> None
 
 
 def test_the_ledger_balances_when_every_event_has_its_place() -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     target = metrics.for_target("orders")
     target.add_accepted(10, 1_000)
     target.recovered, target.replayed = 2, 1
@@ -207,7 +197,7 @@ def test_the_ledger_balances_when_every_event_has_its_place() -> None:
 
 
 def test_unconfirmed_events_are_no_part_of_the_sum() -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     target = metrics.for_target("orders")
     target.add_accepted(5, 500)
     target.settled(delivered=5)
@@ -216,13 +206,13 @@ def test_unconfirmed_events_are_no_part_of_the_sum() -> None:
 
 
 def test_the_ledger_says_when_an_event_has_no_place() -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     metrics.for_target("orders").add_accepted(1, 1)
     assert metrics.ledger("orders")["balanced"] is False
 
 
 def test_rates_are_over_the_last_ticks() -> None:
-    clock = TurnedClock()
+    clock = HandClock(wall_ahead=1_700_000_000.0)
     metrics = Metrics(clock)
     target = metrics.for_target("orders")
     assert metrics.rates("orders").received_per_second == 0
@@ -254,7 +244,7 @@ def test_credentials_that_do_not_end_have_no_end_to_tell() -> None:
 
 
 def test_a_sender_more_than_can_be_counted_by_name_is_counted_with_the_others() -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     for number in range(MAX_SENDERS + 5):
         metrics.senders.request(f"sender {number}")
     metrics.senders.request("sender 0")
@@ -263,7 +253,7 @@ def test_a_sender_more_than_can_be_counted_by_name_is_counted_with_the_others() 
 
 
 def test_a_file_that_is_bad_shows_until_it_is_good_again() -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     metrics.senders.read("tls", ok=False)
     assert of(metrics, "secret_file_stale", file="tls") == 1
     metrics.senders.read("tls", ok=True)
@@ -302,7 +292,7 @@ def in_trouble(target: TargetMetrics) -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_metrics_of_200_targets_stay_under_a_megabyte(busy: bool) -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     aside, answers = dict.fromkeys(SET_ASIDE_REASONS, 0), dict.fromkeys(QUESTION_ANSWERS, 0)
     for number in range(200):
         name = f"target-{number:03}"
@@ -321,7 +311,7 @@ def expressions_of_rules() -> list[str]:
 
 def test_what_an_alert_takes_a_rate_of_has_a_series_with_0_from_the_start() -> None:
     """Else the first time is missed: a rate begins with the second value of a series."""
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     metrics.watch("orders", queue_view, gate_view)
     metrics.watch_credentials("orders", lambda: CredentialsView(None, 0, 0))
     series = {
@@ -338,7 +328,7 @@ def test_what_an_alert_takes_a_rate_of_has_a_series_with_0_from_the_start() -> N
 
 
 def test_reasons_for_which_events_are_lost_or_die_by_themselves_begin_with_0() -> None:
-    metrics = Metrics(TurnedClock())
+    metrics = Metrics(HandClock(wall_ahead=1_700_000_000.0))
     metrics.watch("orders", queue_view, gate_view)
     found = {(name, dict(labels).get("reason")) for name, labels in scrape(metrics)}
     dropped = {reason for name, reason in found if name == "forwarder_events_dropped_total"}

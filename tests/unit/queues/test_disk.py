@@ -17,6 +17,7 @@ from forwarder.dead_letters import DeadLetters, list_
 from forwarder.model import Dead, QueueFull, QueueUnavailable, SystemClock, memory_bytes
 from forwarder.queues.cutting import ROW_EVENTS
 from forwarder.storage import Connection, Storage, StorageError
+from tests.clocks import HandClock
 from tests.unit.queues import support
 from tests.unit.queues.support import events, ids, opened, queue_in, stored, stranded, take, take_all
 
@@ -592,22 +593,14 @@ async def test_what_is_stranded_is_counted_once_and_then_known(tmp_path: Path) -
 async def test_no_event_of_an_earlier_boot_expires_for_an_hour_whatever_the_wall_clock_says(
     tmp_path: Path, step: float
 ) -> None:
-    class Clock:
-        now, step = 5_000.0, 0.0
-
-        def wall(self) -> float:
-            return 1_700_000_000.0 + self.now + self.step
-
-        def monotonic(self) -> float:
-            return self.now
-
-    clock = Clock()
+    clock = HandClock(5_000.0, wall_ahead=1_700_000_000.0)
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, clock=clock, boot="first")
         await queue.open()
         await queue.put(events(3, received_at=clock.now))
         queue.close()
-    clock.now, clock.step = 100.0, step
+    clock.now = 100.0
+    clock.wall_ahead += step
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, clock=clock, boot="second")
         await queue.open()
@@ -616,7 +609,7 @@ async def test_no_event_of_an_earlier_boot_expires_for_an_hour_whatever_the_wall
         assert queue.take_expired(clock.now - 86_400.0) == []
         assert not queue.knows_ages, "a worker gives none of them up either"
         clock.now += 3_000.0
-        clock.step += 30 * 86_400.0
+        clock.wall_ahead += 30 * 86_400.0
         assert queue.take_expired(clock.now - 86_400.0) == []
         assert len(queue) == 3
         queue.close()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -49,6 +49,16 @@ async def storage(directory: Path) -> AsyncIterator[Storage]:
     await storage.close()
 
 
+Way = Callable[[Path], object]
+
+
+async def note_before_and_after(storage: Storage, directory: Path, way: Way) -> None:
+    """The second note is committed to a file that has no name, or another one."""
+    await storage.run(note)
+    way(directory)
+    await storage.run(note)
+
+
 def remove_all(directory: Path) -> None:
     shutil.rmtree(directory)
 
@@ -57,7 +67,7 @@ def move_all(directory: Path) -> None:
     directory.rename(directory.with_name("elsewhere"))
 
 
-def remove(name: str) -> object:
+def remove(name: str) -> Way:
     return lambda directory: (directory / name).unlink()
 
 
@@ -68,9 +78,8 @@ IDS = ["directory deleted", "directory moved", *NAMES]
 
 @pytest.mark.parametrize("way", WAYS, ids=IDS)
 async def test_what_was_told_as_kept_is_at_its_path_again_and_it_is_said(
-    storage: Storage, directory: Path, way: object
+    storage: Storage, directory: Path, way: Way
 ) -> None:
-    assert callable(way)
     with capture_logs() as lines:
         way(directory)
         async with asyncio.timeout(10):
@@ -90,13 +99,10 @@ async def test_what_was_told_as_kept_is_at_its_path_again_and_it_is_said(
 
 @pytest.mark.parametrize("way", [remove_all, move_all, remove("forwarder.db")], ids=["rm -r", "mv", "rm"])
 async def test_what_is_deleted_right_before_the_close_is_at_its_path_after_it(
-    storage: Storage, directory: Path, way: object, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, directory: Path, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert callable(way)
     monkeypatch.setattr(owner, "LOOK_SECONDS", 3600.0)
-    await storage.run(note)
-    way(directory)
-    await storage.run(note)  # is committed to a file that has no name
+    await note_before_and_after(storage, directory, way)
     await storage.close()
     assert storage.ended_by is None
     assert notes(directory / "forwarder.db") == 52
@@ -104,14 +110,11 @@ async def test_what_is_deleted_right_before_the_close_is_at_its_path_after_it(
 
 @pytest.mark.parametrize("way", WAYS, ids=IDS)
 async def test_no_job_is_answered_whose_commit_is_only_in_a_deleted_file(
-    storage: Storage, directory: Path, way: object, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, directory: Path, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill right after the answer leaves what is at the path then, which another SQLite reads here."""
-    assert callable(way)
     monkeypatch.setattr(owner, "LOOK_SECONDS", 3600.0)
-    await storage.run(note)
-    way(directory)
-    await storage.run(note)
+    await note_before_and_after(storage, directory, way)
     left = shutil.copytree(directory, directory.with_name("as a kill leaves it"))
     assert notes(left / "forwarder.db") == 52
 
