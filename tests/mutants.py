@@ -2384,6 +2384,14 @@ MUTATIONS = [
         "of_the_unit_alone",
     ),
     mutation(
+        "abuse: a read that cannot be kept is closed without an answer",
+        "forwarder/ingest/connections.py",
+        "            self.turn_away(problem or taken_back())\n",
+        "            self.close()\n",
+        "tests/unit/ingest/test_parsing.py",
+        "nor_kept",
+    ),
+    mutation(
         "commands: the doctor says a cause once for each target",
         "forwarder/doctor/grouping.py",
         "groups.setdefault((each.level, about, each.sentence, each.remedy), [])",

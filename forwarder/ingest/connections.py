@@ -369,8 +369,10 @@ class Connection(web.RequestHandler):
                 problem.close = True  # what follows is not read
                 payload.set_exception(problem)
             self._cut = True
-        else:
+        elif self._messages or self.handling or self._request_in_progress:
             self._drop_ahead()
+        else:  # not even the head is parsed
+            self.turn_away(problem or taken_back())
         self._end_unparsed()
 
     def _resume_transport_reading(self) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import cast
 
+import pytest
+
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.connections import MOST_CHUNKS, Connection
 from forwarder.ingest.slices import SLICE_SECONDS
@@ -141,4 +143,19 @@ async def test_a_thousand_pipelined_questions_are_all_answered_in_turn() -> None
         peer = await ingest.peer()
         await peer.send(request("/nothing", b"", method="GET") * 1_000)
         assert [(await peer.answer()).status for _ in range(1_000)] == [404] * 1_000
+        await peer.close()
+
+
+async def test_a_read_that_can_neither_be_parsed_now_nor_kept_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(budget=1 << 20) as ingest:
+        peer = await ingest.peer()
+        monkeypatch.setattr(Parsing, "has_time", lambda parsing, peer, size: False)
+        held = Lease(ingest.budget, "other")
+        held.take(1 << 20)
+        await peer.send(request(NATIVE, {**EVENT, "Detail": json.dumps({"a": "x" * 2 * SMALL_READ})}))
+        answer = await peer.answer()
+        assert answer.status == 429
+        held.end()
         await peer.close()
