@@ -193,7 +193,7 @@ class Storage:
             try:
                 self._open_file(check=check)
             except StorageError as again:
-                raise self._room.named(again, 1 << 62) from again
+                raise self._room.named(again) from again
         self._full.look()
 
     def _open_file(self, *, check: bool = True, damage: str | None = None) -> None:
