@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -30,7 +31,7 @@ async def test_trouble_of_credentials_holds_an_idle_target_until_they_are_found(
 
     monkeypatch.setattr(idle, "LOOK_SECONDS", 0.01)
     credentials = Credentials(find)
-    keeping = asyncio.create_task(idle.keep(credentials, hold))
+    keeping = asyncio.create_task(idle.IdleCredentials(credentials).run(hold))
     await told.wait()
     assert set(held) == {(SAID, Reason.CREDENTIALS)}
     gone.clear()
@@ -40,4 +41,55 @@ async def test_trouble_of_credentials_holds_an_idle_target_until_they_are_found(
     assert credentials.view().source == "the profile's credential_process"
     keeping.cancel()
     await asyncio.wait([keeping])
+    await credentials.close()
+
+
+async def test_a_person_who_mended_something_need_not_wait_for_the_next_look() -> None:
+    gone, held = [True], []
+
+    async def find(progress: Progress) -> Keys:
+        if gone:
+            raise SourceTrouble(CREDENTIALS, "custom-process", "it is gone", "Mend it")
+        return Keys("AKID", "secret", None, None, "custom-process", None)
+
+    credentials = Credentials(find)
+    looks = idle.IdleCredentials(credentials)
+    looking = asyncio.create_task(looks.run(lambda sentence, reason: held.append(sentence)))
+    async with asyncio.timeout(idle.LOOK_SECONDS / 2):
+        while not held or looks.is_looking:
+            await asyncio.sleep(0.002)
+        gone.clear()
+        looks.hurry()
+        assert looks.is_looking, "who asked waits for the outcome"
+        while looks.is_looking:
+            await asyncio.sleep(0.002)
+    assert held == [SAID, None]
+    looking.cancel()
+    await asyncio.wait([looking])
+    await credentials.close()
+
+
+async def test_a_search_that_cannot_even_begin_holds_the_target_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def find(progress: Progress) -> Keys:
+        return Keys("AKID", "secret", None, None, "custom-process", None)
+
+    def refuse(self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    held: list[tuple[str | None, Reason]] = []
+    monkeypatch.setattr(idle, "LOOK_SECONDS", 0.01)
+    credentials = Credentials(find)
+    looking = asyncio.create_task(idle.IdleCredentials(credentials).run(lambda *said: held.append(said)))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        while not held:
+            await asyncio.sleep(0.002)
+    assert held[0] == ("configuration: RuntimeError: can't start new thread", Reason.CONFIGURATION)
+    async with asyncio.timeout(10):
+        while held[-1] != (None, Reason.NONE):
+            await asyncio.sleep(0.002)
+    looking.cancel()
+    await asyncio.wait([looking])
     await credentials.close()
