@@ -111,7 +111,8 @@ class AwsTarget:
         self._weigh = weigh
         self.asking = asking
         self._unasked = unasked
-        self._idle = IdleCredentials(self._client.credentials) if is_idle else None
+        probe = float(options.hold.probe)
+        self._idle = IdleCredentials(self._client.credentials, probe) if is_idle else None
 
     @property
     def kind(self) -> str:

@@ -1,6 +1,6 @@
 """Looks for the credentials of a target that makes no calls, so that trouble shows before the first event.
 
-Targets that ask AWS about their names have no need of it.
+Targets that ask AWS about names they list have no need of it.
 
 Invariants:
 - Keys are found at the start, and renewed before they end, whether events come or not.
@@ -22,11 +22,13 @@ LOOK_SECONDS = 10.0
 class IdleCredentials:
     """The look-ups for one target: ``run`` them, and ``hurry`` when a person may have mended something.
 
-    ``is_looking``: a look-up is under way, or about to begin.
+    ``probe``: seconds until the next look while there are none. ``is_looking``: a look-up is under way, or
+    about to begin.
     """
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, probe: float) -> None:
         self._credentials = credentials
+        self._probe = probe
         self._alarm = Alarm()
         self.is_looking = False
 
@@ -34,20 +36,22 @@ class IdleCredentials:
         """Until cancelled."""
         while True:
             self.is_looking = True
-            await self._look(hold)
+            found = await self._look(hold)
             self.is_looking = False
-            await self._alarm.sleep(LOOK_SECONDS)
+            await self._alarm.sleep(LOOK_SECONDS if found else min(LOOK_SECONDS, self._probe))
 
     def hurry(self) -> None:
         """Look now."""
         self.is_looking = True
         self._alarm.ring()
 
-    async def _look(self, hold: Hold) -> None:
+    async def _look(self, hold: Hold) -> bool:
+        """Whether there are credentials."""
         try:
             await self._credentials.ready()
         except Exception as trouble:
             results = before_call(trouble, 0)
             hold(sentence_of(results), reason_of(results.status, results.code))
-        else:
-            hold(None, Reason.NONE)
+            return False
+        hold(None, Reason.NONE)
+        return True
