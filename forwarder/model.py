@@ -183,6 +183,11 @@ class Results(msgspec.Struct, frozen=True, gc=False):
     delay: float | None = None
     called: bool = True
 
+    @property
+    def sentence(self) -> str:
+        """The code and the message, for people."""
+        return f"{self.code}: {self.message}" if self.message else self.code
+
 
 def same_for_all(
     status: CallStatus, count: int, code: str, message: str, delay: float | None = None

@@ -2307,8 +2307,8 @@ MUTATIONS = [
     mutation(
         "an idle target never says that its credentials are back",
         "forwarder/targets/idle.py",
-        "            hold(None, Reason.NONE)\n",
-        "            pass\n",
+        "        hold(None, Reason.NONE)\n",
+        "        pass\n",
         "tests/unit/targets/test_idle.py",
     ),
     mutation(

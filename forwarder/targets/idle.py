@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from forwarder.apis.codes import reason_of
 from forwarder.states import Reason
-from forwarder.targets.asking import Alarm, Hold, sentence_of
+from forwarder.targets.asking import Alarm, Hold
 from forwarder.targets.credentials import Credentials
 from forwarder.targets.translation import before_call
 
@@ -51,7 +51,7 @@ class IdleCredentials:
             await self._credentials.ready()
         except Exception as trouble:
             results = before_call(trouble, 0)
-            hold(sentence_of(results), reason_of(results.status, results.code))
+            hold(results.sentence, reason_of(results.status, results.code))
             return False
         hold(None, Reason.NONE)
         return True
