@@ -305,8 +305,8 @@ MUTATIONS = [
     mutation(
         "apis: a dead letter forgets its encoding",
         "forwarder/dead_letters/store.py",
-        "        codec = self._codec_of(target)\n",
-        "        codec = STORED_JSON\n",
+        "self._rows_now(target, self._codec_of(target))(dead)\n",
+        "self._rows_now(target, STORED_JSON)(dead)\n",
         FOURTH,
         "dead_letter_says",
     ),

@@ -4,7 +4,7 @@ Invariants:
 - A dead letter is removed only where its event is accepted again: in the transaction that stores it, or, of
   a memory queue, after it is there. At any moment it is a letter, an event, or (memory, for an instant) both.
 - What changes dead letters here is done one after the other.
-- Each step is bounded; who asks for more asks again, and says how fast.
+- Each step is bounded; a client that wants more sends another request, at its own pace.
 - Nothing of it outlives the process: a restart resumes every target.
 """
 

@@ -3,7 +3,7 @@
 Invariants:
 - The file system, its inodes, a quota of the user or project, a read-only mount and ``storage.max_bytes`` are
   told apart, by asking the file system; a file is made for that beside the storage's file, and removed.
-- Of the file system and ``storage.max_bytes`` that is full which has less left.
+- If both the file system and ``storage.max_bytes`` may be full, the one with less left is named.
 """
 
 from __future__ import annotations
