@@ -1,4 +1,4 @@
-"""The nouns of the forwarder, and the faces its rooms show each other.
+"""Core data types, and the protocols between packages.
 
 Invariants:
 - An Event's ``body`` is the target API's entry, serialised once, at ingest; nothing later changes it.
@@ -38,7 +38,7 @@ class SystemClock:
 
 
 class Event(msgspec.Struct, gc=False, eq=False):
-    """One thing a program told us, in its target API's wire form.
+    """One event that a program sent, in its target API's wire form.
 
     ``size`` is what it costs against the API's byte limit, by AWS's formula; ``key`` is the call's envelope:
     only events with equal keys may share a call. ``attempts`` counts the answered calls that failed this
@@ -98,7 +98,7 @@ class Draft(msgspec.Struct, gc=False):
 
 
 class Refusal(msgspec.Struct, gc=False):
-    """Why one event was not taken: the API's error code, and a sentence that names the field."""
+    """Why one event was refused: the API's error code, and a sentence that names the field."""
 
     code: str
     message: str
@@ -183,6 +183,11 @@ class Results(msgspec.Struct, frozen=True, gc=False):
     delay: float | None = None
     called: bool = True
 
+    @property
+    def sentence(self) -> str:
+        """The code and the message, for people."""
+        return f"{self.code}: {self.message}" if self.message else self.code
+
 
 def same_for_all(
     status: CallStatus, count: int, code: str, message: str, delay: float | None = None
@@ -202,11 +207,11 @@ class Dead(msgspec.Struct, frozen=True):
 
 
 Removal = Callable[[Any], None]
-"""Work for the storage that holds both a queue and the dead letters; nobody else looks into it."""
+"""A job that takes events out of their queue; only the storage and the queue know what it is."""
 
 
 class QueueFull(Exception):
-    """The queue took none of the events. ``never``: they could not fit even an empty queue."""
+    """The queue accepted none of the events. ``never``: they could not fit even an empty queue."""
 
     def __init__(self, message: str, *, never: bool = False) -> None:
         super().__init__(message)
@@ -214,7 +219,7 @@ class QueueFull(Exception):
 
 
 class QueueUnavailable(Exception):
-    """The queue took none of the events, since they could not be made durable; trying again may help."""
+    """The queue accepted none of the events, since they could not be stored; trying again may help."""
 
 
 class Names(Protocol):
@@ -274,7 +279,7 @@ class Queue(Protocol):
         """Whether events may expire: not while a clock in doubt gave some of them their age."""
 
     async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
-        """Return when the events are ours; raise QueueFull or QueueUnavailable when none was taken.
+        """Return when the events are accepted; raise QueueFull or QueueUnavailable when none was.
 
         ``complete``: they are one batch already (equal keys) and leave together, at once.
         """
@@ -303,9 +308,9 @@ class Queue(Protocol):
         """
 
     def removal_for(self, events: Sequence[Event]) -> Removal | None:
-        """What makes taken events leave in the very transaction that keeps them as dead letters.
+        """What removes taken events in the same transaction that stores them as dead letters.
 
-        None: nothing, since such a queue forgets them with the process. ``settle`` is to follow all the same.
+        None for a queue that keeps nothing on the disk. ``settle`` must follow in any case.
         """
 
     def take_expired(self, received_before: float) -> list[Event]:
@@ -348,7 +353,7 @@ class Queue(Protocol):
         """Bytes its events hold in memory, about."""
 
     def close(self) -> list[Event]:
-        """End the queue, once no worker has events of it in hand; what is lost by that, on disk nothing."""
+        """End the queue, once no worker holds events of it. Returns the events that are lost by that."""
 
     def view(self) -> QueueView:
         """The queue's depth, counted now."""

@@ -1,10 +1,10 @@
-"""Who waits for an event's fate, and how they are told.
+"""Requests that wait until it is known what became of their events.
 
 Invariants:
 - While nobody waits it costs one truth test per batch: ``if receipts.waits``.
-- Told is what is settled, after it is settled; a wait never holds up a queue or a worker.
-- An id is here from before its ``put`` until its fate is known or its wait has ended; then nothing is left.
-- ``close`` ends every wait, and every later one before it begins: a stop does not wait for AWS's word.
+- A waiter gets an event's fate after the event is settled; no wait holds up a queue or a worker.
+- An id is kept from before its ``put`` until its fate is known or its wait has ended, and no longer.
+- ``close`` ends every wait, and every later one at once: a stop does not wait for delivery confirmation.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Wait:
         return self._told
 
     def end(self) -> None:
-        """Wait no longer: who waits goes on with what it was told."""
+        """End the wait: its request goes on with the fates known so far."""
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
@@ -97,7 +97,7 @@ class Receipts:
         self.closed = False
 
     def tell_delivered(self, batch: Batch, results: Results) -> None:
-        """AWS took these of the batch; they are settled."""
+        """AWS accepted these of the batch; they are settled."""
         for event, outcome in zip(batch.events, results.outcomes, strict=True):
             if outcome.kind is Kind.DELIVERED and (wait := self.waits.pop(event.id, None)) is not None:
                 wait.tell(event.id, Receipt(DELIVERED, aws_id=outcome.aws_id))
@@ -109,7 +109,7 @@ class Receipts:
                 wait.tell(each.event.id, Receipt(each.reason, each.code, each.message))
 
     def close(self) -> None:
-        """End every wait: the daemon stops, and what is not known yet will be true without them."""
+        """End every wait: the daemon stops."""
         self.closed = True
         for wait in set(self.waits.values()):
             wait.end()

@@ -305,8 +305,8 @@ MUTATIONS = [
     mutation(
         "apis: a dead letter forgets its encoding",
         "forwarder/dead_letters/store.py",
-        "        codec = self._codec_of(target)\n",
-        "        codec = STORED_JSON\n",
+        "self._rows_now(target, self._codec_of(target))(dead)\n",
+        "self._rows_now(target, STORED_JSON)(dead)\n",
         FOURTH,
         "dead_letter_says",
     ),
@@ -2307,8 +2307,8 @@ MUTATIONS = [
     mutation(
         "an idle target never says that its credentials are back",
         "forwarder/targets/idle.py",
-        "            hold(None, Reason.NONE)\n",
-        "            pass\n",
+        "        hold(None, Reason.NONE)\n",
+        "        pass\n",
         "tests/unit/targets/test_idle.py",
     ),
     mutation(

@@ -28,7 +28,7 @@ from queue import SimpleQueue
 from tests.forked import Runs
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("forwarder", "tests", "config", "pyproject.toml")
+COPIED = ("forwarder", "tests", "config", "docs", "pyproject.toml")
 DEADLINE = "8"
 """Seconds that a test waits for what a mutation may have made impossible."""
 

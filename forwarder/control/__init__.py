@@ -1,1 +1,1 @@
-"""The control socket: everything that changes a running daemon, for who may use its storage directory."""
+"""The control socket: everything that changes a running daemon, for the owner of its storage directory."""

@@ -4,7 +4,7 @@ Invariants:
 - A dead letter is removed only where its event is accepted again: in the transaction that stores it, or, of
   a memory queue, after it is there. At any moment it is a letter, an event, or (memory, for an instant) both.
 - What changes dead letters here is done one after the other.
-- Each step is bounded; who asks for more asks again, and says how fast.
+- Each step is bounded; a client that wants more sends another request, at its own pace.
 - Nothing of it outlives the process: a restart resumes every target.
 """
 
@@ -54,7 +54,7 @@ class Stopping(Exception):
 class TargetHandle(msgspec.Struct, frozen=True):
     """The parts of one target that an operator can act on. ``batch_of``: see there. ``name_of``: the bus, app
     monitor or project of an event, from its body and its key. ``metrics`` counts what is purged. ``hurry``:
-    asks again about names that are not known to exist; ``is_asking`` while an answer is about to come.
+    asks again about its names and credentials; ``is_asking`` while an answer is about to come.
     ``codec``: how the bodies of its events are encoded."""
 
     name: str
@@ -212,15 +212,16 @@ class Operations:
         refused: list[str] = []
         after = 0
         for group in _together(letters, target.batch_of):
-            events = [_again(letter, now, target.name_of) for _, letter in group]
             problem = _wrong_codec(target, group[0][1]) or _damage(group)
+            # only what is as it was written can be read
+            events = [] if problem else [_again(letter, now, target.name_of) for _, letter in group]
             problem = problem or self._problem(target, events, view)
-            if problem is None and not room.take(events):
-                break
-            if problem is None:
+            if problem is not None:
+                refused += [problem] * len(group)
+            elif room.take(events):
                 good += events
             else:
-                refused += [problem] * len(events)
+                break
             after = group[-1][0]
         if not good and not refused:
             raise QueueFull("the queue is full")

@@ -1,7 +1,7 @@
-"""What takes over from a damaged storage file what can still be read: for whoever may meet one while writing.
+"""Recovers what is readable from a damaged storage file: for every command that opens the storage to write.
 
 Invariants:
-- Every kind of data in the file is here. What is missing is lost when the file is begun anew.
+- Every kind of data in the file is here. What is missing is lost when a damaged file is replaced.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from forwarder.daemon.start_lines import say_targets
 from forwarder.daemon.status import Status, ending_of
 from forwarder.dead_letters import DeadLetters
 from forwarder.delivery.burial import sweep
-from forwarder.delivery.lane import Lane, hold_for_names
+from forwarder.delivery.lane import Lane
 from forwarder.delivery.worker import work
 from forwarder.files import LASTING
 from forwarder.ingest.bindings import Bindings
@@ -188,8 +188,8 @@ class Daemon:
                 each.target.api.batch_of,
                 each.target.api.name_of,
                 each.lane.metrics,
-                each.target.names.hurry,
-                each.target.names.is_asking,
+                each.target.hurry,
+                each.target.is_asking,
                 each.target.api.codec.stored,
             )
             for name, each in self._built.items()
@@ -310,7 +310,7 @@ class Daemon:
         target = self._built[lane.name].target
         if (remembered := self._built[lane.name].remembered) is not None:
             self._spawn(remembered.run(), f"{lane.name} remembered names")
-        self._spawn(target.watch(lane.queue, partial(hold_for_names, lane)), f"{lane.name} names")
+        self._spawn(target.watch(lane.queue, lane.hold), f"{lane.name} names")
 
     async def _listen(self) -> None:
         config, given = self._config, self._given.get
@@ -400,11 +400,10 @@ class Daemon:
         self._ready, self._metrics.process.draining = False, True  # 1: not ready; answers close connections
         self._log.info("stopping", input_grace=float(grace), drain_timeout=float(ack_timeout))
         self._ingest.begin_draining()
-        for lane in self._lanes.values():  # 2: every back-off ends, each batch gets its try
-            lane.queue.drain()
-            lane.gate.drain()
-            if lane.names is not None:
-                lane.names.hurry()
+        for each in self._built.values():  # 2: every back-off ends, each batch gets its try
+            each.lane.queue.drain()
+            each.lane.gate.drain()
+            each.target.hurry()
         await self._unless_hurried(
             asyncio.sleep(grace)
         )  # 3: programs that stop with us send their last events

@@ -85,9 +85,10 @@ def letter_of(target: str, dead: Dead, received: float, died: float, codec: int)
     return Letter(event.id, target, dead.reason, dead.code, message, *numbers, event.key, event.body, codec)
 
 
-def row_of(letter: Letter) -> tuple[Any, ...]:
+def row_of(letter: Letter, boot: str, now: float) -> tuple[Any, ...]:
+    """For INSERT. ``now``: when the event died, by the monotonic clock of this ``boot``."""
     cost = len(letter.body) + len(letter.key) + len(letter.message) + ROW_OVERHEAD_BYTES
-    return (*values_of(letter), checksum_of(letter), cost)
+    return (*values_of(letter), checksum_of(letter), cost, boot, now)
 
 
 def make_tables(connection: Connection) -> None:

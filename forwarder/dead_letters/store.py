@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -91,17 +91,7 @@ class DeadLetters:
 
         Cancelled, the writing goes on: ``Storage.close`` waits for it, and keeping them again is harmless.
         """
-        wall = self._clock.wall()
-        now = self._clock.monotonic()
-        moment = self._boot, now
-        codec = self._codec_of(target)
-        new = [
-            (
-                *rows.row_of(rows.letter_of(target, each, each.event.received_at + wall - now, wall, codec)),
-                *moment,
-            )
-            for each in dead
-        ]
+        new = self._rows_now(target, self._codec_of(target))(dead)
 
         def write(connection: Connection) -> None:
             if removal is not None:
@@ -118,22 +108,29 @@ class DeadLetters:
     def burial(self, target: str, reason: str, code: str, message: str, codec: int | None = None) -> Burial:
         """What keeps events as dead letters in another's transaction, or raises LettersFull. ``expire`` is to
         follow, which counts them. ``codec``: where it is not that of the target's events."""
-        stored = self._codec_of(target) if codec is None else codec
-        wall, now, max_bytes = self._clock.wall(), self._clock.monotonic(), self._max_bytes
-        moment = self._boot, now
+        rows_of = self._rows_now(target, self._codec_of(target) if codec is None else codec)
+        max_bytes = self._max_bytes
 
         def bury(connection: Connection, events: Sequence[Event]) -> None:
-            letters = [
-                rows.letter_of(
-                    target, Dead(event, reason, code, message), event.received_at + wall - now, wall, stored
-                )
-                for event in events
-            ]
-            connection.executemany(rows.INSERT, [(*rows.row_of(letter), *moment) for letter in letters])
+            dead = [Dead(event, reason, code, message) for event in events]
+            connection.executemany(rows.INSERT, rows_of(dead))
             if rows.kept(connection) > max_bytes:
                 raise LettersFull(f"these events do not fit: dead letters may hold at most {max_bytes} bytes")
 
         return bury
+
+    def _rows_now(self, target: str, codec: int) -> Callable[[Sequence[Dead]], list[tuple[Any, ...]]]:
+        """What makes rows of events that die at this moment, in any thread."""
+        wall, now, boot = self._clock.wall(), self._clock.monotonic(), self._boot
+
+        def rows_of(dead: Sequence[Dead]) -> list[tuple[Any, ...]]:
+            letters = (
+                rows.letter_of(target, each, each.event.received_at + wall - now, wall, codec)
+                for each in dead
+            )
+            return [rows.row_of(letter, boot, now) for letter in letters]
+
+        return rows_of
 
     async def bury(self, burial: Burial, events: Sequence[Event], removal: Removal | None) -> None:
         """Keep these as ``burial`` says, in the transaction in which they leave their queue."""
@@ -204,7 +201,7 @@ class DeadLetters:
 
     def _learn(self, changed: asyncio.Future[_Change]) -> None:
         if changed.cancelled() or changed.exception() is not None:
-            return  # nothing was changed; who asked is told
+            return  # nothing was changed; the caller gets the error
         self._totals, dropped, _ = changed.result()
         for target, count in dropped.items():
             limited(self._log, f"dead letters dropped {target}").warning(

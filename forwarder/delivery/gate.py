@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 import structlog
@@ -29,7 +30,6 @@ from forwarder.delivery.health import (
     Load,
     Passage,
     Verdict,
-    sentence,
 )
 from forwarder.delivery.pace import Pace
 from forwarder.delivery.target_state import TargetState
@@ -37,7 +37,7 @@ from forwarder.logs import limited
 from forwarder.metrics import GateView
 from forwarder.model import Batch, Chance, Clock, Results
 from forwarder.states import Reason, State
-from forwarder.waiters import FOREVER, WaitQueue, resolve
+from forwarder.waiters import FOREVER, WaitQueue
 
 
 class GateOptions(HealthOptions, frozen=True):
@@ -95,7 +95,7 @@ class Gate:
         self._concurrency = ConcurrencyLimit(options.min_slots, options.slots)
         self._pace = Pace(options.pace)
         self._waiters = WaitQueue(self._must_wait)
-        self._pausing: set[asyncio.Future[None]] = set()
+        self._pauses_ended = asyncio.Event()
         self._newest_record = -1.0
 
     def call(self) -> Call:
@@ -144,13 +144,10 @@ class Gate:
 
     async def pause(self) -> None:
         """Wait as long as the owner of a block should before its next try. A drain ends the wait."""
-        ended = asyncio.get_running_loop().create_future()
-        self._pausing.add(ended)
-        try:
-            seconds = DRAIN_BACKOFF_CAP / 2 if self._health.draining else self._probe_seconds
-            await asyncio.wait([ended], timeout=seconds)
-        finally:
-            self._pausing.discard(ended)
+        seconds = DRAIN_BACKOFF_CAP / 2 if self._health.draining else self._probe_seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._pauses_ended.wait()
 
     def view(self) -> GateView:
         health, state = self._health, self._state
@@ -208,11 +205,11 @@ class Gate:
     def _log_set_aside(self, results: Results) -> None:
         reason = codes.reason_of(results.status, results.code)
         log = limited(self._log, f"{self._name} aside {reason}")
-        log.warning("events set aside", reason=reason, error=sentence(results))
+        log.warning("events set aside", reason=reason, error=results.sentence)
 
     def _end_pauses(self) -> None:
-        for ended in self._pausing:
-            resolve(ended)
+        ended, self._pauses_ended = self._pauses_ended, asyncio.Event()
+        ended.set()
         self._waiters.wake_next()
 
 

@@ -243,7 +243,7 @@ class Health:
         self._last_try_failed = self.draining and state is before is State.HELD
         self.state = state
         self.closed_until = now + self._pause(results.delay)
-        entered = Entered(state, codes.reason_of(results.status, results.code), sentence(results))
+        entered = Entered(state, codes.reason_of(results.status, results.code), results.sentence)
         return Decision(self._verdict(aside), load, entered)
 
     def _pause(self, asked_for: float | None) -> float:
@@ -260,8 +260,3 @@ class Health:
 
 _kind_of = attrgetter("kind")
 _code_of = attrgetter("code")
-
-
-def sentence(results: Results) -> str:
-    """The code and the message of a call, for people."""
-    return f"{results.code}: {results.message}" if results.message else results.code

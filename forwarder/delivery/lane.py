@@ -2,7 +2,7 @@
 
 Invariants:
 - Names open and close by what became of a batch, before the batch is settled.
-- While there is a sentence about the target's names, they hold the target.
+- Each owner of a hold ends its own alone.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, Chance, Clock, Dead, Queue, Removal, Results, Target
 from forwarder.receipts import Receipts
 from forwarder.states import Reason
-
-NAMES = "names"
 
 
 class Letters(Protocol):
@@ -49,8 +47,6 @@ class LaneNames(Protocol):
     def heard(self, batch: Batch, results: Results) -> Heard: ...
 
     def reason(self, name: str) -> str: ...
-
-    def hurry(self) -> None: ...
 
     @property
     def pending(self) -> bool: ...
@@ -99,10 +95,9 @@ class Lane(msgspec.Struct):
             self.queue.release(name)
         return heard.apart
 
-
-def hold_for_names(lane: Lane, sentence: str | None, reason: Reason = Reason.MISSING) -> None:
-    """Hold the target while there is a sentence."""
-    if sentence is None:
-        lane.gate.unblock(NAMES)
-    else:
-        lane.gate.block(NAMES, sentence, reason)
+    def hold(self, owner: str, sentence: str | None, reason: Reason) -> None:
+        """Hold the target by this owner while there is a sentence."""
+        if sentence is None:
+            self.gate.unblock(owner)
+        else:
+            self.gate.block(owner, sentence, reason)

@@ -65,7 +65,7 @@ class TargetState:
         if not self._blocks:
             return self._own
         blocks = sorted(self._blocks.values(), key=_others_after_operator)
-        message = "; ".join(block.message for block in blocks)
+        message = "; ".join(dict.fromkeys(block.message for block in blocks))
         first = blocks[0]
         return Seen(State.HELD, first.reason, message, first.since, first.since_wall)
 

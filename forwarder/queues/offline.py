@@ -1,10 +1,10 @@
 """The disk queues of a directory, read from outside: checked, counted, and written out to be moved.
 
 Invariants:
-- Nothing is changed and no lock is taken, so a running daemon is not disturbed; what it does meanwhile shows
-  or does not. ``purge`` changes, and is for who holds the storage's lock.
-- Only events that are not settled are told of; targets that left the configuration are there like others.
-- A row that is damaged is said, and costs no other.
+- Nothing is changed and no lock is taken, so a running daemon is not disturbed; what it changes meanwhile may
+  or may not be seen. Only ``purge`` changes rows, and its caller must hold the storage's lock.
+- Only events that are not settled are listed, also those of targets that are no longer configured.
+- A damaged row is reported; all others are still read.
 - What is left of a damaged file is read from a copy with what can be saved, as the daemon would save it.
 """
 

@@ -1,6 +1,7 @@
 """How a disk queue lies in the storage's file: one row per put, and what is done to the rows.
 
-Everything here but ``encode`` runs in the storage's thread, inside a transaction; nothing knows a queue.
+Everything here but ``bounds_of``, ``flags`` and ``insertion`` runs in the storage's thread, inside a
+transaction.
 
 Invariants:
 - A row's place is its target's number and its sequence, so the rows of a target lie together and in order.

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from forwarder.model import Clock
+from forwarder.waiters import resolve
 
 
 class Waking:
@@ -41,7 +42,7 @@ class Waking:
             return  # whoever comes to wait looks first
         due_at = self._next_due_at(now)
         if due_at is not None and due_at <= now:
-            _resolve(self._waiters.popleft())
+            resolve(self._waiters.popleft())
         else:
             self._arm(due_at, now)
 
@@ -51,7 +52,7 @@ class Waking:
         if self._timer is not None:
             self._timer.cancel()
         while self._waiters:
-            _resolve(self._waiters.popleft())
+            resolve(self._waiters.popleft())
 
     async def _wait(self, due_at: float | None, now: float) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -77,8 +78,3 @@ class Waking:
     def _on_timer(self) -> None:
         self._timer = None
         self.wake(self._clock.monotonic())
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -3,7 +3,7 @@
 Invariants:
 - The ballast is real blocks beside the storage's file. It is given up when the disk is full, not when the
   storage's own quota is; and made again only when as much is free besides.
-- Who has no ballast takes nothing new: what was given up is for writes that make room.
+- Without ballast nothing new is accepted: what was given up is for writes that make room.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Ballast:
             self._write()
         except OSError as error:
             self.release()
-            return error.errno not in (errno.ENOSPC, errno.EDQUOT)  # some disks know no such thing
+            return error.errno not in (errno.ENOSPC, errno.EDQUOT)  # some file systems cannot do this
         return True
 
     def release(self) -> None:

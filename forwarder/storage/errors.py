@@ -1,4 +1,4 @@
-"""SQLite's errors as ours: what each means for the one who operates the file.
+"""SQLite's errors as StorageError: what each means for an operator.
 
 Invariants:
 - The reasons and the operations are closed sets; the operations are label values of a metric.
@@ -60,12 +60,12 @@ class StorageError(Exception):
 
     @property
     def brief(self) -> str:
-        """For senders, whom paths and numbers of this host do not concern."""
+        """For senders: without the paths and numbers of this host."""
         return _BRIEFLY.get(self.cause, str(self))
 
     @property
     def named(self) -> str:
-        """What is full or broken, without any text of others: no path, no number, no words of SQLite."""
+        """What is full or broken, in fixed words: no path, no number, no text of SQLite."""
         return _BRIEFLY.get(self.cause) or _NAMED.get(self.cause, _NAMED["other"])
 
 

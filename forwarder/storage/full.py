@@ -16,7 +16,7 @@ from contextlib import suppress
 from forwarder.storage.ballast import Ballast
 from forwarder.storage.connection import Connection, bytes_left, cut_log
 from forwarder.storage.errors import StorageError
-from forwarder.storage.room import Room
+from forwarder.storage.room import UNBOUNDED, Room
 from forwarder.storage.trouble import Trouble
 
 RELIEF_PAGES = 512
@@ -38,7 +38,11 @@ class FullDisk:
 
     def named(self, problem: StorageError) -> StorageError:
         """The problem with what is full."""
-        return self._room.named(problem, bytes_left(self._connection()))
+        try:
+            left = bytes_left(self._connection())
+        except sqlite3.Error:  # what the problem is about keeps the file from being read at all
+            left = UNBOUNDED
+        return self._room.named(problem, left)
 
     def look(self) -> None:
         """Have the ballast at its path; refuse new events when there is no room for it."""

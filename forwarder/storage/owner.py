@@ -179,7 +179,7 @@ class Storage:
             self._inbox.stop()
             self._trouble.flush(last=True)
             self._held.close()
-            self._held.unlock()  # first: whoever is told may open the directory again
+            self._held.unlock()  # before the answers: their receivers may open the directory again
             late = [Done(job.future, None, _is_closed()) for job in self._inbox.next_group() or ()]
             self._tell([*ended, *late, Done(self._closed, None, None)])
 
@@ -193,13 +193,15 @@ class Storage:
             try:
                 self._open_file(check=check)
             except StorageError as again:
-                raise self._room.named(again, 1 << 62) from again
+                raise self._room.named(again) from again
         self._full.look()
 
     def _open_file(self, *, check: bool = True, damage: str | None = None) -> None:
         sentence = self._held.open(check=check, damage=damage)
         if sentence is not None:
-            self._log.error("storage was damaged, begun anew", damage=sentence)
+            self._log.error(
+                "storage file was damaged; recovered what was readable into a new file", damage=sentence
+            )
             self._count(StorageError("damaged", sentence, "read"))
 
     def _serve(self) -> None:

@@ -3,7 +3,7 @@
 Invariants:
 - The file system, its inodes, a quota of the user or project, a read-only mount and ``storage.max_bytes`` are
   told apart, by asking the file system; a file is made for that beside the storage's file, and removed.
-- Of the file system and ``storage.max_bytes`` that is full which has less left.
+- If both the file system and ``storage.max_bytes`` may be full, the one with less left is named.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from forwarder.storage.errors import StorageError
 
 PROBE_NAME = "forwarder.probe"
 PROBE_BYTES = LOW_BYTES
+
+UNBOUNDED = 1 << 62
+"""Bytes by which a file may grow of which nothing is known."""
 
 
 class Room:
@@ -38,7 +41,7 @@ class Room:
         self._free = free
         self._probe = probe or try_to_write
 
-    def named(self, problem: StorageError, left: int) -> StorageError:
+    def named(self, problem: StorageError, left: int = UNBOUNDED) -> StorageError:
         """The problem with what is full or read-only in place of SQLite's words, where that is so.
 
         ``left``: bytes that the storage's file may still grow by.
@@ -58,7 +61,7 @@ class Room:
     def file_system_is_full(self) -> StorageError:
         """Why new events are refused while there is no room for the ballast."""
         problem = StorageError("full", f"the file system of {self._directory} is full", "write", "full")
-        return self.named(problem, 1 << 62)
+        return self.named(problem)
 
     def _found(self, left: int, *, is_full: bool) -> tuple[str, str] | None:
         number = self._probe(self._directory)

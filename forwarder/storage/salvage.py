@@ -2,7 +2,7 @@
 
 Invariants:
 - Reading goes on behind every part that fails, and ends: places only grow.
-- It judges nothing: SQLite has no checksums, so who takes a row looks at what it says.
+- Rows are not validated here: SQLite has no checksums, so the caller checks each row.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What keeps commits from the disk now, and the log of that.
+"""Why commits fail now, and the log of that.
 
 Invariants:
 - Only the storage's thread changes it; any thread may read it.
-- Every change between "cannot write" (for one cause) and "works" is logged, and the last line says what is
-  (``changes``).
+- Every change between "cannot write" (for one cause) and "works" is logged, and the last line is the
+  present state (``changes``).
 - What was full works again only once there is more than a little room. Otherwise every other commit would be
   a change of state.
 """

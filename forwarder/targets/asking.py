@@ -94,7 +94,7 @@ class Asker:
         if (missing := self._names.held()) is not None:
             hold(missing, Reason.MISSING)
         elif not results.called:
-            hold(sentence_of(results), reason_of(results.status, results.code))
+            hold(results.sentence, reason_of(results.status, results.code))
         else:
             hold(None, Reason.NONE)
         if learned.all:
@@ -120,9 +120,8 @@ class Asker:
     def _learn(self, question: Question, results: Results, arn: str) -> Learned:
         answer, name = self._judge(results, has_answered=self._names.has_answers), question.name
         why = self._names.why(name)
-        sentence = sentence_of(results)
-        learned = self._names.learn(question, answer, sentence, results.delay or 0.0, arn)
-        self._say(answer, name, why, sentence)
+        learned = self._names.learn(question, answer, results.sentence, results.delay or 0.0, arn)
+        self._say(answer, name, why, results.sentence)
         if answer is not Answer.UNANSWERED:
             for waiter in self._waiters.pop(name, ()):
                 if not waiter.done():
@@ -163,10 +162,6 @@ class Asker:
                 await asyncio.sleep(0)
             if not self._names.why(name):
                 queue.release(name)
-
-
-def sentence_of(results: Results) -> str:
-    return f"{results.code}: {results.message}" if results.message else results.code
 
 
 class Prober:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,12 +20,19 @@ import msgspec
 from forwarder.apis.api import Api
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Queue, Results
+from forwarder.states import Reason
 from forwarder.targets.asking import Asker, Hold, Prober
 from forwarder.targets.client import AwsClient
 from forwarder.targets.facts import Facts
-from forwarder.targets.idle import keep
+from forwarder.targets.idle import IdleCredentials
 from forwarder.targets.names import CalledNames, TargetNames
 from forwarder.targets.options import TargetOptions
+
+NAMES, CREDENTIALS = "names", "credentials"
+"""Who holds a target here: what is known of its names, and the look-ups of its credentials."""
+
+HoldBy = Callable[[str, str | None, Reason], None]
+"""Hold the whole target by this owner, for this sentence and reason; None ends this owner's hold."""
 
 Request = Callable[[Batch], tuple[Mapping[str, Any], bytes]]
 """What decides where the call of a batch goes, and its body."""
@@ -103,7 +111,8 @@ class AwsTarget:
         self._weigh = weigh
         self.asking = asking
         self._unasked = unasked
-        self._is_idle = is_idle
+        probe = float(options.hold.probe)
+        self._idle = IdleCredentials(self._client.credentials, probe) if is_idle else None
 
     @property
     def kind(self) -> str:
@@ -123,12 +132,22 @@ class AwsTarget:
         results = await self._client.call(api.operation, params, len(batch.events), api.read_results, body)
         return results if self._weigh is None else self._weigh(batch, results)
 
-    async def watch(self, queue: Queue, hold: Hold) -> None:
+    async def watch(self, queue: Queue, hold: HoldBy) -> None:
         """Until cancelled: find out about names, and tell the queue which events may be sent."""
         async with asyncio.TaskGroup() as tasks:
-            if self._is_idle:
-                tasks.create_task(keep(self._client.credentials, hold))
-            await self._watch(queue, hold)
+            if self._idle is not None:
+                tasks.create_task(self._idle.run(partial(hold, CREDENTIALS)))
+            await self._watch(queue, partial(hold, NAMES))
+
+    def hurry(self) -> None:
+        """Find out again, as soon as the rates allow, what holds the target or sets its events aside."""
+        self.names.hurry()
+        if self._idle is not None:
+            self._idle.hurry()
+
+    def is_asking(self) -> bool:
+        """Whether an answer is about to come that may let events go."""
+        return self.names.is_asking() or (self._idle is not None and self._idle.is_looking)
 
     async def answered(self, name: str, seconds: float) -> None:
         """Wait until the name was asked about, at most so long; at once where nobody asks."""

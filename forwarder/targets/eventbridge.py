@@ -86,6 +86,7 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
 def build(name: str, options: EventBridgeOptions) -> AwsTarget:
     """A target of this kind."""
     batch, client = options.batch, client_of(name, options)
+    asks_by_itself = options.verify_buses and not {DEFAULT_BUS}.issuperset(options.buses)
     names = BusNames(
         frozenset(options.buses),
         default=options.takes_others,
@@ -115,7 +116,7 @@ def build(name: str, options: EventBridgeOptions) -> AwsTarget:
             partial(_ask, client, sorted(options.buses or {DEFAULT_BUS})), "events:DescribeEventBus", DROPS
         ),
         weigh=_weigh_call,
-        is_idle=not options.verify_buses,  # else its questions need keys
+        is_idle=not asks_by_itself,  # else its questions need keys, with or without events
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sqlite3
 import stat
@@ -15,10 +16,12 @@ import pytest
 
 from forwarder import client
 from forwarder.cli import main
+from tests.integration.credential_sources import write_keys
 from tests.integration.events import TARGETS, event, events, markers
 from tests.integration.harness import Settings, World, daemon_in, daemon_of, until
 from tests.integration.processes import daemon_beside
 from tests.integration.test_ledger import scraping
+from tests.unit.targets.fake_aws import forget_credentials
 
 LONG: Settings = {"retry": {"base": "600s", "cap": "600s"}, "hold": {"probe": "600s", "probe_cap": "600s"}}
 DISK: Settings = {"queue": "disk"}
@@ -172,6 +175,20 @@ async def test_a_flush_ends_the_back_off_of_a_closed_gate(place: World, fault: S
         await until(closed, "the gate is closed")
         await operate(place, "flush", "eventbridge")
         assert await place.all_arrive("eventbridge", names) == dict.fromkeys(names, 1)
+
+
+async def test_a_flush_looks_for_the_credentials_of_a_target_without_calls(
+    place: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget_credentials(monkeypatch)
+    async with daemon_in(place, **LONG):
+        assert (await place.held("rum")).startswith("credentials: ")
+        await place.send("rum", events("rum", names := markers(3)))
+        write_keys(Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]), "AKID")
+        capsys.readouterr()
+        await operate(place, "flush", "rum")
+        assert "web: open" in capsys.readouterr().out
+        assert await place.all_arrive("rum", names) == dict.fromkeys(names, 1)
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:

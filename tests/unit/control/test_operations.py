@@ -35,8 +35,8 @@ class Room:
         self.queue = queue
         self.letters = DeadLetters(storage, max_bytes=MANY, max_age=float(MANY))
         gate = Gate("orders", GateOptions(), SystemClock())
-        api = PutRumEvents if rum else PutEvents
-        target = TargetHandle("orders", queue, gate, LIMITS, api.batch_of)
+        api = PutRumEvents() if rum else PutEvents()
+        target = TargetHandle("orders", queue, gate, LIMITS, api.batch_of, api.name_of)
         self.controls = Operations([target], self.letters, SystemClock())
 
     async def die(self, *sizes: int, key: bytes = b"") -> list[str]:
@@ -197,11 +197,12 @@ async def test_a_letter_in_memory_that_could_not_be_removed_is_not_replayed_twic
         assert await room.waiting() == room.ids() == ids
 
 
-async def test_a_damaged_letter_is_not_replayed_and_costs_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("body", [b"{", b'{"EventBusName": "ord'])
+async def test_a_damaged_letter_is_not_replayed_and_costs_no_other(tmp_path: Path, body: bytes) -> None:
     async with room_in(tmp_path, "disk") as room:
         ids = await room.die(10, 10, 10)
         with closing(sqlite3.connect(tmp_path / "forwarder.db", isolation_level=None)) as other:
-            other.execute("UPDATE dead_letters SET body = x'7b' WHERE id = ?", (ids[1],))
+            other.execute("UPDATE dead_letters SET body = ? WHERE id = ?", (body, ids[1]))
         step = await room.controls.replay("orders", Wanted())
         assert (step.replayed, step.failed) == (2, 1)
         assert step.problem == f"the dead letter {ids[1]} is damaged: its checksum does not match"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from structlog import get_logger
 
-from forwarder.storage.ballast import LOW_BYTES
+from forwarder.storage.ballast import LOW_BYTES, Ballast
+from forwarder.storage.connection import connect
 from forwarder.storage.errors import StorageError
+from forwarder.storage.full import FullDisk
 from forwarder.storage.room import PROBE_NAME, Room, try_to_write
+from forwarder.storage.trouble import Trouble
 
 FULL = StorageError("full", "database or disk is full", "write")
 FAILED = StorageError("io", "disk I/O error", "write")
@@ -66,6 +71,17 @@ def test_a_failed_sync_is_never_called_a_full_disk(monkeypatch: pytest.MonkeyPat
 
 def test_a_directory_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
     assert Room(tmp_path / "gone", None).named(FAILED, MUCH) is FAILED
+
+
+def test_a_file_that_cannot_be_read_hides_no_problem(tmp_path: Path) -> None:
+    path = tmp_path / "forwarder.db"
+    path.write_bytes(b"no database" * 1000)
+    ballast, room = Ballast(tmp_path), Room(tmp_path, 1 << 30)
+    with closing(connect(path, "mode=rw")) as connection:
+        full = FullDisk(ballast, room, Trouble(get_logger(), lambda: True), lambda: connection)
+        damaged = StorageError("damaged", "the storage file is damaged", "read")
+        assert full.named(damaged) is damaged
+        assert full.named(FAILED) is FAILED
 
 
 def test_the_question_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

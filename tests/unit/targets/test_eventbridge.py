@@ -32,7 +32,8 @@ from forwarder.model import (
     SystemClock,
 )
 from forwarder.queues.memory import MemoryQueue
-from forwarder.targets.aws import AwsTarget
+from forwarder.states import Reason
+from forwarder.targets.aws import NAMES, AwsTarget
 from forwarder.targets.eventbridge import EventBridgeOptions, build, weigh
 from forwarder.targets.options import Hold
 from forwarder.targets.questions import Answer as BusAnswer
@@ -99,6 +100,10 @@ class Running:
     aws: FakeAws
     held: list[str | None]
 
+    def hold(self, owner: str, sentence: str | None, reason: Reason) -> None:
+        if owner == NAMES:
+            self.held.append(sentence)
+
     async def put(self, *buses: str | None) -> None:
         await self.queue.put([event(i, bus) for i, bus in enumerate(buses)])
 
@@ -149,7 +154,7 @@ async def running(answer: Answer, **options: Any) -> AsyncIterator[Running]:
         here = Running(target, queue, aws, [])
         tasks = [
             asyncio.create_task(work(lane)),
-            asyncio.create_task(target.watch(queue, lambda held, reason: here.held.append(held))),
+            asyncio.create_task(target.watch(queue, here.hold)),
         ]
         try:
             yield here
