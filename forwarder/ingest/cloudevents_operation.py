@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.trace_header import from_headers
-from forwarder.ingest.aws_operations import EXPIRED
+from forwarder.ingest.aws_calls import EXPIRED
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.deduplication import Pending, SeenEvents
