@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
+from forwarder import descriptors
 from forwarder.addresses import Listen, Listens
 from forwarder.logs import limited
 from forwarder.sockets import SocketFile, tcp_sockets, unix_socket, written
@@ -30,7 +30,7 @@ BACKLOG = 1024
 SOCKET_MODE = 0o660
 MOST_ACCEPTED = 64
 FEW_LEFT_SECONDS = 1.0
-"""For so long one turn accepts one connection again, once half of the descriptors are in use."""
+"""Once half of the descriptors are in use, a turn accepts one connection again for so long."""
 
 Factory = Callable[[], asyncio.Protocol]
 
@@ -47,15 +47,18 @@ class CannotListen(OSError):
 
 
 class Backlog:
-    """The factory that an event loop calls for a connection: it accepts the others that wait as well."""
+    """The factory that an event loop calls for a connection: it accepts the others that wait as well.
+
+    So ``factory`` may be called for several connections before the first of them is made.
+    """
 
     def __init__(self, factory: Factory) -> None:
         self.factory = factory
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
-        self._many = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._many = descriptors.limit() // 2
         self._again_at = 0.0
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> asyncio.Protocol:
         protocol = self.factory()
@@ -87,12 +90,17 @@ class Backlog:
                     self._again_at = self._loop.time() + FEW_LEFT_SECONDS
                 task = self._loop.create_task(self._serve(accepted))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(partial(self._served, accepted))
 
     async def _serve(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self.factory, accepted)
         except OSError:  # it was reset meanwhile
+            accepted.close()
+
+    def _served(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # the loop ends, and nobody else may have it yet
             accepted.close()
 
 

@@ -1120,7 +1120,7 @@ MUTATIONS = [
     ),
     mutation(
         "a beacon's region is not looked at",
-        "forwarder/ingest/aws_operations.py",
+        "forwarder/ingest/put_rum_events_operation.py",
         "region = self._presigned_for or region_of(headers)\n",
         "region = region_of(headers)\n",
         PASSING,
@@ -1617,7 +1617,7 @@ MUTATIONS = [
     ),
     mutation(
         "a large event of a RUM call costs its neighbours",
-        "forwarder/ingest/aws_operations.py",
+        "forwarder/ingest/put_rum_events_operation.py",
         "if isinstance(draft, Refusal) and draft.reason != TOO_LARGE:",
         "if isinstance(draft, Refusal):",
         "tests/unit/ingest/test_aws.py",

@@ -83,6 +83,20 @@ def _is_in_use(connection: web.RequestHandler) -> bool:
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class _Newcomer(RefusesHttp2):
+    """A connection that has room made for it when it is made: many may be accepted before the first is."""
+
+    def __init__(
+        self, http1: asyncio.Protocol, refused: Callable[[], None], make_room: Callable[[], None]
+    ) -> None:
+        super().__init__(http1, refused)
+        self._make_room = make_room
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._make_room()
+        super().connection_made(transport)
+
+
 class AdminServer:
     """``start`` it with where to listen; ``close`` it last, so that a stop can be watched.
 
@@ -144,7 +158,12 @@ class AdminServer:
             await self._listener.renew()
 
     def _connect(self) -> asyncio.Protocol:
-        """One connection more; of too many an idle one goes."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        return _Newcomer(self._runner.server(), self._refused_version, self._make_room)
+
+    def _make_room(self) -> None:
+        """For one connection more: of too many an idle one is closed."""
         assert self._runner is not None
         assert self._runner.server is not None
         there = self._runner.server.connections
@@ -152,7 +171,6 @@ class AdminServer:
             by_age = sorted(there, key=_is_in_use)  # stable: they are in the order in which they came
             for other in by_age[:beyond]:
                 other.force_close()
-        return RefusesHttp2(self._runner.server(), self._refused_version)
 
     def _refused_version(self) -> None:
         self._metrics.process.admin_refused["version"] += 1

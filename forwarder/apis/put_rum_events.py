@@ -117,12 +117,12 @@ _PATH = "/appmonitors/"
 _other_paths = re.compile(r"/(?:appmonitors?|rummetrics)(?:/|$)").search
 UUID_SCHEMA: Schema = {"type": "string", "pattern": f"^{UUID_PATTERN}$"}
 _RULES: dict[str, Schema] = {
-    "id": {**UUID_SCHEMA, "description": "Unsaid: one is made."},
+    "id": {**UUID_SCHEMA, "description": "By default a new UUID."},
     "timestamp": TIME,
     "type": {"type": "string", "minLength": 1, "maxLength": MAX_TYPE},
     "details": OBJECT,
     "metadata": OBJECT,
-    "AppMonitorId": {**UUID_SCHEMA, "description": "Unsaid: the target's, if it has exactly one."},
+    "AppMonitorId": {**UUID_SCHEMA, "description": "By default the target's, if it has exactly one."},
     "AppMonitorDetails": struct(AppMonitorDetails, {"name": TEXT, "id": TEXT, "version": TEXT}),
     "UserDetails": struct(UserDetails, {"userId": UUID_SCHEMA, "sessionId": UUID_SCHEMA}),
     "Alias": {"type": "string", "minLength": 1, "maxLength": MAX_ALIAS},

@@ -20,7 +20,7 @@ OBJECT_TEXT = "json-object"
 """A format of ours: the text of a JSON object."""
 YEARS = "^(19[7-9]|[2-9][0-9]{2})[0-9]-"
 TIME: Schema = {
-    "description": "Epoch seconds, or ISO 8601 (UTC where it names no zone). Unsaid: when it arrived.",
+    "description": "Epoch seconds, or ISO 8601 (UTC where it names no zone). By default the time of arrival.",
     "oneOf": [
         {"type": "number", "minimum": 0, "exclusiveMaximum": END_OF_TIME},
         {"type": "string", "format": "date-time", "pattern": YEARS},

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.trace_header import from_headers
-from forwarder.ingest.aws_operations import EXPIRED
+from forwarder.ingest.aws_calls import EXPIRED
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.deduplication import Pending, SeenEvents
@@ -246,7 +246,7 @@ class _CloudEventsCall:
 
 
 def not_for(kind: str, targets: Sequence[str]) -> Operation:
-    """The answer where CloudEvents are sent to a target that has no place for them."""
+    """The answer to CloudEvents for a target that does not take them."""
     others = ", ".join(targets) or "none here"
     sentence = (
         f'Target "NAME" is of kind {kind}; CloudEvents go to targets of kind {PutEvents.kind}: {others}.'
@@ -255,7 +255,7 @@ def not_for(kind: str, targets: Sequence[str]) -> Operation:
 
 
 def unknown_target(targets: Sequence[str]) -> Operation:
-    sentence = f'There is no target "NAME" here; CloudEvents go to: {", ".join(targets) or "none"}.'
+    sentence = f'There is no target "NAME". Targets that take CloudEvents: {", ".join(targets) or "none"}.'
     return Refusing("cloudevents", native.DIALECT, 404, NOT_FOUND, sentence)
 
 

@@ -1,21 +1,21 @@
-"""Connections: what happens before there is a request, and to those that never become one.
+"""Connections: bytes until they are a request, and answers until the socket has taken them.
 
-aiohttp's low-level server answers what it cannot parse in plain text, waits for a slow head as long as for
-an idle connection, and bounds one header but not all of them; here each of these gets a bound and an
+aiohttp's low-level server answers malformed requests in plain text. It waits for a slow head as long as for
+an idle connection, and bounds each header but not all of them together. Here each of these has a bound and an
 answer in JSON.
 
 Invariants:
 - At most ``max_connections`` are served. When all are in use, an idle one is closed for the new one
-  (``Seats``); only when none may go is the new one told 503 and closed.
-- An answer's lease lasts until the socket has taken all of it; who reads nothing of it for ``read_timeout``
-  is cut off. No further request of a connection is begun before that.
-- What comes ahead of its turn (pipelined while a request is handled) is in the budget, and reading pauses.
+  (``Seats``). If none may be closed, the new one is answered with 503 and closed.
+- An answer's lease lasts until the socket has taken all of it. A peer that reads nothing of it for
+  ``read_timeout`` is cut off. The next request of the connection begins only after that.
+- Requests that come while one is handled (pipelined) are in the budget, and reading pauses.
 - A read that takes long to parse is parsed in pieces, each in a turn of its peer; reading pauses meanwhile.
 - Nothing is parsed while aiohttp's buffers are full, so its parser never holds more than one piece unleased.
 - An idle connection holds nothing of its last request and answer.
-- A head that is not complete ``read_timeout`` after its first byte is told 408 and closed; one that is
-  larger than ``max_header_bytes`` is told 431 and closed.
-- Whoever cannot be told in a dialect, since nothing says which, is told in the shapes of all, and counted.
+- A head that is not complete ``read_timeout`` after its first byte is answered with 408, one that is larger
+  than ``max_header_bytes`` with 431; then the connection is closed.
+- Where nothing says which dialect the peer speaks, the error has the members of all dialects. It is counted.
 """
 
 from __future__ import annotations
@@ -362,9 +362,7 @@ class Connection(web.RequestHandler):
         """There is no memory for it: refuse the request that it belongs to, and read no more."""
         payload = self._messages[-1][1] if self._messages else self._payload
         if not payload.is_eof():
-            if (
-                self._messages or self.handling
-            ):  # else it is answered, and aiohttp only forgets the rest of it
+            if self._messages or self.handling:  # else it is answered, and its rest is only read away
                 problem = problem or taken_back()
                 problem.close = True  # what follows is not read
                 payload.set_exception(problem)

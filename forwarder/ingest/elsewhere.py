@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from forwarder.apis import wire
 from forwarder.apis.api import Api, endpoint_variable
@@ -41,9 +41,6 @@ _ONLY_JSON = (
 _RPC_CBOR, _RPC_JSON = "rpc-v2-cbor", "rpc-v2-json"
 _RPC_DIALECTS = {_RPC_CBOR: aws.CBOR, _RPC_JSON: aws.REST_JSON}
 
-_operations = re.compile(r"\b[A-Z][a-z]\w+").findall
-"""The operations in an API's sentence about the calls that are accepted."""
-
 NO_OPERATION = Refusing(
     label_of(PutEvents),
     aws.JSON_1_1,
@@ -66,9 +63,12 @@ CHECK = Check("other", aws.JSON_1_1, 404, UNKNOWN_OPERATION, "No such endpoint: 
 
 
 class Elsewhere:
-    """What answers calls of operations that none of these APIs is."""
+    """What answers calls of operations that none of these APIs is.
 
-    def __init__(self, apis: Iterable[type[Api]]) -> None:
+    ``accepted``: the values of ``X-Amz-Target`` that have an operation.
+    """
+
+    def __init__(self, apis: Iterable[type[Api]], accepted: Container[str]) -> None:
         apis = tuple(apis)
         sentence = _every_service(apis)
         self._by_target = {
@@ -93,7 +93,7 @@ class Elsewhere:
         self._ec2 = _other(aws.EC2, 400, sentence)
         self._xml = _other(aws.REST_XML, 400, sentence)
         self._form = _other(aws.QUERY, 400, _no_form(apis))
-        self._rpc = {protocol: _Rpc(protocol, apis, sentence) for protocol in _RPC_DIALECTS}
+        self._rpc = {protocol: _Rpc(protocol, apis, accepted, sentence) for protocol in _RPC_DIALECTS}
         self._nowhere = _other(unknown.DIALECT, 404, "No such endpoint: NAME.")
         self._native_nowhere = _other(
             native.DIALECT, 404, f"No such endpoint: NAME. Events go to {TARGETS}<target>{EVENTS}."
@@ -135,26 +135,26 @@ class Elsewhere:
 class _Rpc:
     """Smithy's RPC protocols, which have the operation in the path."""
 
-    def __init__(self, protocol: str, apis: Iterable[type[Api]], sentence: str) -> None:
+    def __init__(
+        self, protocol: str, apis: Iterable[type[Api]], accepted: Container[str], sentence: str
+    ) -> None:
         dialect, headers = _RPC_DIALECTS[protocol], {"smithy-protocol": protocol}
         self._other = _other(dialect, 404, sentence, headers)
         self._only_json = _other(dialect, 404, _ONLY_JSON.format(protocol), headers)
-        self._of_service: dict[str, Refusing] = {}
-        self._accepted: set[tuple[str, str]] = set()
-        for api in apis:
-            if api.target:
-                service = api.target.rpartition(".")[0]
-                self._of_service[service] = _other(dialect, 404, _one_service(api), headers)
-                self._accepted.update((service, name) for name in _operations(api.calls))
+        self._accepted = accepted
+        self._of_service = {
+            api.target.rpartition(".")[0]: _other(dialect, 404, _one_service(api), headers)
+            for api in apis
+            if api.target
+        }
 
     def refusing(self, service: str, operation: str) -> Refusing:
-        if (service, operation) in self._accepted:
+        if f"{service}.{operation}" in self._accepted:  # the same two names, joined as X-Amz-Target has them
             return self._only_json
         return self._of_service.get(service, self._other)
 
 
-def _no_form(apis: Iterable[type[Api]]) -> str:
-    apis = tuple(apis)
+def _no_form(apis: Sequence[type[Api]]) -> str:
     by_header = next((api for api in apis if api.target), PutEvents)
     return (
         f"This endpoint is an event forwarder, not AWS: it accepts "
@@ -178,7 +178,7 @@ def _one_service(api: type[Api]) -> str:
     )
 
 
-def _every_service(apis: Iterable[type[Api]]) -> str:
+def _every_service(apis: Sequence[type[Api]]) -> str:
     return (
         "This endpoint is an event forwarder, not AWS: it accepts "
         f"{_listed([api.operation for api in apis], 'and')}. NAME must go to AWS. AWS_ENDPOINT_URL moves "

@@ -38,14 +38,14 @@ class Handshakes:
     def __init__(
         self,
         context: Callable[[], ssl.SSLContext],
-        ack_timeout: float,
+        timeout: float,
         metrics: SenderMetrics,
         make: Callable[[Holder], Connection],
         seats: Seats,
         turned_away: Callable[[], TurnedAway],
     ) -> None:
         self._context = context
-        self._timeout = ack_timeout
+        self._timeout = timeout
         self._metrics = metrics
         self._make = make
         self._seats = seats

@@ -107,7 +107,7 @@ class PostOnly:
 
 
 def no_method(method: str, *possible: str) -> BadRequest:
-    message = f"{method} is not possible here; use {' or '.join(possible)}."
+    message = f"Method {method} is not allowed; use {' or '.join(possible)}."
     return BadRequest(405, METHOD, message, headers={"Allow": ", ".join(possible)}, events=0)
 
 

@@ -62,7 +62,7 @@ class Paths:
             DESCRIBE_EVENT_BUS: DescribeEventBusOperation(bindings.of(PutEvents)),
         }
         self._located = [(api, each) for api, each in calls.items() if not api.target]
-        self._elsewhere = Elsewhere(calls)
+        self._elsewhere = Elsewhere(calls, accepted=self._by_target)
 
     def find(self, request: web.BaseRequest) -> tuple[Operation, str]:
         """The operation, and the name that the path gives it."""

@@ -342,17 +342,7 @@ class IngestServer:
             return respond(dialect, reply.status, reply.body, reply.headers)
         except BadRequest as problem:
             _let_go_of_frames(problem)
-            await self._enter(connection)
-            if call is not None and problem.events:
-                call.metrics.add_refused(problem.reason, problem.events)
-            if "Expect" in request.headers and not request.content.is_eof():
-                problem.close = True  # nobody can tell whether the body still comes
-            target = call.metrics.name if call is not None else UNKNOWN
-            if connection.lease is not None and problem.status == 429:
-                connection.lease.keep(
-                    max(connection.lease.answer, REFUSAL_BYTES)
-                )  # nothing else while it waits
-            await self._refusals.refused(target, problem, connection.manners)
+            await self._refuse(request, connection, call, problem)
             return _with_lease(connection, refuse(dialect, problem, self._chance))
         except Exception:
             self._log.exception("a request failed", operation=operation.label)
@@ -360,6 +350,21 @@ class IngestServer:
         except BaseException:  # cancelled: there is no answer
             connection.end_lease()
             raise
+
+    async def _refuse(
+        self, request: web.BaseRequest, connection: Connection, call: Call | None, problem: BadRequest
+    ) -> None:
+        """Count a refusal, and wait until it may be answered."""
+        await self._enter(connection)
+        if call is not None and problem.events:
+            call.metrics.add_refused(problem.reason, problem.events)
+        if "Expect" in request.headers and not request.content.is_eof():
+            problem.close = True  # nobody can tell whether the body still comes
+        lease = connection.lease
+        if lease is not None and problem.status == 429:
+            lease.keep(max(lease.answer, REFUSAL_BYTES))  # nothing else while it waits
+        target = call.metrics.name if call is not None else UNKNOWN
+        await self._refusals.refused(target, problem, connection.manners)
 
     async def _enter(self, connection: Connection) -> None:
         """Wait for this request's turn, if it had none yet: what costs no event must not be free."""

@@ -9,7 +9,8 @@ Invariants:
 - While no call is in flight, or the loop has no other work, ingest waits for nothing else.
 - The time that ingest uses is measured by the clock, for each step of each request, and nothing else counts.
 - At least one request enters in a turn in which nothing else ran, so an idle loop makes no request wait.
-- At least one enters in ``MOST_TURNS`` turns, so that large requests that use up the share keep no other out.
+- After ``MOST_TURNS`` turns in which none entered one enters, so that large requests that use up the share do
+  not keep the others out.
 - Peers enter in turn, each in the order of its requests.
 - If no request has to wait, entering is only a check.
 """
@@ -37,6 +38,7 @@ MOST_OWED = 0.02
 keep the requests of all others out until it is paid back."""
 
 MOST_TURNS = 4
+"""Turns in which requests may wait and none enters; in the next one does."""
 
 TURN_SECONDS = 0.005
 """What ingest may use of one turn of the loop before no further request enters in it."""

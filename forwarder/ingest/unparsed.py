@@ -6,8 +6,8 @@ byte take 100 ms. The event loop reads a connection up to 32 times in one turn, 
 Invariants:
 - What waits here is leased, from when it is kept until it is parsed or forgotten.
 - Bytes leave in the order in which they came, ``PIECE`` bytes at a time.
-- What was read is parsed at once for about ``SLICE_SECONDS`` of a turn, and what waits for as long again, for
-  all connections together. Peers whose bytes wait take turns.
+- In each turn of the loop new reads are parsed at once for about ``SLICE_SECONDS``, and waiting bytes for as
+  long again: for all connections together. Peers whose bytes wait take turns.
 - The first small read of a peer in a turn is always parsed at once: others cannot delay it.
 """
 
@@ -105,10 +105,9 @@ class Parsing:
         try:
             while self._waiting:
                 for peer, unparsed in self._waiting.firsts():
-                    self._waiting.pop(peer)
-                    unparsed.is_queued = False
-                    if unparsed.parse_next():
-                        unparsed.is_queued = True
+                    self._waiting.pop(peer)  # it counts as queued meanwhile: parsing may ask for itself
+                    unparsed.is_queued = unparsed.parse_next()
+                    if unparsed.is_queued:
                         self._waiting.add(peer, unparsed)
                     if self._timer() >= ends:
                         return

@@ -105,7 +105,7 @@ class Front:
         if api is None:
             return error(PutRumEvents, "UnknownOperationException", f"There is no {path} here.", 404)
         if request.method != "POST":
-            message = f"{request.method} is not possible here."
+            message = f"Method {request.method} is not allowed; use POST."
             return error(api, "MethodNotAllowed", message, 405, {"Allow": "POST"})
         if self._require_auth and not _signed(request):
             return error(api, "MissingAuthenticationToken", "Missing Authentication Token", 403)

@@ -40,20 +40,10 @@ def parts(body: bytes, most: int, most_signs: int) -> Iterator[Sequence[Part] | 
         block = body[start:end]
         yield None
         if not (yield from _is_blank(block)):
-            signs_ = yield from count_signs(block, most_signs)
-            dear = signs_ > most_signs
-            found: Sequence[Part] | None = None if dear else (yield from _decoded(block, most))
-            if found is None and not dear:
-                ended = yield from _end_of_value(body, start, end)
-                if ended != end:
-                    end, block = ended, body[start:ended]
-                    signs_ = yield from count_signs(block, most_signs)
-                    found = None if signs_ > most_signs else (yield from _decoded(block, most))
-                    yield None
-            if found is None and not dear:
-                found, end = yield from values.apart(body, start, end, most)
-            elif found is None:
-                found = yield from _split(block, most)
+            if (yield from count_signs(block, most_signs)) > most_signs:
+                found: Sequence[Part] = yield from _split(block, most)
+            else:
+                found, end = yield from _values(body, start, end, most, most_signs)
             yield found
         start = end
 
@@ -153,6 +143,21 @@ def _end_of_value(body: bytes, start: int, end: int) -> Generator[None, None, in
         if depth <= 0 or end >= len(body):
             return end
         start, end = end, _line_end(body, end)
+
+
+def _values(
+    body: bytes, start: int, end: int, most: int, most_signs: int
+) -> Generator[None, None, tuple[Sequence[Part], int]]:
+    """The values that begin in this block, and where the last of them ends."""
+    found = yield from _decoded(body[start:end], most)
+    if found is None and (ended := (yield from _end_of_value(body, start, end))) != end:
+        end, block = ended, body[start:ended]
+        if (yield from count_signs(block, most_signs)) <= most_signs:
+            found = yield from _decoded(block, most)
+        yield
+    if found is None:
+        return (yield from values.apart(body, start, end, most))
+    return found, end
 
 
 def _split(block: bytes, most: int) -> Generator[None, None, list[bytes]]:

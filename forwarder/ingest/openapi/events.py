@@ -31,7 +31,7 @@ CLOUDEVENT: Schema = {
         "subject": {"description": "An ARN becomes the entry's Resources."},
         "time": {"description": "RFC 3339 becomes the entry's Time, which is else the time of arrival."},
         BUS: {
-            "description": "The event's bus. Unsaid: the target's only one, else the default bus.",
+            "description": "The event's bus. By default the target's only one, else the default bus.",
             "anyOf": [BUS_SCHEMA, {"type": "null"}],
         },
         RESOURCES: {

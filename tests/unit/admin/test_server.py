@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
@@ -281,6 +283,25 @@ async def test_who_only_holds_connections_keeps_nobody_out(base: str, session: a
     for _, writer in idle:
         writer.close()
     await asyncio.gather(*[writer.wait_closed() for _, writer in idle], return_exceptions=True)
+
+
+def test_connections_that_come_at_once_are_bounded_as_well(daemon: Daemon) -> None:
+    async def burst() -> int:
+        server = AdminServer(Metrics(), daemon.status, daemon.ready)
+        await server.start(Listens.parse("127.0.0.1:0"))
+        host, _, port = server.address.rpartition(":")
+        clients = [socket.create_connection((host, int(port))) for _ in range(MAX_CONNECTIONS + 60)]
+        await asyncio.sleep(0.3)
+        assert server._runner is not None
+        assert server._runner.server is not None
+        there = len(server._runner.server.connections)
+        await server.close()
+        for client in clients:
+            client.close()
+        return there
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it accepts many in one turn there
+        assert runner.run(burst()) == MAX_CONNECTIONS
 
 
 async def test_a_unix_socket_will_do_too(tmp_path: Path, daemon: Daemon) -> None:

@@ -98,6 +98,26 @@ async def test_what_waits_twice_is_parsed_once() -> None:
     assert loop.parsed == ["a", "a"]
 
 
+async def test_what_asks_for_itself_while_it_is_parsed_gets_no_second_slice() -> None:
+    """As a connection does whose reading resumes in the middle of a piece, where one body ends."""
+    loop = Loop()
+
+    def parse() -> bool:
+        unparsed.next_piece()
+        loop.now += STEP
+        loop.parsing.later(unparsed)
+        return bool(unparsed)
+
+    unparsed = Unparsed(Lease(loop.budget, "a"), parse)
+    unparsed.keep(b"x" * 40 * PIECE)
+    loop.parsing.later(unparsed)
+    left = [len(unparsed) // PIECE]
+    for _ in range(4):
+        await asyncio.sleep(0)
+        left.append(len(unparsed) // PIECE)
+    assert left == [40, 36, 32, 28, 24]
+
+
 # --- in a server
 
 
