@@ -14,8 +14,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
 from forwarder.apis.api import Api
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Queue, Results
@@ -31,14 +29,15 @@ Request = Callable[[Batch], tuple[Mapping[str, Any], bytes]]
 
 
 class Asking(NamedTuple):
-    """How the doctor asks AWS about what a target names. ``right``: what that needs; ``why``: to give it."""
+    """How the doctor asks AWS about what a target names, with this or another client. ``right``: what that
+    needs; ``why``: to give it."""
 
-    ask: Callable[[], Awaitable[Mapping[str, Results]]]
+    ask: Callable[[AwsClient], Awaitable[Mapping[str, Results]]]
     right: str
     why: str
 
 
-async def _nothing() -> Mapping[str, Results]:
+async def _nothing(client: AwsClient) -> Mapping[str, Results]:
     return {}
 
 
@@ -102,7 +101,7 @@ class AwsTarget:
         self._request = request
         self._weigh = weigh
         self.asking = asking
-        self._unasked = unasked
+        self.unasked = unasked
         self._is_idle = is_idle
 
     @property
@@ -140,12 +139,14 @@ class AwsTarget:
 
     async def examine(self) -> Facts:
         """What can be found out without a call."""
-        facts = await self._client.examine(self.api.operation)
-        return msgspec.structs.replace(facts, unasked=self._unasked)
+        return await self._client.examine(self.api.operation)
 
-    async def ask(self) -> Mapping[str, Results]:
-        """AWS's answer about each thing that the target names, if AWS may be asked; sends no event."""
-        return await self.asking.ask()
+    async def ask(self, through: AwsTarget | None = None) -> Mapping[str, Results]:
+        """AWS's answer about each thing that the target names, if AWS may be asked; sends no event.
+
+        ``through``: the target whose client asks in place of its own, which must go the same way.
+        """
+        return await self.asking.ask((through or self)._client)
 
     async def close(self) -> None:
         await self._client.close()
