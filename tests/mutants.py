@@ -125,8 +125,8 @@ MUTATIONS = [
     mutation(
         "cures: a target held for its storage has none",
         "forwarder/cures.py",
-        "    (State.HELD, Reason.STORAGE): Cure(\n",
-        "    (State.HELD, Reason.NONE): Cure(\n",
+        "    (State.HELD, Reason.STORAGE): (\n",
+        "    (State.HELD, Reason.NONE): (\n",
         "tests/unit/test_cures.py",
         "every_reason_of_a_state",
     ),
@@ -233,8 +233,8 @@ MUTATIONS = [
     mutation(
         "--url with a port alone is no URL",
         "forwarder/cli/place.py",
-        'f"http://{_with_host(given)}"',
-        'f"http://{given}"',
+        "place = url_of(given)",
+        'place = given if "://" in given else f"http://{given}"',
         "tests/unit/test_health.py",
         "while_the_daemon_lives",
     ),

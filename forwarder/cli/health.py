@@ -48,9 +48,9 @@ def _health(arguments: Arguments) -> int:
 
 
 def ask(urls: Sequence[str], path: str) -> str:
-    """What is wrong, as the first listener says that answers; "" for 200.
+    """What is wrong, as the first listener says that answers; "" for 200. Raises ValueError.
 
-    ``urls``: ``http://host:port``, ``host:port``, ``:port`` or ``unix:/path``. Raises ValueError.
+    ``urls``: ``http://host:port`` or ``unix:/path``.
     """
     ends, problems = time.monotonic() + SECONDS, []
     for each in (here for url in urls for here in _places(url)):
@@ -67,7 +67,7 @@ def _places(url: str) -> list[str]:
 
     if url.startswith("unix:"):
         return [url]
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     return reachable(f"{host}:{parts.port or 80}")
 

@@ -21,7 +21,7 @@ from aiohttp.abc import ResolveResult
 from yarl import URL
 
 from forwarder.client.trouble import ANSWER_SECONDS, sentence
-from forwarder.sockets import LOCALHOST, LOOPBACK
+from forwarder.sockets import LOCALHOST, LOOPBACK, url_of
 
 TIMEOUT = aiohttp.ClientTimeout(total=None)
 """None of aiohttp's: ``exchange`` bounds all of it."""
@@ -68,10 +68,8 @@ def session_for(url: str) -> tuple[aiohttp.ClientSession, str]:
     if url.startswith("unix:"):
         unix = aiohttp.UnixConnector(path=url.removeprefix("unix:"))
         return aiohttp.ClientSession(connector=unix, timeout=TIMEOUT), "http://localhost"
-    url = f"{LOCALHOST}{url.removeprefix('*')}" if url.startswith((":", "*:")) else url
-    base = url if "://" in url else f"http://{url}"
     connector = aiohttp.TCPConnector(resolver=_Resolver())
-    return aiohttp.ClientSession(connector=connector, timeout=TIMEOUT), base.rstrip("/")
+    return aiohttp.ClientSession(connector=connector, timeout=TIMEOUT), url_of(url).rstrip("/")
 
 
 def can_rewrite(stream: TextIO) -> bool:
