@@ -3,9 +3,7 @@
 Invariants:
 - What a command needs is imported when it runs: ``--version`` and ``--help`` load no library.
 - Results go to stdout, everything else to stderr.
-- Exit codes: 0 done, 1 not all of it could be done (events refused, letters or a target not there, damage
-  found, not well), 2 wrong arguments, 3 stopped with losses, 69 nobody answers, 70 internal, 74 the storage
-  cannot be read, 75 cannot start now, 78 bad configuration.
+- Exit codes are those of ``exit_codes``, and of no other place.
 """
 
 from __future__ import annotations
@@ -16,31 +14,11 @@ from collections.abc import Sequence
 
 from forwarder import __version__
 from forwarder.cli import checking, control, doctor, health, letters, place, queues, sending
-from forwarder.cli.common import (
-    EXIT_CONFIG,
-    EXIT_INTERRUPTED,
-    EXIT_NOT_FOUND,
-    EXIT_OK,
-    EXIT_STORAGE,
-    EXIT_UNAVAILABLE,
-    EXIT_USAGE,
-    Arguments,
-    CommandError,
-    add_config,
-    needed_config,
-)
+from forwarder.cli.common import Arguments, CommandError, add_config, needed_config
 from forwarder.cli.terminal import Parser, finish, is_of_output, lost_output, prepare
+from forwarder.exit_codes import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 
-__all__ = [
-    "EXIT_CONFIG",
-    "EXIT_INTERRUPTED",
-    "EXIT_NOT_FOUND",
-    "EXIT_OK",
-    "EXIT_STORAGE",
-    "EXIT_UNAVAILABLE",
-    "EXIT_USAGE",
-    "main",
-]
+__all__ = ["main"]
 
 SANDBOX = "127.0.0.1:2790"
 WATCH_SECONDS = 2.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from forwarder.cli.common import EXIT_CONFIG, EXIT_OK, Arguments, add_config, needed_config
+from forwarder.cli.common import Arguments, add_config, needed_config
+from forwarder.exit_codes import EXIT_CONFIG, EXIT_OK
 
 if TYPE_CHECKING:
     import argparse

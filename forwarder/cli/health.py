@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from forwarder.cli import place
-from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, CommandError
+from forwarder.cli.common import Arguments, CommandError
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK
 from forwarder.sockets import reachable
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _health(arguments: Arguments) -> int:
         problem = str(error)
     if problem:
         print(f"not well: {problem}", file=sys.stderr)
-    return EXIT_NOT_FOUND if problem else EXIT_OK
+    return EXIT_INCOMPLETE if problem else EXIT_OK
 
 
 def ask(urls: Sequence[str], path: str) -> str:

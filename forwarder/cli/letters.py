@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forwarder.cli import place
-from forwarder.cli.common import (
-    EXIT_NOT_FOUND,
-    EXIT_OK,
-    EXIT_STORAGE,
-    EXIT_USAGE,
-    Arguments,
-    with_storage,
-)
+from forwarder.cli.common import Arguments, with_storage
 from forwarder.cli.terminal import json_for_terminal
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_IO, EXIT_OK, EXIT_USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,10 +120,10 @@ def _read_in(where: Path, arguments: Arguments) -> int:
         with salvaged(where, (rescue,)) as (copy, saved):
             print(f"{error}; {saved}", file=sys.stderr)
             arguments.action(copy, arguments, done)
-        code = EXIT_NOT_FOUND
+        code = EXIT_INCOMPLETE
     if damaged := sum(done.values()):
         print(f"damaged dead letters, whose checksums do not match: {damaged}", file=sys.stderr)
-        code = EXIT_NOT_FOUND
+        code = EXIT_INCOMPLETE
     return code
 
 
@@ -184,7 +178,7 @@ def _show(directory: Path, arguments: Arguments, done: dict[str, bool]) -> int:
     letter = show(directory, arguments.id)
     if letter is None:
         print(f"there is no dead letter {arguments.id} in {directory}", file=sys.stderr)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     text = msgspec.json.format(as_json(letter), indent=2).decode()
     print(json_for_terminal(text) if sys.stdout.isatty() else text)
     return EXIT_OK
@@ -233,6 +227,6 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
         purged = asyncio.run(_purge_stopped(directory, _wanted(arguments)))
     except (client.Later, client.Refused) as problem:
         print(problem, file=sys.stderr)
-        return EXIT_STORAGE
+        return EXIT_IO
     print(f"{purged} dead letters deleted")
     return EXIT_OK

@@ -14,15 +14,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forwarder.cli.common import (
-    EXIT_CONFIG,
-    EXIT_UNAVAILABLE,
-    EXIT_USAGE,
-    Arguments,
-    CommandError,
-    add_config,
-    config_file,
-)
+from forwarder.cli.common import Arguments, CommandError, add_config, config_file
+from forwarder.exit_codes import EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE
 from forwarder.sockets import url_of
 
 if TYPE_CHECKING:

@@ -9,14 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forwarder.cli import place
-from forwarder.cli.common import (
-    EXIT_NOT_FOUND,
-    EXIT_OK,
-    EXIT_STORAGE,
-    EXIT_USAGE,
-    Arguments,
-    with_storage,
-)
+from forwarder.cli.common import Arguments, with_storage
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_IO, EXIT_OK, EXIT_USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,13 +81,13 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
             return asyncio.run(_stopped(directory, arguments))
     except UnknownTargetError as error:
         print(f"{arguments.target}: no such target on this disk; there is: {error}", file=sys.stderr)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     except client.Refused as problem:
         print(problem, file=sys.stderr)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     except client.Later as problem:
         print(problem, file=sys.stderr)
-        return EXIT_STORAGE
+        return EXIT_IO
 
 
 async def _running(arguments: Arguments) -> int:
@@ -139,7 +133,7 @@ async def _stopped(directory: Path, arguments: Arguments) -> int:
         purged, _ = await purge(file, arguments.target, chosen, offline)
     except LettersFull as problem:
         print(problem, file=sys.stderr)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     finally:
         await file.close()
     return _done(arguments, purged)
@@ -152,7 +146,7 @@ def _may(arguments: Arguments, events: int, bytes: int, room: int) -> int | None
         return EXIT_OK
     if not arguments.delete and bytes > room:
         print(ROOM.format(events=_events(events), bytes=bytes, room=room), file=sys.stderr)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     return None
 
 

@@ -1,5 +1,4 @@
-"""What all that talks to a daemon shares: a session, one bounded exchange, the one error, exit codes, and
-lines on stderr.
+"""What all that talks to a daemon shares: a session, one bounded exchange, the one error, and lines on stderr.
 
 Invariants:
 - A daemon that does not answer is noticed within 3 s, wherever it stops: at the connection, in the middle of
@@ -29,8 +28,6 @@ TIMEOUT = aiohttp.ClientTimeout(total=None)
 LONGEST_SECONDS = 120.0
 LOOK_SECONDS = 1.0
 """How long a slow answer may take before the daemon is asked whether it is alive; each time anew."""
-
-EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_UNAVAILABLE = 0, 1, 2, 69
 
 
 class Unreachable(Exception):

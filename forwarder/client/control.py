@@ -19,16 +19,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from forwarder.client.connecting import (
-    EXIT_OK,
-    EXIT_REFUSED,
-    EXIT_UNAVAILABLE,
-    Unreachable,
-    exchange,
-    say,
-    session_for,
-)
+from forwarder.client.connecting import Unreachable, exchange, say, session_for
 from forwarder.client.progress import Progress
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK, EXIT_UNAVAILABLE
 from forwarder.logs import one_line
 from forwarder.states import in_words
 
@@ -156,7 +149,7 @@ async def replay(socket: Path, wanted: Wanted, rate: float | None) -> int:
                 replaying.end()
     except (Unreachable, Later, Refused) as problem:
         return _told(problem)
-    return EXIT_REFUSED if replaying.failed or replaying.skipped else EXIT_OK
+    return EXIT_INCOMPLETE if replaying.failed or replaying.skipped else EXIT_OK
 
 
 async def count_queue(socket: Path, target: str, chosen: Wanted) -> dict[str, int]:
@@ -259,4 +252,4 @@ class Replaying:
 
 def _told(problem: Exception) -> int:
     say(str(problem))
-    return EXIT_REFUSED if isinstance(problem, Refused) else EXIT_UNAVAILABLE
+    return EXIT_INCOMPLETE if isinstance(problem, Refused) else EXIT_UNAVAILABLE

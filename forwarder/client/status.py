@@ -8,15 +8,9 @@ from typing import Any
 
 import msgspec
 
-from forwarder.client.connecting import (
-    EXIT_OK,
-    EXIT_UNAVAILABLE,
-    Unreachable,
-    exchange,
-    say,
-    session_for,
-)
+from forwarder.client.connecting import Unreachable, exchange, say, session_for
 from forwarder.client.order import alike, in_short
+from forwarder.exit_codes import EXIT_OK, EXIT_UNAVAILABLE
 from forwarder.logs import moment, one_line
 from forwarder.states import in_words
 

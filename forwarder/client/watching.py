@@ -26,9 +26,10 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 
-from forwarder.client.connecting import EXIT_OK, Unreachable, can_rewrite, exchange, session_for
+from forwarder.client.connecting import Unreachable, can_rewrite, exchange, session_for
 from forwarder.client.dashboard import ASCII, BLOCKS, picture
 from forwarder.client.viewport import Viewport
+from forwarder.exit_codes import EXIT_OK
 from forwarder.logs import one_line
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"

@@ -39,6 +39,7 @@ from forwarder.dead_letters import DeadLetters
 from forwarder.delivery.burial import sweep
 from forwarder.delivery.lane import Lane, hold_for_names
 from forwarder.delivery.worker import work
+from forwarder.exit_codes import EXIT_INTERNAL, EXIT_LOST, EXIT_OK
 from forwarder.files import LASTING
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget
@@ -52,8 +53,6 @@ from forwarder.sockets import url_of
 from forwarder.storage import Storage, StorageError
 from forwarder.targets import known_apis
 from forwarder.targets.warm_up import warm_up
-
-EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
 
 FINISH_REQUESTS_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
