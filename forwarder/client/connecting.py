@@ -1,4 +1,4 @@
-"""What all that talks to a daemon shares: a session, one bounded exchange, the one error, and lines on stderr.
+"""What all that talks to a daemon shares: a session, one bounded exchange, one error, and lines on stderr.
 
 Invariants:
 - A daemon that does not answer is noticed within 3 s, wherever it stops: at the connection, in the middle of
