@@ -1206,7 +1206,7 @@ MUTATIONS = [
     mutation(
         "the status does not say which targets a doubted clock holds back",
         "forwarder/daemon/status.py",
-        "self._clock_watch.sentence(waiting)",
+        "self._rooms.clock_watch.sentence(waiting)",
         "self._clock_watch.sentence()",
         "tests/integration/test_clock.py",
         "holds_back",

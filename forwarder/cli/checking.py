@@ -33,7 +33,7 @@ def _check(arguments: Arguments) -> int:
     if arguments.schema:
         return _print_schema()
     from forwarder.config import ConfigError
-    from forwarder.nearest import listed
+    from forwarder.nearest import listed, plural
     from forwarder.validation import validate
 
     file = needed_config(arguments)
@@ -45,7 +45,7 @@ def _check(arguments: Arguments) -> int:
     _say(arguments, file, (), validated.warnings, len(validated.config.targets))
     if not arguments.json:
         names = list(validated.config.targets)
-        print(f"{file} is good: {len(names)} target{'' if len(names) == 1 else 's'} ({listed(names)})")
+        print(f"{file} is good: {plural(len(names), 'target')} ({listed(names)})")
     return EXIT_OK
 
 

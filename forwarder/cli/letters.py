@@ -13,6 +13,7 @@ from forwarder.cli import place
 from forwarder.cli.common import Arguments, with_storage
 from forwarder.cli.terminal import json_for_terminal
 from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_IO, EXIT_OK, EXIT_USAGE
+from forwarder.nearest import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -217,7 +218,7 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
 
     if not arguments.yes:
         count = sum(counts(directory, _wanted(arguments)).values())
-        print(f"{count} dead letters would be deleted; add --yes to delete them")
+        print(f"{plural(count, 'dead letter')} would be deleted; add --yes to delete them")
         return EXIT_OK
     try:
         purged = asyncio.run(client.purge(place.socket(arguments), _filters(arguments)))
@@ -228,5 +229,5 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
     except (client.Later, client.Refused) as problem:
         print(problem, file=sys.stderr)
         return EXIT_IO
-    print(f"{purged} dead letters deleted")
+    print(f"{plural(purged, 'dead letter')} deleted")
     return EXIT_OK

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from forwarder.cli import place, purging
 from forwarder.cli.common import Arguments, config_file, with_storage
 from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK
+from forwarder.nearest import plural
 
 if TYPE_CHECKING:
     import argparse
@@ -57,7 +58,10 @@ def _check(directory: Path, arguments: Arguments) -> int:
             raise
         problems += 1
         print(error)
-    print(f"{problems} problems in {directory}" if problems else f"{directory} is sound", file=sys.stderr)
+    print(
+        f"{plural(problems, 'problem')} in {directory}" if problems else f"{directory} is sound",
+        file=sys.stderr,
+    )
     return EXIT_INCOMPLETE if problems else EXIT_OK
 
 

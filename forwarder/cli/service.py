@@ -244,6 +244,5 @@ def _copy(target: Path, source: str) -> None:
     except OSError as error:
         message = f"LoadCredential: {source} cannot be read: {error.strerror}"
         raise CommandError(EXIT_INCOMPLETE, message) from None
-    target.touch(0o400)
-    with os.fdopen(os.open(target, os.O_WRONLY), "wb") as file:
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as file:
         file.write(data)

@@ -23,6 +23,7 @@ from forwarder.client.connecting import Unreachable, exchange, say, session_for
 from forwarder.client.progress import Progress
 from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK, EXIT_UNAVAILABLE
 from forwarder.logs import one_line
+from forwarder.nearest import plural
 from forwarder.states import in_words
 
 STEPS_PER_SECOND = 5
@@ -215,7 +216,7 @@ class Replaying:
 
     def skip(self, target: str, letters: int) -> None:
         self.skipped += letters
-        say(f"{target}: {letters} dead letters, but the daemon has no such target")
+        say(f"{target}: {plural(letters, 'dead letter')}, but the daemon has no such target")
 
     def end(self) -> None:
         self._progress.end()

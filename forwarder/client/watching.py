@@ -127,7 +127,8 @@ def _screen() -> Iterator[None]:
 
 def _has_the_keys() -> bool:
     """Whether keys are for us: a job in the background is stopped when it asks for them."""
-    return sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    stdin = sys.stdin  # None where it is closed
+    return stdin is not None and stdin.isatty() and os.tcgetpgrp(stdin.fileno()) == os.getpgrp()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import msgspec
 from forwarder.apis.codes import EntryCodes
 from forwarder.clock import ClockWatch
 from forwarder.config import Config, default_of_kind, queue_memory
+from forwarder.control.operations import TargetHandle
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
 from forwarder.delivery.disposition import Policy
@@ -51,6 +52,23 @@ class TargetParts(msgspec.Struct, frozen=True):
     on_disk: DiskQueue | None
     remembered: RememberedNames | None
     set_aside: SetAside
+
+    @property
+    def handle(self) -> TargetHandle:
+        """By which an operator acts on the target."""
+        lane, target = self.lane, self.target
+        return TargetHandle(
+            lane.name,
+            self.queue,
+            lane.gate,
+            target.limits,
+            target.api.batch_of,
+            target.api.name_of,
+            lane.metrics,
+            target.names.hurry,
+            target.names.is_asking,
+            target.api.codec.stored,
+        )
 
 
 def build(rooms: Shared, name: str) -> TargetParts:

@@ -15,8 +15,9 @@ from forwarder import descriptors, logs, signals, stderr
 from forwarder.config import Config, ConfigError, Problem
 from forwarder.daemon.allocator import collect_seldom, give_back_large_blocks
 from forwarder.daemon.inherited import LISTENERS
-from forwarder.daemon.process import Daemon, StartError
+from forwarder.daemon.process import Daemon
 from forwarder.daemon.service_manager import ServiceManager
+from forwarder.daemon.start_errors import StartError
 from forwarder.daemon.watchdog import Watchdog
 from forwarder.exit_codes import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_OK
 from forwarder.sockets import InheritedError, inherited

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from forwarder import __version__
-from forwarder.clock import ClockWatch
 from forwarder.cures import Cure, cure, storage_cure
 from forwarder.daemon.lanes import Shared, TargetParts
 from forwarder.metrics import versions
@@ -19,10 +18,9 @@ from forwarder.targets.unconfirmed import Unconfirmed
 class Status:
     """Describes a running daemon; ``rooms`` and ``built`` are its own, ``stranded`` was found at start."""
 
-    def __init__(self, rooms: Shared, built: Mapping[str, TargetParts], clock_watch: ClockWatch) -> None:
+    def __init__(self, rooms: Shared, built: Mapping[str, TargetParts]) -> None:
         self._rooms = rooms
         self._built = built
-        self._clock_watch = clock_watch
         self.stranded: Mapping[str, int] = {}
         self._started_at = rooms.clock.monotonic()
 
@@ -52,7 +50,7 @@ class Status:
 
     def _clock_sentence(self) -> str:
         waiting = [name for name, each in self._built.items() if not each.lane.queue.knows_ages]
-        return self._clock_watch.sentence(waiting)
+        return self._rooms.clock_watch.sentence(waiting)
 
     def line(self) -> str:
         """What waits, and who is in trouble. Only names, as a service manager shows it to anybody."""
@@ -142,15 +140,3 @@ def _unconfirmed(each: Unconfirmed) -> dict[str, Any]:
 
 def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
-
-
-def ending_of(ledger: Mapping[str, int]) -> str:
-    """What became of the events of a run, in one line. ``ledger``: the sums over all targets."""
-    words = {
-        "in_queue": "kept on disk",
-        "dead_lettered": "dead letters",
-        "dropped": "lost",
-        "unconfirmed": "unconfirmed",
-    }
-    parts = [f"{word}: {ledger[name]}" for name, word in words.items() if ledger[name]]
-    return "; ".join((f"events delivered: {ledger['delivered']}", *parts))

@@ -57,17 +57,17 @@ async def examine(
     except OSError as error:
         return [*findings, _untrusting(setting, ca_file, error)]
     try:
-        patience = aiohttp.ClientTimeout(total=connect + read, connect=connect)
-        answered = await _get(url, trust, patience, wall)
+        bounds = aiohttp.ClientTimeout(total=connect + read, connect=connect)
+        answered = await _get(url, trust, bounds, wall)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         return [*findings, _unreachable(place, error)]
     return [*findings, _secured(place, setting), *_answer(place, answered)]
 
 
 async def _get(
-    url: str, trust: ssl.SSLContext, patience: aiohttp.ClientTimeout, wall: Callable[[], float]
+    url: str, trust: ssl.SSLContext, bounds: aiohttp.ClientTimeout, wall: Callable[[], float]
 ) -> Answered:
-    async with aiohttp.ClientSession(timeout=patience, trust_env=True) as session:
+    async with aiohttp.ClientSession(timeout=bounds, trust_env=True) as session:
         asked_at = wall()
         async with session.get(url, ssl=trust, allow_redirects=False) as answer:
             headers = answer.headers
@@ -76,14 +76,14 @@ async def _get(
             )
 
 
-async def _name(place: SplitResult, patience: float) -> Finding:
+async def _name(place: SplitResult, seconds: float) -> Finding:
     host, about = place.hostname or "", "name"
     if _address(host) is not None:
         return Finding("ok", about, f"{host} is an address, and needs no look-up")
     if place.scheme in getproxies() and not proxy_bypass(host):
         return Finding("ok", about, f"{host} is left to the environment's proxy")
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(seconds):
             found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError) as error:
         return Finding(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from forwarder import descriptors
 from forwarder.config import Bytes, Config, warnings
 from forwarder.doctor.findings import Finding
-from forwarder.nearest import listed
+from forwarder.nearest import listed, plural
 from forwarder.targets.surroundings import unknown_regions
 
 
@@ -18,7 +18,7 @@ def examine(
     open_files: Callable[[], int] = descriptors.most,
 ) -> Iterator[Finding]:
     names = list(config.targets)
-    count = f"{len(names)} target{'' if len(names) == 1 else 's'}"
+    count = plural(len(names), "target")
     yield Finding("ok", "configuration", f"it can be read, and has {count} ({listed(names)})")
     yield from _in_memory(config)
     yield from _room(config)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from forwarder.config import StorageConfig
 from forwarder.doctor.findings import Finding
+from forwarder.files import nearest_existing
 from forwarder.storage.ballast import BALLAST_BYTES, free_bytes
 from forwarder.storage.connection import used_bytes
 from forwarder.storage.file import FILE_NAME
@@ -29,7 +30,7 @@ WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> Iterator[Finding]:
     directory = config.directory().absolute()
-    there = _nearest(directory)
+    there = nearest_existing(directory)
     if (problem := _refused(directory, there)) is not None:
         yield Finding("FAIL", ABOUT, *_in_words(directory, problem))
         return
@@ -38,11 +39,6 @@ def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> 
     yield from _parent(config.parent().absolute())
     yield _file_system(directory, filesystem_of(there))
     yield _room(config, there, free(there), used_bytes(directory / FILE_NAME))
-
-
-def _nearest(directory: Path) -> Path:
-    """The directory, or of those above it the first that is there."""
-    return next(each for each in (directory, *directory.parents) if os.path.lexists(each))
 
 
 def _refused(directory: Path, there: Path) -> OSError | None:

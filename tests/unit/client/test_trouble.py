@@ -114,6 +114,8 @@ async def test_a_daemon_that_does_not_answer_ends_a_question_and_an_order_with_6
 
 
 async def test_an_answer_that_comes_byte_by_byte_ends_too(impatient: None) -> None:
+    ended = asyncio.Event()
+
     async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000:
@@ -121,6 +123,9 @@ async def test_an_answer_that_comes_byte_by_byte_ends_too(impatient: None) -> No
                 await writer.drain()
                 await asyncio.sleep(0.01)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -128,6 +133,7 @@ async def test_an_answer_that_comes_byte_by_byte_ends_too(impatient: None) -> No
         async with session:
             with pytest.raises(connecting.Unreachable, match="does not answer") as caught:
                 await connecting.exchange(session, "GET", f"{base}/status", url)
+        await ended.wait()
     assert caught.value.sent
 
 
