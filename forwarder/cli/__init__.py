@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="forwarder",
-        description="Takes events from programs on a host and gets every one of them into AWS.",
+        description="Takes events from programs on a host and delivers them to AWS.",
     )
     parser.add_argument("--version", action="version", version=f"forwarder {__version__}")
     commands: argparse._SubParsersAction[argparse.ArgumentParser] = parser.add_subparsers(
@@ -84,7 +84,7 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         nargs="?",
         const=WATCH_SECONDS,
         metavar="SECONDS",
-        help=f"again and again, with the last 15 minutes, until q or Ctrl-C (default {WATCH_SECONDS:g})",
+        help=f"refresh every SECONDS (default {WATCH_SECONDS:g}), with 15-minute plots; q or Ctrl-C leaves",
     )
     parser.set_defaults(command=_status)
 
@@ -101,7 +101,7 @@ def _seconds(text: str) -> float:
 
 def _add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("token", help="make a bearer token, and its line for ingest.auth.tokens")
-    parser.add_argument("name", help="of the sender that will have it, as metrics show it")
+    parser.add_argument("name", help="the sender's name, which metrics show")
     parser.set_defaults(command=_token)
 
 
@@ -113,7 +113,7 @@ def _token(arguments: Arguments) -> int:
         return EXIT_USAGE
     token, line = tokens.make(arguments.name)
     print(
-        "the token, which is shown this once, then its line for the file of ingest.auth.tokens:",
+        "the token (it is not shown again), then its line for the file of ingest.auth.tokens:",
         file=sys.stderr,
     )
     print(f"{token}\n{line}")
@@ -122,7 +122,7 @@ def _token(arguments: Arguments) -> int:
 
 def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "sandbox", help="run a local AWS that records what arrives, with faults on order"
+        "sandbox", help="run a local stand-in for AWS that records events and can inject faults"
     )
     parser.add_argument(
         "--listen",
@@ -132,7 +132,7 @@ def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--upstream", metavar="URL", help="another EventBridge, for calls that no fault hits")
     parser.add_argument("--require-auth", action="store_true", help="refuse calls without Authorization")
-    parser.add_argument("--no-keep", action="store_true", help="only count what arrives")
+    parser.add_argument("--no-keep", action="store_true", help="count events and do not keep them")
     for option, noun in (("--bus", "event bus"), ("--app-monitor", "app monitor"), ("--project", "project")):
         parser.add_argument(
             option, action="append", default=[], metavar="NAME", help=f"this {noun} exists; repeatable"

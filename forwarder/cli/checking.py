@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--no-files",
         action="store_true",
-        help="for another host: do not look at the files that settings name",
+        help="do not check files that settings name, such as for another host",
     )
     parser.set_defaults(command=_check)
 

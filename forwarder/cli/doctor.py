@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--service",
         metavar="UNIT",
-        help="judge as this systemd unit runs: with its environment, its user and its credentials",
+        help="check as this systemd unit runs: with its environment, user and credentials",
     )
     parser.set_defaults(command=_doctor)
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("dead-letters", help="the events that were given up on")
+    parser = commands.add_parser(
+        "dead-letters", help="list, show, export, replay or delete events that AWS rejected or that expired"
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for name, function, sentence in (
         ("list", _list, "one line each, oldest first"),
@@ -43,8 +45,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay.set_defaults(command=_replay)
     purge = actions.add_parser("purge", help="delete them")
     _add_filters(purge)
-    purge.add_argument("--all", action="store_true", help="every one: needed where nothing else says which")
-    purge.add_argument("--yes", action="store_true", help="do it; without, only say how many there are")
+    purge.add_argument(
+        "--all", action="store_true", help="delete every dead letter; required if no filter is given"
+    )
+    purge.add_argument("--yes", action="store_true", help="delete them; without --yes they are only counted")
     place.add(purge, "control")
     purge.set_defaults(command=_purge)
 
@@ -54,8 +58,8 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", choices=("rejected", "expired", "purged"))
     parser.add_argument("--code", help="AWS's error code")
     moment = "a time like 2026-11-21T08:00:00Z, or an age like 2h"
-    parser.add_argument("--since", type=_moment, metavar="TIME", help=f"given up on since then: {moment}")
-    parser.add_argument("--until", type=_moment, metavar="TIME", help="given up on before then")
+    parser.add_argument("--since", type=_moment, metavar="TIME", help=f"dead letters since then: {moment}")
+    parser.add_argument("--until", type=_moment, metavar="TIME", help="dead letters before then")
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N")
 
 
@@ -168,7 +172,10 @@ def _say_what_there_is(directory: Path, found: bool) -> None:
 
     if not found:
         there = ", ".join(f"{target}: {count}" for target, count in counts(directory).items())
-        print(f"no dead letter matches; there are {there}" if there else "there are none", file=sys.stderr)
+        print(
+            f"no dead letter matches; there are {there}" if there else "there are no dead letters",
+            file=sys.stderr,
+        )
 
 
 def _show(directory: Path, arguments: Arguments, done: dict[str, bool]) -> int:

@@ -65,7 +65,9 @@ def doctor_as(name: str, config: str, as_json: bool) -> int:
     user = unit.user or "root"
     switch = os.geteuid() == 0
     if not switch and user != pwd.getpwuid(os.geteuid()).pw_name:
-        print(f"this is judged by your user, not by {user}: for that, use sudo", file=sys.stderr)
+        print(
+            f"these checks run as your user, not as {user}: use sudo to run them as {user}", file=sys.stderr
+        )
     with _credentials(unit, switch) as given:
         environment = {**_of_user(user), **unit.environment, **given}
         try:

@@ -87,7 +87,7 @@ async def listener(socket: Path, name: str) -> str:
         async with Control(socket) as control:
             return str((await control.ask("/listeners"))[name][0])
     except (Refused, Later, LookupError) as error:
-        raise Unreachable(f"the daemon at {socket} does not tell its addresses: use -c or --url") from error
+        raise Unreachable(f"the daemon at {socket} did not report its addresses: use -c or --url") from error
 
 
 async def operate(socket: Path, action: str, target: str | None) -> int:

@@ -1,7 +1,7 @@
-"""The composition root: builds every room, starts them, and stops them in a numbered order.
+"""The composition root: builds all parts of the daemon, starts them, and stops them in a numbered order.
 
 Invariants:
-- With ``lanes`` the only file that knows all rooms; the only list that orders start and stop.
+- Only this file and ``lanes`` know all packages; the order of start and stop is here and nowhere else.
 - Starting needs no AWS: a target without credentials, name or route is shown as held, and delivers within
   one probe once they appear.
 - Any task that ends unexpectedly stops the daemon, with its report and exit code 70.
@@ -363,7 +363,7 @@ class Daemon:
         # 3: programs that stop with us send their last events
         await self._unless_hurried(asyncio.sleep(grace))
         self._ingest.stop_accepting()  # 4: no new events, and none of the dead letters either
-        self._receipts.close()  # who waits for AWS's word is answered now: the events are ours
+        self._receipts.close()  # who waits for a delivery gets an answer now: the events are accepted
         await self._control.close()
         await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
         await self._drain(drain_timeout)  # 5
@@ -413,7 +413,7 @@ class Daemon:
                         await each.remembered.save()
                 await self._storage.close()
         except TimeoutError:
-            self._log.error("the storage does not answer and is left as it is")
+            self._log.error("storage does not respond; it was not closed")
         await self._admin.close()
 
     def _judge_storage(self) -> None:

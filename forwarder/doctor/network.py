@@ -79,9 +79,9 @@ async def _get(
 async def _name(place: SplitResult, seconds: float) -> Finding:
     host, about = place.hostname or "", "name"
     if _address(host) is not None:
-        return Finding("ok", about, f"{host} is an address, and needs no look-up")
+        return Finding("ok", about, f"{host} is an address and needs no DNS look-up")
     if place.scheme in getproxies() and not proxy_bypass(host):
-        return Finding("ok", about, f"{host} is left to the environment's proxy")
+        return Finding("ok", about, f"{host} is resolved by the proxy of the environment")
     try:
         async with asyncio.timeout(seconds):
             found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -111,7 +111,7 @@ def _unreachable(place: SplitResult, error: Exception) -> Finding:
         return Finding(
             "FAIL",
             "TLS",
-            f"{place.hostname} does not show a certificate that can be trusted: {one_line(str(cause))}",
+            f"the certificate of {place.hostname} is not trusted: {one_line(str(cause))}",
             f"Correct the certificate or endpoint_url. {BY_BUNDLE}.",
         )
     said = getattr(cause, "strerror", None) or str(error) or "no answer in time"
@@ -119,7 +119,7 @@ def _unreachable(place: SplitResult, error: Exception) -> Finding:
         "FAIL",
         "endpoint",
         f"{place.netloc} cannot be reached: {one_line(said)}",
-        "Look at routes, security groups and proxies, and whether endpoint_url is meant.",
+        "Check routes, security groups, proxies and endpoint_url.",
     )
 
 
@@ -157,8 +157,8 @@ def _answer(place: SplitResult, answered: Answered) -> Iterator[Finding]:
         yield Finding(
             "warn",
             about,
-            f"{place.hostname} redirects to {to}, and redirects are never followed",
-            "Correct endpoint_url, or the proxy that does it.",
+            f"{place.hostname} redirects to {to}, but redirects are never followed",
+            "Correct endpoint_url, or the proxy that redirects.",
         )
     else:
         yield Finding(
@@ -173,14 +173,16 @@ def clock(answered: Answered) -> Finding:
     try:
         theirs = parsedate_to_datetime(answered.date).timestamp()
     except ValueError:
-        return Finding("warn", about, "the answer has no time to compare with", "Look at the clock yourself.")
+        return Finding(
+            "warn", about, "the answer has no Date header to compare with", "Check the clock of this host."
+        )
     early, late = answered.asked_at - (theirs + 1), theirs - answered.answered_at
     off = max(early, late, 0.0)
     if off <= ODD_SECONDS:
         return Finding("ok", about, "it agrees with the endpoint's")
     side = "ahead of" if early > late else "behind"
     sentence = f"this host's clock is {off:.0f} seconds {side} the endpoint's"
-    remedy = "Set it, and let NTP or chrony keep it."
+    remedy = "Set the clock, and keep it right with NTP or chrony."
     if off < REFUSED_SECONDS:
         return Finding("warn", about, sentence, remedy)
     return Finding("FAIL", about, f"{sentence}, and AWS refuses signatures of such a clock", remedy)

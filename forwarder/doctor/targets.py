@@ -106,7 +106,7 @@ def _nowhere(facts: Facts) -> Finding:
     return Finding(
         "FAIL",
         "endpoint",
-        f"it is not known where to send to: {facts.url_problem}",
+        f"there is no endpoint to send to: {facts.url_problem}",
         "Set region (or AWS_REGION), and correct profile.",
     )
 
@@ -130,6 +130,6 @@ def judged(target: AwsTarget, asked: str, results: Results) -> Finding:
             f"Allow it: {target.asking.why}.",
         )
     if results.status is CallStatus.THROTTLED:
-        return Finding("warn", about, f"AWS is throttling: {message}", "Ask again.")
-    remedy = "Renew the credentials, and see what the README says of targets that are held."
-    return Finding("FAIL", about, f"AWS refuses the question: {message}", remedy)
+        return Finding("warn", about, f"AWS is throttling: {message}", "Run the doctor again later.")
+    remedy = "Renew the credentials. The README has a section about held targets."
+    return Finding("FAIL", about, f"AWS refused the request: {message}", remedy)
