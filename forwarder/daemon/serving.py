@@ -93,17 +93,17 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
         return EXIT_OK
     if signals.reload_noted():
         daemon.rereading.ask()
-    pulse = Watchdog(manager, daemon.line, lambda: daemon.alive)
-    beats = loop.create_task(pulse.run(), name="pulse")
-    daemon.tell_changes(pulse.changed)
+    watchdog = Watchdog(manager, daemon.line, lambda: daemon.alive)
+    pings = loop.create_task(watchdog.run(), name="watchdog")
+    daemon.tell_changes(watchdog.changed)
     try:
         await daemon.start()
-        pulse.ready()
+        watchdog.ready()
         daemon.rereading.told = manager.reloading  # not sooner: its end says that we are ready
         await daemon.stop_asked.wait()
-        pulse.stopping(daemon.longest_stop)
+        watchdog.stopping(daemon.longest_stop)
         code = await daemon.stop()
-        pulse.stopped(daemon.ending)
+        watchdog.stopped(daemon.ending)
         return code
     finally:
-        beats.cancel()
+        pings.cancel()
