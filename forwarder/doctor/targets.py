@@ -89,7 +89,7 @@ def _credentials(facts: Facts) -> Finding:
         return Finding(
             "FAIL",
             about,
-            facts.credentials_problem,
+            facts.credentials_problem.removeprefix(f"{about}: "),
             f"{facts.credentials_remedy or cure_of('')}.",
         )
     found = f"found in {in_words(facts.provider)}"
