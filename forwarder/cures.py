@@ -28,47 +28,40 @@ class Cure(msgspec.Struct, frozen=True):
         return f"{RUNBOOK}#{self.anchor}"
 
 
-OF_STATES: Mapping[tuple[State, Reason], Cure] = {
-    (State.HELD, Reason.CREDENTIALS): Cure(
+_OF_STATES: Mapping[tuple[State, Reason], str] = {
+    (State.HELD, Reason.CREDENTIALS): (
         "Renew the credentials, or mend the source that the message names. If AWS refuses a signature, check "
-        "the clock of this host.",
-        "held-credentials",
+        "the clock of this host."
     ),
-    (State.HELD, Reason.ACCESS): Cure(
-        "Allow events:PutEvents, rum:PutRumEvents or evidently:PutProjectEvents for these credentials.",
-        "held-access",
+    (State.HELD, Reason.ACCESS): (
+        "Allow events:PutEvents, rum:PutRumEvents or evidently:PutProjectEvents for these credentials."
     ),
-    (State.HELD, Reason.MISSING): Cure(
+    (State.HELD, Reason.MISSING): (
         "Create the event bus, app monitor or project, or correct its name in the configuration. Then run "
-        "`forwarder flush`.",
-        "held-missing",
+        "`forwarder flush`."
     ),
-    (State.HELD, Reason.STORAGE): Cure(
-        "Make room for the storage, or mend its disk. Delivery goes on by itself.",
-        "held-storage",
+    (State.HELD, Reason.STORAGE): (
+        "Make room for the storage, or mend its disk. Delivery goes on by itself."
     ),
-    (State.HELD, Reason.OPERATOR): Cure(
-        "Run `forwarder resume` when the target may deliver again.",
-        "held-operator",
-    ),
-    (State.HELD, Reason.CONFIGURATION): Cure(
+    (State.HELD, Reason.OPERATOR): "Run `forwarder resume` when the target may deliver again.",
+    (State.HELD, Reason.CONFIGURATION): (
         "Correct what the message names: region, profile, endpoint_url, certificate or app monitor. "
-        "A changed setting needs a restart.",
-        "held-configuration",
+        "A changed setting needs a restart."
     ),
-    (State.BACKING_OFF, Reason.THROTTLED): Cure(
-        "If the queue keeps growing, ask AWS for a higher quota, or fill the calls better (batch.max_wait).",
-        "backing-off-throttled",
+    (State.BACKING_OFF, Reason.THROTTLED): (
+        "If the queue keeps growing, ask AWS for a higher quota, or fill the calls better (batch.max_wait)."
     ),
-    (State.BACKING_OFF, Reason.UNAVAILABLE): Cure(
+    (State.BACKING_OFF, Reason.UNAVAILABLE): (
         "Wait: the service answers with errors, and the events are sent again. If it goes on, check AWS's "
-        "health page and any proxy in between.",
-        "backing-off-unavailable",
+        "health page and any proxy in between."
     ),
-    (State.BACKING_OFF, Reason.UNREACHABLE): Cure(
-        "Test the way to the endpoint from this host: name, route, firewall, proxy, VPC endpoint, TLS.",
-        "backing-off-unreachable",
+    (State.BACKING_OFF, Reason.UNREACHABLE): (
+        "Test the way to the endpoint from this host: name, route, firewall, proxy, VPC endpoint, TLS."
     ),
+}
+
+OF_STATES: Mapping[tuple[State, Reason], Cure] = {
+    key: Cure(text, "-".join(key).replace("_", "-")) for key, text in _OF_STATES.items()
 }
 
 OF_SET_ASIDE: Mapping[str, Cure] = {
@@ -88,38 +81,25 @@ OF_SET_ASIDE: Mapping[str, Cure] = {
 }
 """By the reason why events are set aside; those that are ``released`` are being sent."""
 
+_OF_STORAGE: Mapping[str, str] = {
+    "file_system": "Make room on the file system. Events are accepted again by themselves.",
+    "inodes": (
+        "Remove files from the file system: it has no inode left. Events are accepted again by themselves."
+    ),
+    "user_quota": "Raise the disk quota of the forwarder's user or project, or make room within it.",
+    "max_bytes": "Let the queues drain, purge dead letters, or raise storage.max_bytes.",
+    "read_only": (
+        "Find out why the file system is read-only (`dmesg`), mend it, and mount it writable again."
+    ),
+    "io": "Look at the disk (`dmesg`, SMART) and replace it if it fails.",
+    "damaged": "Keep the `.damaged-` file, which has what could not be read, and look at the disk.",
+    "locked": "End the other program that holds the storage file.",
+    "replaced": "Keep cleaners and mounts away from storage.path; look for a `.saved-` file.",
+    "other": "Look at the log, and at the disk.",
+}
+
 OF_STORAGE: Mapping[str, Cure] = {
-    "file_system": Cure(
-        "Make room on the file system. Events are accepted again by themselves.",
-        "storage-file-system",
-    ),
-    "inodes": Cure(
-        "Remove files from the file system: it has no inode left. Events are accepted again by themselves.",
-        "storage-inodes",
-    ),
-    "user_quota": Cure(
-        "Raise the disk quota of the forwarder's user or project, or make room within it.",
-        "storage-user-quota",
-    ),
-    "max_bytes": Cure(
-        "Let the queues drain, purge dead letters, or raise storage.max_bytes.",
-        "storage-max-bytes",
-    ),
-    "read_only": Cure(
-        "Find out why the file system is read-only (`dmesg`), mend it, and mount it writable again.",
-        "storage-read-only",
-    ),
-    "io": Cure("Look at the disk (`dmesg`, SMART) and replace it if it fails.", "storage-io"),
-    "damaged": Cure(
-        "Keep the `.damaged-` file, which has what could not be read, and look at the disk.",
-        "storage-damaged",
-    ),
-    "locked": Cure("End the other program that holds the storage file.", "storage-locked"),
-    "replaced": Cure(
-        "Keep cleaners and mounts away from storage.path; look for a `.saved-` file.",
-        "storage-replaced",
-    ),
-    "other": Cure("Look at the log, and at the disk.", "storage-other"),
+    cause: Cure(text, f"storage-{cause.replace('_', '-')}") for cause, text in _OF_STORAGE.items()
 }
 """By what keeps the storage from writing."""
 

@@ -42,6 +42,11 @@ def identity(path: Path) -> Identity | None:
     return about.st_dev, about.st_ino
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path, or of the directories above it the first that is there."""
+    return next(each for each in (path, *path.parents) if os.path.lexists(each))
+
+
 def sync(path: Path) -> None:
     """Write a file, or the names in a directory, to the disk."""
     opened = os.open(path, os.O_RDONLY)

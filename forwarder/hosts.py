@@ -17,9 +17,7 @@ import asyncio
 import ipaddress
 from collections.abc import Sequence
 
-from forwarder.sockets import is_local, written
-
-LOCALHOST = "localhost"
+from forwarder.sockets import LOCALHOST, is_local, written
 
 
 class Hosts:

@@ -1,4 +1,4 @@
-"""The nearest right word for a wrong one, how a message suggests it, and how it lists many names.
+"""The nearest right word for a wrong one, how a message suggests it, and how it lists and counts things.
 
 Invariants:
 - Case and the choice between ``-`` and ``_`` never make two words different.
@@ -29,6 +29,11 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     """The first names, and how many there are beyond them."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 event``, ``2 events``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def others(names: Sequence[str]) -> str:

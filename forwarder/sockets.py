@@ -226,21 +226,20 @@ def reachable(address: str) -> list[str]:
     """Where a program on this host finds a listener at this address, or else at this one; the same form."""
     if address.startswith("unix:"):
         return [address]
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    if host in ("", "*", LOCALHOST):
-        return [f"127.0.0.1:{port}", f"[::1]:{port}"]
-    if host == "0.0.0.0":
-        return [f"127.0.0.1:{port}"]
-    return [f"[::1]:{port}"] if host == "::" else [address]
+    host, _, port = url_of(address).removeprefix("http://").rpartition(":")
+    hosts = ("127.0.0.1", "[::1]") if host.lower() == LOCALHOST else (host,)
+    return [f"{each}:{port}" for each in hosts]
 
 
 def url_of(address: str, scheme: str = "http") -> str:
-    """How a client on this machine reaches a listener at an address in the form of the configuration."""
-    if address.startswith("unix:"):
+    """How a client on this machine reaches a listener at an address in the form of the configuration.
+
+    A URL stays as it is.
+    """
+    if address.startswith("unix:") or "://" in address:
         return address
-    host, _, port = address.rpartition(":")
-    return f"{scheme}://{_HERE.get(host, host)}:{port}"
+    host, colon, port = address.rpartition(":")
+    return f"{scheme}://{_HERE.get(host, host)}:{port}" if colon else f"{scheme}://{address}"
 
 
 _HERE = {"0.0.0.0": "127.0.0.1", "": LOCALHOST, "*": LOCALHOST, "[::]": "[::1]"}

@@ -20,6 +20,7 @@ import msgspec
 
 from forwarder.config import Config, ConfigError, IngestConfig, Problem, load, placed
 from forwarder.config import warnings as between_settings
+from forwarder.files import nearest_existing
 from forwarder.ingest.auth.configured import configured
 from forwarder.ingest.auth.files import read_text
 from forwarder.targets import TARGETS, option_types
@@ -96,11 +97,10 @@ def readable_by_others(ingest: IngestConfig) -> Iterator[Problem]:
 
 def _storage(config: Config) -> Iterator[Problem]:
     try:
-        directory = config.storage.directory()
+        there = nearest_existing(config.storage.directory().absolute())
     except RuntimeError:  # no home, which is a problem of the setting already
         return
-    there = next((each for each in (directory, *directory.parents) if os.path.lexists(each)), None)
-    if there is not None and not there.is_dir():
+    if not there.is_dir():
         yield Problem("storage.path", f"must be a directory, but {there} is {_what(there)}")
 
 

@@ -3,9 +3,7 @@
 Invariants:
 - What a command needs is imported when it runs: ``--version`` and ``--help`` load no library.
 - Results go to stdout, everything else to stderr.
-- Exit codes: 0 done, 1 not all of it could be done (events refused, letters or a target not there, damage
-  found, not well), 2 wrong arguments, 3 stopped with losses, 69 nobody answers, 70 internal, 74 the storage
-  cannot be read, 75 cannot start now, 78 bad configuration.
+- Exit codes are those of ``exit_codes``, and of no other place.
 """
 
 from __future__ import annotations
@@ -16,31 +14,11 @@ from collections.abc import Sequence
 
 from forwarder import __version__
 from forwarder.cli import checking, control, doctor, health, letters, place, queues, sending
-from forwarder.cli.common import (
-    EXIT_CONFIG,
-    EXIT_INTERRUPTED,
-    EXIT_NOT_FOUND,
-    EXIT_OK,
-    EXIT_STORAGE,
-    EXIT_UNAVAILABLE,
-    EXIT_USAGE,
-    Arguments,
-    CommandError,
-    add_config,
-    needed_config,
-)
+from forwarder.cli.common import Arguments, CommandError, add_config, needed_config
 from forwarder.cli.terminal import Parser, finish, is_of_output, lost_output, prepare
+from forwarder.exit_codes import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 
-__all__ = [
-    "EXIT_CONFIG",
-    "EXIT_INTERRUPTED",
-    "EXIT_NOT_FOUND",
-    "EXIT_OK",
-    "EXIT_STORAGE",
-    "EXIT_UNAVAILABLE",
-    "EXIT_USAGE",
-    "main",
-]
+__all__ = ["main"]
 
 SANDBOX = "127.0.0.1:2790"
 WATCH_SECONDS = 2.0
@@ -69,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="forwarder",
-        description="Takes events from programs on a host and gets every one of them into AWS.",
+        description="Takes events from programs on a host and delivers them to AWS.",
     )
     parser.add_argument("--version", action="version", version=f"forwarder {__version__}")
     commands: argparse._SubParsersAction[argparse.ArgumentParser] = parser.add_subparsers(
@@ -106,7 +84,7 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         nargs="?",
         const=WATCH_SECONDS,
         metavar="SECONDS",
-        help=f"again and again, with the last 15 minutes, until q or Ctrl-C (default {WATCH_SECONDS:g})",
+        help=f"refresh every SECONDS (default {WATCH_SECONDS:g}), with 15-minute plots; q or Ctrl-C leaves",
     )
     parser.set_defaults(command=_status)
 
@@ -123,7 +101,7 @@ def _seconds(text: str) -> float:
 
 def _add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("token", help="make a bearer token, and its line for ingest.auth.tokens")
-    parser.add_argument("name", help="of the sender that will have it, as metrics show it")
+    parser.add_argument("name", help="the sender's name, which metrics show")
     parser.set_defaults(command=_token)
 
 
@@ -135,7 +113,7 @@ def _token(arguments: Arguments) -> int:
         return EXIT_USAGE
     token, line = tokens.make(arguments.name)
     print(
-        "the token, which is shown this once, then its line for the file of ingest.auth.tokens:",
+        "the token (it is not shown again), then its line for the file of ingest.auth.tokens:",
         file=sys.stderr,
     )
     print(f"{token}\n{line}")
@@ -144,7 +122,7 @@ def _token(arguments: Arguments) -> int:
 
 def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "sandbox", help="run a local AWS that records what arrives, with faults on order"
+        "sandbox", help="run a local stand-in for AWS that records events and can inject faults"
     )
     parser.add_argument(
         "--listen",
@@ -154,7 +132,7 @@ def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--upstream", metavar="URL", help="another EventBridge, for calls that no fault hits")
     parser.add_argument("--require-auth", action="store_true", help="refuse calls without Authorization")
-    parser.add_argument("--no-keep", action="store_true", help="only count what arrives")
+    parser.add_argument("--no-keep", action="store_true", help="count events and do not keep them")
     for option, noun in (("--bus", "event bus"), ("--app-monitor", "app monitor"), ("--project", "project")):
         parser.add_argument(
             option, action="append", default=[], metavar="NAME", help=f"this {noun} exists; repeatable"

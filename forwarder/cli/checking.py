@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from forwarder.cli.common import EXIT_CONFIG, EXIT_OK, Arguments, add_config, needed_config
+from forwarder.cli.common import Arguments, add_config, needed_config
+from forwarder.exit_codes import EXIT_CONFIG, EXIT_OK
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--no-files",
         action="store_true",
-        help="for another host: do not look at the files that settings name",
+        help="do not check files that settings name, such as for another host",
     )
     parser.set_defaults(command=_check)
 
@@ -32,7 +33,7 @@ def _check(arguments: Arguments) -> int:
     if arguments.schema:
         return _print_schema()
     from forwarder.config import ConfigError
-    from forwarder.nearest import listed
+    from forwarder.nearest import listed, plural
     from forwarder.validation import validate
 
     file = needed_config(arguments)
@@ -44,7 +45,7 @@ def _check(arguments: Arguments) -> int:
     _say(arguments, file, (), validated.warnings, len(validated.config.targets))
     if not arguments.json:
         names = list(validated.config.targets)
-        print(f"{file} is good: {len(names)} target{'' if len(names) == 1 else 's'} ({listed(names)})")
+        print(f"{file} is good: {plural(len(names), 'target')} ({listed(names)})")
     return EXIT_OK
 
 

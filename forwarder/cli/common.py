@@ -1,4 +1,4 @@
-"""What several commands share: exit codes, errors that end a command, and the daemon's configuration."""
+"""What several commands share: the error that ends a command, and the daemon's configuration."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forwarder.exit_codes import EXIT_IO, EXIT_USAGE
+
 if TYPE_CHECKING:
     from forwarder.config import StorageConfig
 
-EXIT_OK, EXIT_NOT_FOUND, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_STORAGE, EXIT_CONFIG = 0, 1, 2, 69, 74, 78
-EXIT_INTERRUPTED = 130
 
 FORWARDER_CONFIG = "FORWARDER_CONFIG"
 """Of the environment: the path of the daemon's configuration, for commands without -c."""
@@ -62,7 +62,7 @@ def with_storage(arguments: Arguments, where: StorageConfig, action: Callable[[P
     except StorageError as error:
         hint = "; say where the storage is: -c FILE or --path DIRECTORY" if error.reason == "missing" else ""
         print(f"{error}{hint}", file=sys.stderr)
-        return EXIT_STORAGE
+        return EXIT_IO
 
 
 def _where_it_is(where: StorageConfig) -> Path:

@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forwarder.cli import service
-from forwarder.cli.common import (
-    EXIT_NOT_FOUND,
-    EXIT_OK,
-    Arguments,
-    add_config,
-    config_file,
-    needed_config,
-)
+from forwarder.cli.common import Arguments, add_config, config_file, needed_config
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--service",
         metavar="UNIT",
-        help="judge as this systemd unit runs: with its environment, its user and its credentials",
+        help="check as this systemd unit runs: with its environment, user and credentials",
     )
     parser.set_defaults(command=_doctor)
 
@@ -55,4 +49,4 @@ def _doctor(arguments: Arguments) -> int:
     else:
         findings = asyncio.run(doctor.examine(validated.config))
     print(msgspec.json.encode(findings).decode() if arguments.json else doctor.written(findings))
-    return EXIT_OK if doctor.is_well(findings) else EXIT_NOT_FOUND
+    return EXIT_OK if doctor.is_well(findings) else EXIT_INCOMPLETE

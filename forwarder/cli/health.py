@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from forwarder.cli import place
-from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, CommandError
+from forwarder.cli.common import Arguments, CommandError
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK
 from forwarder.sockets import reachable
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ def _health(arguments: Arguments) -> int:
         problem = str(error)
     if problem:
         print(f"not well: {problem}", file=sys.stderr)
-    return EXIT_NOT_FOUND if problem else EXIT_OK
+    return EXIT_INCOMPLETE if problem else EXIT_OK
 
 
 def ask(urls: Sequence[str], path: str) -> str:
-    """What is wrong, as the first listener says that answers; "" for 200.
+    """What is wrong, as the first listener says that answers; "" for 200. Raises ValueError.
 
-    ``urls``: ``http://host:port``, ``host:port``, ``:port`` or ``unix:/path``. Raises ValueError.
+    ``urls``: ``http://host:port`` or ``unix:/path``.
     """
     ends, problems = time.monotonic() + SECONDS, []
     for each in (here for url in urls for here in _places(url)):
@@ -67,7 +68,7 @@ def _places(url: str) -> list[str]:
 
     if url.startswith("unix:"):
         return [url]
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     return reachable(f"{host}:{parts.port or 80}")
 

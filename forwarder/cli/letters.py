@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forwarder.cli import place
-from forwarder.cli.common import (
-    EXIT_NOT_FOUND,
-    EXIT_OK,
-    EXIT_STORAGE,
-    EXIT_USAGE,
-    Arguments,
-    with_storage,
-)
+from forwarder.cli.common import Arguments, with_storage
 from forwarder.cli.terminal import json_for_terminal
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_IO, EXIT_OK, EXIT_USAGE
+from forwarder.nearest import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("dead-letters", help="the events that were given up on")
+    parser = commands.add_parser(
+        "dead-letters", help="list, show, export, replay or delete events that AWS rejected or that expired"
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for name, function, sentence in (
         ("list", _list, "one line each, oldest first"),
@@ -48,8 +45,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay.set_defaults(command=_replay)
     purge = actions.add_parser("purge", help="delete them")
     _add_filters(purge)
-    purge.add_argument("--all", action="store_true", help="every one: needed where nothing else says which")
-    purge.add_argument("--yes", action="store_true", help="do it; without, only say how many there are")
+    purge.add_argument(
+        "--all", action="store_true", help="delete every dead letter; required if no filter is given"
+    )
+    purge.add_argument("--yes", action="store_true", help="delete them; without --yes they are only counted")
     place.add(purge, "control")
     purge.set_defaults(command=_purge)
 
@@ -59,8 +58,8 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", choices=("rejected", "expired", "purged"))
     parser.add_argument("--code", help="AWS's error code")
     moment = "a time like 2026-11-21T08:00:00Z, or an age like 2h"
-    parser.add_argument("--since", type=_moment, metavar="TIME", help=f"given up on since then: {moment}")
-    parser.add_argument("--until", type=_moment, metavar="TIME", help="given up on before then")
+    parser.add_argument("--since", type=_moment, metavar="TIME", help=f"dead letters since then: {moment}")
+    parser.add_argument("--until", type=_moment, metavar="TIME", help="dead letters before then")
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N")
 
 
@@ -126,10 +125,10 @@ def _read_in(where: Path, arguments: Arguments) -> int:
         with salvaged(where, (rescue,)) as (copy, saved):
             print(f"{error}; {saved}", file=sys.stderr)
             arguments.action(copy, arguments, done)
-        code = EXIT_NOT_FOUND
+        code = EXIT_INCOMPLETE
     if damaged := sum(done.values()):
         print(f"damaged dead letters, whose checksums do not match: {damaged}", file=sys.stderr)
-        code = EXIT_NOT_FOUND
+        code = EXIT_INCOMPLETE
     return code
 
 
@@ -173,7 +172,10 @@ def _say_what_there_is(directory: Path, found: bool) -> None:
 
     if not found:
         there = ", ".join(f"{target}: {count}" for target, count in counts(directory).items())
-        print(f"no dead letter matches; there are {there}" if there else "there are none", file=sys.stderr)
+        print(
+            f"no dead letter matches; there are {there}" if there else "there are no dead letters",
+            file=sys.stderr,
+        )
 
 
 def _show(directory: Path, arguments: Arguments, done: dict[str, bool]) -> int:
@@ -184,7 +186,7 @@ def _show(directory: Path, arguments: Arguments, done: dict[str, bool]) -> int:
     letter = show(directory, arguments.id)
     if letter is None:
         print(f"there is no dead letter {arguments.id} in {directory}", file=sys.stderr)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     text = msgspec.json.format(as_json(letter), indent=2).decode()
     print(json_for_terminal(text) if sys.stdout.isatty() else text)
     return EXIT_OK
@@ -223,7 +225,7 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
 
     if not arguments.yes:
         count = sum(counts(directory, _wanted(arguments)).values())
-        print(f"{count} dead letters would be deleted; add --yes to delete them")
+        print(f"{plural(count, 'dead letter')} would be deleted; add --yes to delete them")
         return EXIT_OK
     try:
         purged = asyncio.run(client.purge(place.socket(arguments), _filters(arguments)))
@@ -233,6 +235,6 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
         purged = asyncio.run(_purge_stopped(directory, _wanted(arguments)))
     except (client.Later, client.Refused) as problem:
         print(problem, file=sys.stderr)
-        return EXIT_STORAGE
-    print(f"{purged} dead letters deleted")
+        return EXIT_IO
+    print(f"{plural(purged, 'dead letter')} deleted")
     return EXIT_OK

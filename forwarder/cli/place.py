@@ -14,15 +14,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forwarder.cli.common import (
-    EXIT_CONFIG,
-    EXIT_UNAVAILABLE,
-    EXIT_USAGE,
-    FORWARDER_CONFIG,
-    Arguments,
-    CommandError,
-    config_file,
-)
+from forwarder.cli.common import Arguments, CommandError, add_config, config_file
+from forwarder.exit_codes import EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE
+from forwarder.sockets import url_of
 
 if TYPE_CHECKING:
     from forwarder.config import StorageConfig
@@ -41,9 +35,7 @@ def add(parser: argparse.ArgumentParser, listener: str) -> argparse._MutuallyExc
     """The options that say where the daemon is. ``listener``: whom the command talks to: ``ingest``,
     ``admin`` or ``control``. Others may be added."""
     where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "-c", "--config", metavar="FILE", help=f"the daemon's configuration (default: ${FORWARDER_CONFIG})"
-    )
+    add_config(where)
     where.add_argument("--path", metavar="DIRECTORY", help="the daemon's storage.path")
     where.add_argument("--url", metavar="URL", help=_URLS[listener])
     return where
@@ -114,7 +106,7 @@ def checked(given: str) -> str:
         raise _not_a_url(given, f"unix:{os.path.abspath(path)}" if path else "")
     if given.startswith("/"):
         raise _not_a_url(given, f"unix:{given}")
-    place = given if "://" in given else f"http://{_with_host(given)}"
+    place = url_of(given)
     try:
         parts = urlsplit(place)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
@@ -123,11 +115,6 @@ def checked(given: str) -> str:
     if not good or any(character.isspace() for character in given):
         raise _not_a_url(given, "")
     return place
-
-
-def _with_host(address: str) -> str:
-    """``listen`` has ``:port`` and ``*:port`` for all addresses of both families."""
-    return f"localhost{address.removeprefix('*')}" if address.startswith((":", "*:")) else address
 
 
 def _not_a_url(given: str, meant: str) -> CommandError:

@@ -9,14 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forwarder.cli import place
-from forwarder.cli.common import (
-    EXIT_NOT_FOUND,
-    EXIT_OK,
-    EXIT_STORAGE,
-    EXIT_USAGE,
-    Arguments,
-    with_storage,
-)
+from forwarder.cli.common import Arguments, with_storage
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_IO, EXIT_OK, EXIT_USAGE
+from forwarder.nearest import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,13 +82,13 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
             return asyncio.run(_stopped(directory, arguments))
     except UnknownTargetError as error:
         print(f"{arguments.target}: no such target on this disk; there is: {error}", file=sys.stderr)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     except client.Refused as problem:
         print(problem, file=sys.stderr)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     except client.Later as problem:
         print(problem, file=sys.stderr)
-        return EXIT_STORAGE
+        return EXIT_IO
 
 
 async def _running(arguments: Arguments) -> int:
@@ -139,7 +134,7 @@ async def _stopped(directory: Path, arguments: Arguments) -> int:
         purged, _ = await purge(file, arguments.target, chosen, offline)
     except LettersFull as problem:
         print(problem, file=sys.stderr)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     finally:
         await file.close()
     return _done(arguments, purged)
@@ -148,21 +143,17 @@ async def _stopped(directory: Path, arguments: Arguments) -> int:
 def _may(arguments: Arguments, events: int, bytes: int, room: int) -> int | None:
     """The exit code if there is nothing to do, after the reason is printed."""
     if arguments.delete and not arguments.yes:
-        print(f"{_events(events)} would be deleted; add --yes to delete them")
+        print(f"{plural(events, 'event')} would be deleted; add --yes to delete them")
         return EXIT_OK
     if not arguments.delete and bytes > room:
-        print(ROOM.format(events=_events(events), bytes=bytes, room=room), file=sys.stderr)
-        return EXIT_NOT_FOUND
+        print(ROOM.format(events=plural(events, "event"), bytes=bytes, room=room), file=sys.stderr)
+        return EXIT_INCOMPLETE
     return None
 
 
 def _done(arguments: Arguments, purged: int) -> int:
-    print(f"{_events(purged)} {'deleted' if arguments.delete else 'moved to the dead letters'}")
+    print(f"{plural(purged, 'event')} {'deleted' if arguments.delete else 'moved to the dead letters'}")
     return EXIT_OK
-
-
-def _events(count: int) -> str:
-    return "1 event" if count == 1 else f"{count} events"
 
 
 def _chosen(arguments: Arguments) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forwarder.cli import place, purging
-from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_OK, Arguments, config_file, with_storage
+from forwarder.cli.common import Arguments, config_file, with_storage
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK
+from forwarder.nearest import plural
 
 if TYPE_CHECKING:
     import argparse
@@ -56,8 +58,11 @@ def _check(directory: Path, arguments: Arguments) -> int:
             raise
         problems += 1
         print(error)
-    print(f"{problems} problems in {directory}" if problems else f"{directory} is sound", file=sys.stderr)
-    return EXIT_NOT_FOUND if problems else EXIT_OK
+    print(
+        f"{plural(problems, 'problem')} in {directory}" if problems else f"{directory} is sound",
+        file=sys.stderr,
+    )
+    return EXIT_INCOMPLETE if problems else EXIT_OK
 
 
 def _stats(where: Path, arguments: Arguments) -> int:
@@ -73,7 +78,7 @@ def _stats(where: Path, arguments: Arguments) -> int:
         with salvaged(where, (rescue_queues, rescue_letters)) as (copy, saved):
             print(f"{error}; {saved}", file=sys.stderr)
             _print_stats(copy, arguments)
-        return EXIT_NOT_FOUND
+        return EXIT_INCOMPLETE
     return EXIT_OK
 
 
@@ -118,7 +123,7 @@ def _dump(where: Path, arguments: Arguments) -> int:
         code = _write(dump(where, as_native, arguments.target))
     except UnknownTargetError as error:
         print(f"{arguments.target}: no such target on this disk; there is: {error}", file=sys.stderr)
-        code = EXIT_NOT_FOUND
+        code = EXIT_INCOMPLETE
     sys.stdout.buffer.flush()
     return code
 
@@ -130,5 +135,5 @@ def _write(lines: Iterable[bytes | Lost | Damage]) -> int:
             sys.stdout.buffer.write(line)
             continue
         print(line, file=sys.stderr)
-        code = EXIT_NOT_FOUND
+        code = EXIT_INCOMPLETE
     return code

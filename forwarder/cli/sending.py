@@ -15,7 +15,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from forwarder.cli import place
-from forwarder.cli.common import EXIT_USAGE, Arguments, CommandError
+from forwarder.cli.common import Arguments, CommandError
+from forwarder.exit_codes import EXIT_USAGE
 
 if TYPE_CHECKING:
     import argparse

@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forwarder.cli.common import EXIT_NOT_FOUND, EXIT_USAGE, FORWARDER_CONFIG, CommandError
+from forwarder.cli.common import FORWARDER_CONFIG, CommandError
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_USAGE
 
 PROPERTIES = (
     "LoadState",
@@ -64,7 +65,9 @@ def doctor_as(name: str, config: str, as_json: bool) -> int:
     user = unit.user or "root"
     switch = os.geteuid() == 0
     if not switch and user != pwd.getpwuid(os.geteuid()).pw_name:
-        print(f"this is judged by your user, not by {user}: for that, use sudo", file=sys.stderr)
+        print(
+            f"these checks run as your user, not as {user}: use sudo to run them as {user}", file=sys.stderr
+        )
     with _credentials(unit, switch) as given:
         environment = {**_of_user(user), **unit.environment, **given}
         try:
@@ -73,7 +76,7 @@ def doctor_as(name: str, config: str, as_json: bool) -> int:
             )
         except OSError as error:
             message = f"the doctor cannot run as user {user}: {error.strerror}"
-            raise CommandError(EXIT_NOT_FOUND, message) from None
+            raise CommandError(EXIT_INCOMPLETE, message) from None
     return ran.returncode
 
 
@@ -120,10 +123,10 @@ def _systemctl(verb: str, name: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = getattr(error, "strerror", None) or "no answer within 10s"
         raise CommandError(
-            EXIT_NOT_FOUND, f"systemd cannot be asked about {name}: systemctl: {reason}"
+            EXIT_INCOMPLETE, f"systemd cannot be asked about {name}: systemctl: {reason}"
         ) from None
     if ran.returncode:
-        raise CommandError(EXIT_NOT_FOUND, f"systemd cannot be asked about {name}: {ran.stderr.strip()}")
+        raise CommandError(EXIT_INCOMPLETE, f"systemd cannot be asked about {name}: {ran.stderr.strip()}")
     return ran.stdout
 
 
@@ -150,7 +153,7 @@ def _of_file(path: Path, *, optional: bool) -> dict[str, str]:
         if optional and isinstance(error, FileNotFoundError):
             return {}
         message = f"the environment of the unit cannot be read: {path}: {error.strerror}"
-        raise CommandError(EXIT_NOT_FOUND, message) from None
+        raise CommandError(EXIT_INCOMPLETE, message) from None
     found: dict[str, str] = {}
     for line in text.splitlines():
         key, equals, value = line.strip().partition("=")
@@ -195,7 +198,7 @@ def _of_user(user: str) -> dict[str, str]:
         about = pwd.getpwnam(user) if not user.isdecimal() else pwd.getpwuid(int(user))
     except KeyError:
         raise CommandError(
-            EXIT_NOT_FOUND,
+            EXIT_INCOMPLETE,
             f'there is no user "{user}" now: start the unit once (DynamicUser), or make the user',
         ) from None
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
@@ -242,7 +245,6 @@ def _copy(target: Path, source: str) -> None:
         data = Path(source).read_bytes()
     except OSError as error:
         message = f"LoadCredential: {source} cannot be read: {error.strerror}"
-        raise CommandError(EXIT_NOT_FOUND, message) from None
-    target.touch(0o400)
-    with os.fdopen(os.open(target, os.O_WRONLY), "wb") as file:
+        raise CommandError(EXIT_INCOMPLETE, message) from None
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as file:
         file.write(data)

@@ -17,6 +17,7 @@ import re
 import sys
 from typing import NoReturn
 
+from forwarder.exit_codes import EXIT_IO
 from forwarder.nearest import did_you_mean
 
 _CONTROLS = re.compile(
@@ -61,11 +62,7 @@ def lost_output(error: OSError) -> int:
     """Say that the output cannot be written; the exit code."""
     _forget_output()
     print(f"the output cannot be written: {error.strerror}", file=sys.stderr)
-    return EXIT_OUTPUT
-
-
-EXIT_OUTPUT = 74
-"""EX_IOERR, as for a storage that cannot be read."""
+    return EXIT_IO
 
 
 def _forget_output() -> None:

@@ -1,6 +1,6 @@
 """Talks to a running daemon, for the command line only: sends, asks, and tells it what to do."""
 
-from forwarder.client.connecting import EXIT_OK, EXIT_REFUSED, EXIT_UNAVAILABLE, Unreachable
+from forwarder.client.connecting import Unreachable
 from forwarder.client.control import (
     Later,
     Refused,
@@ -17,9 +17,6 @@ from forwarder.client.watching import watch
 
 __all__ = [
     "CHUNK_EVENTS",
-    "EXIT_OK",
-    "EXIT_REFUSED",
-    "EXIT_UNAVAILABLE",
     "Chunks",
     "Later",
     "Refused",

@@ -1,5 +1,4 @@
-"""What all that talks to a daemon shares: a session, one bounded exchange, the one error, exit codes, and
-lines on stderr.
+"""What all that talks to a daemon shares: a session, one bounded exchange, one error, and lines on stderr.
 
 Invariants:
 - A daemon that does not answer is noticed within 3 s, wherever it stops: at the connection, in the middle of
@@ -21,7 +20,7 @@ from aiohttp.abc import ResolveResult
 from yarl import URL
 
 from forwarder.client.trouble import ANSWER_SECONDS, sentence
-from forwarder.sockets import LOCALHOST, LOOPBACK
+from forwarder.sockets import LOCALHOST, LOOPBACK, url_of
 
 TIMEOUT = aiohttp.ClientTimeout(total=None)
 """None of aiohttp's: ``exchange`` bounds all of it."""
@@ -29,8 +28,6 @@ TIMEOUT = aiohttp.ClientTimeout(total=None)
 LONGEST_SECONDS = 120.0
 LOOK_SECONDS = 1.0
 """How long a slow answer may take before the daemon is asked whether it is alive; each time anew."""
-
-EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_UNAVAILABLE = 0, 1, 2, 69
 
 
 class Unreachable(Exception):
@@ -68,10 +65,8 @@ def session_for(url: str) -> tuple[aiohttp.ClientSession, str]:
     if url.startswith("unix:"):
         unix = aiohttp.UnixConnector(path=url.removeprefix("unix:"))
         return aiohttp.ClientSession(connector=unix, timeout=TIMEOUT), "http://localhost"
-    url = f"{LOCALHOST}{url.removeprefix('*')}" if url.startswith((":", "*:")) else url
-    base = url if "://" in url else f"http://{url}"
     connector = aiohttp.TCPConnector(resolver=_Resolver())
-    return aiohttp.ClientSession(connector=connector, timeout=TIMEOUT), base.rstrip("/")
+    return aiohttp.ClientSession(connector=connector, timeout=TIMEOUT), url_of(url).rstrip("/")
 
 
 def can_rewrite(stream: TextIO) -> bool:

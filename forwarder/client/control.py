@@ -19,17 +19,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from forwarder.client.connecting import (
-    EXIT_OK,
-    EXIT_REFUSED,
-    EXIT_UNAVAILABLE,
-    Unreachable,
-    exchange,
-    say,
-    session_for,
-)
+from forwarder.client.connecting import Unreachable, exchange, say, session_for
 from forwarder.client.progress import Progress
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK, EXIT_UNAVAILABLE
 from forwarder.logs import one_line
+from forwarder.nearest import plural
 from forwarder.states import in_words
 
 STEPS_PER_SECOND = 5
@@ -93,7 +87,7 @@ async def listener(socket: Path, name: str) -> str:
         async with Control(socket) as control:
             return str((await control.ask("/listeners"))[name][0])
     except (Refused, Later, LookupError) as error:
-        raise Unreachable(f"the daemon at {socket} does not tell its addresses: use -c or --url") from error
+        raise Unreachable(f"the daemon at {socket} did not report its addresses: use -c or --url") from error
 
 
 async def operate(socket: Path, action: str, target: str | None) -> int:
@@ -156,7 +150,7 @@ async def replay(socket: Path, wanted: Wanted, rate: float | None) -> int:
                 replaying.end()
     except (Unreachable, Later, Refused) as problem:
         return _told(problem)
-    return EXIT_REFUSED if replaying.failed or replaying.skipped else EXIT_OK
+    return EXIT_INCOMPLETE if replaying.failed or replaying.skipped else EXIT_OK
 
 
 async def count_queue(socket: Path, target: str, chosen: Wanted) -> dict[str, int]:
@@ -222,7 +216,7 @@ class Replaying:
 
     def skip(self, target: str, letters: int) -> None:
         self.skipped += letters
-        say(f"{target}: {letters} dead letters, but the daemon has no such target")
+        say(f"{target}: {plural(letters, 'dead letter')}, but the daemon has no such target")
 
     def end(self) -> None:
         self._progress.end()
@@ -259,4 +253,4 @@ class Replaying:
 
 def _told(problem: Exception) -> int:
     say(str(problem))
-    return EXIT_REFUSED if isinstance(problem, Refused) else EXIT_UNAVAILABLE
+    return EXIT_INCOMPLETE if isinstance(problem, Refused) else EXIT_UNAVAILABLE

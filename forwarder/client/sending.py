@@ -19,17 +19,9 @@ from urllib.parse import quote, unquote
 import aiohttp
 import msgspec
 
-from forwarder.client.connecting import (
-    EXIT_OK,
-    EXIT_REFUSED,
-    EXIT_UNAVAILABLE,
-    EXIT_USAGE,
-    Unreachable,
-    exchange,
-    say,
-    session_for,
-)
+from forwarder.client.connecting import Unreachable, exchange, say, session_for
 from forwarder.client.progress import Progress
+from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE
 from forwarder.logs import one_line
 from forwarder.nearest import did_you_mean
 
@@ -314,10 +306,10 @@ async def send(url: str, target: str | None, source: Reader, meant: str = "") ->
             code = EXIT_UNAVAILABLE
         except UnknownTarget as error:
             say(str(error))
-            code = EXIT_REFUSED
+            code = EXIT_INCOMPLETE
         finally:
             progress.end()
         if not code and not sender.accepted and not sender.refused:
             say(f"the input was empty: nothing was sent{meant and f'. Did you mean: {meant}?'}")
             code = EXIT_USAGE if meant else EXIT_OK
-        return code or (EXIT_REFUSED if sender.refused else EXIT_OK)
+        return code or (EXIT_INCOMPLETE if sender.refused else EXIT_OK)

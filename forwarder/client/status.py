@@ -8,16 +8,11 @@ from typing import Any
 
 import msgspec
 
-from forwarder.client.connecting import (
-    EXIT_OK,
-    EXIT_UNAVAILABLE,
-    Unreachable,
-    exchange,
-    say,
-    session_for,
-)
+from forwarder.client.connecting import Unreachable, exchange, say, session_for
 from forwarder.client.order import alike, in_short
+from forwarder.exit_codes import EXIT_OK, EXIT_UNAVAILABLE
 from forwarder.logs import moment, one_line
+from forwarder.nearest import plural
 from forwarder.states import in_words
 
 
@@ -52,7 +47,7 @@ def head_of(report: dict[str, Any]) -> list[str]:
     """What a kill would lose, and what runs since when."""
     stopping = ", stopping" if report["draining"] else ""
     return [
-        f"only in memory: {report['only_in_memory']} events",
+        f"only in memory: {plural(report['only_in_memory'], 'event')}",
         f"version {report['version']}, up {span(report['uptime_seconds'])}{stopping}",
     ]
 
@@ -151,15 +146,11 @@ def unconfirmed_of(name: str, target: dict[str, Any]) -> list[str]:
     return lines
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def tail_of(report: dict[str, Any]) -> str:
     storage = report["storage"]
     return (
-        f"dead letters: {storage['dead_letters_events']} events, "
-        f"{storage['dead_letters_bytes']} bytes in {storage['path']}"
+        f"dead letters: {plural(storage['dead_letters_events'], 'event')}, "
+        f"{plural(storage['dead_letters_bytes'], 'byte')} in {storage['path']}"
     )
 
 

@@ -26,9 +26,10 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 
-from forwarder.client.connecting import EXIT_OK, Unreachable, can_rewrite, exchange, session_for
+from forwarder.client.connecting import Unreachable, can_rewrite, exchange, session_for
 from forwarder.client.dashboard import ASCII, BLOCKS, picture
 from forwarder.client.viewport import Viewport
+from forwarder.exit_codes import EXIT_OK
 from forwarder.logs import one_line
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -126,7 +127,8 @@ def _screen() -> Iterator[None]:
 
 def _has_the_keys() -> bool:
     """Whether keys are for us: a job in the background is stopped when it asks for them."""
-    return sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    stdin = sys.stdin  # None where it is closed
+    return stdin is not None and stdin.isatty() and os.tcgetpgrp(stdin.fileno()) == os.getpgrp()
 
 
 @contextlib.contextmanager

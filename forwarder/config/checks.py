@@ -159,9 +159,9 @@ def _memory(config: Config) -> Iterator[Problem]:
         judged = ("queue", "queue_limits")
         yield Problem(
             "ingest.memory_budget",
-            f"must be at least {_mib(queues + bodies)}, got {_mib(config.ingest.memory_budget)}: the queues "
+            f"must be at least {_mib(queues + bodies)}, got {config.ingest.memory_budget.text}: the queues "
             f"need {_mib(queues)} (targets.*.queue_limits.max_bytes, of a disk queue at most "
-            f"{_mib(FRONT_BYTES)}), and {BODIES_AT_ONCE} bodies of {_mib(config.ingest.max_body)} the rest. "
+            f"{_mib(FRONT_BYTES)}), and {BODIES_AT_ONCE} bodies of {config.ingest.max_body.text} the rest. "
             "Raise it, or lower the others",
             about=(
                 "ingest.max_body",
@@ -177,7 +177,8 @@ def queue_memory(options: Any) -> int:
 
 
 def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.4g}MiB"
+    """As it can be written in the configuration: in whole MiB, which are no less."""
+    return f"{-(-size >> 20)}MiB"
 
 
 def _listeners(config: Config) -> Iterator[Problem]:

@@ -103,7 +103,8 @@ def parse(
 
 def placed(path: str | Path, found: Iterable[Problem]) -> list[Problem]:
     """The same problems with their lines in a file, in its order. Raises ConfigError."""
-    return _placed(found, Document(_text(path)))
+    problems = list(found)
+    return _placed(problems, Document(_text(path))) if problems else []
 
 
 def _placed(found: Iterable[Problem], document: Document) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""The composition root: knows every room; ``main`` runs a daemon until told to stop."""
+"""The composition root: knows every package. ``main`` runs a daemon until it is told to stop."""
 
 from forwarder.daemon.process import Daemon
 from forwarder.daemon.serving import main

@@ -16,15 +16,16 @@ LARGE_BYTES = 1 << 20
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
-
-YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS = 700, 10, 1_000
-"""When Python looks for cycles. By itself the last figure is 10: then a body of 65,536 events causes searches
-among all objects, which take half of the CPU time of its longest step."""
+OLD_EVERY = 1_000
+"""So many searches for cycles among younger objects come before one among all objects. Python's own figure is
+10. With that, a body of 65,536 events causes such searches, which take half of the CPU time of its longest
+step."""
 
 
 def collect_seldom() -> None:
     """Hardly ever search for cycles among all objects at once."""
-    gc.set_threshold(YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS)
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, OLD_EVERY)
 
 
 def give_back_large_blocks() -> bool:

@@ -10,6 +10,7 @@ import msgspec
 from forwarder.apis.codes import EntryCodes
 from forwarder.clock import ClockWatch
 from forwarder.config import Config, default_of_kind, queue_memory
+from forwarder.control.operations import TargetHandle
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
 from forwarder.delivery.disposition import Policy
@@ -52,16 +53,33 @@ class TargetParts(msgspec.Struct, frozen=True):
     remembered: RememberedNames | None
     set_aside: SetAside
 
+    @property
+    def handle(self) -> TargetHandle:
+        """By which an operator acts on the target."""
+        lane, target = self.lane, self.target
+        return TargetHandle(
+            lane.name,
+            self.queue,
+            lane.gate,
+            target.limits,
+            target.api.batch_of,
+            target.api.name_of,
+            lane.metrics,
+            target.hurry,
+            target.is_asking,
+            target.api.codec.stored,
+        )
 
-def build(rooms: Shared, name: str) -> TargetParts:
+
+def build(shared: Shared, name: str) -> TargetParts:
     """Build one target's lane. Raises ConfigError when the kind refuses its options."""
-    options = rooms.config.targets[name]
+    options = shared.config.targets[name]
     target = TARGETS[options.kind].build(name, options)
-    metrics = rooms.metrics.for_target(name)
-    queue = _queue(rooms, name, options, target, metrics)
-    gate = Gate(name, _gate_options(options, target.api.codes), rooms.clock)
-    rooms.metrics.watch(name, queue.view, gate.view, lambda: target.transport)
-    rooms.metrics.watch_credentials(name, target.credentials)
+    metrics = shared.metrics.for_target(name)
+    queue = _queue(shared, name, options, target, metrics)
+    gate = Gate(name, _gate_options(options, target.api.codes), shared.clock)
+    shared.metrics.watch(name, queue.view, gate.view, lambda: target.transport)
+    shared.metrics.watch_credentials(name, target.credentials)
     policy = _policy(options, target.limits)
     lane = Lane(
         name,
@@ -69,10 +87,10 @@ def build(rooms: Shared, name: str) -> TargetParts:
         queue,
         gate,
         policy,
-        rooms.letters,
+        shared.letters,
         metrics,
-        rooms.clock,
-        receipts=rooms.receipts,
+        shared.clock,
+        receipts=shared.receipts,
         names=target.names,
     )
     route: Route[Any] = Route(
@@ -83,16 +101,16 @@ def build(rooms: Shared, name: str) -> TargetParts:
         metrics=metrics,
         max_event_bytes=target.limits.max_event_bytes,
         names=options.bound,
-        default=default_of_kind(rooms.config.targets, name),
+        default=default_of_kind(shared.config.targets, name),
         only=only_bound(name, options),
         ack_timeout=MAX_WAIT_SECONDS if options.ack == "delivered" else 0.0,
         at_aws=target.names,
         answered=target.answered,
     )
-    set_aside = SetAside(queue, target.names, rooms.clock)
-    rooms.metrics.watch_names(name, partial(_names_view, target.names, set_aside))
+    set_aside = SetAside(queue, target.names, shared.clock)
+    shared.metrics.watch_names(name, partial(_names_view, target.names, set_aside))
     on_disk = queue if isinstance(queue, DiskQueue) else None
-    remembered = _remembered(rooms, name, options, target)
+    remembered = _remembered(shared, name, options, target)
     return TargetParts(lane, target, route, queue, on_disk, remembered, set_aside)
 
 
@@ -100,17 +118,17 @@ def _names_view(names: TargetNames, set_aside: SetAside) -> NamesView:
     return NamesView(set_aside.counts(), names.questions, names.unconfirmed, names.unverified)
 
 
-def _remembered(rooms: Shared, name: str, options: Any, target: AwsTarget) -> RememberedNames | None:
+def _remembered(shared: Shared, name: str, options: Any, target: AwsTarget) -> RememberedNames | None:
     """What the target knew of its names before, where it asks about them."""
     names = target.names
     if not isinstance(names, BusNames):
         return None
     place = f"{target.region} {options.endpoint_url or ''}"
-    return RememberedNames(name, place, names, rooms.storage, rooms.clock)
+    return RememberedNames(name, place, names, shared.storage, shared.clock)
 
 
 def _queue(
-    rooms: Shared, name: str, options: Any, target: AwsTarget, metrics: TargetMetrics
+    shared: Shared, name: str, options: Any, target: AwsTarget, metrics: TargetMetrics
 ) -> MemoryQueue | DiskQueue:
     max_events, max_bytes = options.queue_limits.max_events, options.queue_bytes
     if options.queue == "memory":
@@ -118,21 +136,21 @@ def _queue(
             target.limits,
             max_events=max_events,
             max_bytes=max_bytes,
-            clock=rooms.clock,
+            clock=shared.clock,
             metrics=metrics,
             names=target.names,
         )
     return DiskQueue(
         name,
         target.limits,
-        rooms.storage,
+        shared.storage,
         max_events=max_events,
         max_bytes=max_bytes,
-        clock=rooms.clock,
+        clock=shared.clock,
         metrics=metrics,
         front_bytes=queue_memory(options),
         kind=options.kind,
-        watch=rooms.clock_watch,
+        watch=shared.clock_watch,
         codec=target.api.codec.stored,
         boot=this_boot(),
         names=target.names,

@@ -1,7 +1,7 @@
-"""The composition root: builds every room, starts them, and stops them in a numbered order.
+"""The composition root: builds all parts of the daemon, starts them, and stops them in a numbered order.
 
 Invariants:
-- With ``lanes`` the only file that knows all rooms; the only list that orders start and stop.
+- Only this file and ``lanes`` know all packages; the order of start and stop is here and nowhere else.
 - Starting needs no AWS: a target without credentials, name or route is shown as held, and delivers within
   one probe once they appear.
 - Any task that ends unexpectedly stops the daemon, with its report and exit code 70.
@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -24,24 +22,26 @@ import structlog
 from forwarder import __version__, logs
 from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.clock import ClockWatch
-from forwarder.config import BODIES_AT_ONCE, Config, queue_memory, shown
-from forwarder.control.operations import Operations, TargetHandle
+from forwarder.config import Config, shown
+from forwarder.control.operations import Operations
 from forwarder.control.rescues import RESCUES
 from forwarder.control.server import ControlServer
 from forwarder.daemon.inherited import say_inherited
 from forwarder.daemon.lanes import Shared, build
+from forwarder.daemon.memory import budget_for
 from forwarder.daemon.refusal_log import RefusalLog
 from forwarder.daemon.reload import Rereading
+from forwarder.daemon.report import ending_of, say_ledgers
 from forwarder.daemon.senders import Senders
-from forwarder.daemon.start_lines import say_targets
-from forwarder.daemon.status import Status, ending_of
+from forwarder.daemon.start_errors import StartError, cannot_listen
+from forwarder.daemon.start_lines import say_memory_only, say_targets
+from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
 from forwarder.delivery.burial import sweep
 from forwarder.delivery.lane import Lane
 from forwarder.delivery.worker import work
-from forwarder.files import LASTING
+from forwarder.exit_codes import EXIT_INTERNAL, EXIT_LOST, EXIT_OK
 from forwarder.ingest.bindings import Bindings
-from forwarder.ingest.budget import Budget
 from forwarder.ingest.server import IngestServer
 from forwarder.listening import CannotListen
 from forwarder.metrics import Metrics
@@ -53,8 +53,6 @@ from forwarder.storage import Storage, StorageError
 from forwarder.targets import known_apis
 from forwarder.targets.warm_up import warm_up
 
-EXIT_OK, EXIT_LOST, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_CONFIG = 0, 3, 70, 75, 78
-
 FINISH_REQUESTS_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 LETTERS_EXPIRE_SECONDS = 600.0
@@ -62,27 +60,6 @@ DRAIN_LOOK_SECONDS = 0.02
 LOOK_SECONDS = 1.0
 LASTING_REASONS = ("format", "network", "unsafe", "path")
 """Troubles of the storage that no restart mends."""
-
-SPARE_BYTES = 4 << 20
-"""For events of peers that hold next to nothing while another holds all it can."""
-
-
-class StartError(Exception):
-    """The daemon cannot start; the message is for the operator. ``lasting``: only a person can mend it."""
-
-    def __init__(self, message: str, *, lasting: bool = False) -> None:
-        super().__init__(message)
-        self.lasting = lasting
-
-
-def _cannot_listen(name: str, problem: OSError) -> StartError:
-    """``name``: the setting and its value."""
-    message, lasting = f"{name}: {problem.strerror or problem}", problem.errno in LASTING
-    if problem.errno == errno.EACCES and "unix:" not in name:
-        message += ": ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port"
-    elif lasting and "unix:" in name:
-        message += ": the directory must be there, and the daemon's user must be able to write in it"
-    return StartError(message, lasting=lasting)
 
 
 class Daemon:
@@ -105,53 +82,25 @@ class Daemon:
         self._clock = clock or SystemClock()
         self._log = structlog.get_logger("daemon")
         self._metrics = Metrics(self._clock)
-        self._storage = Storage(
-            config.storage.directory(),
-            max_bytes=config.storage.max_bytes,
-            linger=config.storage.linger,
-            clock=self._clock,
-            metrics=self._metrics.storage,
-            rescues=RESCUES,
-            earlier=config.storage.parent(),
-        )
-        self._metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
         self._clock_watch = ClockWatch(self._clock)
         self._refusal_log = RefusalLog(self._metrics)
+        self._storage = self._make_storage()
         self._letters = self._make_letters()
         self._receipts = Receipts()
-        self._metrics.http.waits = lambda: len(self._receipts.waits)
         parts = self._metrics, self._storage, self._letters, self._receipts, self._clock_watch
-        rooms = Shared(config, self._clock, *parts)
-        self._built = {name: build(rooms, name) for name in config.targets}
+        shared = Shared(config, self._clock, *parts)
+        self._built = {name: build(shared, name) for name in config.targets}
         self._lanes = {name: each.lane for name, each in self._built.items()}
         self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
-        self._budget = self._make_budget()
-        self._metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
-        self._metrics.process.log_lines_dropped = logs.dropped_lines
-        bindings = Bindings([each.route for each in self._built.values()], known_apis())
+        self._budget = budget_for(config)
         self._senders = Senders(config.ingest, self._clock, self._metrics.senders)
         self.rereading = Rereading(self._senders.files, config, path)
-        self._ingest = IngestServer(
-            config.ingest,
-            bindings,
-            self._budget,
-            self._metrics,
-            self._clock,
-            receipts=self._receipts,
-            guard=self._senders.guard,
-            tls=self._senders.tls,
-            sending=self._is_sending,
-        )
-        self._status = Status(rooms, self._built, self._clock_watch)
-        self._admin = AdminServer(
-            self._metrics,
-            self._status,
-            lambda: self._ready,
-            partial(shown, config),
-            config.admin.hosts,
-            admin_max_age,
-        )
-        self._control = ControlServer(self._make_controls(), config.storage.control_socket(), self._listeners)
+        self._ingest = self._make_ingest()
+        self._status = Status(shared, self._built)
+        self._admin = self._make_admin(admin_max_age)
+        operations = Operations([each.handle for each in self._built.values()], self._letters, self._clock)
+        self._control = ControlServer(operations, config.storage.control_socket(), self._listeners)
+        self._watch_numbers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = False
         self._failed = False
@@ -163,9 +112,21 @@ class Daemon:
 
     # --- build
 
+    def _make_storage(self) -> Storage:
+        settings = self._config.storage
+        return Storage(
+            settings.directory(),
+            max_bytes=settings.max_bytes,
+            linger=settings.linger,
+            clock=self._clock,
+            metrics=self._metrics.storage,
+            rescues=RESCUES,
+            earlier=settings.parent(),
+        )
+
     def _make_letters(self) -> DeadLetters:
         bounds = self._config.storage.dead_letters
-        letters = DeadLetters(
+        return DeadLetters(
             self._storage,
             max_bytes=self._config.storage.dead_letters_bytes,
             max_age=bounds.max_age,
@@ -174,27 +135,39 @@ class Daemon:
             watch=self._clock_watch,
             codec_of=lambda target: self._config.targets[target].api.codec.stored,
         )
-        none = dict.fromkeys(self._config.targets, (0, 0))
-        self._metrics.watch_dead_letters(lambda: {**none, **letters.view()})
-        return letters
 
-    def _make_controls(self) -> Operations:
-        targets = [
-            TargetHandle(
-                name,
-                each.queue,
-                each.lane.gate,
-                each.target.limits,
-                each.target.api.batch_of,
-                each.target.api.name_of,
-                each.lane.metrics,
-                each.target.hurry,
-                each.target.is_asking,
-                each.target.api.codec.stored,
-            )
-            for name, each in self._built.items()
-        ]
-        return Operations(targets, self._letters, self._clock)
+    def _make_ingest(self) -> IngestServer:
+        return IngestServer(
+            self._config.ingest,
+            Bindings([each.route for each in self._built.values()], known_apis()),
+            self._budget,
+            self._metrics,
+            self._clock,
+            receipts=self._receipts,
+            guard=self._senders.guard,
+            tls=self._senders.tls,
+            sending=self._is_sending,
+        )
+
+    def _make_admin(self, max_age: float) -> AdminServer:
+        return AdminServer(
+            self._metrics,
+            self._status,
+            lambda: self._ready,
+            partial(shown, self._config),
+            self._config.admin.hosts,
+            max_age,
+        )
+
+    def _watch_numbers(self) -> None:
+        """Have the metrics ask for what nobody counts."""
+        config, metrics = self._config, self._metrics
+        metrics.storage.size = lambda: (self._storage.size(), config.storage.max_bytes)
+        metrics.http.waits = lambda: len(self._receipts.waits)
+        metrics.process.budget = lambda: (self._memory_used(), config.ingest.memory_budget)
+        metrics.process.log_lines_dropped = logs.dropped_lines
+        none = dict.fromkeys(config.targets, (0, 0))
+        metrics.watch_dead_letters(lambda: {**none, **self._letters.view()})
 
     def _listeners(self) -> dict[str, list[str]]:
         """The URLs of both listeners, for a client that knows the control socket alone."""
@@ -206,17 +179,6 @@ class Daemon:
 
     def _count_dropped_letters(self, target: str, count: int) -> None:
         self._metrics.for_target(target).dead_letters_dropped += count
-
-    def _bytes_for_bodies(self) -> int:
-        """What the memory budget leaves for requests when every queue is full."""
-        queues = sum(map(queue_memory, self._config.targets.values()))
-        return int(self._config.ingest.memory_budget) - queues
-
-    def _make_budget(self) -> Budget:
-        """What the memory budget leaves for requests; where there is room, a little of it is kept spare."""
-        whole, bodies = self._bytes_for_bodies(), BODIES_AT_ONCE * self._config.ingest.max_body
-        limit = max(bodies, whole - SPARE_BYTES)
-        return Budget(limit, unproven_share=max(limit // 4, bodies), spare=SPARE_BYTES)
 
     def _is_sending(self) -> bool:
         return any(lane.gate.calling for lane in self._lanes.values())
@@ -284,7 +246,16 @@ class Daemon:
         self._spawn(self._look_around(), "sockets and clock")
         say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True
-        self._say_started()
+        say_targets(self._built, self._config.targets)
+        say_memory_only([name for name in self._lanes if name not in self._on_disk])
+        self._log.info(
+            "ready",
+            version=__version__,
+            ingest=self._ingest.address,
+            admin=self._admin.address,
+            control=f"unix:{self._control.path}",
+            storage=str(self._config.storage.directory()),
+        )
 
     async def _load_names(self) -> None:
         for each in self._built.values():
@@ -328,7 +299,7 @@ class Daemon:
                     lane.queue.close()  # what was delivered meanwhile is written
                 await self._close()
                 place = problem.place if isinstance(problem, CannotListen) else ""
-                raise _cannot_listen(f"{name}{place}", problem) from None
+                raise cannot_listen(f"{name}{place}", problem) from None
 
     async def _look_around(self) -> None:
         """See that nobody deleted a unix socket, set the clock, or is in trouble; log what was refused."""
@@ -370,22 +341,6 @@ class Daemon:
             with contextlib.suppress(StorageError):  # the storage says it; the next round tries again
                 await self._letters.expire()
 
-    def _say_started(self) -> None:
-        say_targets(self._built, self._config.targets)
-        in_memory = [name for name in self._lanes if name not in self._on_disk]
-        if in_memory:
-            self._log.warning(
-                "events wait in memory only: a kill loses what has not been sent", targets=in_memory
-            )
-        self._log.info(
-            "ready",
-            version=__version__,
-            ingest=self._ingest.address,
-            admin=self._admin.address,
-            control=f"unix:{self._control.path}",
-            storage=str(self._config.storage.directory()),
-        )
-
     # --- stop
 
     def ask_to_stop(self) -> None:
@@ -396,22 +351,21 @@ class Daemon:
 
     async def stop(self) -> int:
         """Stop in the numbered order, and say the report; the exit code."""
-        grace, ack_timeout = self._config.shutdown.input_grace, self._config.shutdown.drain_timeout
+        grace, drain_timeout = self._config.shutdown.input_grace, self._config.shutdown.drain_timeout
         self._ready, self._metrics.process.draining = False, True  # 1: not ready; answers close connections
-        self._log.info("stopping", input_grace=float(grace), drain_timeout=float(ack_timeout))
+        self._log.info("stopping", input_grace=float(grace), drain_timeout=float(drain_timeout))
         self._ingest.begin_draining()
         for each in self._built.values():  # 2: every back-off ends, each batch gets its try
             each.lane.queue.drain()
             each.lane.gate.drain()
             each.target.hurry()
-        await self._unless_hurried(
-            asyncio.sleep(grace)
-        )  # 3: programs that stop with us send their last events
+        # 3: programs that stop with us send their last events
+        await self._unless_hurried(asyncio.sleep(grace))
         self._ingest.stop_accepting()  # 4: no new events, and none of the dead letters either
-        self._receipts.close()  # who waits for AWS's word is answered now: the events are ours
+        self._receipts.close()  # who waits for a delivery gets an answer now: the events are accepted
         await self._control.close()
         await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
-        await self._drain(ack_timeout)  # 5
+        await self._drain(drain_timeout)  # 5
         await self._cancel_tasks()  # 6: what is left is kept on disk; of a memory queue it is lost, and said
         for lane in self._lanes.values():
             lost = len(lane.queue.close())
@@ -430,8 +384,8 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _drain(self, ack_timeout: float) -> None:
-        ends = asyncio.get_running_loop().time() + ack_timeout
+    async def _drain(self, seconds: float) -> None:
+        ends = asyncio.get_running_loop().time() + seconds
         while not all(lane.done for lane in self._lanes.values()):
             if self._hurry.is_set() or asyncio.get_running_loop().time() > ends:
                 return
@@ -458,7 +412,7 @@ class Daemon:
                         await each.remembered.save()
                 await self._storage.close()
         except TimeoutError:
-            self._log.error("the storage does not answer and is left as it is")
+            self._log.error("storage does not respond; it was not closed")
         await self._admin.close()
 
     def _judge_storage(self) -> None:
@@ -475,23 +429,10 @@ class Daemon:
             self._log.error("storage was lost", reason=str(problem), dead_letters=letters)
 
     def _report(self) -> int:
-        """Say where every event went."""
-        total: Counter[str] = Counter()
-        for name in self._lanes:
-            ledger = self._metrics.ledger(name)
-            total.update(ledger)
-            self._log.info("ledger", target=name, **ledger)
-        lost, unconfirmed = total["dropped"], total["unconfirmed"]
+        """Say where every event went; the exit code."""
+        kept = sum(map(len, self._on_disk.values())) if self._storage.ended_by is not None else None
+        total = say_ledgers({name: self._metrics.ledger(name) for name in self._lanes}, kept)
         self.ending = ending_of(total)
-        if lost:
-            self._log.error("stopped with losses", lost=lost)
-        elif self._storage.ended_by is not None:
-            kept = sum(map(len, self._on_disk.values()))
-            self._log.error("stopped after a failure of the storage", events=kept)
-        elif unconfirmed:
-            self._log.error("stopped; some delivered events are unconfirmed", unconfirmed=unconfirmed)
-        else:
-            self._log.info("stopped, nothing lost")
         if self._failed:
             return EXIT_INTERNAL
-        return EXIT_LOST if lost else EXIT_OK
+        return EXIT_LOST if total["dropped"] else EXIT_OK

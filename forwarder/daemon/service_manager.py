@@ -34,10 +34,10 @@ class ServiceManager:
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
         names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-        address, ack_timeout, pid = (environ.pop(name, "") for name in names)
+        address, watchdog, pid = (environ.pop(name, "") for name in names)
         self.watchdog: float | None = None
-        if ack_timeout.isdecimal() and int(ack_timeout) and pid in ("", str(os.getpid())):
-            self.watchdog = int(ack_timeout) / MICROSECONDS
+        if watchdog.isdecimal() and int(watchdog) and pid in ("", str(os.getpid())):
+            self.watchdog = int(watchdog) / MICROSECONDS
         self._address = address.replace("@", "\0", 1) if address.startswith("@") else address
         self._unsaid: dict[str, object] = {}
         self._status = ""

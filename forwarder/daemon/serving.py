@@ -15,9 +15,11 @@ from forwarder import descriptors, logs, signals, stderr
 from forwarder.config import Config, ConfigError, Problem
 from forwarder.daemon.allocator import collect_seldom, give_back_large_blocks
 from forwarder.daemon.inherited import LISTENERS
-from forwarder.daemon.process import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_OK, Daemon, StartError
+from forwarder.daemon.process import Daemon
 from forwarder.daemon.service_manager import ServiceManager
+from forwarder.daemon.start_errors import StartError
 from forwarder.daemon.watchdog import Watchdog
+from forwarder.exit_codes import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_OK
 from forwarder.sockets import InheritedError, inherited
 from forwarder.threads import DaemonThreads
 from forwarder.validation import validate
@@ -91,17 +93,17 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
         return EXIT_OK
     if signals.reload_noted():
         daemon.rereading.ask()
-    pulse = Watchdog(manager, daemon.line, lambda: daemon.alive)
-    beats = loop.create_task(pulse.run(), name="pulse")
-    daemon.tell_changes(pulse.changed)
+    watchdog = Watchdog(manager, daemon.line, lambda: daemon.alive)
+    pings = loop.create_task(watchdog.run(), name="watchdog")
+    daemon.tell_changes(watchdog.changed)
     try:
         await daemon.start()
-        pulse.ready()
+        watchdog.ready()
         daemon.rereading.told = manager.reloading  # not sooner: its end says that we are ready
         await daemon.stop_asked.wait()
-        pulse.stopping(daemon.longest_stop)
+        watchdog.stopping(daemon.longest_stop)
         code = await daemon.stop()
-        pulse.stopped(daemon.ending)
+        watchdog.stopped(daemon.ending)
         return code
     finally:
-        beats.cancel()
+        pings.cancel()

@@ -8,13 +8,14 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from forwarder.config import without_users
 from forwarder.daemon.lanes import TargetParts
+from forwarder.nearest import SHOWN, listed
 
 SURVIVES = {
     "disk": "a kill, a crash and a power cut",
@@ -27,8 +28,6 @@ EACH = 20
 LINES = 20
 """So many lines about sets of targets at most; the last one counts the targets of all other sets."""
 
-NAMED = 3
-
 
 def say_targets(built: Mapping[str, TargetParts], options: Mapping[str, Any]) -> None:
     log = structlog.get_logger("daemon")
@@ -40,10 +39,17 @@ def say_targets(built: Mapping[str, TargetParts], options: Mapping[str, Any]) ->
     alike = sorted(_alike(facts), key=len, reverse=True)
     shown = alike if len(alike) <= LINES else alike[: LINES - 1]
     for names in shown:
-        log.info("targets configured", count=len(names), targets=_in_short(names), **facts[names[0]])
+        log.info("targets configured", count=len(names), targets=listed(names, SHOWN), **facts[names[0]])
     rest = [name for names in alike[len(shown) :] for name in names]
     if rest:
-        log.info("targets configured", count=len(rest), targets=_in_short(rest), settings="various")
+        log.info("targets configured", count=len(rest), targets=listed(rest, SHOWN), settings="various")
+
+
+def say_memory_only(names: Sequence[str]) -> None:
+    """``names``: the targets whose events are not on the disk."""
+    if names:
+        log = structlog.get_logger("daemon")
+        log.warning("events wait in memory only: a kill loses what has not been sent", targets=names)
 
 
 def _facts(built: TargetParts, options: Any) -> dict[str, str]:
@@ -63,11 +69,6 @@ def _alike(facts: Mapping[str, dict[str, str]]) -> list[list[str]]:
     for name, fields in facts.items():
         sets.setdefault(tuple(fields.values()), []).append(name)
     return list(sets.values())
-
-
-def _in_short(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def endpoint_in_words(options: Any) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from forwarder import __version__
-from forwarder.clock import ClockWatch
 from forwarder.cures import Cure, cure, storage_cure
 from forwarder.daemon.lanes import Shared, TargetParts
 from forwarder.metrics import versions
@@ -17,42 +16,41 @@ from forwarder.targets.unconfirmed import Unconfirmed
 
 
 class Status:
-    """Describes a running daemon; ``rooms`` and ``built`` are its own, ``stranded`` was found at start."""
+    """Describes a running daemon; ``shared`` and ``built`` are its own, ``stranded`` was found at start."""
 
-    def __init__(self, rooms: Shared, built: Mapping[str, TargetParts], clock_watch: ClockWatch) -> None:
-        self._rooms = rooms
+    def __init__(self, shared: Shared, built: Mapping[str, TargetParts]) -> None:
+        self._shared = shared
         self._built = built
-        self._clock_watch = clock_watch
         self.stranded: Mapping[str, int] = {}
-        self._started_at = rooms.clock.monotonic()
+        self._started_at = shared.clock.monotonic()
 
     def __call__(self) -> dict[str, Any]:
-        rooms = self._rooms
-        kept = rooms.letters.view()
+        shared = self._shared
+        kept = shared.letters.view()
         letters = kept.values()
         in_memory = [each.lane.queue for each in self._built.values() if each.on_disk is None]
         return {
             "only_in_memory": sum(map(len, in_memory)),
             "version": __version__,
             "versions": versions(),
-            "uptime_seconds": round(rooms.clock.monotonic() - self._started_at, 1),
-            "draining": rooms.metrics.process.draining,
+            "uptime_seconds": round(shared.clock.monotonic() - self._started_at, 1),
+            "draining": shared.metrics.process.draining,
             "clock": self._clock_sentence(),
             "targets": {
                 name: self._target(name, each, kept.get(name, (0, 0))) for name, each in self._built.items()
             },
             "storage": {
-                "path": str(rooms.config.storage.directory()),
+                "path": str(shared.config.storage.directory()),
                 "dead_letters_events": sum(events for events, _ in letters),
                 "dead_letters_bytes": sum(size for _, size in letters),
-                **_trouble(rooms.storage.trouble),
+                **_trouble(shared.storage.trouble),
                 "stranded": dict(self.stranded),
             },
         }
 
     def _clock_sentence(self) -> str:
         waiting = [name for name, each in self._built.items() if not each.lane.queue.knows_ages]
-        return self._clock_watch.sentence(waiting)
+        return self._shared.clock_watch.sentence(waiting)
 
     def line(self) -> str:
         """What waits, and who is in trouble. Only names, as a service manager shows it to anybody."""
@@ -66,18 +64,18 @@ class Status:
         for state in (State.HELD, State.BACKING_OFF):
             if names := [f"{name} ({view.reason})" for name, view in views.items() if view.state is state]:
                 parts.append(f"{in_words(state)}: {', '.join(names)}")
-        if trouble := self._rooms.storage.trouble:
+        if trouble := self._shared.storage.trouble:
             parts.append(f"storage: {trouble.named}")
         return parts
 
     def _target(self, name: str, built: TargetParts, letters: tuple[int, int]) -> dict[str, Any]:
-        lane, metrics = built.lane, self._rooms.metrics
+        lane, metrics = built.lane, self._shared.metrics
         queue, gate = lane.queue.view(), lane.gate.view()
         rates, ledger = metrics.rates(name), metrics.ledger(name)
         credentials = built.target.credentials()
-        age = 0.0 if queue.oldest_at is None else self._rooms.clock.monotonic() - queue.oldest_at
+        age = 0.0 if queue.oldest_at is None else self._shared.clock.monotonic() - queue.oldest_at
         return {
-            "kind": self._rooms.config.targets[name].kind,
+            "kind": self._shared.config.targets[name].kind,
             "region": built.target.region,
             "transport": built.target.transport,
             "state": gate.state,
@@ -90,7 +88,7 @@ class Status:
             "waiting": queue.waiting_events,
             "in_flight": queue.in_flight_events,
             "oldest_age_seconds": round(age, 3),
-            "queue": self._rooms.config.targets[name].queue,
+            "queue": self._shared.config.targets[name].queue,
             "set_aside": built.set_aside.described(),
             "waiting_bytes": queue.waiting_bytes,
             "capacity_events": queue.capacity_events,
@@ -142,15 +140,3 @@ def _unconfirmed(each: Unconfirmed) -> dict[str, Any]:
 
 def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
-
-
-def ending_of(ledger: Mapping[str, int]) -> str:
-    """What became of the events of a run, in one line. ``ledger``: the sums over all targets."""
-    words = {
-        "in_queue": "kept on disk",
-        "dead_lettered": "dead letters",
-        "dropped": "lost",
-        "unconfirmed": "unconfirmed",
-    }
-    parts = [f"{word}: {ledger[name]}" for name, word in words.items() if ledger[name]]
-    return "; ".join((f"events delivered: {ledger['delivered']}", *parts))

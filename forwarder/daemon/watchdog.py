@@ -1,9 +1,9 @@
-"""The life of a daemon as its service manager hears it: starting, ready, stopping, and a beat all along.
+"""Tells the service manager how the daemon is: starting, ready, stopping, and a regular ping.
 
 Invariants:
-- A beat comes from the event loop and from nowhere else: a loop that stands still is silent.
-- A beat feeds the watchdog while every task is alive. A stop, also one because a task died, is fed as long as
-  it may take at most; what hangs beyond that is the service manager's to end.
+- A ping comes from the event loop and from nowhere else: a loop that hangs sends none.
+- A ping feeds the watchdog while every task is alive. A stop, also one because a task died, is fed for as
+  long as it may take; after that the service manager ends a process that hangs.
 - A start and a stop ask for more time as long as the loop turns: neither is killed for what it has to do.
 - A change of state is told at once, but at most TOLD_AT_ONCE of them a second; the last one is always told.
 - The last status says what became of the events.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -10,21 +9,14 @@ from forwarder.config import Config
 from forwarder.doctor import senders, settings, storage, targets
 from forwarder.doctor.findings import Finding
 from forwarder.doctor.grouping import grouped
-from forwarder.targets import TARGETS
 
 
 async def examine(config: Config, wall: Callable[[], float] = time.time) -> list[Finding]:
-    """Everything that was found, each cause once. The targets are examined at once; ``wall`` is compared
-    with AWS's clock."""
+    """Everything that was found, each cause once. ``wall`` is compared with AWS's clock."""
     findings = [
         *settings.examine(config),
         *senders.examine(config),
         *storage.examine(config.storage),
+        *await targets.examine(config.targets, wall),
     ]
-    built = {name: TARGETS[options.kind].build(name, options) for name, options in config.targets.items()}
-    examinations = [
-        targets.examine(name, target, config.targets[name], wall) for name, target in built.items()
-    ]
-    for found in await asyncio.gather(*examinations):
-        findings += found
     return grouped(findings, list(config.targets))

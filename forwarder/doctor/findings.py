@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from forwarder.logs import one_line
+from forwarder.nearest import plural
 
 Level = Literal["ok", "warn", "FAIL"]
 
@@ -35,8 +36,7 @@ def written(findings: Sequence[Finding]) -> str:
     passed, warned, failed = (
         sum(each.level == level for each in findings) for level in ("ok", "warn", "FAIL")
     )
-    warnings = f"{warned} warning{'' if warned == 1 else 's'}"
-    checks = f"{len(findings)} check{'' if len(findings) == 1 else 's'}"
+    checks, warnings = plural(len(findings), "check"), plural(warned, "warning")
     return "\n".join([*lines, f"{checks}: {passed} passed, {warnings}, {failed} failed"])
 
 

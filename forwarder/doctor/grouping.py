@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from forwarder.doctor.findings import Finding
-from forwarder.nearest import listed
-
-SHOWN = 3
+from forwarder.nearest import SHOWN, listed
 
 
 def grouped(findings: Iterable[Finding], targets: Sequence[str]) -> list[Finding]:

@@ -21,6 +21,7 @@ import aiohttp
 
 from forwarder.doctor.findings import Finding
 from forwarder.logs import one_line
+from forwarder.targets.session import tls_context
 from forwarder.targets.source_table import BUNDLES, BY_BUNDLE
 
 REFUSED_SECONDS, ODD_SECONDS = 300.0, 30.0
@@ -38,36 +39,35 @@ class Answered(NamedTuple):
 
 
 async def examine(
-    name: str,
     url: str,
     authorities: tuple[str, str],
     connect: float,
     read: float,
     wall: Callable[[], float] = time.time,
 ) -> list[Finding]:
-    """``name``: the target. ``authorities``: the setting that names them, "" for none, and their file.
-    ``connect``, ``read``: seconds to wait for."""
+    """``authorities``: the setting that names them, "" for none, and their file. ``connect``, ``read``:
+    seconds to wait for."""
     setting, ca_file = authorities
     place = urlsplit(url)
-    findings = [await _name(name, place, connect + read)]
+    findings = [await _name(place, connect + read)]
     if findings[0].level == "FAIL":
         return findings
     try:
-        trust = await asyncio.to_thread(ssl.create_default_context, cafile=ca_file)
+        trust = await asyncio.to_thread(tls_context, ca_file)
     except OSError as error:
-        return [*findings, _untrusting(name, setting, ca_file, error)]
+        return [*findings, _untrusting(setting, ca_file, error)]
     try:
-        patience = aiohttp.ClientTimeout(total=connect + read, connect=connect)
-        answered = await _get(url, trust, patience, wall)
+        bounds = aiohttp.ClientTimeout(total=connect + read, connect=connect)
+        answered = await _get(url, trust, bounds, wall)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return [*findings, _unreachable(name, place, error)]
-    return [*findings, _secured(name, place, setting), *_answer(name, place, answered)]
+        return [*findings, _unreachable(place, error)]
+    return [*findings, _secured(place, setting), *_answer(place, answered)]
 
 
 async def _get(
-    url: str, trust: ssl.SSLContext, patience: aiohttp.ClientTimeout, wall: Callable[[], float]
+    url: str, trust: ssl.SSLContext, bounds: aiohttp.ClientTimeout, wall: Callable[[], float]
 ) -> Answered:
-    async with aiohttp.ClientSession(timeout=patience, trust_env=True) as session:
+    async with aiohttp.ClientSession(timeout=bounds, trust_env=True) as session:
         asked_at = wall()
         async with session.get(url, ssl=trust, allow_redirects=False) as answer:
             headers = answer.headers
@@ -76,14 +76,14 @@ async def _get(
             )
 
 
-async def _name(name: str, place: SplitResult, patience: float) -> Finding:
-    host, about = place.hostname or "", f"{name}: name"
+async def _name(place: SplitResult, seconds: float) -> Finding:
+    host, about = place.hostname or "", "name"
     if _address(host) is not None:
-        return Finding("ok", about, f"{host} is an address, and needs no look-up")
+        return Finding("ok", about, f"{host} is an address and needs no DNS look-up")
     if place.scheme in getproxies() and not proxy_bypass(host):
-        return Finding("ok", about, f"{host} is left to the environment's proxy")
+        return Finding("ok", about, f"{host} is resolved by the proxy of the environment")
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(seconds):
             found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError) as error:
         return Finding(
@@ -96,35 +96,35 @@ async def _name(name: str, place: SplitResult, patience: float) -> Finding:
     return Finding("ok", about, f"{host} is {', '.join(addresses)}")
 
 
-def _untrusting(name: str, setting: str, ca_file: str, error: OSError) -> Finding:
+def _untrusting(setting: str, ca_file: str, error: OSError) -> Finding:
     return Finding(
         "FAIL",
-        f"{name}: TLS",
+        "TLS",
         f"the authorities of {setting or 'certifi'} cannot be read, {ca_file}: {error.strerror or error}",
         f"Name a readable file of PEM certificates in {BUNDLES}.",
     )
 
 
-def _unreachable(name: str, place: SplitResult, error: Exception) -> Finding:
+def _unreachable(place: SplitResult, error: Exception) -> Finding:
     cause = getattr(error, "os_error", error)  # aiohttp's own sentence has an object's address in it
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return Finding(
             "FAIL",
-            f"{name}: TLS",
-            f"{place.hostname} does not show a certificate that can be trusted: {one_line(str(cause))}",
+            "TLS",
+            f"the certificate of {place.hostname} is not trusted: {one_line(str(cause))}",
             f"Correct the certificate or endpoint_url. {BY_BUNDLE}.",
         )
     said = getattr(cause, "strerror", None) or str(error) or "no answer in time"
     return Finding(
         "FAIL",
-        f"{name}: endpoint",
+        "endpoint",
         f"{place.netloc} cannot be reached: {one_line(said)}",
-        "Look at routes, security groups and proxies, and whether endpoint_url is meant.",
+        "Check routes, security groups, proxies and endpoint_url.",
     )
 
 
-def _secured(name: str, place: SplitResult, setting: str) -> Finding:
-    about = f"{name}: TLS"
+def _secured(place: SplitResult, setting: str) -> Finding:
+    about = "TLS"
     by = f", by {setting}" if setting else ""
     if place.scheme == "https":
         return Finding("ok", about, f"the certificate of {place.hostname} is trusted{by}")
@@ -150,37 +150,39 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _answer(name: str, place: SplitResult, answered: Answered) -> Iterator[Finding]:
-    about = f"{name}: endpoint"
+def _answer(place: SplitResult, answered: Answered) -> Iterator[Finding]:
+    about = "endpoint"
     if 300 <= answered.status < 400:
         to = urlsplit(answered.location).hostname or "elsewhere"
         yield Finding(
             "warn",
             about,
-            f"{place.hostname} redirects to {to}, and redirects are never followed",
-            "Correct endpoint_url, or the proxy that does it.",
+            f"{place.hostname} redirects to {to}, but redirects are never followed",
+            "Correct endpoint_url, or the proxy that redirects.",
         )
     else:
         yield Finding(
             "ok", about, f"{place.hostname} answers ({answered.status} to a request without a call)"
         )
-    yield clock(name, answered)
+    yield clock(answered)
 
 
-def clock(name: str, answered: Answered) -> Finding:
+def clock(answered: Answered) -> Finding:
     """How far our clock is from AWS's, which is told in whole seconds."""
-    about = f"{name}: clock"
+    about = "clock"
     try:
         theirs = parsedate_to_datetime(answered.date).timestamp()
     except ValueError:
-        return Finding("warn", about, "the answer has no time to compare with", "Look at the clock yourself.")
+        return Finding(
+            "warn", about, "the answer has no Date header to compare with", "Check the clock of this host."
+        )
     early, late = answered.asked_at - (theirs + 1), theirs - answered.answered_at
     off = max(early, late, 0.0)
     if off <= ODD_SECONDS:
         return Finding("ok", about, "it agrees with the endpoint's")
     side = "ahead of" if early > late else "behind"
     sentence = f"this host's clock is {off:.0f} seconds {side} the endpoint's"
-    remedy = "Set it, and let NTP or chrony keep it."
+    remedy = "Set the clock, and keep it right with NTP or chrony."
     if off < REFUSED_SECONDS:
         return Finding("warn", about, sentence, remedy)
     return Finding("FAIL", about, f"{sentence}, and AWS refuses signatures of such a clock", remedy)

@@ -1,4 +1,4 @@
-"""Settings that are allowed, and that somebody may regret."""
+"""Settings that are allowed but may not be what the operator wants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from forwarder import descriptors
 from forwarder.config import Bytes, Config, warnings
 from forwarder.doctor.findings import Finding
-from forwarder.nearest import listed
+from forwarder.nearest import listed, plural
 from forwarder.targets.surroundings import unknown_regions
 
 
@@ -18,8 +18,8 @@ def examine(
     open_files: Callable[[], int] = descriptors.most,
 ) -> Iterator[Finding]:
     names = list(config.targets)
-    count = f"{len(names)} target{'' if len(names) == 1 else 's'}"
-    yield Finding("ok", "configuration", f"it can be read, and has {count} ({listed(names)})")
+    count = plural(len(names), "target")
+    yield Finding("ok", "configuration", f"it is valid and has {count} ({listed(names)})")
     yield from _in_memory(config)
     yield from _room(config)
     yield from _unverified(config)
@@ -38,8 +38,8 @@ def examine(
         yield Finding(
             "warn",
             "environment",
-            "AWS_ENDPOINT_URL is set, and ignored here, since it usually names this daemon",
-            "Set endpoint_url in the target if it is meant for one.",
+            "AWS_ENDPOINT_URL is set, but ignored, because it usually names this daemon",
+            "Set endpoint_url of a target to send to another endpoint.",
         )
 
 
@@ -73,8 +73,8 @@ def _in_memory(config: Config) -> Iterator[Finding]:
             yield Finding(
                 "warn",
                 f"targets.{name}.queue",
-                "what waits is in memory only, and a kill loses it",
-                "Set queue: disk if that must not happen.",
+                "queued events are in memory only, so a kill loses them",
+                "Set queue: disk if no event may be lost.",
             )
 
 
@@ -85,8 +85,8 @@ def _room(config: Config) -> Iterator[Finding]:
             "warn",
             "storage.max_bytes",
             f"it is {config.storage.max_bytes.text}, and the disk queues may hold {Bytes(wanted).text} "
-            "together, so that senders are told 503 before a queue is full",
-            "Raise it, or lower queue_limits.max_bytes.",
+            "together, so senders can get 503 before a queue is full",
+            "Raise storage.max_bytes, or lower queue_limits.max_bytes.",
         )
 
 
@@ -96,6 +96,6 @@ def _unverified(config: Config) -> Iterator[Finding]:
             yield Finding(
                 "warn",
                 f"targets.{name}.verify_buses",
-                "AWS says success for a bus that does not exist, and drops the event",
+                "AWS reports success for a bus that does not exist, and drops the event",
                 "Set it to true.",
             )

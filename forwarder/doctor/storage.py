@@ -15,6 +15,7 @@ from pathlib import Path
 
 from forwarder.config import StorageConfig
 from forwarder.doctor.findings import Finding
+from forwarder.files import nearest_existing
 from forwarder.storage.ballast import BALLAST_BYTES, free_bytes
 from forwarder.storage.connection import used_bytes
 from forwarder.storage.file import FILE_NAME
@@ -29,7 +30,7 @@ WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> Iterator[Finding]:
     directory = config.directory().absolute()
-    there = _nearest(directory)
+    there = nearest_existing(directory)
     if (problem := _refused(directory, there)) is not None:
         yield Finding("FAIL", ABOUT, *_in_words(directory, problem))
         return
@@ -38,11 +39,6 @@ def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> 
     yield from _parent(config.parent().absolute())
     yield _file_system(directory, filesystem_of(there))
     yield _room(config, there, free(there), used_bytes(directory / FILE_NAME))
-
-
-def _nearest(directory: Path) -> Path:
-    """The directory, or of those above it the first that is there."""
-    return next(each for each in (directory, *directory.parents) if os.path.lexists(each))
 
 
 def _refused(directory: Path, there: Path) -> OSError | None:
@@ -68,7 +64,7 @@ def _in_words(directory: Path, problem: OSError) -> tuple[str, str]:
         if _has_no_inodes(directory):
             return (
                 f"{sentence} (no inodes are free)",
-                "Remove files there: their number is used up, not the room.",
+                "Remove files there: the file system has space, but no inode for another file.",
             )
         return sentence, "Make room on this file system: delete files there, or enlarge it."
     if problem.errno == errno.EDQUOT:
@@ -76,8 +72,8 @@ def _in_words(directory: Path, problem: OSError) -> tuple[str, str]:
     if problem.errno == errno.EROFS:
         return sentence, "Mount the file system for writing, or set storage.path to another one."
     if problem.errno == errno.EIO:
-        return sentence, "Look at the disk and the kernel's log: it fails to write."
-    return sentence, "Give the daemon's user a directory of its own there, or set storage.path."
+        return sentence, "Check the disk and the kernel's log: writes fail."
+    return sentence, "Create a directory there for the daemon's user, or set storage.path."
 
 
 def _has_no_inodes(directory: Path) -> bool:
@@ -127,6 +123,6 @@ def _room(config: StorageConfig, there: Path, free: int, used: int) -> Finding:
             "warn",
             ABOUT,
             f"{left}, less than the file may grow to by storage.max_bytes, {config.max_bytes.text}",
-            "Make room, or lower storage.max_bytes, so that senders are told before the disk is full.",
+            "Make room, or lower storage.max_bytes, so that senders get 503 before the disk is full.",
         )
     return Finding("ok", ABOUT, left)

@@ -1,54 +1,95 @@
-"""One target's way to AWS, step by step: credentials, name, TLS, endpoint, clock, and what it is bound to."""
+"""Targets' ways to AWS, step by step: credentials, name, TLS, endpoint, clock, and what a target is bound to.
+
+Invariants:
+- A way is gone once, however many targets share it: a session of the SDK takes 100 ms of CPU.
+- Few steps that use the CPU are taken at once, and none while an endpoint's answer is waited for: it would
+  be late for no fault of the endpoint.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from itertools import chain
+from typing import TypeVar
+
+import msgspec
 
 from forwarder.doctor import network
 from forwarder.doctor.findings import Finding, is_well
 from forwarder.model import CallStatus, Results
-from forwarder.targets import AwsTarget
+from forwarder.targets import TARGETS, AwsTarget
 from forwarder.targets.facts import Facts
+from forwarder.targets.options import TargetOptions
 from forwarder.targets.source_table import BY_CERTIFI, cure_of, in_words, trust_of
 
+AT_ONCE = 16
 NOT_THERE, DENIED = "ResourceNotFoundException", "AccessDeniedException"
+T = TypeVar("T")
 
 
-async def examine(name: str, target: AwsTarget, options: Any, wall: Callable[[], float]) -> list[Finding]:
-    """``options``: the target's own. The target is closed afterwards."""
+async def examine(configured: Mapping[str, TargetOptions], wall: Callable[[], float]) -> list[Finding]:
+    """What is found of each target, in their order."""
+    targets = {name: TARGETS[options.kind].build(name, options) for name, options in configured.items()}
+    first: dict[tuple[object, ...], str] = {}
+    for name, options in configured.items():
+        first.setdefault(options.way, name)
     try:
-        facts = await target.examine()
-        findings = [_credentials(name, facts)]
-        if facts.url_problem:
-            return [*findings, _nowhere(name, facts)]
-        timeouts = options.timeouts
-        findings += await network.examine(
-            name,
-            facts.url,
-            (facts.ca_setting, facts.ca_file),
-            float(timeouts.connect),
-            float(timeouts.read),
-            wall,
+        facts = await _few_at_once(targets[name].examine() for name in first.values())
+        going = (_way(each, configured[name], wall) for name, each in zip(first.values(), facts, strict=True))
+        ways = dict(zip(first, await asyncio.gather(*going), strict=True))
+        examined = await _few_at_once(
+            _examine(name, target, targets[first[way]], ways[way])
+            for name, target in targets.items()
+            for way in [configured[name].way]
         )
-        if not is_well(findings):
-            return findings
-        if facts.unasked:
-            later = "whether AWS takes the credentials shows with the first event"
-            return [*findings, Finding("ok", f"{name}: there", f"{facts.unasked}; {later}")]
-        return findings + [judged(name, target, each, got) for each, got in (await target.ask()).items()]
+        return list(chain.from_iterable(examined))
     finally:
-        await target.close()
+        for target in targets.values():
+            await target.close()
 
 
-def _credentials(name: str, facts: Facts) -> Finding:
-    about = f"{name}: credentials"
+async def _few_at_once(work: Iterable[Awaitable[T]]) -> list[T]:
+    """The results in the order of the work."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def placed(each: Awaitable[T]) -> T:
+        async with places:
+            return await each
+
+    return await asyncio.gather(*map(placed, work))
+
+
+async def _way(facts: Facts, options: TargetOptions, wall: Callable[[], float]) -> list[Finding]:
+    """What holds for every target that goes this way."""
+    if facts.url_problem:
+        return [_credentials(facts), _nowhere(facts)]
+    authorities, timeouts = (facts.ca_setting, facts.ca_file), options.timeouts
+    found = await network.examine(facts.url, authorities, float(timeouts.connect), float(timeouts.read), wall)
+    return [_credentials(facts), *found]
+
+
+async def _examine(name: str, target: AwsTarget, through: AwsTarget, way: list[Finding]) -> list[Finding]:
+    """The findings of the target's way, and what AWS says of the things that it names. ``through``: the
+    target whose client asks."""
+    if not is_well(way):
+        own = []
+    elif target.unasked:
+        later = "whether AWS takes the credentials shows with the first event"
+        own = [Finding("ok", "there", f"{target.unasked}; {later}")]
+    else:
+        own = [judged(target, asked, results) for asked, results in (await target.ask(through)).items()]
+    return [msgspec.structs.replace(each, about=f"{name}: {each.about}") for each in (*way, *own)]
+
+
+def _credentials(facts: Facts) -> Finding:
+    about = "credentials"
     if facts.credentials_problem:
         return Finding(
             "FAIL",
             about,
-            facts.credentials_problem,
+            facts.credentials_problem.removeprefix(f"{about}: "),
             f"{facts.credentials_remedy or cure_of('')}.",
         )
     found = f"found in {in_words(facts.provider)}"
@@ -61,19 +102,19 @@ def _credentials(name: str, facts: Facts) -> Finding:
     )
 
 
-def _nowhere(name: str, facts: Facts) -> Finding:
+def _nowhere(facts: Facts) -> Finding:
     return Finding(
         "FAIL",
-        f"{name}: endpoint",
-        f"it is not known where to send to: {facts.url_problem}",
+        "endpoint",
+        f"there is no endpoint to send to: {facts.url_problem}",
         "Set region (or AWS_REGION), and correct profile.",
     )
 
 
-def judged(name: str, target: AwsTarget, asked: str, results: Results) -> Finding:
+def judged(target: AwsTarget, asked: str, results: Results) -> Finding:
     """What AWS's answer about a thing that the target names says of it, and of the credentials."""
     api = target.api
-    about = f"{name}: {api.noun} {asked}"
+    about = f"{api.noun} {asked}"
     message = f"{results.code}: {results.message}".removeprefix(": ")
     if results.status is CallStatus.OK:
         return Finding("ok", about, "it exists, and AWS takes the credentials")
@@ -89,6 +130,6 @@ def judged(name: str, target: AwsTarget, asked: str, results: Results) -> Findin
             f"Allow it: {target.asking.why}.",
         )
     if results.status is CallStatus.THROTTLED:
-        return Finding("warn", about, f"AWS is throttling: {message}", "Ask again.")
+        return Finding("warn", about, f"AWS is throttling: {message}", "Run the doctor again later.")
     remedy = "Renew the credentials; docs/operation.md has a table of what holds a target."
-    return Finding("FAIL", about, f"AWS refuses the question: {message}", remedy)
+    return Finding("FAIL", about, f"AWS refused the request: {message}", remedy)

@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import msgspec
-
 from forwarder.apis.api import Api
 from forwarder.metrics import CredentialsView
 from forwarder.model import Batch, Limits, Queue, Results
@@ -39,14 +37,15 @@ Request = Callable[[Batch], tuple[Mapping[str, Any], bytes]]
 
 
 class Asking(NamedTuple):
-    """How the doctor asks AWS about what a target names. ``right``: what that needs; ``why``: to give it."""
+    """How the doctor asks AWS about what a target names, with this or another client. ``right``: what that
+    needs; ``why``: to give it."""
 
-    ask: Callable[[], Awaitable[Mapping[str, Results]]]
+    ask: Callable[[AwsClient], Awaitable[Mapping[str, Results]]]
     right: str
     why: str
 
 
-async def _nothing() -> Mapping[str, Results]:
+async def _nothing(client: AwsClient) -> Mapping[str, Results]:
     return {}
 
 
@@ -110,7 +109,7 @@ class AwsTarget:
         self._request = request
         self._weigh = weigh
         self.asking = asking
-        self._unasked = unasked
+        self.unasked = unasked
         probe = float(options.hold.probe)
         self._idle = IdleCredentials(self._client.credentials, probe) if is_idle else None
 
@@ -159,12 +158,14 @@ class AwsTarget:
 
     async def examine(self) -> Facts:
         """What can be found out without a call."""
-        facts = await self._client.examine(self.api.operation)
-        return msgspec.structs.replace(facts, unasked=self._unasked)
+        return await self._client.examine(self.api.operation)
 
-    async def ask(self) -> Mapping[str, Results]:
-        """AWS's answer about each thing that the target names, if AWS may be asked; sends no event."""
-        return await self.asking.ask()
+    async def ask(self, through: AwsTarget | None = None) -> Mapping[str, Results]:
+        """AWS's answer about each thing that the target names, if AWS may be asked; sends no event.
+
+        ``through``: the target whose client asks in place of its own, which must go the same way.
+        """
+        return await self.asking.ask((through or self)._client)
 
     async def close(self) -> None:
         await self._client.close()

@@ -113,7 +113,7 @@ def build(name: str, options: EventBridgeOptions) -> AwsTarget:
         client=client,
         asker=Asker(name, names, partial(_describe, client)),
         asking=Asking(
-            partial(_ask, client, sorted(options.buses or {DEFAULT_BUS})), "events:DescribeEventBus", DROPS
+            partial(_ask, sorted(options.buses or {DEFAULT_BUS})), "events:DescribeEventBus", DROPS
         ),
         weigh=_weigh_call,
         is_idle=not asks_by_itself,  # else its questions need keys, with or without events
@@ -129,7 +129,7 @@ def _request(batch: Batch) -> tuple[dict[str, str], bytes]:
     return params, b'{"EndpointId":"%b","Entries":[%b]}' % (batch.key, entries)
 
 
-async def _ask(client: AwsClient, buses: Sequence[str]) -> Mapping[str, Results]:
+async def _ask(buses: Sequence[str], client: AwsClient) -> Mapping[str, Results]:
     return {bus: (await _describe(client, bus))[0] for bus in buses}
 
 

@@ -26,8 +26,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What was found. A ``problem`` is a sentence, and "" when there is none.
 
     ``url``: where events go. ``provider``: the SDK's word for where credentials came from. ``ca_file``: whom
-    to trust, and ``ca_setting`` the setting that says so. ``unasked``: why AWS was not asked whether what the
-    target names exists, if it was not.
+    to trust, and ``ca_setting`` the setting that says so.
     """
 
     url: str = ""
@@ -38,7 +37,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     credentials_remedy: str = ""
     ca_file: str = ""
     ca_setting: str = ""
-    unasked: str = ""
 
 
 async def examine(

@@ -201,6 +201,13 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
         return int(QUEUE_BYTES[self.queue] if given is None else given)
 
     @property
+    def way(self) -> tuple[object, ...]:
+        """What decides where calls go, whom they trust and who signs them: the same for targets that reach
+        AWS in the same way."""
+        place = (self.region, self.endpoint_url, self.use_fips, self.use_dualstack)
+        return (self.kind, *place, self.profile, self.role, self.timeouts, self.transport)
+
+    @property
     def bound_by(self) -> str:
         """The option that lists the names whose events come to this target."""
         return self.api.bound_by

@@ -148,12 +148,18 @@ async def open_session(options: TargetOptions, service: str, keys: CredentialPro
     return session
 
 
+def reading_session(profile: str | None = None) -> AioSession:
+    """A session to look settings up in, and to make no client with: the hooks of the services, which take
+    most of the time that a session takes, are not there."""
+    return ForwarderSession(profile=profile, include_builtin_handlers=False)
+
+
 def configured_region(options: TargetOptions) -> str:
     """The region of the options, else of the environment or the profile, else "". Raises as the SDK does when
     the shared files cannot be used."""
     if options.region:
         return options.region
-    found = ForwarderSession(profile=options.profile).get_config_variable("region")
+    found = reading_session(options.profile).get_config_variable("region")
     return str(found or os.environ.get("AWS_REGION") or "")
 
 
@@ -182,6 +188,11 @@ def trust_setting(session: AioSession) -> tuple[str, str]:
     return ("", str(get_cert_path(True))) if other is None else ("REQUESTS_CA_BUNDLE", other)
 
 
+def tls_context(path: str) -> ssl.SSLContext:
+    """The context that trusts the authorities in a file. Reading them blocks. Raises OSError."""
+    return NoRedirectSession(verify=path).tls_context()
+
+
 def read_trust(session: AioSession) -> str:
     """Read the trusted certificates, which blocks; their file. Raises InvalidConfigError if that fails."""
     setting, path = trust_setting(session)
@@ -190,7 +201,7 @@ def read_trust(session: AioSession) -> str:
             error_msg=f"{setting} is empty: name a file of PEM certificates, or unset it"
         )
     try:
-        NoRedirectSession(verify=path).tls_context()
+        tls_context(path)
     except OSError as error:  # ssl.SSLError is one
         why = error.strerror or str(error)
         if isinstance(error, ssl.SSLError):

@@ -16,7 +16,7 @@ from botocore.loaders import Loader
 
 from forwarder.config import Problem
 from forwarder.nearest import did_you_mean, others
-from forwarder.targets.session import ForwarderSession, configured_region
+from forwarder.targets.session import configured_region, reading_session
 
 
 def unknown_profiles(targets: Mapping[str, Any]) -> Iterator[Problem]:
@@ -50,7 +50,7 @@ def unknown_regions(targets: Mapping[str, Any]) -> Iterator[Problem]:
 def _missing_profile(profile: str | None) -> str:
     """The profile, or else the one that the environment names, if there is none of that name."""
     try:
-        ForwarderSession(profile=profile).get_scoped_config()
+        reading_session(profile).get_scoped_config()
     except ProfileNotFound as error:
         return str(error.kwargs["profile"])
     except BotoCoreError:
@@ -59,7 +59,7 @@ def _missing_profile(profile: str | None) -> str:
 
 
 def _no_profile(profile: str, names: list[str]) -> Problem:
-    session = ForwarderSession()
+    session = reading_session()
     files = " and ".join(
         str(session.get_config_variable(f"{name}_file")) for name in ("config", "credentials")
     )

@@ -29,6 +29,7 @@ from tests.unit.targets.certificates import self_signed
 from tests.unit.targets.fake_aws import fails, fake_aws, forget_credentials, says
 
 TARGET = {"kind": "eventbridge", "region": "eu-west-1", "queue": "disk", "timeouts": {"connect": "5s"}}
+SMALL = {**TARGET, "queue_limits": {"max_bytes": "1MiB"}}
 
 
 def config_of(storage: Path, **targets: object) -> Config:
@@ -228,6 +229,30 @@ async def test_a_question_that_aws_answers_with_an_error_fails(tmp_path: Path, a
         finding = about(await of_one(tmp_path, aws.url), "event bus default")
         assert [call.operation for call in aws.calls if call.operation] == ["DescribeEventBus"]
     assert (finding.level, "The token is bad" in finding.sentence) == ("FAIL", True)
+
+
+async def test_a_way_that_many_targets_share_is_gone_once_and_is_said_of_each(
+    tmp_path: Path, aws_environment: None
+) -> None:
+    async with fake_aws(says(404, {})) as aws:
+        there = {**SMALL, "endpoint_url": aws.url}
+        same = {f"t{number}": there for number in range(40)}
+        other = {**there, "timeouts": {"connect": "6s"}}
+        findings = await examine(config_of(tmp_path, **same, other=other))
+        assert len([call for call in aws.calls if not call.operation]) == 2
+        assert len([call for call in aws.calls if call.operation == "DescribeEventBus"]) == 41
+    for part in ("credentials", "name", "TLS", "endpoint", "event bus default"):
+        assert about(findings, part).targets == (*same, "other")
+
+
+async def test_an_endpoint_that_is_nowhere_is_the_same_finding_for_two_hundred_targets(
+    tmp_path: Path, aws_environment: None
+) -> None:
+    nowhere = {**SMALL, "endpoint_url": "http://127.0.0.1:1"}
+    began = time.process_time()
+    findings = await examine(config_of(tmp_path, **{f"t{number}": nowhere for number in range(200)}))
+    assert len(about(findings, "endpoint").targets) == 200
+    assert time.process_time() - began < 10
 
 
 async def test_a_region_that_is_nowhere_is_said(tmp_path: Path, aws_environment: None) -> None:

@@ -9,14 +9,9 @@ from pathlib import Path
 import pytest
 
 from forwarder.config import IngestConfig, ShutdownConfig, load
-from forwarder.daemon.process import (
-    EXIT_CONFIG,
-    EXIT_INTERNAL,
-    EXIT_LOST,
-    EXIT_NOT_NOW,
-    FINISH_REQUESTS_SECONDS,
-)
+from forwarder.daemon.process import FINISH_REQUESTS_SECONDS
 from forwarder.daemon.watchdog import PING_SECONDS, PINGS_WITHIN_WATCHDOG
+from forwarder.exit_codes import EXIT_CONFIG, EXIT_INTERNAL, EXIT_LOST, EXIT_NOT_NOW
 from forwarder.targets import option_types
 
 ROOT = Path(__file__).parents[2]

@@ -7,6 +7,7 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,23 @@ def test_the_doctor_of_a_unit_judges_the_file_that_the_unit_names(
     (finding,) = json.loads(capfd.readouterr().out)
     assert finding["sentence"].startswith(f"{config}:1: log.level: must be")
     assert 'got "lowd"' in finding["sentence"]
+
+
+NOBODY = 65_534
+
+
+def test_a_user_without_rights_copies_the_credentials_that_it_may_read() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        source, target = Path(place) / "tokens", Path(place) / "copy"
+        source.write_text("secret")
+        switched = os.geteuid() == 0
+        for path in (place, source) if switched else ():
+            os.chown(path, NOBODY, -1)
+        if switched:
+            os.seteuid(NOBODY)
+        try:
+            service._copy(target, str(source))
+        finally:
+            if switched:
+                os.seteuid(0)
+        assert (target.read_text(), target.stat().st_mode & 0o777) == ("secret", 0o400)

@@ -85,6 +85,14 @@ def test_a_budget_that_is_too_small_is_told_with_its_sum() -> None:
     )
 
 
+def test_a_budget_for_many_targets_is_told_as_it_can_be_written() -> None:
+    buses = ", ".join(f"t{number}: {{kind: bus}}" for number in range(200))
+    text = f"targets: {{{buses}}}\ningest: {{max_body: 1MB, memory_budget: SIZE}}".replace("1MB", "1000000")
+    (problem,) = problems(text.replace("SIZE", "300000000"))
+    assert problem.startswith("ingest.memory_budget: must be at least 12804MiB, got 300000000: ")
+    assert problems(text.replace("SIZE", "12804MiB")) == []
+
+
 def test_both_listeners_on_one_address_are_refused() -> None:
     same = "targets: {a: {kind: bus}}\ningest: {listen: LISTEN}\nadmin: {listen: LISTEN}"
     assert problems(same.replace("LISTEN", "127.0.0.1:99")) == [

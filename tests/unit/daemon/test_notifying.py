@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder.daemon import service_manager
+from forwarder.daemon.report import ending_of
 from forwarder.daemon.service_manager import ServiceManager
-from forwarder.daemon.status import ending_of
 from forwarder.daemon.watchdog import Watchdog
 from tests.service_manager import READ_BYTES, Ear, an_ear
 

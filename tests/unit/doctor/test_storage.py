@@ -30,8 +30,8 @@ def failing(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> Fin
         (errno.ENOSPC, "Make room on this file system"),
         (errno.EDQUOT, "Raise the disk quota of user"),
         (errno.EROFS, "Mount the file system for writing"),
-        (errno.EIO, "Look at the disk and the kernel's log"),
-        (errno.EACCES, "Give the daemon's user a directory of its own there"),
+        (errno.EIO, "Check the disk and the kernel's log"),
+        (errno.EACCES, "Create a directory there for the daemon's user"),
     ],
 )
 def test_each_error_of_the_file_system_has_its_own_cure(
@@ -46,4 +46,4 @@ def test_no_inodes_are_told_from_no_room(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(storage, "_has_no_inodes", lambda directory: True)
     finding = failing(tmp_path, errno.ENOSPC, monkeypatch)
     assert finding.sentence.endswith("(no inodes are free)")
-    assert finding.remedy == "Remove files there: their number is used up, not the room."
+    assert finding.remedy == "Remove files there: the file system has space, but no inode for another file."
