@@ -27,6 +27,8 @@ from tests.unit.targets.fake_aws import forget_credentials
 EXPIRY = "forwarder_credentials_expiry_timestamp_seconds"
 EXPIRED = 'code="ExpiredTokenException"'
 MINUTES = 600.0
+IDLE_TARGETS = len(TARGETS) - 1
+"""The others of the daemon: each looks for keys of its own, from the same source, whenever it likes."""
 
 
 @dataclass(frozen=True)
@@ -107,18 +109,13 @@ async def test_credentials_are_refreshed_before_they_end_and_no_call_meets_the_o
 
         await until(renewed, "the keys are renewed")
 
-        async def calm() -> bool:  # a look for the keys of an idle target may have begun before as well
-            before = len(source.keys)
-            await asyncio.sleep(0.3)
-            return len(source.keys) == before
-
-        await until(calm, "nobody looks for keys")
-        lasting = source.keys[-1]
-        await place.accept_keys(lasting)
-        names += await deliver(place)
-        assert source.keys[-1] == lasting, "what lasts is used, not asked for at every call"
+        await place.accept_keys(*source.keys[given:])
+        asked = len(source.keys)
+        for _ in range(2 * IDLE_TARGETS):
+            names += await deliver(place)
+        assert len(source.keys) - asked <= IDLE_TARGETS, "what lasts is used, not asked for at every call"
         assert source.proofs == {way.proof}
-        assert (await value(place, EXPIRY)) == pytest.approx(source.ends, abs=5)
+        assert (await value(place, EXPIRY)) == pytest.approx(source.ends, abs=60)
         assert source.ends - time.time() > MINUTES
         assert await value(place, EXPIRED) is None
         await nothing_lost(place, names)
