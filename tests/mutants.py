@@ -2320,6 +2320,14 @@ MUTATIONS = [
         "malformed_arn",
     ),
     mutation(
+        "texts: the schema loses the description of a setting",
+        "forwarder/config/schema.py",
+        "    return {**description, **schema}\n",
+        "    return schema\n",
+        "tests/unit/test_references.py",
+        "what_it_does",
+    ),
+    mutation(
         "commands: a problem has the line of the group before it",
         "forwarder/config/document.py",
         "        return value, key.start_mark.line + 1, path",

@@ -25,7 +25,7 @@ from forwarder.config.checks import problems
 from forwarder.config.document import Document
 from forwarder.config.problem import Checked, ConfigError, Problem, join
 from forwarder.config.settings import AdminConfig, Config, IngestConfig, StorageConfig
-from forwarder.config.values import Filled, convert, item_type, one_of, shown_value
+from forwarder.config.values import Filled, convert, holds, item_type, one_of, shown_value
 from forwarder.nearest import did_you_mean, nearest
 from forwarder.sockets import url_of
 
@@ -220,7 +220,7 @@ class _Reader:
         if struct is not None and not (raw is None and type(None) in get_args(type_)):
             return self.struct(struct, raw, path, default_struct(field))
         value, item = self._filled(raw, path), item_type(type_)
-        if type_ is Listens:
+        if holds(type_, Listens):
             return self._listens(value, path)
         if item is None or not isinstance(value, list):
             return self._converted(value, type_, path)

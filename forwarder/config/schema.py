@@ -3,19 +3,20 @@
 Regenerate it with ``forwarder check --schema > config/schema.json``.
 
 Invariants:
-- Made from the types that ``reading`` walks, so that the two cannot tell different things.
+- Made from the types that ``reading`` walks, so that the two cannot disagree. A setting is described in its
+  type, by ``msgspec.Meta(description=...)``; a group by the docstring of its Struct.
 - Takes what ``reading`` takes: ``${NAME}`` may stand for any single value.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import msgspec
 
 from forwarder.addresses import Listens
 from forwarder.config.reading import TARGET_NAME, Kinds, default_struct, struct_in
-from forwarder.config.setting_docs import parse_setting_docs, told_purpose
 from forwarder.config.settings import Config
 from forwarder.config.units import Bytes, Duration
 
@@ -34,6 +35,7 @@ _UNITS: dict[type, dict[str, Any]] = {
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
     },
 }
+_UNIT_TITLES = {unit["title"] for unit in _UNITS.values()}
 
 
 def json_schema(kinds: Kinds) -> dict[str, Any]:
@@ -60,21 +62,23 @@ def _struct(type_: type[msgspec.Struct], base: msgspec.Struct | None = None) -> 
     """``base``: the Struct whose values are the defaults, where a kind has its own."""
     fields = msgspec.structs.fields(type_)
     required = [field.encode_name for field in fields if field.required and base is None]
-    told = parse_setting_docs(type_)
     return {
-        "description": told_purpose(type_),
+        "description": _purpose(type_),
         "type": "object",
-        "properties": {each.encode_name: _field(each, base, told.get(each.name, "")) for each in fields},
+        "properties": {each.encode_name: _field(each, base) for each in fields},
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
 
 
-def _field(field: msgspec.structs.FieldInfo, base: msgspec.Struct | None, told: str) -> dict[str, Any]:
+def _purpose(type_: type[msgspec.Struct]) -> str:
+    return " ".join(inspect.cleandoc(type_.__doc__ or "").split())
+
+
+def _field(field: msgspec.structs.FieldInfo, base: msgspec.Struct | None) -> dict[str, Any]:
     if (struct := struct_in(field.type)) is not None:
         return _struct(struct, getattr(base, field.name, None) or default_struct(field))
     schema = _open_to_environment(msgspec.json.schema(field.type, schema_hook=_UNITS.__getitem__))
-    schema = {"description": told, **schema} if told else schema
     default = field.default if base is None else getattr(base, field.name)
     if default is msgspec.NODEFAULT or default is None:
         return schema
@@ -89,6 +93,10 @@ def _text(default: Any) -> Any:
 
 
 def _open_to_environment(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same schema, which also allows ``${NAME}`` where the value is not text anyway."""
+    description = {"description": schema.pop("description")} if "description" in schema else {}
     forms = schema.get("anyOf", [schema])
     single = any("enum" in form or form.get("type") in ("integer", "number", "boolean") for form in forms)
-    return {"anyOf": [*forms, _ENVIRONMENT]} if single and schema not in _UNITS.values() else schema
+    if single and schema.get("title") not in _UNIT_TITLES:
+        schema = {"anyOf": [*forms, _ENVIRONMENT]}
+    return {**description, **schema}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from forwarder.addresses import Listens
 from forwarder.config.files import FilePath
@@ -23,7 +24,7 @@ from forwarder.config.units import Bytes, Duration
 from forwarder.config.values import shown_value
 from forwarder.sockets import is_local
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1)]
 
 MIN_STORAGE_BYTES = 1 << 20
 MAX_LINGER = 1.0
@@ -38,14 +39,22 @@ _PORT_OF_SCHEME = re.compile(r"http://.*:80|https://.*:443").fullmatch
 
 
 class CorsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which origins' pages may send to RUM's paths from a browser.
+    """Which origins' pages may send to RUM's paths from a browser."""
 
-    ``origins``: such as `https://shop.example.com` or `https://*.example.org`; or `*` alone, for all of them.
-    ``max_age``: for how long a browser need not ask again; Chromium asks again after two hours anyway.
-    """
-
-    origins: list[str] = msgspec.field(default_factory=list)
-    max_age: Duration = Duration(2 * 3600.0)
+    origins: Annotated[
+        list[str],
+        Meta(
+            description="Such as `https://shop.example.com` or `https://*.example.org`; or `*` alone, for "
+            "all of them."
+        ),
+    ] = msgspec.field(default_factory=list)
+    max_age: Annotated[
+        Duration,
+        Meta(
+            description="For how long a browser need not ask again; Chromium asks again after two hours "
+            "anyway."
+        ),
+    ] = Duration(2 * 3600.0)
 
     def problems(self) -> Iterator[Problem]:
         for number, origin in enumerate(self.origins):
@@ -69,20 +78,31 @@ def _wrong_origin(origin: str, *, alone: bool) -> str:
 
 
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may send: a bearer token of one file, or a signature by an access key of the other.
+    """Who may send: a bearer token of one file, or a signature by an access key of the other."""
 
-    ``tokens``: a file of lines that `forwarder token NAME` makes.
-    ``access_keys``: a file of the form of ~/.aws/credentials.
-    ``clock_skew``: how far from our clock a signature's time may be.
-    ``allow_unauthenticated``: whoever reaches the listener may send, from other machines too.
-    ``behind_tls``: a proxy in front terminates TLS, so bearer tokens without `ingest.tls` cause no warning.
-    """
-
-    tokens: FilePath | None = None
-    access_keys: FilePath | None = None
-    clock_skew: Duration = Duration(300.0)
-    allow_unauthenticated: bool = False
-    behind_tls: bool = False
+    tokens: Annotated[
+        FilePath | None,
+        Meta(description="A file of lines that `forwarder token NAME` makes."),
+    ] = None
+    access_keys: Annotated[
+        FilePath | None,
+        Meta(description="A file of the form of ~/.aws/credentials."),
+    ] = None
+    clock_skew: Annotated[
+        Duration,
+        Meta(description="How far from our clock a signature's time may be."),
+    ] = Duration(300.0)
+    allow_unauthenticated: Annotated[
+        bool,
+        Meta(description="Whoever reaches the listener may send, from other machines too."),
+    ] = False
+    behind_tls: Annotated[
+        bool,
+        Meta(
+            description="A proxy in front terminates TLS, so bearer tokens without `ingest.tls` cause no "
+            "warning."
+        ),
+    ] = False
 
     def problems(self) -> Iterator[Problem]:
         if self.clock_skew > MAX_CLOCK_SKEW:
@@ -99,51 +119,79 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """TLS on the data listener, by files in PEM.
+    """TLS on the data listener, by files in PEM."""
 
-    ``certificate``: ours, with its chain.
-    ``key``: of that certificate.
-    ``client_ca``: clients must have a certificate that one of these signed.
-    """
-
-    certificate: FilePath
-    key: FilePath
-    client_ca: FilePath | None = None
+    certificate: Annotated[FilePath, Meta(description="Ours, with its chain.")]
+    key: Annotated[FilePath, Meta(description="Of that certificate.")]
+    client_ca: Annotated[
+        FilePath | None,
+        Meta(description="Clients must have a certificate that one of these signed."),
+    ] = None
 
     def problems(self) -> Iterator[Problem]:
         yield from empty(self, "certificate", "key", "client_ca")
 
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The data listener: where programs send their events.
+    """The data listener: where programs send their events."""
 
-    ``listen``: where programs send their events, or a list of such addresses; a unix socket has mode 0660.
-    ``reuse_port``: other daemons may listen on the same port, and the kernel spreads connections over them.
-    ``max_body``: of one request, before and after it is unpacked.
-    ``max_events``: in one request; a request with more is refused with 413.
-    ``max_header_bytes``: all headers of a request.
-    ``read_timeout``: how long the headers may take, and again the body.
-    ``keep_alive``: how long a connection may be idle; longer than in the load balancers in front.
-    ``hosts``: Host names allowed in GET requests besides loopback names; if any is set, other names get 421.
-    ``browsers``: whether to refuse or allow events from web pages on paths other than RUM's.
-    ``max_connections``: when all are in use, an idle one is closed for a new one; 503 if none is idle.
-    ``trusted_proxies``: addresses and networks of proxies whose `X-Forwarded-For` is believed; `unix` for a
-    proxy that connects over the unix socket of `ingest.listen`.
-    ``memory_budget``: full memory queues, 16MiB of each disk queue, and at least four bodies must fit.
-    """
-
-    listen: Listens = Listens.parse("127.0.0.1:2780")
-    reuse_port: bool = False
-    max_body: Bytes = Bytes(8 << 20)
-    max_events: Count = 65_536
-    max_header_bytes: Bytes = Bytes(16 << 10)
-    read_timeout: Duration = Duration(30.0)
-    keep_alive: Duration = Duration(75.0)
-    hosts: list[str] = msgspec.field(default_factory=list)
-    browsers: Literal["refuse", "allow"] = "refuse"
-    max_connections: Count = 1024
-    trusted_proxies: list[str] = msgspec.field(default_factory=list)
-    memory_budget: Bytes = Bytes(256 << 20)
+    listen: Annotated[
+        Listens,
+        Meta(
+            description="Where programs send their events, or a list of such addresses; a unix socket has "
+            "mode 0660."
+        ),
+    ] = Listens.parse("127.0.0.1:2780")
+    reuse_port: Annotated[
+        bool,
+        Meta(
+            description="Other daemons may listen on the same port, and the kernel spreads connections "
+            "over them."
+        ),
+    ] = False
+    max_body: Annotated[
+        Bytes,
+        Meta(description="Of one request, before and after it is unpacked."),
+    ] = Bytes(8 << 20)
+    max_events: Annotated[
+        Count,
+        Meta(description="In one request; a request with more is refused with 413."),
+    ] = 65_536
+    max_header_bytes: Annotated[Bytes, Meta(description="All headers of a request.")] = Bytes(16 << 10)
+    read_timeout: Annotated[
+        Duration,
+        Meta(description="How long the headers may take, and again the body."),
+    ] = Duration(30.0)
+    keep_alive: Annotated[
+        Duration,
+        Meta(description="How long a connection may be idle; longer than in the load balancers in front."),
+    ] = Duration(75.0)
+    hosts: Annotated[
+        list[str],
+        Meta(
+            description="Host names allowed in GET requests besides loopback names; if any is set, other "
+            "names get 421."
+        ),
+    ] = msgspec.field(default_factory=list)
+    browsers: Annotated[
+        Literal["refuse", "allow"],
+        Meta(description="Whether to refuse or allow events from web pages on paths other than RUM's."),
+    ] = "refuse"
+    max_connections: Annotated[
+        Count,
+        Meta(description="When all are in use, an idle one is closed for a new one; 503 if none is idle."),
+    ] = 1024
+    trusted_proxies: Annotated[
+        list[str],
+        Meta(
+            description="Addresses and networks of proxies whose `X-Forwarded-For` is believed; `unix` "
+            "for a proxy that connects over the unix socket of `ingest.listen`."
+        ),
+    ] = msgspec.field(default_factory=list)
+    memory_budget: Annotated[
+        Bytes,
+        Meta(description="Full memory queues, 16MiB of each disk queue, and at least four bodies must fit."),
+    ] = Bytes(256 << 20)
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
     auth: AuthConfig = msgspec.field(default_factory=AuthConfig)
     tls: TlsConfig | None = None
@@ -185,40 +233,50 @@ def _wrong_proxy(proxy: str) -> str:
 
 
 class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The read-only listener: metrics, health, status.
+    """The read-only listener: metrics, health, status."""
 
-    ``listen``: where probes and scrapers ask, or a list of such addresses.
-    ``hosts``: Host names allowed besides loopback names; if any is set, other names get 421.
-    """
-
-    listen: Listens = Listens.parse("127.0.0.1:2781")
-    hosts: list[str] = msgspec.field(default_factory=list)
+    listen: Annotated[
+        Listens,
+        Meta(description="Where probes and scrapers ask, or a list of such addresses."),
+    ] = Listens.parse("127.0.0.1:2781")
+    hosts: Annotated[
+        list[str],
+        Meta(description="Host names allowed besides loopback names; if any is set, other names get 421."),
+    ] = msgspec.field(default_factory=list)
 
 
 class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what was given up on is kept, and for how long; then the oldest goes.
+    """How much of what was given up on is kept, and for how long; then the oldest goes."""
 
-    ``max_bytes``: over it the oldest go, counted; at most half of ``storage.max_bytes`` is used.
-    ``max_age``: the older ones go, counted.
-    """
-
-    max_bytes: Bytes = Bytes(256 << 20)
-    max_age: Duration = Duration(14 * 86400.0)
+    max_bytes: Annotated[
+        Bytes,
+        Meta(description="Over it the oldest go, counted; at most half of `storage.max_bytes` is used."),
+    ] = Bytes(256 << 20)
+    max_age: Annotated[Duration, Meta(description="The older ones go, counted.")] = Duration(14 * 86400.0)
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the daemon's one file lives, which holds disk queues and dead letters.
+    """Where the daemon's one file lives, which holds disk queues and dead letters."""
 
-    ``path``: the parent of `data`, which holds the daemon's files and control socket; `~` is a home, and a
-    relative path starts at the configuration's directory. If not set:
-    $STATE_DIRECTORY, else $XDG_STATE_HOME/forwarder, else ~/.local/state/forwarder.
-    ``max_bytes``: of that file, beside a ballast of 8MiB; full: senders to disk queues get 503.
-    ``linger``: how long a commit waits for others that may share it, and so what it adds to each answer.
-    """
-
-    path: FilePath | None = None
-    max_bytes: Bytes = Bytes(2 << 30)
-    linger: Duration = Duration(0.003)
+    path: Annotated[
+        FilePath | None,
+        Meta(
+            description="The parent of `data`, which holds the daemon's files and control socket; `~` is "
+            "a home, and a relative path starts at the configuration's directory. If not set: "
+            "$STATE_DIRECTORY, else $XDG_STATE_HOME/forwarder, else ~/.local/state/forwarder."
+        ),
+    ] = None
+    max_bytes: Annotated[
+        Bytes,
+        Meta(description="Of that file, beside a ballast of 8MiB; full: senders to disk queues get 503."),
+    ] = Bytes(2 << 30)
+    linger: Annotated[
+        Duration,
+        Meta(
+            description="How long a commit waits for others that may share it, and so what it adds to "
+            "each answer."
+        ),
+    ] = Duration(0.003)
     dead_letters: DeadLettersConfig = msgspec.field(default_factory=DeadLettersConfig)
 
     def problems(self) -> Iterator[Problem]:
@@ -257,25 +315,23 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShutdownConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How a stop goes.
+    """How a stop goes."""
 
-    ``input_grace``: how long new events are still taken.
-    ``drain_timeout``: how long what waits is then sent.
-    """
-
-    input_grace: Duration = Duration(2.0)
-    drain_timeout: Duration = Duration(20.0)
+    input_grace: Annotated[Duration, Meta(description="How long new events are still taken.")] = Duration(2.0)
+    drain_timeout: Annotated[Duration, Meta(description="How long what waits is then sent.")] = Duration(20.0)
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said on stderr.
+    """What is said on stderr."""
 
-    ``level``: the least that is said.
-    ``format``: `console`, or `json` lines; `auto` is `console` on a terminal, else `json`.
-    """
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least that is said."),
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        Meta(description="`console`, or `json` lines; `auto` is `console` on a terminal, else `json`."),
+    ] = "auto"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ def convert(value: object, type_: Any, base: Path) -> Any:
     if isinstance(value, str) and is_path(type_):
         value = absolute(value, base)
     for unit in UNITS:
-        if _is_one_of(unit, type_) and not (value is None and _is_one_of(NoneType, type_)):
+        if holds(type_, unit) and not (value is None and holds(type_, NoneType)):
             is_address = unit is Listens and isinstance(value, str)
             return unit.parse(absolute_listen(str(value), base) if is_address else value)
     try:
@@ -46,6 +46,11 @@ def convert(value: object, type_: Any, base: Path) -> Any:
         return msgspec.convert(text, type_, strict=not isinstance(value, Filled))
     except msgspec.ValidationError:
         raise ValueError(wrong(value, type_)) from None
+
+
+def holds(type_: Any, wanted: type) -> bool:
+    """Whether a setting of this type may hold values of the wanted one."""
+    return any(member is wanted for member in _members(type_))
 
 
 def item_type(type_: Any) -> Any:
@@ -134,7 +139,3 @@ def _bounds(type_: Any) -> Iterator[str]:
     for part in get_args(type_):
         if hasattr(part, "__metadata__") or get_origin(part) in (Union, UnionType):
             yield from _bounds(part)
-
-
-def _is_one_of(wanted: Any, type_: Any) -> bool:
-    return any(member is wanted for member in _members(type_))

@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+from msgspec import Meta
 
 from forwarder.apis.api import Api
 from forwarder.apis.codes import ACCESS_DENIED as ACCESS_DENIED_CODES
@@ -40,42 +41,50 @@ BUS_FORMS = (
 
 
 class EventBridgeBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call may carry.
+    """What one call may carry."""
 
-    ``max_events``: events a call.
-    ``max_bytes``: bytes a call, by AWS's formula; AWS takes less than 1 MiB.
-    ``max_wait``: how long the first event waits for others.
-    """
-
-    max_events: Annotated[int, msgspec.Meta(ge=1, le=10)] = 10
-    max_bytes: Bytes = Bytes(1_048_575)
-    max_wait: Duration = Duration(0.1)
+    max_events: Annotated[int, Meta(ge=1, le=10, description="Events a call.")] = 10
+    max_bytes: Annotated[
+        Bytes,
+        Meta(description="Bytes a call, by AWS's formula; AWS takes less than 1 MiB."),
+    ] = Bytes(1_048_575)
+    max_wait: Annotated[
+        Duration,
+        Meta(description="How long the first event waits for others."),
+    ] = Duration(0.1)
 
     def problems(self) -> Iterator[Problem]:
         yield from positive(self, "max_bytes")
 
 
 class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="eventbridge"):
-    """Events for EventBridge buses.
-
-    ``buses``: names or ARNs whose events come here.
-    ``verify_buses``: ask whether buses exist before sending to them, as AWS drops events for others.
-    ``verify_interval``: how often to ask.
-    ``max_calls_per_second``: the pace: your share of the account's quota.
-    ``cloudevents``: what of a CloudEvent becomes the Detail, all of it or its data alone.
-    ``fill_trace_header``: TraceHeader from `traceparent` or `X-Amzn-Trace-Id`, where an entry has none.
-    """
+    """Events for EventBridge buses."""
 
     api: ClassVar[type[Api]] = PutEvents
 
-    buses: list[str] = msgspec.field(default_factory=list)
-    verify_buses: bool = True
-    verify_interval: Duration = Duration(60.0)
+    buses: Annotated[
+        list[str],
+        Meta(description="Names or ARNs whose events come here."),
+    ] = msgspec.field(default_factory=list)
+    verify_buses: Annotated[
+        bool,
+        Meta(description="Ask whether buses exist before sending to them, as AWS drops events for others."),
+    ] = True
+    verify_interval: Annotated[Duration, Meta(description="How often to ask.")] = Duration(60.0)
     batch: EventBridgeBatch = msgspec.field(default_factory=EventBridgeBatch)
     retry: Retry = msgspec.field(default_factory=Retry)
-    max_calls_per_second: Rate | None = None
-    cloudevents: Literal["envelope", "data"] = "envelope"
-    fill_trace_header: bool = False
+    max_calls_per_second: Annotated[
+        Rate | None,
+        Meta(description="The pace: your share of the account's quota."),
+    ] = None
+    cloudevents: Annotated[
+        Literal["envelope", "data"],
+        Meta(description="What of a CloudEvent becomes the Detail, all of it or its data alone."),
+    ] = "envelope"
+    fill_trace_header: Annotated[
+        bool,
+        Meta(description="TraceHeader from `traceparent` or `X-Amzn-Trace-Id`, where an entry has none."),
+    ] = False
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()

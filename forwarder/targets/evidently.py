@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 from forwarder.apis.api import Api
 from forwarder.apis.put_project_events import PutProjectEvents, is_project
 from forwarder.config import Bytes, Duration, Problem
 from forwarder.model import Batch
 from forwarder.targets.aws import AwsTarget
-from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, positive, wrong_names
+from forwarder.targets.options import MaxAge, Rate, Retry, TargetOptions, call_limits, positive, wrong_names
 
 ENDED = (
     "AWS ended Evidently on 2025-10-16, so this needs an endpoint_url, an endpoint of your own that speaks "
@@ -32,16 +33,14 @@ UNASKED = "whether the projects exist was not asked: the endpoint is your own"
 
 
 class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call may carry.
+    """What one call may carry."""
 
-    ``max_events``: events a call.
-    ``max_bytes``: bytes a call, by the API's formula.
-    ``max_wait``: how long the first event waits for others.
-    """
-
-    max_events: Annotated[int, msgspec.Meta(ge=1, le=50)] = 50
-    max_bytes: Bytes = Bytes(1 << 20)
-    max_wait: Duration = Duration(0.1)
+    max_events: Annotated[int, Meta(ge=1, le=50, description="Events a call.")] = 50
+    max_bytes: Annotated[Bytes, Meta(description="Bytes a call, by the API's formula.")] = Bytes(1 << 20)
+    max_wait: Annotated[
+        Duration,
+        Meta(description="How long the first event waits for others."),
+    ] = Duration(0.1)
 
     def problems(self) -> Iterator[Problem]:
         yield from positive(self, "max_bytes")
@@ -50,22 +49,24 @@ class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):
 class EvidentlyRetry(Retry, frozen=True, kw_only=True):
     """As for every kind; an hour after the evaluation its events count for nothing."""
 
-    max_age: Duration = Duration(3600.0)
+    max_age: MaxAge = Duration(3600.0)
 
 
 class EvidentlyOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="evidently"):
-    """Events for Evidently projects, at an endpoint of your own.
-
-    ``projects``: names or ARNs whose events come here.
-    ``max_calls_per_second``: the pace, where your endpoint has a quota.
-    """
+    """Events for Evidently projects, at an endpoint of your own."""
 
     api: ClassVar[type[Api]] = PutProjectEvents
 
-    projects: list[str] = msgspec.field(default_factory=list)
+    projects: Annotated[
+        list[str],
+        Meta(description="Names or ARNs whose events come here."),
+    ] = msgspec.field(default_factory=list)
     batch: EvidentlyBatch = msgspec.field(default_factory=EvidentlyBatch)
     retry: EvidentlyRetry = msgspec.field(default_factory=EvidentlyRetry)
-    max_calls_per_second: Rate | None = None
+    max_calls_per_second: Annotated[
+        Rate | None,
+        Meta(description="The pace, where your endpoint has a quota."),
+    ] = None
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()

@@ -13,17 +13,19 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
 from forwarder.apis.api import Api
 from forwarder.config import Bytes, Duration, Problem, Secret, empty, shown_value
 from forwarder.model import Limits
 
 QUEUE_BYTES = {"memory": Bytes(64 << 20), "disk": Bytes(1 << 30)}
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1)]
 _HOST = r"[A-Za-z0-9._:-]+"
 _SESSION = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+")
-Rate = Annotated[float, msgspec.Meta(gt=0)]
+Rate = Annotated[float, Meta(gt=0)]
+MaxAge = Annotated[Duration, Meta(description="An older event becomes a dead letter.")]
 
 
 def positive(options: msgspec.Struct, *names: str) -> Iterator[Problem]:
@@ -42,14 +44,13 @@ def ordered(options: msgspec.Struct, least: str, most: str) -> Iterator[Problem]
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much may wait for this target.
+    """How much may wait for this target."""
 
-    ``max_events``: when so many wait, senders get 429.
-    ``max_bytes``: the same for their bytes; unset, 64MiB in memory, 1GiB on disk.
-    """
-
-    max_events: Count = 100_000
-    max_bytes: Bytes | None = None
+    max_events: Annotated[Count, Meta(description="When so many wait, senders get 429.")] = 100_000
+    max_bytes: Annotated[
+        Bytes | None,
+        Meta(description="The same for their bytes; unset, 64MiB in memory, 1GiB on disk."),
+    ] = None
 
     def problems(self) -> Iterator[Problem]:
         if self.max_bytes is not None:
@@ -57,19 +58,21 @@ class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """When to try again, with full jitter, and when to stop trying.
+    """When to try again, with full jitter, and when to stop trying."""
 
-    ``base``: the first back-off; each further one is twice as long.
-    ``cap``: the longest back-off.
-    ``max_age``: an older event becomes a dead letter.
-    ``max_attempts``: an event that AWS answered and refused so often becomes a dead letter; throttling counts
-    nothing.
-    """
-
-    base: Duration = Duration(0.2)
-    cap: Duration = Duration(30.0)
-    max_age: Duration = Duration(86_400.0)
-    max_attempts: Count | None = None
+    base: Annotated[
+        Duration,
+        Meta(description="The first back-off; each further one is twice as long."),
+    ] = Duration(0.2)
+    cap: Annotated[Duration, Meta(description="The longest back-off.")] = Duration(30.0)
+    max_age: MaxAge = Duration(86_400.0)
+    max_attempts: Annotated[
+        Count | None,
+        Meta(
+            description="An event that AWS answered and refused so often becomes a dead letter; "
+            "throttling counts nothing."
+        ),
+    ] = None
 
     def problems(self) -> Iterator[Problem]:
         yield from positive(self, "base", "cap", "max_age")
@@ -77,14 +80,13 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """How often to ask while only a person can help (credentials, access, something missing).
+    """How often to ask while only a person can help (credentials, access, something missing)."""
 
-    ``probe``: the pause before the first try of a held target.
-    ``probe_cap``: the longest pause between tries.
-    """
-
-    probe: Duration = Duration(30.0)
-    probe_cap: Duration = Duration(300.0)
+    probe: Annotated[
+        Duration,
+        Meta(description="The pause before the first try of a held target."),
+    ] = Duration(30.0)
+    probe_cap: Annotated[Duration, Meta(description="The longest pause between tries.")] = Duration(300.0)
 
     def problems(self) -> Iterator[Problem]:
         yield from positive(self, "probe", "probe_cap")
@@ -92,30 +94,24 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """How long one call may take.
+    """How long one call may take."""
 
-    ``connect``: to connect to AWS.
-    ``read``: to answer.
-    """
-
-    connect: Duration = Duration(3.0)
-    read: Duration = Duration(15.0)
+    connect: Annotated[Duration, Meta(description="To connect to AWS.")] = Duration(3.0)
+    read: Annotated[Duration, Meta(description="To answer.")] = Duration(15.0)
 
     def problems(self) -> Iterator[Problem]:
         yield from positive(self, "connect", "read")
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """A role to assume for this target, with the credentials that the usual chain finds.
+    """A role to assume for this target, with the credentials that the usual chain finds."""
 
-    ``arn``: the role.
-    ``external_id``: what the role's trust policy may ask for.
-    ``session_name``: how CloudTrail names the session.
-    """
-
-    arn: str
-    external_id: Secret | None = None
-    session_name: str = "event-forwarder"
+    arn: Annotated[str, Meta(description="The role.")]
+    external_id: Annotated[
+        Secret | None,
+        Meta(description="What the role's trust policy may ask for."),
+    ] = None
+    session_name: Annotated[str, Meta(description="How CloudTrail names the session.")] = "event-forwarder"
 
     def problems(self) -> Iterator[Problem]:
         if _ROLE.fullmatch(self.arn) is None:
@@ -129,41 +125,70 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options that all kinds share.
-
-    ``default``: takes what is bound nowhere; unset, the only target of its kind that binds nothing does.
-    ``only_bound``: refuse events for names that are not in `buses`, `app_monitors` or `projects`.
-    ``region``: of the endpoint and the signature; unset, the environment's.
-    ``endpoint_url``: an endpoint in place of AWS's own; for Evidently, which AWS ended, it must be given.
-    ``profile``: of the shared files, for credentials.
-    ``use_fips``: AWS's FIPS hosts; unset, as the environment says.
-    ``use_dualstack``: AWS's hosts with IPv6 too; unset, as the environment says.
-    ``transport``: `fast` repeats a call that the SDK prepared, and holds the target where that is not
-    possible; `plain` lets the SDK make every call; `auto` is `fast` where possible, else `plain`.
-    ``queue``: where events wait, and so what a 2xx survives: a kill and a power cut with `disk`.
-    ``ack``: `queued` answers when the event is in its queue; `delivered` waits, up to 10s, for AWS's word.
-    ``workers``: calls in flight, at most.
-    ``min_workers``: calls in flight, at least; equal to ``workers`` it is a fixed number.
-    """
+    """The options that all kinds share."""
 
     api: ClassVar[type[Api]]
 
-    default: bool | None = None
-    only_bound: bool = False
-    region: str | None = None
-    endpoint_url: str | None = None
-    profile: str | None = None
+    default: Annotated[
+        bool | None,
+        Meta(
+            description="Takes what is bound nowhere; unset, the only target of its kind that binds "
+            "nothing does."
+        ),
+    ] = None
+    only_bound: Annotated[
+        bool,
+        Meta(description="Refuse events for names that are not in `buses`, `app_monitors` or `projects`."),
+    ] = False
+    region: Annotated[
+        str | None,
+        Meta(description="Of the endpoint and the signature; unset, the environment's."),
+    ] = None
+    endpoint_url: Annotated[
+        str | None,
+        Meta(
+            description="An endpoint in place of AWS's own; for Evidently, which AWS ended, it must be given."
+        ),
+    ] = None
+    profile: Annotated[str | None, Meta(description="Of the shared files, for credentials.")] = None
     role: Role | None = None
-    use_fips: bool | None = None
-    use_dualstack: bool | None = None
+    use_fips: Annotated[
+        bool | None,
+        Meta(description="AWS's FIPS hosts; unset, as the environment says."),
+    ] = None
+    use_dualstack: Annotated[
+        bool | None,
+        Meta(description="AWS's hosts with IPv6 too; unset, as the environment says."),
+    ] = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
-    transport: Literal["auto", "fast", "plain"] = "auto"
-    queue: Literal["memory", "disk"] = "memory"
-    ack: Literal["queued", "delivered"] = "queued"
+    transport: Annotated[
+        Literal["auto", "fast", "plain"],
+        Meta(
+            description="`fast` repeats a call that the SDK prepared, and holds the target where that is "
+            "not possible; `plain` lets the SDK make every call; `auto` is `fast` where possible, else "
+            "`plain`."
+        ),
+    ] = "auto"
+    queue: Annotated[
+        Literal["memory", "disk"],
+        Meta(
+            description="Where events wait, and so what a 2xx survives: a kill and a power cut with `disk`."
+        ),
+    ] = "memory"
+    ack: Annotated[
+        Literal["queued", "delivered"],
+        Meta(
+            description="`queued` answers when the event is in its queue; `delivered` waits, up to 10s, "
+            "for AWS's word."
+        ),
+    ] = "queued"
     queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
     hold: Hold = msgspec.field(default_factory=Hold)
-    workers: Count = 32
-    min_workers: Count = 1
+    workers: Annotated[Count, Meta(description="Calls in flight, at most.")] = 32
+    min_workers: Annotated[
+        Count,
+        Meta(description="Calls in flight, at least; equal to `workers` it is a fixed number."),
+    ] = 1
 
     def problems(self) -> Iterator[Problem]:
         """What must hold for every kind."""

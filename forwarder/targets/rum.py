@@ -9,16 +9,17 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 from forwarder.apis.api import Api
 from forwarder.apis.put_rum_events import PutRumEvents, batch_id, is_uuid, read_envelope
 from forwarder.config import Bytes, Duration, Problem
 from forwarder.model import Batch, Limits
 from forwarder.targets.aws import AwsTarget
-from forwarder.targets.options import Count, Rate, Retry, TargetOptions, positive, wrong_names
+from forwarder.targets.options import Count, MaxAge, Rate, Retry, TargetOptions, positive, wrong_names
 
 MONITOR_FORMS = "the id of an app monitor (a UUID), and not its name"
 
@@ -29,18 +30,26 @@ UNASKED = (
 
 
 class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call may carry. AWS publishes no limits; these are those of its own browser client, about.
+    """What one call may carry. AWS publishes no limits; these are those of its own browser client, about."""
 
-    ``max_events``: events a call.
-    ``max_bytes``: bytes a call, by the API's formula; a client's own batch, and a larger event, leave whole.
-    ``max_event_bytes``: bytes of one event; a larger one is refused, and costs no other event of its batch.
-    ``max_wait``: how long the first event waits for others.
-    """
-
-    max_events: Count = 100
-    max_bytes: Bytes = Bytes(256 << 10)
-    max_event_bytes: Bytes = Bytes(4 << 20)
-    max_wait: Duration = Duration(1.0)
+    max_events: Annotated[Count, Meta(description="Events a call.")] = 100
+    max_bytes: Annotated[
+        Bytes,
+        Meta(
+            description="Bytes a call, by the API's formula; a client's own batch, and a larger event, "
+            "leave whole."
+        ),
+    ] = Bytes(256 << 10)
+    max_event_bytes: Annotated[
+        Bytes,
+        Meta(
+            description="Bytes of one event; a larger one is refused, and costs no other event of its batch."
+        ),
+    ] = Bytes(4 << 20)
+    max_wait: Annotated[
+        Duration,
+        Meta(description="How long the first event waits for others."),
+    ] = Duration(1.0)
 
     def problems(self) -> Iterator[Problem]:
         yield from positive(self, "max_bytes", "max_event_bytes")
@@ -49,24 +58,28 @@ class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
 class RumRetry(Retry, frozen=True, kw_only=True):
     """As for every kind; telemetry is of use for hours."""
 
-    max_age: Duration = Duration(6 * 3600.0)
+    max_age: MaxAge = Duration(6 * 3600.0)
 
 
 class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="rum"):
-    """Events for CloudWatch RUM app monitors.
-
-    ``app_monitors``: ids whose events come here.
-    ``merge``: join the batches that clients send for one session, up to the limits of ``batch``.
-    ``max_calls_per_second``: the pace; AWS takes 50 calls a second in an account and region.
-    """
+    """Events for CloudWatch RUM app monitors."""
 
     api: ClassVar[type[Api]] = PutRumEvents
 
-    app_monitors: list[str] = msgspec.field(default_factory=list)
-    merge: bool = False
+    app_monitors: Annotated[
+        list[str],
+        Meta(description="Ids whose events come here."),
+    ] = msgspec.field(default_factory=list)
+    merge: Annotated[
+        bool,
+        Meta(description="Join the batches that clients send for one session, up to the limits of `batch`."),
+    ] = False
     batch: RumBatch = msgspec.field(default_factory=RumBatch)
     retry: RumRetry = msgspec.field(default_factory=RumRetry)
-    max_calls_per_second: Rate | None = 50.0
+    max_calls_per_second: Annotated[
+        Rate | None,
+        Meta(description="The pace; AWS takes 50 calls a second in an account and region."),
+    ] = 50.0
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()

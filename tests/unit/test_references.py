@@ -32,7 +32,7 @@ def settings_told() -> dict[str, str]:
 
 def test_every_setting_says_what_it_does() -> None:
     silent = [name for name, sentence in settings_told().items() if not sentence.strip()]
-    assert silent == [], "say ``name``: and a sentence in the docstring of the type it is a field of"
+    assert silent == [], "annotate the field with msgspec.Meta(description=...)"
 
 
 def test_every_setting_of_the_types_has_a_row() -> None:
