@@ -39,20 +39,19 @@ _PORT_OF_SCHEME = re.compile(r"http://.*:80|https://.*:443").fullmatch
 
 
 class CorsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which origins' pages may send to RUM's paths from a browser."""
+    """Which web pages may send to RUM's paths from a browser."""
 
     origins: Annotated[
         list[str],
         Meta(
-            description="Such as `https://shop.example.com` or `https://*.example.org`; or `*` alone, for "
-            "all of them."
+            description="Origins such as `https://shop.example.com` or `https://*.example.org`, or `*` "
+            "alone for all origins."
         ),
     ] = msgspec.field(default_factory=list)
     max_age: Annotated[
         Duration,
         Meta(
-            description="For how long a browser need not ask again; Chromium asks again after two hours "
-            "anyway."
+            description="How long a browser may cache the answer; Chromium caches it for two hours at most."
         ),
     ] = Duration(2 * 3600.0)
 
@@ -78,23 +77,26 @@ def _wrong_origin(origin: str, *, alone: bool) -> str:
 
 
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may send: a bearer token of one file, or a signature by an access key of the other."""
+    """Who may send: holders of a bearer token in one file, or of an access key in the other."""
 
     tokens: Annotated[
         FilePath | None,
-        Meta(description="A file of lines that `forwarder token NAME` makes."),
+        Meta(
+            description="File of bearer tokens, one line for each sender; `forwarder token NAME` prints "
+            "such a line."
+        ),
     ] = None
     access_keys: Annotated[
         FilePath | None,
-        Meta(description="A file of the form of ~/.aws/credentials."),
+        Meta(description="File of access keys, in the format of ~/.aws/credentials."),
     ] = None
     clock_skew: Annotated[
         Duration,
-        Meta(description="How far from our clock a signature's time may be."),
+        Meta(description="How far the time of a signature may differ from this host's clock."),
     ] = Duration(300.0)
     allow_unauthenticated: Annotated[
         bool,
-        Meta(description="Whoever reaches the listener may send, from other machines too."),
+        Meta(description="Accept events from anyone who can reach the listener, also from other machines."),
     ] = False
     behind_tls: Annotated[
         bool,
@@ -119,13 +121,13 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """TLS on the data listener, by files in PEM."""
+    """TLS on the data listener; all files in PEM."""
 
-    certificate: Annotated[FilePath, Meta(description="Ours, with its chain.")]
-    key: Annotated[FilePath, Meta(description="Of that certificate.")]
+    certificate: Annotated[FilePath, Meta(description="Certificate of the listener, with its chain.")]
+    key: Annotated[FilePath, Meta(description="Private key of the certificate, without a password.")]
     client_ca: Annotated[
         FilePath | None,
-        Meta(description="Clients must have a certificate that one of these signed."),
+        Meta(description="Authorities; each client must have a certificate that one of them signed."),
     ] = None
 
     def problems(self) -> Iterator[Problem]:
@@ -138,33 +140,34 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     listen: Annotated[
         Listens,
         Meta(
-            description="Where programs send their events, or a list of such addresses; a unix socket has "
+            description="Address for programs that send events, or a list of addresses; a unix socket has "
             "mode 0660."
         ),
     ] = Listens.parse("127.0.0.1:2780")
     reuse_port: Annotated[
         bool,
-        Meta(
-            description="Other daemons may listen on the same port, and the kernel spreads connections "
-            "over them."
-        ),
+        Meta(description="Share the port with other daemons; the kernel spreads connections over them."),
     ] = False
     max_body: Annotated[
         Bytes,
-        Meta(description="Of one request, before and after it is unpacked."),
+        Meta(description="Largest body of a request, before and after unpacking."),
     ] = Bytes(8 << 20)
     max_events: Annotated[
         Count,
-        Meta(description="In one request; a request with more is refused with 413."),
+        Meta(description="Most events in a request; a request with more is refused with 413."),
     ] = 65_536
-    max_header_bytes: Annotated[Bytes, Meta(description="All headers of a request.")] = Bytes(16 << 10)
+    max_header_bytes: Annotated[
+        Bytes, Meta(description="Largest size of all headers of a request together.")
+    ] = Bytes(16 << 10)
     read_timeout: Annotated[
         Duration,
-        Meta(description="How long the headers may take, and again the body."),
+        Meta(description="Time limit for the headers of a request, and again for its body."),
     ] = Duration(30.0)
     keep_alive: Annotated[
         Duration,
-        Meta(description="How long a connection may be idle; longer than in the load balancers in front."),
+        Meta(
+            description="How long a connection may be idle; make it longer than in load balancers in front."
+        ),
     ] = Duration(75.0)
     hosts: Annotated[
         list[str],
@@ -175,22 +178,28 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=list)
     browsers: Annotated[
         Literal["refuse", "allow"],
-        Meta(description="Whether to refuse or allow events from web pages on paths other than RUM's."),
+        Meta(description="Refuse or allow events from web pages on paths other than RUM's."),
     ] = "refuse"
     max_connections: Annotated[
         Count,
-        Meta(description="When all are in use, an idle one is closed for a new one; 503 if none is idle."),
+        Meta(
+            description="Most connections; beyond it, an idle one is closed for a new one, or the new one "
+            "gets 503."
+        ),
     ] = 1024
     trusted_proxies: Annotated[
         list[str],
         Meta(
-            description="Addresses and networks of proxies whose `X-Forwarded-For` is believed; `unix` "
-            "for a proxy that connects over the unix socket of `ingest.listen`."
+            description="Addresses and networks of proxies whose `X-Forwarded-For` is trusted; `unix` for a "
+            "proxy that connects over the unix socket of `ingest.listen`."
         ),
     ] = msgspec.field(default_factory=list)
     memory_budget: Annotated[
         Bytes,
-        Meta(description="Full memory queues, 16MiB of each disk queue, and at least four bodies must fit."),
+        Meta(
+            description="Memory for requests and queues; full memory queues, 16MiB of each disk queue, and "
+            "four bodies must fit."
+        ),
     ] = Bytes(256 << 20)
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
     auth: AuthConfig = msgspec.field(default_factory=AuthConfig)
@@ -237,7 +246,7 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     listen: Annotated[
         Listens,
-        Meta(description="Where probes and scrapers ask, or a list of such addresses."),
+        Meta(description="Address for probes and scrapers, or a list of addresses."),
     ] = Listens.parse("127.0.0.1:2781")
     hosts: Annotated[
         list[str],
@@ -246,35 +255,43 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what was given up on is kept, and for how long; then the oldest goes."""
+    """How many dead letters are kept, and for how long."""
 
     max_bytes: Annotated[
         Bytes,
-        Meta(description="Over it the oldest go, counted; at most half of `storage.max_bytes` is used."),
+        Meta(
+            description="Size limit; beyond it, the oldest are deleted. At most half of `storage.max_bytes` "
+            "is used."
+        ),
     ] = Bytes(256 << 20)
-    max_age: Annotated[Duration, Meta(description="The older ones go, counted.")] = Duration(14 * 86400.0)
+    max_age: Annotated[Duration, Meta(description="Age limit; older ones are deleted.")] = Duration(
+        14 * 86400.0
+    )
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the daemon's one file lives, which holds disk queues and dead letters."""
+    """The directory of the daemon's file, which holds disk queues and dead letters."""
 
     path: Annotated[
         FilePath | None,
         Meta(
-            description="The parent of `data`, which holds the daemon's files and control socket; `~` is "
-            "a home, and a relative path starts at the configuration's directory. If not set: "
-            "$STATE_DIRECTORY, else $XDG_STATE_HOME/forwarder, else ~/.local/state/forwarder."
+            description="Parent directory of `data`, which holds the daemon's files and control socket. `~` "
+            "is a home directory; a relative path starts at the directory of the configuration. "
+            "If unset: $STATE_DIRECTORY, else $XDG_STATE_HOME/forwarder, else "
+            "~/.local/state/forwarder."
         ),
     ] = None
     max_bytes: Annotated[
         Bytes,
-        Meta(description="Of that file, beside a ballast of 8MiB; full: senders to disk queues get 503."),
+        Meta(
+            description="Size limit of the storage file, plus 8MiB of ballast; when full, senders to disk "
+            "queues get 503."
+        ),
     ] = Bytes(2 << 30)
     linger: Annotated[
         Duration,
         Meta(
-            description="How long a commit waits for others that may share it, and so what it adds to "
-            "each answer."
+            description="How long a commit waits for others to share it; each answer takes this much longer."
         ),
     ] = Duration(0.003)
     dead_letters: DeadLettersConfig = msgspec.field(default_factory=DeadLettersConfig)
@@ -315,18 +332,22 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShutdownConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How a stop goes."""
+    """How the daemon stops."""
 
-    input_grace: Annotated[Duration, Meta(description="How long new events are still taken.")] = Duration(2.0)
-    drain_timeout: Annotated[Duration, Meta(description="How long what waits is then sent.")] = Duration(20.0)
+    input_grace: Annotated[Duration, Meta(description="How long new events are still accepted.")] = Duration(
+        2.0
+    )
+    drain_timeout: Annotated[Duration, Meta(description="How long queued events are then still sent.")] = (
+        Duration(20.0)
+    )
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said on stderr."""
+    """What is logged on stderr."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="The least that is said."),
+        Meta(description="Lowest level that is logged."),
     ] = "info"
     format: Annotated[
         Literal["auto", "json", "console"],

@@ -41,16 +41,16 @@ BUS_FORMS = (
 
 
 class EventBridgeBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call may carry."""
+    """Limits of one call."""
 
-    max_events: Annotated[int, Meta(ge=1, le=10, description="Events a call.")] = 10
+    max_events: Annotated[int, Meta(ge=1, le=10, description="Most events in a call.")] = 10
     max_bytes: Annotated[
         Bytes,
-        Meta(description="Bytes a call, by AWS's formula; AWS takes less than 1 MiB."),
+        Meta(description="Most bytes in a call, by AWS's formula; AWS accepts less than 1 MiB."),
     ] = Bytes(1_048_575)
     max_wait: Annotated[
         Duration,
-        Meta(description="How long the first event waits for others."),
+        Meta(description="How long the first event of a batch waits for others."),
     ] = Duration(0.1)
 
     def problems(self) -> Iterator[Problem]:
@@ -64,26 +64,32 @@ class EventBridgeOptions(TargetOptions, frozen=True, kw_only=True, tag_field="ki
 
     buses: Annotated[
         list[str],
-        Meta(description="Names or ARNs whose events come here."),
+        Meta(description="Names or ARNs whose events go to this target."),
     ] = msgspec.field(default_factory=list)
     verify_buses: Annotated[
         bool,
-        Meta(description="Ask whether buses exist before sending to them, as AWS drops events for others."),
+        Meta(
+            description="Check that a bus exists before sending to it, because AWS drops events for missing "
+            "buses."
+        ),
     ] = True
-    verify_interval: Annotated[Duration, Meta(description="How often to ask.")] = Duration(60.0)
+    verify_interval: Annotated[Duration, Meta(description="How often to check.")] = Duration(60.0)
     batch: EventBridgeBatch = msgspec.field(default_factory=EventBridgeBatch)
     retry: Retry = msgspec.field(default_factory=Retry)
     max_calls_per_second: Annotated[
         Rate | None,
-        Meta(description="The pace: your share of the account's quota."),
+        Meta(description="Limit of calls a second: your share of the account's quota."),
     ] = None
     cloudevents: Annotated[
         Literal["envelope", "data"],
-        Meta(description="What of a CloudEvent becomes the Detail, all of it or its data alone."),
+        Meta(
+            description="What becomes the Detail: the whole CloudEvent (`envelope`) or only its data "
+            "(`data`)."
+        ),
     ] = "envelope"
     fill_trace_header: Annotated[
         bool,
-        Meta(description="TraceHeader from `traceparent` or `X-Amzn-Trace-Id`, where an entry has none."),
+        Meta(description="Fill TraceHeader from `traceparent` or `X-Amzn-Trace-Id` if an entry has none."),
     ] = False
 
     def problems(self) -> Iterator[Problem]:

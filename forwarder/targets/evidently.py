@@ -33,13 +33,15 @@ UNASKED = "whether the projects exist was not asked: the endpoint is your own"
 
 
 class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call may carry."""
+    """Limits of one call."""
 
-    max_events: Annotated[int, Meta(ge=1, le=50, description="Events a call.")] = 50
-    max_bytes: Annotated[Bytes, Meta(description="Bytes a call, by the API's formula.")] = Bytes(1 << 20)
+    max_events: Annotated[int, Meta(ge=1, le=50, description="Most events in a call.")] = 50
+    max_bytes: Annotated[Bytes, Meta(description="Most bytes in a call, by the API's formula.")] = Bytes(
+        1 << 20
+    )
     max_wait: Annotated[
         Duration,
-        Meta(description="How long the first event waits for others."),
+        Meta(description="How long the first event of a batch waits for others."),
     ] = Duration(0.1)
 
     def problems(self) -> Iterator[Problem]:
@@ -47,25 +49,25 @@ class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvidentlyRetry(Retry, frozen=True, kw_only=True):
-    """As for every kind; an hour after the evaluation its events count for nothing."""
+    """As for every kind, but Evidently ignores events that are an hour old."""
 
     max_age: MaxAge = Duration(3600.0)
 
 
 class EvidentlyOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag="evidently"):
-    """Events for Evidently projects, at an endpoint of your own."""
+    """Events for Evidently projects, at your own endpoint."""
 
     api: ClassVar[type[Api]] = PutProjectEvents
 
     projects: Annotated[
         list[str],
-        Meta(description="Names or ARNs whose events come here."),
+        Meta(description="Names or ARNs whose events go to this target."),
     ] = msgspec.field(default_factory=list)
     batch: EvidentlyBatch = msgspec.field(default_factory=EvidentlyBatch)
     retry: EvidentlyRetry = msgspec.field(default_factory=EvidentlyRetry)
     max_calls_per_second: Annotated[
         Rate | None,
-        Meta(description="The pace, where your endpoint has a quota."),
+        Meta(description="Limit of calls a second, if your endpoint has a quota."),
     ] = None
 
     def problems(self) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""What every kind of target can be told, and how it is grouped in the configuration.
+"""The options of every kind of target, and how the configuration groups them.
 
 Invariants:
 - The same words mean the same for every kind; a kind overrides defaults and adds what only it has.
@@ -25,7 +25,7 @@ _HOST = r"[A-Za-z0-9._:-]+"
 _SESSION = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+")
 Rate = Annotated[float, Meta(gt=0)]
-MaxAge = Annotated[Duration, Meta(description="An older event becomes a dead letter.")]
+MaxAge = Annotated[Duration, Meta(description="Events older than this become dead letters.")]
 
 
 def positive(options: msgspec.Struct, *names: str) -> Iterator[Problem]:
@@ -44,12 +44,14 @@ def ordered(options: msgspec.Struct, least: str, most: str) -> Iterator[Problem]
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much may wait for this target."""
+    """How much may be queued for this target."""
 
-    max_events: Annotated[Count, Meta(description="When so many wait, senders get 429.")] = 100_000
+    max_events: Annotated[
+        Count, Meta(description="Most events in the queue; when it is full, senders get 429.")
+    ] = 100_000
     max_bytes: Annotated[
         Bytes | None,
-        Meta(description="The same for their bytes; unset, 64MiB in memory, 1GiB on disk."),
+        Meta(description="Most bytes in the queue; if unset, 64MiB in memory, 1GiB on disk."),
     ] = None
 
     def problems(self) -> Iterator[Problem]:
@@ -62,15 +64,15 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
     base: Annotated[
         Duration,
-        Meta(description="The first back-off; each further one is twice as long."),
+        Meta(description="First back-off; each next one is twice as long."),
     ] = Duration(0.2)
-    cap: Annotated[Duration, Meta(description="The longest back-off.")] = Duration(30.0)
+    cap: Annotated[Duration, Meta(description="Longest back-off.")] = Duration(30.0)
     max_age: MaxAge = Duration(86_400.0)
     max_attempts: Annotated[
         Count | None,
         Meta(
-            description="An event that AWS answered and refused so often becomes a dead letter; "
-            "throttling counts nothing."
+            description="An event that failed in this many answered calls becomes a dead letter; throttling "
+            "does not count."
         ),
     ] = None
 
@@ -80,13 +82,13 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """How often to ask while only a person can help (credentials, access, something missing)."""
+    """How often a held target is tried (credentials, access, or something missing)."""
 
     probe: Annotated[
         Duration,
-        Meta(description="The pause before the first try of a held target."),
+        Meta(description="Pause before the first try of a held target."),
     ] = Duration(30.0)
-    probe_cap: Annotated[Duration, Meta(description="The longest pause between tries.")] = Duration(300.0)
+    probe_cap: Annotated[Duration, Meta(description="Longest pause between tries.")] = Duration(300.0)
 
     def problems(self) -> Iterator[Problem]:
         yield from positive(self, "probe", "probe_cap")
@@ -96,8 +98,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """How long one call may take."""
 
-    connect: Annotated[Duration, Meta(description="To connect to AWS.")] = Duration(3.0)
-    read: Annotated[Duration, Meta(description="To answer.")] = Duration(15.0)
+    connect: Annotated[Duration, Meta(description="Time limit to connect to AWS.")] = Duration(3.0)
+    read: Annotated[Duration, Meta(description="Time limit for the answer.")] = Duration(15.0)
 
     def problems(self) -> Iterator[Problem]:
         yield from positive(self, "connect", "read")
@@ -106,12 +108,12 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 class Role(msgspec.Struct, frozen=True, kw_only=True):
     """A role to assume for this target, with the credentials that the usual chain finds."""
 
-    arn: Annotated[str, Meta(description="The role.")]
+    arn: Annotated[str, Meta(description="ARN of the role.")]
     external_id: Annotated[
         Secret | None,
-        Meta(description="What the role's trust policy may ask for."),
+        Meta(description="External id, if the role's trust policy requires one."),
     ] = None
-    session_name: Annotated[str, Meta(description="How CloudTrail names the session.")] = "event-forwarder"
+    session_name: Annotated[str, Meta(description="Name of the session in CloudTrail.")] = "event-forwarder"
 
     def problems(self) -> Iterator[Problem]:
         if _ROLE.fullmatch(self.arn) is None:
@@ -125,15 +127,15 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options that all kinds share."""
+    """Options of all kinds of targets."""
 
     api: ClassVar[type[Api]]
 
     default: Annotated[
         bool | None,
         Meta(
-            description="Takes what is bound nowhere; unset, the only target of its kind that binds "
-            "nothing does."
+            description="Accept names that no target lists; if unset, the only target of its kind that "
+            "lists none does."
         ),
     ] = None
     only_bound: Annotated[
@@ -142,31 +144,31 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     region: Annotated[
         str | None,
-        Meta(description="Of the endpoint and the signature; unset, the environment's."),
+        Meta(description="AWS region of the endpoint and the signature; if unset, the environment's."),
     ] = None
     endpoint_url: Annotated[
         str | None,
-        Meta(
-            description="An endpoint in place of AWS's own; for Evidently, which AWS ended, it must be given."
-        ),
+        Meta(description="Endpoint to use instead of AWS's; required for Evidently, which AWS ended."),
     ] = None
-    profile: Annotated[str | None, Meta(description="Of the shared files, for credentials.")] = None
+    profile: Annotated[str | None, Meta(description="Profile of the shared AWS files, for credentials.")] = (
+        None
+    )
     role: Role | None = None
     use_fips: Annotated[
         bool | None,
-        Meta(description="AWS's FIPS hosts; unset, as the environment says."),
+        Meta(description="Use AWS's FIPS hosts; if unset, the environment decides."),
     ] = None
     use_dualstack: Annotated[
         bool | None,
-        Meta(description="AWS's hosts with IPv6 too; unset, as the environment says."),
+        Meta(description="Use AWS's hosts that have IPv6 too; if unset, the environment decides."),
     ] = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     transport: Annotated[
         Literal["auto", "fast", "plain"],
         Meta(
-            description="`fast` repeats a call that the SDK prepared, and holds the target where that is "
-            "not possible; `plain` lets the SDK make every call; `auto` is `fast` where possible, else "
-            "`plain`."
+            description="`fast` repeats a call that the SDK prepared, and holds the target if that is "
+            "impossible; `plain` lets the SDK make every call; `auto` uses `fast` if possible, "
+            "else `plain`."
         ),
     ] = "auto"
     queue: Annotated[
@@ -178,16 +180,19 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     ack: Annotated[
         Literal["queued", "delivered"],
         Meta(
-            description="`queued` answers when the event is in its queue; `delivered` waits, up to 10s, "
-            "for AWS's word."
+            description="`queued` answers when the event is in its queue; `delivered` waits up to 10s for "
+            "delivery to AWS."
         ),
     ] = "queued"
     queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
     hold: Hold = msgspec.field(default_factory=Hold)
-    workers: Annotated[Count, Meta(description="Calls in flight, at most.")] = 32
+    workers: Annotated[Count, Meta(description="Most calls in flight.")] = 32
     min_workers: Annotated[
         Count,
-        Meta(description="Calls in flight, at least; equal to `workers` it is a fixed number."),
+        Meta(
+            description="Fewest calls in flight that throttling can leave; set it to `workers` for a fixed "
+            "number."
+        ),
     ] = 1
 
     def problems(self) -> Iterator[Problem]:

@@ -30,25 +30,26 @@ UNASKED = (
 
 
 class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call may carry. AWS publishes no limits; these are those of its own browser client, about."""
+    """Limits of one call. AWS publishes none; these are about those of its own browser client."""
 
-    max_events: Annotated[Count, Meta(description="Events a call.")] = 100
+    max_events: Annotated[Count, Meta(description="Most events in a call.")] = 100
     max_bytes: Annotated[
         Bytes,
         Meta(
-            description="Bytes a call, by the API's formula; a client's own batch, and a larger event, "
-            "leave whole."
+            description="Most bytes in a call, by the API's formula; a client's own batch and a larger "
+            "event are sent whole."
         ),
     ] = Bytes(256 << 10)
     max_event_bytes: Annotated[
         Bytes,
         Meta(
-            description="Bytes of one event; a larger one is refused, and costs no other event of its batch."
+            description="Most bytes of one event; a larger one is refused, and the rest of its batch is "
+            "accepted."
         ),
     ] = Bytes(4 << 20)
     max_wait: Annotated[
         Duration,
-        Meta(description="How long the first event waits for others."),
+        Meta(description="How long the first event of a batch waits for others."),
     ] = Duration(1.0)
 
     def problems(self) -> Iterator[Problem]:
@@ -56,7 +57,7 @@ class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RumRetry(Retry, frozen=True, kw_only=True):
-    """As for every kind; telemetry is of use for hours."""
+    """As for every kind, but telemetry loses its value within hours."""
 
     max_age: MaxAge = Duration(6 * 3600.0)
 
@@ -68,7 +69,7 @@ class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag
 
     app_monitors: Annotated[
         list[str],
-        Meta(description="Ids whose events come here."),
+        Meta(description="Ids whose events go to this target."),
     ] = msgspec.field(default_factory=list)
     merge: Annotated[
         bool,
@@ -78,7 +79,7 @@ class RumOptions(TargetOptions, frozen=True, kw_only=True, tag_field="kind", tag
     retry: RumRetry = msgspec.field(default_factory=RumRetry)
     max_calls_per_second: Annotated[
         Rate | None,
-        Meta(description="The pace; AWS takes 50 calls a second in an account and region."),
+        Meta(description="Limit of calls a second; AWS accepts 50 in an account and region."),
     ] = 50.0
 
     def problems(self) -> Iterator[Problem]:
