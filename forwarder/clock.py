@@ -56,7 +56,7 @@ class ClockWatch:
         self._doubted_until = self._clock.monotonic() + DOUBTED_SECONDS
         self._reason = reason
         self._log.warning(
-            "wall clock doubted; for an hour no dead letter is deleted, no event of an earlier boot expires",
+            "wall clock may be wrong; for 1 hour dead letters and events of an earlier boot do not expire",
             reason=reason,
         )
 
@@ -80,7 +80,7 @@ class ClockWatch:
         proven_at = self._started_at + DOUBTED_SECONDS
         if not queues or self._clock.monotonic() >= proven_at:
             return ""
-        return f"events are left from before the machine's last boot; {queues} for {self._minutes(proven_at)}"
+        return f"events from before the last boot are queued; {queues} for {self._minutes(proven_at)}"
 
     def _minutes(self, until: float) -> str:
         minutes = math.ceil((until - self._clock.monotonic()) / 60)

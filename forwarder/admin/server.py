@@ -216,7 +216,7 @@ class AdminServer:
         if self._hosts.answers_to(host, request.transport) or _is_health_check(request):
             return await handler(request)
         self._metrics.process.admin_refused["host"] += 1
-        message = f"This listener does not answer to the host {host!r:.100}. Add the name to admin.hosts."
+        message = f"Host {host!r:.100} is not allowed on this listener. Add it to admin.hosts."
         return _json({"error": {"code": "MisdirectedRequest", "message": message}}, status=421)
 
     async def _get_metrics(self, request: web.Request) -> web.Response:
@@ -262,7 +262,9 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
 def _error(status: int, reason: str, headers: Mapping[str, str]) -> web.Response:
     code = "".join(reason.split())
     messages = {
-        404: "There is /, /metrics, /health/live, /health/ready, /status, /history and /config.",
+        404: (
+            "No such page. There are /, /metrics, /health/live, /health/ready, /status, /history and /config."
+        ),
         405: "The admin listener is read-only: use GET.",
     }
     return _json({"error": {"code": code, "message": messages.get(status, reason)}}, status, headers)

@@ -84,7 +84,7 @@ def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         nargs="?",
         const=WATCH_SECONDS,
         metavar="SECONDS",
-        help=f"refresh every SECONDS (default {WATCH_SECONDS:g}), with 15-minute plots; q or Ctrl-C leaves",
+        help=f"refresh every SECONDS (default {WATCH_SECONDS:g}), with 15-minute plots; q or Ctrl-C quits",
     )
     parser.set_defaults(command=_status)
 
@@ -100,8 +100,10 @@ def _seconds(text: str) -> float:
 
 
 def _add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("token", help="make a bearer token, and its line for ingest.auth.tokens")
-    parser.add_argument("name", help="the sender's name, which metrics show")
+    parser = commands.add_parser(
+        "token", help="make a bearer token, and the line for the file of ingest.auth.tokens"
+    )
+    parser.add_argument("name", help="the sender's name, for metrics")
     parser.set_defaults(command=_token)
 
 
@@ -109,11 +111,11 @@ def _token(arguments: Arguments) -> int:
     from forwarder.ingest.auth import tokens
 
     if not tokens.NAME.fullmatch(arguments.name):
-        print("a sender's name has 1 to 64 letters, digits, or _.@-", file=sys.stderr)
+        print(f"NAME must be 1 to 64 letters, digits or _.@-, got {arguments.name!r}", file=sys.stderr)
         return EXIT_USAGE
     token, line = tokens.make(arguments.name)
     print(
-        "the token (it is not shown again), then its line for the file of ingest.auth.tokens:",
+        "the token (shown only now), and the line to add to the file of ingest.auth.tokens:",
         file=sys.stderr,
     )
     print(f"{token}\n{line}")
@@ -130,12 +132,18 @@ def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="ADDRESS",
         help=f"host:port, :port for all addresses, or unix:/path; repeatable (default {SANDBOX})",
     )
-    parser.add_argument("--upstream", metavar="URL", help="another EventBridge, for calls that no fault hits")
-    parser.add_argument("--require-auth", action="store_true", help="refuse calls without Authorization")
-    parser.add_argument("--no-keep", action="store_true", help="count events and do not keep them")
+    parser.add_argument(
+        "--upstream", metavar="URL", help="pass calls without an injected fault on to this EventBridge"
+    )
+    parser.add_argument("--require-auth", action="store_true", help="refuse unsigned calls")
+    parser.add_argument("--no-keep", action="store_true", help="count events without keeping them")
     for option, noun in (("--bus", "event bus"), ("--app-monitor", "app monitor"), ("--project", "project")):
         parser.add_argument(
-            option, action="append", default=[], metavar="NAME", help=f"this {noun} exists; repeatable"
+            option,
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"name of an {noun} that exists; repeatable",
         )
     parser.set_defaults(command=_sandbox)
 

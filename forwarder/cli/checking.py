@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--no-files",
         action="store_true",
-        help="do not check files that settings name, such as for another host",
+        help="do not check the files named in settings; for the configuration of another host",
     )
     parser.set_defaults(command=_check)
 
@@ -45,7 +45,7 @@ def _check(arguments: Arguments) -> int:
     _say(arguments, file, (), validated.warnings, len(validated.config.targets))
     if not arguments.json:
         names = list(validated.config.targets)
-        print(f"{file} is good: {plural(len(names), 'target')} ({listed(names)})")
+        print(f"{file} is valid: {plural(len(names), 'target')} ({listed(names)})")
     return EXIT_OK
 
 

@@ -41,7 +41,7 @@ def needed_config(arguments: Arguments) -> str:
     if not (file := config_file(arguments)):
         raise CommandError(
             EXIT_USAGE,
-            "no configuration is named: use -c FILE, or set FORWARDER_CONFIG to the path of the file",
+            "no configuration given: use -c FILE, or set FORWARDER_CONFIG to the path of the file",
         )
     return file
 
@@ -60,7 +60,7 @@ def with_storage(arguments: Arguments, where: StorageConfig, action: Callable[[P
     try:
         return action(_where_it_is(where), arguments)
     except StorageError as error:
-        hint = "; say where the storage is: -c FILE or --path DIRECTORY" if error.reason == "missing" else ""
+        hint = "; name the storage with -c FILE or --path DIRECTORY" if error.reason == "missing" else ""
         print(f"{error}{hint}", file=sys.stderr)
         return EXIT_IO
 

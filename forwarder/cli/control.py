@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name, sentence in _SENTENCES.items():
         parser = commands.add_parser(name, help=sentence)
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("target", nargs="?", help="the name of one of the daemon's targets")
+        which.add_argument("target", nargs="?", help="the name of a target")
         which.add_argument("--all", action="store_true", help="every target")
         place.add_socket(parser)
         parser.set_defaults(command=_operate, operation=name)

@@ -31,7 +31,9 @@ _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("health", help="exit 0 while a running daemon is alive, else 1; for probes")
     place.add(parser, "admin")
-    parser.add_argument("--ready", action="store_true", help="ready for events, and not only alive")
+    parser.add_argument(
+        "--ready", action="store_true", help="check that the daemon is ready for events, not only alive"
+    )
     parser.set_defaults(command=_health)
 
 
@@ -44,7 +46,7 @@ def _health(arguments: Arguments) -> int:
     except ValueError as error:
         problem = str(error)
     if problem:
-        print(f"not well: {problem}", file=sys.stderr)
+        print(f"not healthy: {problem}", file=sys.stderr)
     return EXIT_INCOMPLETE if problem else EXIT_OK
 
 
@@ -85,14 +87,14 @@ def _answer(place: str, path: str, ends: float) -> tuple[int | None, str]:
                 connection.settimeout(_left(ends))
                 data = connection.recv(MAX_LINE_BYTES)
                 if not data:
-                    return None, ": the connection was closed"
+                    return None, ": it closed the connection"
                 line += data
     except TimeoutError:
         return None, f" within {SECONDS:g}s"
     except OSError as error:
         return None, f": {error.strerror or error}"
     status = _STATUS.match(line)
-    return (None, " that is HTTP") if status is None else (int(status[1]), "")
+    return (None, ": the answer is not HTTP") if status is None else (int(status[1]), "")
 
 
 def _connect(place: str, ends: float) -> socket.socket:

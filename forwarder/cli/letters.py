@@ -27,28 +27,30 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for name, function, sentence in (
-        ("list", _list, "one line each, oldest first"),
-        ("export", _export, "as JSON lines, oldest first"),
+        ("list", _list, "list dead letters, oldest first"),
+        ("export", _export, "print dead letters as JSON lines, oldest first"),
     ):
         action = actions.add_parser(name, help=sentence)
         _add_filters(action)
         place.add(action, "control")
         action.set_defaults(command=_read, action=function)
-    show = actions.add_parser("show", help="one of them, by its id")
+    show = actions.add_parser("show", help="show one dead letter, by its id")
     show.add_argument("id")
     place.add(show, "control")
     show.set_defaults(command=_read, action=_show)
-    replay = actions.add_parser("replay", help="put them back into the queues of a running daemon")
+    replay = actions.add_parser("replay", help="put dead letters back into the queues of a running daemon")
     _add_filters(replay)
     replay.add_argument("--rate", type=_rate, metavar="N", help="at most N events a second")
     place.add_socket(replay)
     replay.set_defaults(command=_replay)
-    purge = actions.add_parser("purge", help="delete them")
+    purge = actions.add_parser("purge", help="delete dead letters")
     _add_filters(purge)
     purge.add_argument(
         "--all", action="store_true", help="delete every dead letter; required if no filter is given"
     )
-    purge.add_argument("--yes", action="store_true", help="delete them; without --yes they are only counted")
+    purge.add_argument(
+        "--yes", action="store_true", help="delete; without --yes, dead letters are only counted"
+    )
     place.add(purge, "control")
     purge.set_defaults(command=_purge)
 
@@ -58,9 +60,9 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", choices=("rejected", "expired", "purged"))
     parser.add_argument("--code", help="AWS's error code")
     moment = "a time like 2026-11-21T08:00:00Z, or an age like 2h"
-    parser.add_argument("--since", type=_moment, metavar="TIME", help=f"dead letters since then: {moment}")
-    parser.add_argument("--until", type=_moment, metavar="TIME", help="dead letters before then")
-    parser.add_argument("--limit", type=_count, metavar="N", help="at most N")
+    parser.add_argument("--since", type=_moment, metavar="TIME", help=f"only dead letters since {moment}")
+    parser.add_argument("--until", type=_moment, metavar="TIME", help="only dead letters before TIME")
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most N dead letters")
 
 
 def _moment(text: str) -> float:
@@ -127,7 +129,7 @@ def _read_in(where: Path, arguments: Arguments) -> int:
             arguments.action(copy, arguments, done)
         code = EXIT_INCOMPLETE
     if damaged := sum(done.values()):
-        print(f"damaged dead letters, whose checksums do not match: {damaged}", file=sys.stderr)
+        print(f"damaged dead letters (checksums do not match): {damaged}", file=sys.stderr)
         code = EXIT_INCOMPLETE
     return code
 
@@ -173,7 +175,7 @@ def _say_what_there_is(directory: Path, found: bool) -> None:
     if not found:
         there = ", ".join(f"{target}: {count}" for target, count in counts(directory).items())
         print(
-            f"no dead letter matches; there are {there}" if there else "there are no dead letters",
+            f"no dead letter matches; stored: {there}" if there else "there are no dead letters",
             file=sys.stderr,
         )
 
@@ -204,7 +206,8 @@ def _replay(arguments: Arguments) -> int:
 def _purge(arguments: Arguments) -> int:
     if not _filters(arguments) and not arguments.all:
         print(
-            "which? give --target, --reason, --code, --since, --until or --limit, or --all", file=sys.stderr
+            "choose dead letters with --target, --reason, --code, --since, --until or --limit, or --all",
+            file=sys.stderr,
         )
         return EXIT_USAGE
     return with_storage(arguments, place.storage(arguments), _purge_in)

@@ -25,9 +25,9 @@ PORTS = {"ingest": "http://localhost:2780", "admin": "http://localhost:2781"}
 """The defaults of both listeners."""
 
 _URLS = {
-    "ingest": f"its ingest.listen: http://host:port or unix:/path (default {PORTS['ingest']})",
-    "admin": f"its admin.listen: http://host:port or unix:/path (default {PORTS['admin']})",
-    "control": "its control socket: unix:/path",
+    "ingest": f"the daemon's ingest.listen: http://host:port or unix:/path (default {PORTS['ingest']})",
+    "admin": f"the daemon's admin.listen: http://host:port or unix:/path (default {PORTS['admin']})",
+    "control": "the daemon's control socket: unix:/path",
 }
 
 

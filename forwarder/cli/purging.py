@@ -27,7 +27,7 @@ ROOM = (
 
 
 def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = actions.add_parser("purge", help="move waiting events to the dead letters, or delete them")
+    parser = actions.add_parser("purge", help="move queued events to the dead letters, or delete them")
     parser.add_argument("--target", required=True, help="the target whose queue to purge")
     parser.add_argument("--name", help="only events for this bus, app monitor or project")
     parser.add_argument(
@@ -43,7 +43,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--delete", action="store_true", help="delete the events instead of keeping them")
     parser.add_argument(
-        "--yes", action="store_true", help="with --delete: delete the events; else they are only counted"
+        "--yes", action="store_true", help="with --delete: delete; without --yes, events are only counted"
     )
     place.add(parser, "control")
     parser.set_defaults(command=_purge)
@@ -81,7 +81,7 @@ def _purge_in(directory: Path, arguments: Arguments) -> int:
         except client.Unreachable:  # no daemon runs: its lock says so, or refuses
             return asyncio.run(_stopped(directory, arguments))
     except UnknownTargetError as error:
-        print(f"{arguments.target}: no such target on this disk; there is: {error}", file=sys.stderr)
+        print(f"{arguments.target}: no such target in this storage; it has: {error}", file=sys.stderr)
         return EXIT_INCOMPLETE
     except client.Refused as problem:
         print(problem, file=sys.stderr)

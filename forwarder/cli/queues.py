@@ -22,19 +22,21 @@ _DASH = "-"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("queue", help="read or purge the queues of a directory; needs no daemon")
+    parser = commands.add_parser(
+        "queue", help="read or purge the queues of a storage directory; needs no daemon"
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for name, function, sentence in (
-        ("check", _check, "look for damage in the file and in every row"),
-        ("stats", _stats, "what waits, by target"),
-        ("dump", _dump, "the events that wait, as lines for forwarder send"),
+        ("check", _check, "check the file and every row for damage"),
+        ("stats", _stats, "count queued events, by target"),
+        ("dump", _dump, "print queued events, as lines for forwarder send"),
     ):
         action = actions.add_parser(name, help=sentence)
         place.add(action, "control").add_argument(
-            "directory", nargs="?", help="the same as --path; or a file that was set aside as damaged"
+            "directory", nargs="?", help="the same as --path; or a damaged file that the daemon set aside"
         )
         if function is _dump:
-            action.add_argument("--target", help="only what waits for this one")
+            action.add_argument("--target", help="only the events of this target")
         action.set_defaults(command=_read, action=function)
     purging.add(actions)
 
@@ -59,7 +61,7 @@ def _check(directory: Path, arguments: Arguments) -> int:
         problems += 1
         print(error)
     print(
-        f"{plural(problems, 'problem')} in {directory}" if problems else f"{directory} is sound",
+        f"{plural(problems, 'problem')} in {directory}" if problems else f"no damage found in {directory}",
         file=sys.stderr,
     )
     return EXIT_INCOMPLETE if problems else EXIT_OK
@@ -122,7 +124,7 @@ def _dump(where: Path, arguments: Arguments) -> int:
     try:
         code = _write(dump(where, as_native, arguments.target))
     except UnknownTargetError as error:
-        print(f"{arguments.target}: no such target on this disk; there is: {error}", file=sys.stderr)
+        print(f"{arguments.target}: no such target in this storage; it has: {error}", file=sys.stderr)
         code = EXIT_INCOMPLETE
     sys.stdout.buffer.flush()
     return code

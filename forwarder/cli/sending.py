@@ -28,7 +28,7 @@ _is_target = re.compile(r"[a-z0-9_-]{1,64}").fullmatch
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("send", help="send events, one JSON object per line, to a running daemon")
     parser.add_argument(
-        "target", nargs="?", help="one of the daemon's targets; default: the one that each dumped line names"
+        "target", nargs="?", help="the name of a target; default: the target in each line of a dump"
     )
     parser.add_argument("file", nargs="?", default=STDIN, help="default: standard input")
     place.add(parser, "ingest")
@@ -53,16 +53,14 @@ def _judge(target: str | None, file: str) -> None:
     if target is None:
         if reads_terminal:
             usage = "forwarder send TARGET FILE, or forwarder send < FILE for the lines of a dump"
-            raise CommandError(
-                EXIT_USAGE, f"no target is named and standard input is a terminal. Use: {usage}"
-            )
+            raise CommandError(EXIT_USAGE, f"no target given, and standard input is a terminal. Use: {usage}")
         return
     if target == STDIN or not _is_target(target):
         raise CommandError(EXIT_USAGE, f'"{target}" is not the name of a target. {_meant(target, file)}')
     if reads_terminal and os.path.isfile(target):
         raise CommandError(
             EXIT_USAGE,
-            f'"{target}" is a file here, and no other file is named. Did you mean: '
+            f'"{target}" is a file, and no target is given. Did you mean: '
             f"{_with_a_target(target)}? To type events for a target of that name: "
             f"forwarder send {target} /dev/stdin",
         )
@@ -88,7 +86,7 @@ def _open(name: str) -> io.BufferedReader:
         if name != STDIN:
             return open(name, "rb")
         if sys.stdin is None:
-            raise CommandError(EXIT_USAGE, "standard input is closed: name a file, or pipe events in")
+            raise CommandError(EXIT_USAGE, "standard input is closed: give a FILE, or pipe events in")
         return open(sys.stdin.fileno(), "rb", closefd=False)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -60,7 +60,7 @@ def doctor_as(name: str, config: str, as_json: bool) -> int:
     unit = read_unit(name, _systemctl)
     file = config or unit.config or unit.environment.get(FORWARDER_CONFIG, "")
     if not file:
-        raise CommandError(EXIT_USAGE, f"{unit.name} names no configuration in ExecStart: use -c FILE")
+        raise CommandError(EXIT_USAGE, f"{unit.name} has no configuration in ExecStart: use -c FILE")
     command = [sys.executable, "-m", "forwarder", "doctor", "-c", file, *(["--json"] if as_json else [])]
     user = unit.user or "root"
     switch = os.geteuid() == 0
@@ -87,7 +87,7 @@ def read_unit(name: str, ask: Ask) -> Unit:
     if said.get("LoadState") != ["loaded"]:
         raise CommandError(
             EXIT_USAGE,
-            f"systemd knows no unit {name}: systemctl list-unit-files 'forwarder*' lists those it has",
+            f"no systemd unit {name} found; list units with: systemctl list-unit-files 'forwarder*'",
         )
     first = {key: values[0] for key, values in said.items()}
     user = first.get("User", "")
@@ -123,10 +123,10 @@ def _systemctl(verb: str, name: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = getattr(error, "strerror", None) or "no answer within 10s"
         raise CommandError(
-            EXIT_INCOMPLETE, f"systemd cannot be asked about {name}: systemctl: {reason}"
+            EXIT_INCOMPLETE, f"cannot query systemd about {name}: systemctl: {reason}"
         ) from None
     if ran.returncode:
-        raise CommandError(EXIT_INCOMPLETE, f"systemd cannot be asked about {name}: {ran.stderr.strip()}")
+        raise CommandError(EXIT_INCOMPLETE, f"cannot query systemd about {name}: {ran.stderr.strip()}")
     return ran.stdout
 
 
@@ -199,7 +199,7 @@ def _of_user(user: str) -> dict[str, str]:
     except KeyError:
         raise CommandError(
             EXIT_INCOMPLETE,
-            f'there is no user "{user}" now: start the unit once (DynamicUser), or make the user',
+            f'user "{user}" does not exist: start the unit once (DynamicUser), or create the user',
         ) from None
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     own = {"HOME": about.pw_dir, "USER": about.pw_name, "LOGNAME": about.pw_name, "SHELL": about.pw_shell}

@@ -109,7 +109,7 @@ def _lines_of(name: str, state: dict[str, Any]) -> list[str]:
     open_question = "" if state.get("answered", True) else " (no answer yet)"
     words = in_words(state["state"], state.get("reason", ""))
     waiting = state["waiting"]
-    count = "1 event waits" if waiting == 1 else f"{waiting} events wait"
+    count = "1 event queued" if waiting == 1 else f"{waiting} events queued"
     line = f"{name}: {words}{open_question}, {count}{said}"
     return [line, *([f"  cure: {state['cure']}"] if state.get("cure") else [])]
 

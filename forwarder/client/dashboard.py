@@ -31,8 +31,8 @@ SERIES = {
 FATES = {
     "dead_lettered": "dead letter",
     "dropped": "lost",
-    "refused": "refused to the sender",
-    "retried": "tried again",
+    "refused": "refused",
+    "retried": "retried",
 }
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", ".:-=+*#@"
 """From the least that is more than nothing to the most; nothing is ``_``, and what is not known a space."""
@@ -60,11 +60,12 @@ def picture(
         *table_of(report),
         "",
         *_wrapped(more_notes, width),
-        f"the last {history['kept_seconds'] / 60:.0f} minutes, of each plot the last and the highest",
+        f"the last {history['kept_seconds'] / 60:.0f} minutes; each plot shows its latest and its highest "
+        "value",
         *_plots({**history, "targets": series}, width, steps),
         "",
         "since the start",
-        *as_table(list(_reasons(report)) or [("nothing was refused, tried again, dead or lost",)]),
+        *as_table(list(_reasons(report)) or [("nothing was refused, retried, dead-lettered or lost",)]),
         "",
         tail_of(report),
     ]

@@ -204,7 +204,9 @@ class Sender:
         """Seconds to wait when the daemon had no room, None when the chunk is done with."""
         if not chunk.target and NO_TARGET in self._url:
             for number in chunk.numbers:
-                self._refuse(number, _Refusal("NoTarget", "the line names no target: forwarder send TARGET"))
+                self._refuse(
+                    number, _Refusal("NoTarget", "the line has no target; use: forwarder send TARGET")
+                )
             return None
         url = self._url.replace(NO_TARGET, quote(chunk.target, safe=""))
         headers = {"Content-Type": "application/x-ndjson", **self._authorization}
@@ -217,7 +219,7 @@ class Sender:
                 raise
             first, last = chunk.numbers[0], chunk.numbers[-1]
             lines = f"line {first}" if first == last else f"lines {first} to {last}"
-            raise Unreachable(f"no answer for {lines}, which may have arrived: {problem}") from problem
+            raise Unreachable(f"no answer for {lines}, which may have been accepted: {problem}") from problem
         status = reply.status
         if status in (429, 503):
             return _retry_after(reply.headers)
@@ -260,7 +262,7 @@ def _answer(status: int, body: bytes) -> _Answer:
     try:
         return msgspec.json.decode(body, type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Unreachable(f"answer {status} is not a forwarder's: {body[:200]!r}") from error
+        raise Unreachable(f"not the answer of a forwarder: status {status},  {body[:200]!r}") from error
 
 
 def _with_nearest(message: str, url: str) -> str:

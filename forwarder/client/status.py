@@ -47,7 +47,7 @@ def head_of(report: dict[str, Any]) -> list[str]:
     """What a kill would lose, and what runs since when."""
     stopping = ", stopping" if report["draining"] else ""
     return [
-        f"only in memory: {plural(report['only_in_memory'], 'event')}",
+        f"would be lost if killed now: {plural(report['only_in_memory'], 'event')}",
         f"version {report['version']}, up {span(report['uptime_seconds'])}{stopping}",
     ]
 

@@ -22,7 +22,7 @@ from forwarder.logs import one_line
 ANSWER_SECONDS = 3.0
 """How long a daemon may take for an answer, from the connection to the last byte."""
 
-ELSEWHERE = "or say where it is: -c FILE, --path DIRECTORY or --url URL"
+ELSEWHERE = "or give its address with -c FILE, --path DIRECTORY or --url URL"
 
 
 def sentence(place: str, error: BaseException) -> str:
@@ -55,8 +55,8 @@ def _of_socket(path: Path, cause: OSError | None) -> str:
             return f"no daemon at {path}: there is no {missing}. Start the daemon, {ELSEWHERE}"
         case errno.ECONNREFUSED:
             return (
-                f"no daemon at {path}: the socket is there, but nobody listens on it. The daemon that made "
-                f"it has ended: start it again, {ELSEWHERE}"
+                f"no daemon at {path}: the socket exists, but nothing listens on it. The daemon has ended: "
+                f"start it again, {ELSEWHERE}"
             )
         case errno.EACCES | errno.EPERM:
             owner = _owner(path)
@@ -71,16 +71,16 @@ def _of_socket(path: Path, cause: OSError | None) -> str:
 
 def _of_address(url: str, cause: OSError | None) -> str:
     if isinstance(cause, socket.gaierror):
-        return f"no daemon at {url}: the host name is not known here. Correct it, {ELSEWHERE}"
+        return f"no daemon at {url}: the host name cannot be resolved. Correct it, {ELSEWHERE}"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
             f"the certificate of {url} is not trusted: {cause.verify_message}. Name the daemon with --url as "
             "its certificate does, and your authority's file in SSL_CERT_FILE"
         )
     if isinstance(cause, ssl.SSLError):
-        return f"{url} answers without TLS, or with a version that is not known. Try http:// in the URL"
+        return f"{url} answers without TLS, or with an unsupported version of TLS. Try http:// in the URL"
     if _is_refused(cause):
-        return f"no daemon at {url}: nobody listens there. Start the daemon, {ELSEWHERE}"
+        return f"no daemon at {url}: nothing listens there. Start the daemon, {ELSEWHERE}"
     return ""
 
 

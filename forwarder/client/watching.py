@@ -79,9 +79,9 @@ async def _ask_again(session: aiohttp.ClientSession, base: str, url: str, before
         picture(status, history, PLAIN_WIDTH)
         return Seen(status, history, time.time())
     except Unreachable as error:
-        problem = f"{error}; asking again"
+        problem = f"{error}; retrying"
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-        problem = f"{url} is not the admin listener of a forwarder of this version; asking again"
+        problem = f"{url} is not the admin listener of a forwarder of this version; retrying"
     return before._replace(problem=problem)
 
 
@@ -90,14 +90,14 @@ def _lines(seen: Seen, width: int, order: str) -> list[str]:
     lines = textwrap.wrap(one_line(seen.problem), width)
     if seen.problem and seen.at:
         at = time.strftime("%H:%M:%S", time.localtime(seen.at))
-        lines += [*textwrap.wrap(f"No answer since {at}; what is below is from then.", width), ""]
+        lines += [*textwrap.wrap(f"No answer since {at}; the data below is from that time.", width), ""]
     return [*lines, *picture(seen.status, seen.history, width, steps, order)] if seen.at else lines
 
 
 def _last_line(every: float, order: str, width: int) -> str:
     now = time.strftime("%H:%M:%S")
-    long = f"{now}, every {every:g}s, by {order}; s sorts, arrows and space scroll, q leaves"
-    return long if len(long) < width else f"{now}, by {order}; q leaves"[: width - 1]
+    long = f"{now}, every {every:g}s, by {order}; s sorts, arrows and space scroll, q quits"
+    return long if len(long) < width else f"{now}, by {order}; q quits"[: width - 1]
 
 
 async def _ask(session: aiohttp.ClientSession, url: str, place: str) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class _Reader:
 
     def config(self, raw: object, further: Further) -> Config | None:
         if not isinstance(raw, dict):
-            self._say("", f"expected the keys {', '.join(Config.__struct_fields__)}")
+            self._say("", f"must have the keys {', '.join(Config.__struct_fields__)}")
             return None
         targets = self._targets(raw.get("targets"))
         config: Config = self.struct(Config, {**raw, "targets": {}}, "")
@@ -259,7 +259,9 @@ class _Reader:
         value = self._environ.get(name)
         if value is None and default is None:
             near = did_you_mean(name, self._environ)
-            self._say(path, f"the environment has no {name}; ${{{name}:-something}} gives a default.{near}")
+            self._say(
+                path, f"environment variable {name} is not set; set it, or write ${{{name}:-default}}.{near}"
+            )
         return value or default or ""
 
     def _judge(self, found: Iterable[Problem]) -> None:

@@ -42,7 +42,7 @@ def json_schema(kinds: Kinds) -> dict[str, Any]:
     """The schema of a whole file, with one form of target per kind."""
     schema = _struct(Config)
     schema["properties"]["targets"] = {
-        "description": "Name to target.",
+        "description": "Each target by its name.",
         "type": "object",
         "minProperties": 1,
         "propertyNames": {"pattern": f"^{TARGET_NAME.pattern}$"},

@@ -110,7 +110,8 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.clock_skew > MAX_CLOCK_SKEW:
             yield Problem(
                 "clock_skew",
-                f"must be at most 15m, got {self.clock_skew.text}: for so long others can repeat a request",
+                f"must be at most 15m, got {self.clock_skew.text}, because a captured request can be "
+                "repeated for this long",
             )
         yield from empty(self, "tokens", "access_keys")
 

@@ -49,7 +49,7 @@ def test_it_is_drawn_in_place_and_goes_on_until_q(terminal: Terminal, tmp_path: 
         until(lambda: row(terminal)[0] == "held", "a held target on the screen")
         screen = terminal.screen()
         assert "Your keys [2J are old." in " ".join(screen.split())  # it is wrapped
-        assert screen.count("only in memory:") == 1
+        assert screen.count("would be lost if killed now:") == 1
         assert "orders  in/s" in screen
         terminal.resize(50, 12)
         until(lambda: "lines more" in terminal.screen(), "a smaller picture")
@@ -57,7 +57,7 @@ def test_it_is_drawn_in_place_and_goes_on_until_q(terminal: Terminal, tmp_path: 
         sandbox.mend()
         terminal.type("Up", "Up", "q")  # which come at once
         until(lambda: "it left with 0" in terminal.screen(), "the end")
-        assert "only in memory" not in terminal.screen()  # the screen is as it was before
+        assert "would be lost" not in terminal.screen()  # the screen is as it was before
 
 
 def test_a_restart_of_the_daemon_is_lived_through_and_ctrl_c_leaves(
@@ -67,7 +67,7 @@ def test_a_restart_of_the_daemon_is_lived_through_and_ctrl_c_leaves(
         with a_daemon(tmp_path, TARGETS.format(url=sandbox.url)) as daemon:
             watch(terminal, daemon)
             until(lambda: "orders" in terminal.screen(), "the target on the screen")
-        until(lambda: "asking again" in terminal.screen(), "that the daemon is gone")
+        until(lambda: "retrying" in terminal.screen(), "that the daemon is gone")
     terminal.type("C-c")
     until(lambda: "it left with 0" in terminal.screen(), "the end")
 
@@ -77,12 +77,12 @@ def test_in_the_background_of_a_terminal_it_goes_on_into_its_file(terminal: Term
     watch = [sys.executable, "-m", "forwarder", "status", "--watch", "0.2", "--url", "127.0.0.1:1"]
     terminal.run(["bash", "--norc"], columns=100, lines=30)
     terminal.type(f"{shlex.join(watch)} > {file} &", "Enter")
-    until(lambda: file.exists() and file.read_text().count("asking again") > 1, "blocks in the file")
+    until(lambda: file.exists() and file.read_text().count("retrying") > 1, "blocks in the file")
 
 
 def test_the_screen_in_the_documents_is_one_of_these() -> None:
     lines = SHOWN.read_text().splitlines()
-    assert lines[0].startswith("only in memory: ")
+    assert lines[0].startswith("would be lost if killed now: ")
     assert " ".join(lines[3].split()).startswith("TARGET KIND STATE WAITING IN FLIGHT OLDEST IN/S OUT/S")
     assert "the last 15 minutes" in "\n".join(lines)
     assert lines[-1].endswith("q leaves")

@@ -77,7 +77,7 @@ async def test_while_a_doubted_clock_holds_back_expiry_the_status_says_which_tar
         connection.commit()
     async with daemon_in(place, clock, **strict):
         held_back = "no event of orders expires for 60 minutes"
-        assert await place.clock() == f"events are left from before the machine's last boot; {held_back}"
+        assert await place.clock() == f"events from before the last boot are queued; {held_back}"
         clock.step = 30 * 86_400.0
 
         async def doubted() -> bool:

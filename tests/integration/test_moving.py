@@ -146,7 +146,7 @@ def without_bus(arrival: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
 
 
 async def looks_sound(directory: Path, sent: dict[str, list[str]]) -> None:
-    assert "is sound" in await run(b"", "queue", "check", str(directory))
+    assert "no damage found" in await run(b"", "queue", "check", str(directory))
     table = [line.split() for line in (await run(b"", "queue", "stats", str(directory))).splitlines()]
     assert [(row[0], row[1], row[4], row[5]) for row in table[1:]] == [
         (TARGETS[kind], str(len(names)), "-", "0") for kind, names in sent.items()
@@ -167,7 +167,7 @@ async def test_moved_events_arrive_field_by_field_as_if_their_own_node_had_sent_
             await place.settled(kind)
     place.storage = own
     async with daemon_in(place, **DISK):  # the node comes back, and sends what it has
-        assert "is sound" in await run(b"", "queue", "check", str(own))
+        assert "no damage found" in await run(b"", "queue", "check", str(own))
         for kind, names in sent.items():
 
             async def twice(kind: str = kind, names: list[str] = names) -> bool:

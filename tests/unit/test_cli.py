@@ -138,7 +138,7 @@ def test_who_finds_no_letters_is_told_which_there_are(
 ) -> None:
     assert main(["dead-letters", action, "--target", "order", "--path", str(letters)]) == 0
     out, err = capfd.readouterr()
-    assert (out, err) == ("", "no dead letter matches; there are orders: 1, web: 1\n")
+    assert (out, err) == ("", "no dead letter matches; stored: orders: 1, web: 1\n")
 
 
 def test_one_dead_letter_is_shown_or_exits_1(letters: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,7 +193,7 @@ async def test_a_chunk_without_an_answer_is_named_and_not_sent_again(
         daemon.url = str(server.make_url("")).rstrip("/")
         async with aiohttp.ClientSession() as session:
             other = Sending(session, daemon)
-            with pytest.raises(Unreachable, match="lines 1 to 2, which may have arrived"):
+            with pytest.raises(Unreachable, match="lines 1 to 2, which may have been accepted"):
                 await other.send("{}\n{}\n")
     assert len(daemon.chunks) == 1
 
@@ -280,7 +280,7 @@ REPORT = {
 def test_the_table_begins_with_what_a_kill_would_lose_and_ends_with_what_is_wrong() -> None:
     assert render_status(REPORT) == "\n".join(
         [
-            "only in memory: 12 events",
+            "would be lost if killed now: 12 events",
             "version 0.1.0, up 1h2m",
             "",
             "TARGET  KIND         STATE  REASON       WAITING  IN FLIGHT  OLDEST  IN/S  OUT/S  DELIVERED  "
@@ -315,7 +315,7 @@ async def test_status_prints_the_table_or_the_json(
 ) -> None:
     daemon.status = REPORT
     assert await status(daemon.url, as_json=False) == 0
-    assert capsys.readouterr().out.startswith("only in memory: 12 events\n")
+    assert capsys.readouterr().out.startswith("would be lost if killed now: 12 events\n")
     assert await status(daemon.url, as_json=True) == 0
     assert json.loads(capsys.readouterr().out) == REPORT
 
@@ -375,7 +375,7 @@ async def test_each_dumped_line_goes_to_its_own_target_or_all_to_the_one_that_is
     data = dumped("orders", 1) + b'{"n":2}\n' + dumped("gone", 3)
     assert await send(daemon.url, None, io.BytesIO(data)) == 69
     said = capsys.readouterr().err
-    assert "line 2: NoTarget: the line names no target: forwarder send TARGET" in said
+    assert "line 2: NoTarget: the line has no target; use: forwarder send TARGET" in said
     assert daemon.chunks == [[b'{"n":1}']]
     assert await send(daemon.url, "orders", io.BytesIO(data)) == 0
     assert [line for chunk in daemon.chunks[1:] for line in chunk] == [b'{"n":1}', b'{"n":2}', b'{"n":3}']

@@ -64,7 +64,7 @@ def test_every_number_is_there_and_every_line_fits() -> None:
     for width in (40, 80, 200):
         assert max(map(len, picture(STATUS, HISTORY, width))) <= width
     lines = picture(STATUS, HISTORY, 100)
-    assert lines[0] == "only in memory: 12 events"
+    assert lines[0] == "would be lost if killed now: 12 events"
     assert "python 3.11.7, aiobotocore 3.10.0" in lines[1]
     rows = [line.split() for line in lines]
     assert ["orders", "dead", "letter", "rejected", "3"] in rows
@@ -200,11 +200,11 @@ async def first_block(url: str) -> list[str]:
 
 async def test_without_a_terminal_it_prints_plain_blocks_until_it_is_told_to_stop(admin: str) -> None:
     lines = await first_block(admin)
-    assert lines[1] == "only in memory: 12 events"
+    assert lines[1] == "would be lost if killed now: 12 events"
     assert not any("\x1b" in line for line in lines)
 
 
 async def test_a_daemon_that_is_not_there_is_said_and_asked_again(unused_tcp_port: int) -> None:
     lines = await first_block(f"127.0.0.1:{unused_tcp_port}")
     assert lines[1].startswith(f"no daemon at http://127.0.0.1:{unused_tcp_port}: ")
-    assert " ".join(lines).endswith("; asking again")
+    assert " ".join(lines).endswith("; retrying")

@@ -330,7 +330,7 @@ async def test_a_letter_that_is_not_as_it_was_written_is_exported_as_damaged(
     assert main(["dead-letters", "export", "--path", str(room.directory)]) == 1
     out, said = capfdbinary.readouterr()
     assert [line.get("damaged", False) for line in map(json.loads, out.splitlines())] == [False, True, False]
-    assert said.decode() == "damaged dead letters, whose checksums do not match: 1\n"
+    assert said.decode() == "damaged dead letters (checksums do not match): 1\n"
 
 
 async def test_letters_of_an_earlier_version_have_no_checksums_and_are_sound(room: Room) -> None:
@@ -422,7 +422,8 @@ async def test_a_step_of_the_wall_clock_deletes_no_dead_letter_and_is_said_once(
         await letters.keep("orders", [room.dead("after")])
     assert room.ids() == ["before", "after"]
     assert [line["event"] for line in lines] == [
-        "wall clock doubted; for an hour no dead letter is deleted, no event of an earlier boot expires"
+        "wall clock may be wrong; for 1 hour no dead letter is deleted, and no event of an earlier boot "
+        "expires"
     ]
     stepped.now += 2 * 3600
     await letters.expire()

@@ -91,7 +91,7 @@ def test_nobody_there_is_not_well_and_said_in_one_line(
 ) -> None:
     assert main(["health", *arguments]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("not well: ")
+    assert line.startswith("not healthy: ")
 
 
 def test_a_bad_admin_section_is_not_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,7 +170,7 @@ def test_a_reader_without_a_storage_says_how_to_name_one(
     assert main(command) == 74
     assert capsys.readouterr().err == (
         f"there is no forwarder.db in {tmp_path}/xdg/forwarder/data; "
-        "say where the storage is: -c FILE or --path DIRECTORY\n"
+        "name the storage with -c FILE or --path DIRECTORY\n"
     )
 
 

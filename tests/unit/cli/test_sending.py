@@ -60,8 +60,8 @@ def test_a_file_in_place_of_the_target_exits_2_with_what_was_meant(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "no target is named and standard input is a terminal"),
-        (["events"], '"events" is a file here, and no other file is named'),
+        ([], "no target given, and standard input is a terminal"),
+        (["events"], '"events" is a file, and no target is given'),
     ],
 )
 def test_a_command_that_would_wait_for_a_terminal_by_mistake_exits_2(
@@ -108,4 +108,4 @@ def test_a_closed_standard_input_is_an_error_and_no_traceback(
 ) -> None:
     monkeypatch.setattr("sys.stdin", None)
     assert main(["send", "orders"]) == 2
-    assert capsys.readouterr().err == "standard input is closed: name a file, or pipe events in\n"
+    assert capsys.readouterr().err == "standard input is closed: give a FILE, or pipe events in\n"

@@ -94,7 +94,7 @@ def test_credentials_are_those_after_the_last_empty_line_with_their_specifiers(d
 
 
 def test_a_unit_that_systemd_does_not_know_exits_2(directory: Path) -> None:
-    with pytest.raises(CommandError, match=r"systemd knows no unit gone\.service") as caught:
+    with pytest.raises(CommandError, match=r"no systemd unit gone\.service found") as caught:
         service.read_unit("gone", systemd("LoadState=not-found\n"))
     assert caught.value.code == 2
 
@@ -113,7 +113,7 @@ def test_a_host_without_systemd_exits_1_and_says_so(
     monkeypatch.setattr("subprocess.run", gone)
     assert main(["doctor", "--service", "forwarder"]) == 1
     assert capsys.readouterr().err == (
-        "systemd cannot be asked about forwarder.service: systemctl: No such file or directory\n"
+        "cannot query systemd about forwarder.service: systemctl: No such file or directory\n"
     )
 
 

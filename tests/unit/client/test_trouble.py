@@ -57,16 +57,16 @@ def test_the_wrong_user_is_told_both_users_and_the_command() -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (of_socket(Path("/a"), errno.ECONNREFUSED), "the socket is there, but nobody listens on it"),
+        (of_socket(Path("/a"), errno.ECONNREFUSED), "the socket exists, but nothing listens on it"),
         (of_socket(Path("/a"), errno.EAGAIN), "the daemon at /a accepts no connections now"),
         (of_socket(Path("/a"), errno.EPERM), "which belongs to user root"),
         (sentence("unix:/a", TimeoutError()), "no complete answer within 3s. It may be stopped or hung"),
         (
             of_url("http://h:1", OSError(errno.ECONNREFUSED, "")),
-            "no daemon at http://h:1: nobody listens there",
+            "no daemon at http://h:1: nothing listens there",
         ),
-        (of_url("http://h:1", OSError(None, "[Errno 111] a, [Errno 111] b")), "nobody listens there"),
-        (of_url("http://h:1", socket.gaierror(-2, "")), "the host name is not known here"),
+        (of_url("http://h:1", OSError(None, "[Errno 111] a, [Errno 111] b")), "nothing listens there"),
+        (of_url("http://h:1", socket.gaierror(-2, "")), "the host name cannot be resolved"),
         (of_url("http://h:1", OSError(errno.EHOSTUNREACH, "No route")), "no daemon at http://h:1: No route"),
         (of_url("https://h:1", ssl.SSLError(1, "[SSL] wrong version")), "https://h:1 answers without TLS"),
         (

@@ -195,7 +195,7 @@ def test_text_from_the_environment_is_checked_like_any_other() -> None:
 
 def test_a_name_the_environment_lacks_is_told_once() -> None:
     assert problems(target("size: '${SIZE}'")) == [
-        "targets.orders.size: the environment has no SIZE; ${SIZE:-something} gives a default"
+        "targets.orders.size: environment variable SIZE is not set; set it, or write ${SIZE:-default}"
     ]
 
 

@@ -186,7 +186,7 @@ async def test_a_target_that_is_not_on_this_disk_is_said_with_those_that_are(
     await filled(tmp_path, entries(1))
     code, written, said = dumped(tmp_path, capfdbinary, "--target", "odrers")
     assert (code, written) == (1, [])
-    assert said == "odrers: no such target on this disk; there is: orders\n"
+    assert said == "odrers: no such target in this storage; it has: orders\n"
 
 
 async def test_a_directory_without_a_storage_exits_74(
