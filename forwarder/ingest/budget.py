@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from forwarder.ingest.dialects.bounds import SMALL_BODY as READ_AT_ONCE
-from forwarder.ingest.dialects.errors import THROTTLING, BadRequest, too_large
+from forwarder.ingest.bounds import SMALL_BODY as READ_AT_ONCE
+from forwarder.ingest.errors import THROTTLING, BadRequest, too_large
 
 PARSED_EVENT_BYTES = 700
 """What a small event holds beside the body it came in, until it is in a queue: its parts, its draft, its id,

@@ -17,15 +17,15 @@ from aiohttp import web
 from forwarder.apis import wire
 from forwarder.apis.put_events import PutEvents
 from forwarder.config import IngestConfig
-from forwarder.ingest.api_operations import operations
 from forwarder.ingest.bindings import Bindings
-from forwarder.ingest.cloudevents_operation import CloudEvents, not_for
-from forwarder.ingest.cloudevents_operation import unknown_target as no_such_target
 from forwarder.ingest.deduplication import SeenEvents
-from forwarder.ingest.describe_operation import DescribeEventBusOperation
-from forwarder.ingest.elsewhere import Elsewhere
 from forwarder.ingest.openapi import CLOUDEVENTS, EVENTS, TARGETS, OpenApiDocument
-from forwarder.ingest.operations import NativeEvents, Operation, unknown_target
+from forwarder.ingest.operations.api import operations
+from forwarder.ingest.operations.cloudevents import CloudEvents, not_for
+from forwarder.ingest.operations.cloudevents import unknown_target as no_such_target
+from forwarder.ingest.operations.describe_event_bus import DescribeEventBusOperation
+from forwarder.ingest.operations.elsewhere import Elsewhere
+from forwarder.ingest.operations.operation import NativeEvents, Operation, unknown_target
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock
 

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from forwarder.ingest.bindings import Bindings, Route
-from forwarder.ingest.dialects.errors import THROTTLING, BadRequest
+from forwarder.ingest.errors import THROTTLING, BadRequest
 from forwarder.ingest.fair_line import FairLine
 
 FORGET_SECONDS = 1.0

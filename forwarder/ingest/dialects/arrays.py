@@ -15,10 +15,10 @@ import msgspec
 
 from forwarder.apis.scan import Segment, elements, segments
 from forwarder.apis.split import SPACE, Unsplittable, split
+from forwarder.ingest.bounds import SEGMENT, longest_event, most_signs, too_many_events
 from forwarder.ingest.budget import RAW_BYTES, Lease
-from forwarder.ingest.dialects.bounds import SEGMENT, longest_event, most_signs, too_many_events
 from forwarder.ingest.dialects.broken import BROKEN, sentence
-from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest
+from forwarder.ingest.errors import SERIALIZATION, BadRequest
 
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 Part = msgspec.Raw | bytes

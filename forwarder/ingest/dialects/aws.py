@@ -24,11 +24,11 @@ from forwarder.apis import put_events, put_project_events, put_rum_events, surro
 from forwarder.apis.api import Api
 from forwarder.apis.scan import count_signs, elements
 from forwarder.apis.split import Span, Unsplittable, members
+from forwarder.ingest.bounds import MAX_SENTENCES, MAX_SIGNS, capped
 from forwarder.ingest.budget import RAW_BYTES, Lease
 from forwarder.ingest.dialects import arrays
-from forwarder.ingest.dialects.bounds import MAX_SENTENCES, MAX_SIGNS, capped
 from forwarder.ingest.dialects.broken import BROKEN, sentence
-from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest, Dialect, too_large
+from forwarder.ingest.errors import SERIALIZATION, BadRequest, Dialect, too_large
 from forwarder.model import Refusal
 
 T = TypeVar("T")

@@ -20,11 +20,7 @@ import msgspec
 
 from forwarder.apis import surrogates
 from forwarder.apis.scan import count_signs
-from forwarder.ingest.budget import RAW_BYTES, Lease
-from forwarder.ingest.dialects import arrays, values
-from forwarder.ingest.dialects import lines as lines_
-from forwarder.ingest.dialects import results as answers
-from forwarder.ingest.dialects.bounds import (
+from forwarder.ingest.bounds import (
     LONG_EVENT,
     MAX_EVENTS,
     MAX_SENTENCES,
@@ -34,8 +30,18 @@ from forwarder.ingest.dialects.bounds import (
     too_long,
     too_many_events,
 )
+from forwarder.ingest.budget import RAW_BYTES, Lease
+from forwarder.ingest.dialects import arrays, values
+from forwarder.ingest.dialects import lines as lines_
+from forwarder.ingest.dialects import results as answers
 from forwarder.ingest.dialects.broken import BROKEN, of_event, sentence
-from forwarder.ingest.dialects.errors import (
+from forwarder.ingest.dialects.lines import SPACE
+from forwarder.ingest.dialects.results import answer_bytes as answer_bytes
+from forwarder.ingest.dialects.results import fates_members as fates_members
+from forwarder.ingest.dialects.results import members as members
+from forwarder.ingest.dialects.results import render as render
+from forwarder.ingest.dialects.results import render_fates as render_fates
+from forwarder.ingest.errors import (
     SERIALIZATION,
     THROTTLING,
     TOO_LARGE,
@@ -43,12 +49,6 @@ from forwarder.ingest.dialects.errors import (
     BadRequest,
     Dialect,
 )
-from forwarder.ingest.dialects.lines import SPACE
-from forwarder.ingest.dialects.results import answer_bytes as answer_bytes
-from forwarder.ingest.dialects.results import fates_members as fates_members
-from forwarder.ingest.dialects.results import members as members
-from forwarder.ingest.dialects.results import render as render
-from forwarder.ingest.dialects.results import render_fates as render_fates
 from forwarder.model import Refusal
 
 _RAW = msgspec.json.Decoder(msgspec.Raw)

@@ -11,7 +11,7 @@ import pytest
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest import refusals
 from forwarder.ingest.bindings import Bindings
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
 from forwarder.ingest.refusals import FIRST_PAUSE, LOOK_SECONDS, Manners, Refusals
 from forwarder.model import Event
 from tests.unit.ingest.support import EVENT, NATIVE, PUT_EVENTS, Routes, request, serving, until

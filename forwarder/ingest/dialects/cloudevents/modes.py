@@ -23,9 +23,7 @@ import msgspec
 
 from forwarder.apis import surrogates
 from forwarder.apis.scan import count_signs, elements
-from forwarder.ingest.budget import Lease
-from forwarder.ingest.dialects import arrays
-from forwarder.ingest.dialects.bounds import (
+from forwarder.ingest.bounds import (
     MAX_ATTRIBUTES,
     MAX_EVENTS,
     SMALL_BODY,
@@ -35,6 +33,8 @@ from forwarder.ingest.dialects.bounds import (
     too_long,
     too_many_events,
 )
+from forwarder.ingest.budget import Lease
+from forwarder.ingest.dialects import arrays
 from forwarder.ingest.dialects.broken import BROKEN, of_event, sentence
 from forwarder.ingest.dialects.cloudevents.attributes import (
     REQUIRED,
@@ -46,7 +46,7 @@ from forwarder.ingest.dialects.cloudevents.attributes import (
     decoded,
     unescaped,
 )
-from forwarder.ingest.dialects.errors import MEDIA_TYPE, SERIALIZATION, VALIDATION, BadRequest
+from forwarder.ingest.errors import MEDIA_TYPE, SERIALIZATION, VALIDATION, BadRequest
 from forwarder.model import Refusal
 
 STRUCTURED, BATCHED = "application/cloudevents", "application/cloudevents-batch"

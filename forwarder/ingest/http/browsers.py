@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
 
 DENIED = "AccessDeniedException"
 MISDIRECTED = "MisdirectedRequestException"

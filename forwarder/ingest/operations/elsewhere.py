@@ -19,9 +19,9 @@ from forwarder.apis.api import Api, endpoint_variable
 from forwarder.apis.api import label as label_of
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.dialects import aws, native, unknown
-from forwarder.ingest.dialects.errors import NO_HEADERS, UNKNOWN_OPERATION, Dialect
+from forwarder.ingest.errors import NO_HEADERS, UNKNOWN_OPERATION, Dialect
 from forwarder.ingest.openapi import EVENTS, TARGETS
-from forwarder.ingest.operations import Operation, Refusing, Reply
+from forwarder.ingest.operations.operation import Operation, Refusing, Reply
 
 NATIVE = "/v1/"
 CLIENTS_PAGE = "docs/clients.md"

@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from forwarder.ingest.dialects.errors import BadRequest, too_large
+from forwarder.ingest.errors import BadRequest, too_large
 
 SMALL_BODY = 128 * 1024
 """A body up to this size is decoded in one step; the most expensive takes a few milliseconds."""
