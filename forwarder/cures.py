@@ -30,7 +30,7 @@ class Cure(msgspec.Struct, frozen=True):
 
 _OF_STATES: Mapping[tuple[State, Reason], str] = {
     (State.HELD, Reason.CREDENTIALS): (
-        "Renew the credentials, or mend the source that the message names. If AWS refuses a signature, check "
+        "Renew the credentials, or fix the source that the message names. If AWS refuses a signature, check "
         "the clock of this host."
     ),
     (State.HELD, Reason.ACCESS): (
@@ -41,7 +41,7 @@ _OF_STATES: Mapping[tuple[State, Reason], str] = {
         "`forwarder flush`."
     ),
     (State.HELD, Reason.STORAGE): (
-        "Make room for the storage, or mend its disk. Delivery goes on by itself."
+        "Free disk space, or fix the disk. Delivery then continues without a restart."
     ),
     (State.HELD, Reason.OPERATOR): "Run `forwarder resume` when the target may deliver again.",
     (State.HELD, Reason.CONFIGURATION): (
@@ -49,14 +49,14 @@ _OF_STATES: Mapping[tuple[State, Reason], str] = {
         "A changed setting needs a restart."
     ),
     (State.BACKING_OFF, Reason.THROTTLED): (
-        "If the queue keeps growing, ask AWS for a higher quota, or fill the calls better (batch.max_wait)."
+        "If the queue keeps growing, ask AWS for a higher quota, or raise batch.max_wait for fuller calls."
     ),
     (State.BACKING_OFF, Reason.UNAVAILABLE): (
-        "Wait: the service answers with errors, and the events are sent again. If it goes on, check AWS's "
+        "Wait: the service answers with errors, and the events are sent again. If this lasts, check AWS's "
         "health page and any proxy in between."
     ),
     (State.BACKING_OFF, Reason.UNREACHABLE): (
-        "Test the way to the endpoint from this host: name, route, firewall, proxy, VPC endpoint, TLS."
+        "Check the network from this host to the endpoint: DNS, routes, firewall, proxy, VPC endpoint, TLS."
     ),
 }
 
@@ -82,20 +82,21 @@ OF_SET_ASIDE: Mapping[str, Cure] = {
 """By the reason why events are set aside; those that are ``released`` are being sent."""
 
 _OF_STORAGE: Mapping[str, str] = {
-    "file_system": "Make room on the file system. Events are accepted again by themselves.",
+    "file_system": "Free space on the file system. The daemon then accepts events again, without a restart.",
     "inodes": (
-        "Remove files from the file system: it has no inode left. Events are accepted again by themselves."
+        "Delete files on the file system: it has no free inode. The daemon then accepts events again, "
+        "without a restart."
     ),
-    "user_quota": "Raise the disk quota of the forwarder's user or project, or make room within it.",
+    "user_quota": "Raise the disk quota of the forwarder's user or project, or free space within it.",
     "max_bytes": "Let the queues drain, purge dead letters, or raise storage.max_bytes.",
     "read_only": (
-        "Find out why the file system is read-only (`dmesg`), mend it, and mount it writable again."
+        "Find out why the file system is read-only (`dmesg`), fix it, and mount it writable again."
     ),
-    "io": "Look at the disk (`dmesg`, SMART) and replace it if it fails.",
-    "damaged": "Keep the `.damaged-` file, which has what could not be read, and look at the disk.",
-    "locked": "End the other program that holds the storage file.",
-    "replaced": "Keep cleaners and mounts away from storage.path; look for a `.saved-` file.",
-    "other": "Look at the log, and at the disk.",
+    "io": "Check the disk (`dmesg`, SMART), and replace it if it fails.",
+    "damaged": "Keep the `.damaged-` file, which has what could not be read, and check the disk.",
+    "locked": "Stop the other program that uses the storage file.",
+    "replaced": "Keep cleanup jobs and mounts away from storage.path; look for a `.saved-` file.",
+    "other": "Check the log and the disk.",
 }
 
 OF_STORAGE: Mapping[str, Cure] = {

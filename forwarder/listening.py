@@ -216,9 +216,9 @@ async def _accept(made: socket.socket, factory: Factory, name: SocketFile | None
 
 def say_renewed(path: Path) -> None:
     log = structlog.get_logger("sockets")
-    limited(log, f"renewed {path}").warning("unix socket was deleted; made again", path=str(path))
+    limited(log, f"renewed {path}").warning("unix socket was deleted; created again", path=str(path))
 
 
 def say_not_renewed(path: Path, problem: OSError) -> None:
     log = limited(structlog.get_logger("sockets"), f"not renewed {path}", every=60.0)
-    log.error("unix socket was deleted and cannot be made again", path=str(path), error=str(problem))
+    log.error("unix socket was deleted and cannot be created again", path=str(path), error=str(problem))

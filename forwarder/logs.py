@@ -214,7 +214,7 @@ def _log_of_thread(problem: threading.ExceptHookArgs) -> None:
     if problem.exc_type is not SystemExit:
         exception, thread = problem.exc_value or problem.exc_type(), problem.thread
         name = thread.name if thread is not None else ""
-        structlog.get_logger("python").error("a thread ended unexpectedly", thread=name, exc_info=exception)
+        structlog.get_logger("python").error("thread ended unexpectedly", thread=name, exc_info=exception)
 
 
 class _Silent:

@@ -154,14 +154,14 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, "is there already, and not a socket", str(path))
+        raise FileExistsError(errno.EEXIST, "exists and is not a socket", str(path))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return
-    raise OSError(errno.EADDRINUSE, "somebody listens there already", str(path))
+    raise OSError(errno.EADDRINUSE, "another program already listens there", str(path))
 
 
 def inherited(

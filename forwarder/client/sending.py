@@ -38,7 +38,7 @@ NO_TARGET = "{target}"
 """What stands in a URL for the target that each line names."""
 
 _LINE = re.compile(r"^Line \d+: ")
-_LISTED = re.compile(r"there is: (.+?)\.?$")
+_LISTED = re.compile(r"[Tt]argets: (.+?)\.?$")
 _DUMPED = b'{"target":'
 
 

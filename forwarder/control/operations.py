@@ -163,7 +163,7 @@ class Operations:
         if purged.purged:
             what = "deleted" if chosen.delete else "moved to the dead letters"
             limited(self._log, f"{name} queue purged").warning(
-                f"waiting events {what} by an operator", target=name, events=purged.purged
+                f"queued events {what} by an operator", target=name, events=purged.purged
             )
         return purged
 
@@ -196,9 +196,7 @@ class Operations:
         if target is None:
             known = ", ".join(self._targets)
             near = did_you_mean(name, self._targets)
-            raise UnknownTarget(
-                f'there is no target "{name}" here; there is: {known}.{near}'.removesuffix(".")
-            )
+            raise UnknownTarget(f'no such target: "{name}"; targets: {known}.{near}'.removesuffix("."))
         return target
 
     def _choose(
@@ -233,9 +231,12 @@ class Operations:
             if event.id in self._doubtful:
                 return f"{event.id} was replayed already, but its dead letter could not be removed"
             if event.size > most:
-                return f"{event.id} counts {event.size} bytes; a call of its target takes {most}"
+                return (
+                    f"{event.id} has {event.size} bytes by AWS's formula; target {target.name} accepts "
+                    f"at most {most}"
+                )
         if len(events) > view.capacity_events or memory_bytes(events) > view.capacity_bytes:
-            return f"{events[0].id} and what belongs to it can never fit into the queue"
+            return f"{events[0].id} and the rest of its batch can never fit into the queue"
         return None
 
     async def _accept(self, target: TargetHandle, events: list[Event]) -> None:
@@ -285,7 +286,9 @@ def _wrong_codec(target: TargetHandle, letter: Letter) -> str | None:
     """Why a letter of another encoding cannot be sent; the neighbours of a batch have the same one."""
     if letter.codec == target.codec:
         return None
-    return f"{letter.id} has a body of encoding {letter.codec}; target {target.name} sends {target.codec}"
+    return (
+        f"{letter.id} has a body of codec {letter.codec}, but target {target.name} sends codec {target.codec}"
+    )
 
 
 def _again(letter: Letter, now: float, name_of: NameOf) -> Event:

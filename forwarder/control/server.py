@@ -170,13 +170,13 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         known = Chosen if "/queue/" in request.path else Wanted
         fields = ", ".join(known.__struct_fields__)
-        return _error(400, "BadRequest", f"{problem}; there is: {fields}")
+        return _error(400, "BadRequest", f"{problem}; known fields: {fields}")
     except tuple(_STATUS) as problem:
         return _error(*_STATUS[type(problem)], str(problem))
     except web.HTTPException as problem:
         return _error(problem.status, "".join(problem.reason.split()), f"{request.method} {request.path}")
     except Exception:
-        structlog.get_logger("control").exception("a control request failed", path=request.path)
+        structlog.get_logger("control").exception("control request failed", path=request.path)
         return _error(500, "InternalError", "the request could not be handled; the log says why")
 
 

@@ -266,13 +266,11 @@ class Daemon:
         for queue in self._on_disk.values():
             await queue.open()
         if found := {name: len(queue) for name, queue in self._on_disk.items() if len(queue)}:
-            self._log.info("events of an earlier run wait, and are sent first", events=found)
+            self._log.info("events recovered from an earlier run; sending them first", events=found)
         owners = frozenset(queue.owner for queue in self._on_disk.values())
         self._status.stranded = await self._storage.run(partial(registry.stranded, opened=owners))
         if self._status.stranded:
-            self._log.warning(
-                "events wait on disk for targets without a disk queue", events=self._status.stranded
-            )
+            self._log.warning("events on disk have no target with a disk queue", events=self._status.stranded)
 
     def _start_lane(self, lane: Lane) -> None:
         for number in range(self._config.targets[lane.name].workers):
@@ -330,9 +328,9 @@ class Daemon:
             self._failed = True
             if isinstance(problem, StorageError):  # a disk, and no bug of ours: the sentence says it
                 events = {name: len(queue) for name, queue in self._on_disk.items()}
-                self._log.error("the storage cannot go on", reason=str(problem), events=events)
+                self._log.error("storage failed; stopping", reason=str(problem), events=events)
             else:
-                self._log.error("a task ended unexpectedly", task=task.get_name(), exc_info=problem)
+                self._log.error("task ended unexpectedly; stopping", task=task.get_name(), exc_info=problem)
             self.stop_asked.set()
 
     async def _expire_letters(self) -> None:
@@ -412,7 +410,7 @@ class Daemon:
                         await each.remembered.save()
                 await self._storage.close()
         except TimeoutError:
-            self._log.error("storage does not respond; it was not closed")
+            self._log.error("storage did not respond and was not closed")
         await self._admin.close()
 
     def _judge_storage(self) -> None:
@@ -426,7 +424,7 @@ class Daemon:
                 if lost := queue.forget():
                     self._metrics.for_target(name).settled(dropped={"storage": lost})
             letters = sum(events for events, _ in self._letters.view().values())
-            self._log.error("storage was lost", reason=str(problem), dead_letters=letters)
+            self._log.error("storage lost", reason=str(problem), dead_letters=letters)
 
     def _report(self) -> int:
         """Say where every event went; the exit code."""

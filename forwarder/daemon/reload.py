@@ -59,8 +59,8 @@ class Rereading:
             told |= await self._read_config()
         except ConfigError as error:
             problems = list(error.lines(self._path or ""))
-            self._log.error("the configuration is bad, and the log level stays", problems=problems)
-        self._log.info("read again", **told)
+            self._log.error("invalid configuration ignored; keeping the log level", problems=problems)
+        self._log.info("reload finished", **told)
 
     async def _read_config(self) -> dict[str, str]:
         if self._path is None:
@@ -68,4 +68,7 @@ class Rereading:
         config = await asyncio.to_thread(load, self._path, option_types())
         logs.set_level(config.log.level)
         same = replace(config, log=self._config.log) == self._config
-        return {"log_level": config.log.level, **({} if same else {"restart": "other settings wait for one"})}
+        return {
+            "log_level": config.log.level,
+            **({} if same else {"restart": "needed for the other changed settings"}),
+        }

@@ -21,7 +21,7 @@ def say_ledgers(ledgers: Mapping[str, Mapping[str, int]], kept: int | None) -> C
     if lost := total["dropped"]:
         log.error("stopped with losses", lost=lost)
     elif kept is not None:
-        log.error("stopped after a failure of the storage", events=kept)
+        log.error("stopped after a storage failure", events=kept)
     elif unconfirmed := total["unconfirmed"]:
         log.error("stopped; some delivered events are unconfirmed", unconfirmed=unconfirmed)
     else:

@@ -46,5 +46,5 @@ class Senders:
         for address in (written(each.getsockname()) for each in given):
             if not is_local(address):
                 open_to_all = exposed(address)
-                message = f"{open_to_all.message} (the socket is an inherited one)"
+                message = f"{open_to_all.message} (inherited socket)"
                 raise ConfigError([Problem(open_to_all.path, message)])

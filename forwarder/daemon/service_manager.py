@@ -67,7 +67,7 @@ class ServiceManager:
             return  # it is busy, and hears this with the next word
         except OSError as problem:
             log = limited(structlog.get_logger("daemon"), "service manager")
-            log.warning("the service manager cannot be told", reason=problem.strerror or str(problem))
+            log.warning("cannot notify the service manager", reason=problem.strerror or str(problem))
             return
         self._unsaid = {}
 

@@ -33,7 +33,7 @@ def main(config_path: str) -> int:
         try:
             return _run(config_path)
         except Exception:
-            structlog.get_logger("daemon").critical("the daemon crashed", exc_info=True)
+            structlog.get_logger("daemon").critical("daemon crashed", exc_info=True)
             return EXIT_INTERNAL
 
 
@@ -60,9 +60,7 @@ def _say_doubts(warnings: Iterable[Problem]) -> None:
     log = structlog.get_logger("daemon")
     for warning in warnings:
         if not warning.path.startswith(("ingest.auth.", "ingest.tls")):
-            log.warning(
-                "configuration is probably not as meant", setting=warning.path, reason=warning.message
-            )
+            log.warning("configuration warning", setting=warning.path, reason=warning.message)
 
 
 def _forbid_core_dumps() -> None:
@@ -88,8 +86,8 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
     for number in signals.STOPS:
         loop.add_signal_handler(number, daemon.ask_to_stop)
     if signals.stop_noted():
-        structlog.get_logger("daemon").info("stopped before it started")
-        manager.tell("stopped before it started")
+        structlog.get_logger("daemon").info("stopped during start")
+        manager.tell("stopped during start")
         return EXIT_OK
     if signals.reload_noted():
         daemon.rereading.ask()

@@ -21,5 +21,5 @@ def cannot_listen(name: str, problem: OSError) -> StartError:
     if problem.errno == errno.EACCES and "unix:" not in name:
         message += ": ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port"
     elif lasting and "unix:" in name:
-        message += ": the directory must be there, and the daemon's user must be able to write in it"
+        message += ": the directory must exist, and the daemon's user must be able to write to it"
     return StartError(message, lasting=lasting)

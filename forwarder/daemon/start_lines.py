@@ -19,9 +19,9 @@ from forwarder.nearest import SHOWN, listed
 
 SURVIVES = {
     "disk": "a kill, a crash and a power cut",
-    "memory": "an orderly stop that can deliver, no kill",
+    "memory": "a clean stop that can deliver, but not a kill",
 }
-NOT_YET = "not looked for yet"
+NOT_YET = "not looked up yet"
 """The source is logged when credentials are found."""
 
 EACH = 20
@@ -49,7 +49,7 @@ def say_memory_only(names: Sequence[str]) -> None:
     """``names``: the targets whose events are not on the disk."""
     if names:
         log = structlog.get_logger("daemon")
-        log.warning("events wait in memory only: a kill loses what has not been sent", targets=names)
+        log.warning("events are queued in memory only: a kill loses what has not been sent", targets=names)
 
 
 def _facts(built: TargetParts, options: Any) -> dict[str, str]:

@@ -219,7 +219,7 @@ def removal(ids: Sequence[str]) -> Work[None]:
 
     def work(connection: Connection) -> None:
         if connection.executemany(rows.DELETE, every).rowcount != len(every):
-            raise LettersGone("some of the dead letters are not there any more")
+            raise LettersGone("some of these dead letters no longer exist")
 
     return work
 

@@ -89,7 +89,8 @@ async def _name(place: SplitResult, seconds: float) -> Finding:
         return Finding(
             "FAIL",
             about,
-            f"{host} has no address here: {error.strerror if isinstance(error, OSError) else 'no answer'}",
+            f"{host} cannot be resolved on this host: "
+            f"{error.strerror if isinstance(error, OSError) else 'no answer'}",
             "Correct the region or endpoint_url, or this host's DNS.",
         )
     addresses = dict.fromkeys(str(address[0]) for *_, address in found)
@@ -100,7 +101,8 @@ def _untrusting(setting: str, ca_file: str, error: OSError) -> Finding:
     return Finding(
         "FAIL",
         "TLS",
-        f"the authorities of {setting or 'certifi'} cannot be read, {ca_file}: {error.strerror or error}",
+        f"the CA certificates of {setting or 'certifi'} cannot be read from {ca_file}: "
+        f"{error.strerror or error}",
         f"Name a readable file of PEM certificates in {BUNDLES}.",
     )
 
@@ -129,11 +131,11 @@ def _secured(place: SplitResult, setting: str) -> Finding:
     if place.scheme == "https":
         return Finding("ok", about, f"the certificate of {place.hostname} is trusted{by}")
     if _is_here(place.hostname or ""):
-        return Finding("ok", about, "none, and none is needed on this host")
+        return Finding("ok", about, "not used, and not needed on this host")
     return Finding(
         "warn",
         about,
-        "none: events and the session token can be read on the way",
+        "not used: events and the session token can be read on the network",
         "Use https:// in endpoint_url.",
     )
 
@@ -161,9 +163,7 @@ def _answer(place: SplitResult, answered: Answered) -> Iterator[Finding]:
             "Correct endpoint_url, or the proxy that redirects.",
         )
     else:
-        yield Finding(
-            "ok", about, f"{place.hostname} answers ({answered.status} to a request without a call)"
-        )
+        yield Finding("ok", about, f"{place.hostname} answers (status {answered.status} to a test request)")
     yield clock(answered)
 
 
@@ -179,10 +179,10 @@ def clock(answered: Answered) -> Finding:
     early, late = answered.asked_at - (theirs + 1), theirs - answered.answered_at
     off = max(early, late, 0.0)
     if off <= ODD_SECONDS:
-        return Finding("ok", about, "it agrees with the endpoint's")
+        return Finding("ok", about, "this host's clock agrees with the endpoint's")
     side = "ahead of" if early > late else "behind"
     sentence = f"this host's clock is {off:.0f} seconds {side} the endpoint's"
     remedy = "Set the clock, and keep it right with NTP or chrony."
     if off < REFUSED_SECONDS:
         return Finding("warn", about, sentence, remedy)
-    return Finding("FAIL", about, f"{sentence}, and AWS refuses signatures of such a clock", remedy)
+    return Finding("FAIL", about, f"{sentence}, and AWS rejects signatures made with such a clock", remedy)

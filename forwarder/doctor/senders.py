@@ -22,7 +22,9 @@ def examine(config: Config) -> Iterator[Finding]:
         each for each in in_files(config) if each.path != ABOUT
     ]  # of that, ``storage`` knows the cure
     for problem in problems:
-        remedy = "Correct it, and let the daemon's user read it: no daemon starts without it."
+        remedy = (
+            "Correct it, and make it readable by the daemon's user: the daemon does not start without it."
+        )
         yield Finding("FAIL", problem.path, problem.message, remedy)
     doubts = {each.path: each.message for each in readable_by_others(config.ingest)}
     for file in configured(config.ingest):

@@ -27,8 +27,8 @@ def examine(
         yield Finding(
             "warn",
             "ingest.auth.allow_unauthenticated",
-            f"whoever reaches {config.ingest.listen.text} may send with the daemon's credentials",
-            "Configure tokens, access_keys or tls.client_ca, or see that nobody else reaches it.",
+            f"anyone who reaches {config.ingest.listen.text} may send with the daemon's credentials",
+            "Configure tokens, access_keys or tls.client_ca, or make sure that nobody else can reach it.",
         )
     for warning in (*warnings(config), *unknown_regions(config.targets)):
         yield Finding("warn", warning.path, warning.message)

@@ -34,7 +34,7 @@ def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> 
     if (problem := _refused(directory, there)) is not None:
         yield Finding("FAIL", ABOUT, *_in_words(directory, problem))
         return
-    made = "" if there == directory else "; it will be made"
+    made = "" if there == directory else "; it will be created"
     yield Finding("ok", ABOUT, f"{directory} can be written by user {os.geteuid()}{made}")
     yield from _parent(config.parent().absolute())
     yield _file_system(directory, filesystem_of(there))
@@ -48,7 +48,7 @@ def _refused(directory: Path, there: Path) -> OSError | None:
     if there != directory:
         if os.access(there, os.W_OK | os.X_OK):
             return None
-        return PermissionError(errno.EACCES, f"nothing can be made in {there}")
+        return PermissionError(errno.EACCES, f"no file can be created in {there}")
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"\0")
@@ -66,7 +66,7 @@ def _in_words(directory: Path, problem: OSError) -> tuple[str, str]:
                 f"{sentence} (no inodes are free)",
                 "Remove files there: the file system has space, but no inode for another file.",
             )
-        return sentence, "Make room on this file system: delete files there, or enlarge it."
+        return sentence, "Free space on this file system: delete files there, or enlarge it."
     if problem.errno == errno.EDQUOT:
         return sentence, f"Raise the disk quota of user {os.geteuid()}, or delete files of this user there."
     if problem.errno == errno.EROFS:
@@ -111,18 +111,18 @@ def _file_system(directory: Path, kind: str) -> Finding:
             f"{directory} is on a network file system ({kind}), where commits are not safe",
             "Use a local disk.",
         )
-    return Finding("ok", ABOUT, f"the file system is {kind or 'not known, and taken for a local one'}")
+    return Finding("ok", ABOUT, f"the file system is {kind or 'unknown, and assumed to be local'}")
 
 
 def _room(config: StorageConfig, there: Path, free: int, used: int) -> Finding:
     left = f"{free / (1 << 20):,.0f} MiB are free"
     if free < LEAST_BYTES:
-        return Finding("FAIL", ABOUT, f"the disk of {there} is full: {left}", "Make room.")
+        return Finding("FAIL", ABOUT, f"the disk of {there} is full: {left}", "Free disk space.")
     if free < config.max_bytes - used:
         return Finding(
             "warn",
             ABOUT,
             f"{left}, less than the file may grow to by storage.max_bytes, {config.max_bytes.text}",
-            "Make room, or lower storage.max_bytes, so that senders get 503 before the disk is full.",
+            "Free disk space, or lower storage.max_bytes, so that senders get 503 before the disk is full.",
         )
     return Finding("ok", ABOUT, left)

@@ -76,7 +76,7 @@ async def _examine(name: str, target: AwsTarget, through: AwsTarget, way: list[F
     if not is_well(way):
         own = []
     elif target.unasked:
-        later = "whether AWS takes the credentials shows with the first event"
+        later = "the first event shows whether AWS accepts the credentials"
         own = [Finding("ok", "there", f"{target.unasked}; {later}")]
     else:
         own = [judged(target, asked, results) for asked, results in (await target.ask(through)).items()]
@@ -94,11 +94,13 @@ def _credentials(facts: Facts) -> Finding:
         )
     found = f"found in {in_words(facts.provider)}"
     if facts.ca_setting and trust_of(facts.provider) == BY_CERTIFI:
-        found += f" (for this source {facts.ca_setting} does not count, only the authorities of certifi)"
+        found += f" (this source ignores {facts.ca_setting} and trusts only the CA certificates of certifi)"
     if facts.ends_at is None:
-        return Finding("ok", about, f"{found}; they do not end")
+        return Finding("ok", about, f"{found}; they do not expire")
     return Finding(
-        "ok", about, f"{found}; they end at {datetime.fromtimestamp(facts.ends_at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        "ok",
+        about,
+        f"{found}; they expire at {datetime.fromtimestamp(facts.ends_at, UTC):%Y-%m-%dT%H:%M:%SZ}",
     )
 
 
@@ -117,7 +119,7 @@ def judged(target: AwsTarget, asked: str, results: Results) -> Finding:
     about = f"{api.noun} {asked}"
     message = f"{results.code}: {results.message}".removeprefix(": ")
     if results.status is CallStatus.OK:
-        return Finding("ok", about, "it exists, and AWS takes the credentials")
+        return Finding("ok", about, "it exists, and AWS accepts the credentials")
     if results.code == NOT_THERE:
         return Finding(
             "FAIL", about, f"it does not exist: {message}", f"Create it, or correct {api.bound_by}."
@@ -126,10 +128,10 @@ def judged(target: AwsTarget, asked: str, results: Results) -> Finding:
         return Finding(
             "warn",
             about,
-            f"whether it exists is not known: AWS takes the credentials, but denies {target.asking.right}",
+            f"it may not exist: AWS accepts the credentials, but denies {target.asking.right}",
             f"Allow it: {target.asking.why}.",
         )
     if results.status is CallStatus.THROTTLED:
         return Finding("warn", about, f"AWS is throttling: {message}", "Run the doctor again later.")
-    remedy = "Renew the credentials; docs/operation.md has a table of what holds a target."
+    remedy = "Renew the credentials; docs/operation.md lists the reasons why a target is held."
     return Finding("FAIL", about, f"AWS refused the request: {message}", remedy)

@@ -166,7 +166,7 @@ class DiskQueue:
         try:
             await asyncio.shield(writing)
         except StorageError as problem:
-            raise QueueUnavailable(f"its events cannot be stored now: {problem.brief}") from problem
+            raise QueueUnavailable(f"events cannot be stored now: {problem.brief}") from problem
 
     async def _slices(self, events: Sequence[Event]) -> list[Piece]:
         """The pieces of a large put, made in many turns of the event loop."""
@@ -433,7 +433,7 @@ class DiskQueue:
         row.damaged = True
         self._settling.add(row)
         limited(self._log, f"damaged {self._name}").error(
-            "a damaged row was set aside", target=self._name, place=head.place, events=events
+            "damaged row set aside", target=self._name, place=head.place, events=events
         )
 
     def _correct(self, more: int) -> None:

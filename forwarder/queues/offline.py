@@ -216,7 +216,7 @@ def _lines(
     for event in found.events:
         native = as_native(event.body, event.key)
         if native is None:
-            yield Lost(target, 1, f"{event.id} is of no kind that is known here")
+            yield Lost(target, 1, f"{event.id} has an unknown kind")
             continue
         line = {"target": target, "id": event.id, "event": msgspec.Raw(native.event)}
         yield msgspec.json.encode({**line, "batch": native.batch} if native.batch else line) + b"\n"

@@ -69,7 +69,8 @@ class Shares:
         why = self._names.reason(name) or f"{name} is not known to exist"
         return (
             f"{why.rstrip('.')}. Events for such names may fill a tenth of the queue ({self._share[0]} "
-            f"events, {self._share[1]} bytes), and {used[0]} events of {used[1]} bytes wait. Correct the "
+            f"events, {self._share[1]} bytes), and {used[0]} events of {used[1]} bytes are queued. "
+            "Correct the "
             "name, bind it in the configuration, or remove waiting events with 'forwarder queue purge'"
         )
 

@@ -40,7 +40,9 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.upstream is not None and not _is_url(self.upstream):
-            raise ValueError(f"upstream is http://host[:port] or https://host[:port], got {self.upstream!r}")
+            raise ValueError(
+                f"upstream must be http://host[:port] or https://host[:port], got {self.upstream!r}"
+            )
 
     @property
     def places(self) -> Listens:

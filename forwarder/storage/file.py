@@ -228,7 +228,7 @@ def save(damaged: Path, path: Path, rescues: Sequence[Rescue], log: Damage | Non
 
     new = _make(path, fill)
     saved = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
-    return new, f"saved of it: {saved}"
+    return new, f"recovered: {saved}"
 
 
 def refuse_other_formats(path: Path) -> None:
@@ -242,7 +242,9 @@ def refuse_other_formats(path: Path) -> None:
         return  # nothing to respect: new, or damaged
     found = int.from_bytes(header[60:64], "big")
     if found != FORMAT and not is_moved(header):
-        message = f"{path} has format {found}, this version knows {FORMAT}: it was left as it is"
+        message = (
+            f"{path} has format {found}, this version reads format {FORMAT}: the file was left unchanged"
+        )
         raise StorageError("format", message)
 
 
@@ -252,7 +254,7 @@ def refuse_marker(path: Path) -> None:
         return
     with closing(connect(path, "mode=ro&immutable=1")) as connection:
         (there,) = connection.execute("SELECT path FROM moved").fetchone() or ("another directory",)
-    message = f"{path} only says that the storage was moved to {there}"
+    message = f"{path} only records that the storage was moved to {there}"
     cure = (
         f": name {path.parent} as storage.path or with --path" if size_of(Path(there)) else ", which is gone"
     )
@@ -263,7 +265,7 @@ def _damage(path: Path, check: bool) -> str | None:
     """What is wrong with the file, None when it is whole or not there yet."""
     if not size_of(path):
         # SQLite would replay an orphaned log into the new file.
-        return "the file is gone, its log is not" if size_of(log_of(path)) else None
+        return "the file is missing, but its log exists" if size_of(log_of(path)) else None
     # Whoever closes in order leaves no log; then the pages are read when they are wanted.
     thorough = check and size_of(log_of(path))
     look = "PRAGMA quick_check(1)" if thorough else "SELECT 'ok' FROM sqlite_master"

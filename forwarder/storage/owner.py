@@ -294,7 +294,7 @@ class Storage:
             raise
         self._trouble.now = problem  # until something is written again
         self._count(problem)
-        self._log.error("storage files were not at their paths; written anew", problem=str(problem))
+        self._log.error("storage files were moved, deleted or replaced; written again", problem=str(problem))
         self._full.look()
 
     def _named(self, error: Exception | None) -> Exception | None:

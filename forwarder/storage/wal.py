@@ -53,7 +53,7 @@ class Damage(NamedTuple):
 
     def __str__(self) -> str:
         if not self.last:
-            return "the log is gone, or nothing of it can be read"
+            return "the log is missing or not readable"
         behind = max(0, self.last - self.first)
         return f"the log is damaged at frame {self.first}, and {behind} frames are behind it"
 

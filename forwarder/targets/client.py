@@ -125,7 +125,7 @@ class AwsClient:
         finally:
             self._sweep(client)
         if outcomes is None:
-            message = f"{operation} was answered with 200, but not with what it answers"
+            message = f"{operation} was answered with status 200, but not with a valid answer"
             return same_for_all(CallStatus.UNAVAILABLE, count, WRONG_SHAPE, message)
         client.taken = True
         return Results(CallStatus.OK, outcomes)
@@ -166,7 +166,7 @@ class AwsClient:
     def _took(self, unfit: str) -> None:
         transport = PLAIN if unfit else FAST
         if transport != (self.transport or FAST):
-            self._log.info(f"calls take the {transport} path", **({"reason": unfit} if unfit else {}))
+            self._log.info(f"calls use the {transport} path", **({"reason": unfit} if unfit else {}))
         self.transport = transport
 
     async def examine(self, operation: str) -> Facts:

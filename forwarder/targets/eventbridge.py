@@ -32,7 +32,7 @@ from forwarder.targets.options import Rate, Retry, TargetOptions, call_limits, p
 from forwarder.targets.sources import CONFIGURATION
 
 ACCESS_DENIED = "AccessDeniedException"
-DROPS = "AWS drops events for a bus that does not exist, and says success"
+DROPS = "AWS reports success for a bus that does not exist, and drops the event"
 THROTTLED = "ThrottlingException"
 BUS_FORMS = (
     "the name of an event bus (letters, digits or ._-) or its ARN, such as "

@@ -20,8 +20,8 @@ from forwarder.targets.aws import AwsTarget
 from forwarder.targets.options import MaxAge, Rate, Retry, TargetOptions, call_limits, positive, wrong_names
 
 ENDED = (
-    "AWS ended Evidently on 2025-10-16, so this needs an endpoint_url, an endpoint of your own that speaks "
-    "its API; else send these events to an eventbridge target, or to rum as custom events"
+    "AWS ended Evidently on 2025-10-16. Set endpoint_url to your own endpoint that implements "
+    "its API, or send these events to an eventbridge target, or to rum as custom events"
 )
 
 PROJECT_FORMS = (
@@ -29,7 +29,7 @@ PROJECT_FORMS = (
     "arn:aws:evidently:eu-west-1:123456789012:project/shop"
 )
 
-UNASKED = "whether the projects exist was not asked: the endpoint is your own"
+UNASKED = "the projects were not checked, because the endpoint is your own"
 
 
 class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -227,14 +227,14 @@ class FastPath:
             self._remember(name, None)
             return True
         if seen is None or (unusual := seen.unusual()):
-            self.unfit = "the SDK's requests cannot be caught" if seen is None else unusual
+            self.unfit = "the SDK's requests cannot be intercepted" if seen is None else unusual
             return False
         route = Route(seen.session, seen.url, seen.form(), self._wall)
         if not seen.signed_with(keys):
             return False  # the SDK has others since
         headers = Signer(seen.form(), keys).headers(seen.second(), body)
         if headers["Authorization"] != seen.headers[_AUTHORIZATION]:
-            self.unfit = "its signature is not the SDK's"
+            self.unfit = "its signature differs from the SDK's"
             return False
         self._remember(name, route)
         return True
@@ -266,7 +266,7 @@ class Seen(msgspec.Struct):
         if not _SIGNATURE.fullmatch(self.headers.get(_AUTHORIZATION, "")) or self.second() < 0:
             return "the SDK does not sign with SigV4 in a header"
         if self.method != "POST" or urlsplit(str(self.url)).query:
-            return "the SDK does not simply post"
+            return "the SDK does not send a plain POST"
         return ""
 
     def second(self) -> int:

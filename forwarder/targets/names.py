@@ -130,7 +130,9 @@ class CalledNames:
             return f"{self._noun} {shown(name)}: {bar.message}"
         if self.is_known(name):
             return ""
-        return f"{self._noun} {shown(name)} was never sent to; its first batch waits for its turn"
+        return (
+            f"{self._noun} {shown(name)} has not received events before; its first batch waits for its turn"
+        )
 
     def why(self, name: str) -> str:
         bar = self.barred.get(name)

@@ -47,7 +47,7 @@ def main(lifeline: int, seconds: float, command: list[str]) -> int:
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return _fail(NOT_RUN, f"it cannot be run: {error}")
+        return _fail(NOT_RUN, f"it cannot be started: {error}")
     output, errors = bytearray(), bytearray()
     try:
         failure = _read(process, lifeline, seconds, output, errors)
@@ -57,7 +57,7 @@ def main(lifeline: int, seconds: float, command: list[str]) -> int:
     try:
         code = process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
-        return _fail(TOO_LONG, "it could not be killed, and still runs")
+        return _fail(TOO_LONG, "it could not be killed and is still running")
     _kill_children()
     os.write(
         2, errors.decode(errors="replace").encode()
@@ -68,7 +68,7 @@ def main(lifeline: int, seconds: float, command: list[str]) -> int:
         sys.stdout.buffer.write(output)
         sys.stdout.buffer.flush()
     if code < 0:
-        return _fail(128 - code, f"it was ended by signal {-code}")
+        return _fail(128 - code, f"it was killed by signal {-code}")
     return code
 
 
@@ -107,13 +107,13 @@ def _read(
             selector.register(_fd(stream), selectors.EVENT_READ, (kept, most))
         while not _ended(process):
             if time.monotonic() > ends_at:
-                return _fail(TOO_LONG, f"it did not end within {seconds:g} seconds, and was ended")
+                return _fail(TOO_LONG, f"it did not end within {seconds:g} seconds and was killed")
             for key, _ in selector.select(EXIT_LOOK_SECONDS):
                 if key.data is None:
                     return ABANDONED
                 _collect(selector, key, *key.data)
             if len(output) > MAX_OUTPUT:
-                return _fail(TOO_MUCH, f"it wrote more than {MAX_OUTPUT} bytes, and was ended")
+                return _fail(TOO_MUCH, f"it wrote more than {MAX_OUTPUT} bytes and was killed")
         _collect_rest(selector)
     return 0
 

@@ -24,7 +24,7 @@ from forwarder.targets.options import Count, MaxAge, Rate, Retry, TargetOptions,
 MONITOR_FORMS = "the id of an app monitor (a UUID), and not its name"
 
 UNASKED = (
-    "whether the app monitors exist was not asked: AWS answers that by name and not by id, to who may do "
+    "the app monitors were not checked: AWS finds them by name, not by id, and only with the permission "
     "rum:GetAppMonitor, which sending does not need"
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 NO_RESTART = "no restart is needed"
-RESTART = "then restart the forwarder, because a process reads its environment only once"
+RESTART = "then restart the forwarder, because it reads its environment only at start"
 
 BUNDLES = "AWS_CA_BUNDLE, else ca_bundle of the profile, else REQUESTS_CA_BUNDLE"
 """The settings, in their order, that name the authorities which the SDK's own clients trust."""
@@ -45,14 +45,14 @@ SOURCES = {
     "assume-role": Source(
         "a role, assumed with other credentials",
         f"Allow sts:AssumeRole in the role's trust policy and for its source credentials; {NO_RESTART}",
-        f"See whether the role and its policies still exist; {NO_RESTART}",
+        f"Check that the role and its policies still exist; {NO_RESTART}",
         BY_BUNDLE,
     ),
     "assume-role-with-web-identity": Source(
         "a role, by a web identity token (IRSA)",
         "Check the token file, the role and its trust policy (AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN, or "
         "the profile); no restart is needed unless a variable changes",
-        f"See whether the role and its policies still exist; {NO_RESTART}",
+        f"Check that the role and its policies still exist; {NO_RESTART}",
         BY_BUNDLE,
     ),
     "sso": Source(
@@ -96,14 +96,14 @@ SOURCES = {
         "the container's role (ECS, EKS Pod Identity)",
         "Check the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI or _RELATIVE_URI and the file of "
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; no restart is needed unless a variable changes",
-        f"See whether the task's or pod's role and its policies still exist; {NO_RESTART}",
+        f"Check that the role of the task or pod and its policies still exist; {NO_RESTART}",
         BY_CERTIFI,
     ),
     "iam-role": Source(
         "the instance's role (IMDS)",
         "Check the instance's role, and that the instance metadata service can be reached (hop limit 2 from "
         f"a container); {NO_RESTART}",
-        f"See whether the instance's role and its policies still exist; {NO_RESTART}",
+        f"Check that the instance's role and its policies still exist; {NO_RESTART}",
         BY_CERTIFI,
     ),
 }

@@ -108,7 +108,7 @@ def _check(keys: Any, source: str) -> None:
         value = getattr(keys, word) or ""
         if not value.isascii() or not value.isprintable() or " " in value:
             words = word.replace("_", " ")
-            cause = f"its {words} has a blank, a line break or another character that no key has"
+            cause = f"its {words} has a space, a line break or another character that is not allowed in it"
             raise SourceTrouble(CREDENTIALS, source, cause, cure_of(source))
         if not value and word != "token":
             raise SourceTrouble(
@@ -155,7 +155,7 @@ class _ProfileProviders(AioProfileProviderBuilder):  # type: ignore[misc]
 
 def _no_prompt(_: str) -> str:
     raise errors.InvalidConfigError(
-        error_msg="mfa_serial needs a person's code, which a daemon cannot ask for"
+        error_msg="mfa_serial needs a code from a person, and a daemon cannot ask for one"
     )
 
 

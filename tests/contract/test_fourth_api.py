@@ -325,7 +325,7 @@ async def test_the_doctor_examines_it_and_sends_nothing(tmp_path: Path) -> None:
         config = parse(json.dumps(settings(place.sandbox, place.storage)), option_types(), {})
         findings = await examine(config)
         assert [each for each in findings if each.level == "FAIL"] == []
-        assert any("streams exist was not asked" in each.sentence for each in findings)
+        assert any("streams were not checked" in each.sentence for each in findings)
         assert await place.arrivals("stream") == []
 
 

@@ -93,9 +93,9 @@ async def test_a_bad_order_is_told_what_is_possible(place: World) -> None:
         connector = aiohttp.UnixConnector(path=str(socket_of(place)))
         async with aiohttp.ClientSession(connector=connector) as session:
             for path, order, status, words in (
-                ("/targets/nowhere/pause", {}, 404, "there is: orders, web, features"),
+                ("/targets/nowhere/pause", {}, 404, "targets: orders, web, features"),
                 ("/targets/orders/replay", {"limit": "x"}, 400, "`$.limit`"),
-                ("/targets/orders/replay", {"colour": "red"}, 400, "there is: target, reason, code"),
+                ("/targets/orders/replay", {"colour": "red"}, 400, "known fields: target, reason, code"),
                 ("/dead-letters/purge", {"limit": -1}, 400, "`$.limit`"),
             ):
                 async with session.post(f"http://localhost{path}", json=order) as answer:
@@ -110,9 +110,9 @@ async def test_a_command_without_a_daemon_exits_69_and_for_an_unknown_target_1(
     assert "no daemon at" in capsys.readouterr().err
     async with daemon_in(place):
         assert await told("pause", "nowhere", "--path", str(place.storage)) == 1
-        assert 'no target "nowhere" here; there is: orders, web, features' in capsys.readouterr().err
+        assert 'no such target: "nowhere"; targets: orders, web, features' in capsys.readouterr().err
         assert await told("dead-letters", "replay", "--target", "nowhere", "--path", str(place.storage)) == 1
-        assert "there is: orders, web, features" in capsys.readouterr().err
+        assert "targets: orders, web, features" in capsys.readouterr().err
 
 
 # --- pause, resume, flush
@@ -472,7 +472,7 @@ async def test_a_queue_is_purged_beside_a_daemon_and_every_event_is_accounted_fo
         assert await told(*command, "--delete") == 0
         assert "30 events would be deleted" in capsys.readouterr().out
         assert await told(*command, "--target", "nowhere") == 1
-        assert "there is: orders" in capsys.readouterr().err
+        assert "targets: orders" in capsys.readouterr().err
         assert await told(*command) == 0
         assert "30 events moved to the dead letters" in capsys.readouterr().out
         ledger = await place.ledger("eventbridge")

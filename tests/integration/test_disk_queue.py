@@ -25,7 +25,7 @@ async def test_what_was_accepted_is_delivered_by_the_next_process(
             await place.send(kind, events(kind, names))
         daemon.ask(number)
         assert await daemon.ended() == (0 if number == signal.SIGTERM else -number)
-        assert not daemon.said("events wait in memory only: a kill loses what has not been sent")
+        assert not daemon.said("events are queued in memory only: a kill loses what has not been sent")
         if number == signal.SIGTERM:
             assert daemon.said("stopped, nothing lost")
             assert [line["in_queue"] for line in daemon.said("ledger")] == [205, 205, 205]
@@ -33,7 +33,7 @@ async def test_what_was_accepted_is_delivered_by_the_next_process(
     await place.heal()
     async with daemon_beside(place, **DISK) as daemon:
         await daemon.says(
-            "events of an earlier run wait, and are sent first",
+            "events recovered from an earlier run; sending them first",
             events={TARGETS[kind]: 205 for kind in KINDS},
         )
         for kind, names in sent.items():
@@ -55,7 +55,7 @@ async def test_events_of_a_target_without_a_disk_queue_any_more_are_kept_and_sai
     await place.heal()
     async with daemon_beside(place) as daemon:
         await daemon.says(
-            "events wait on disk for targets without a disk queue", events={TARGETS["eventbridge"]: 30}
+            "events on disk have no target with a disk queue", events={TARGETS["eventbridge"]: 30}
         )
         daemon.ask()
         assert await daemon.ended() == 0
@@ -72,7 +72,7 @@ async def test_a_disk_that_goes_on_failing_stops_the_daemon_with_its_report(plac
         refused = await place.post("eventbridge", events("eventbridge", markers(1)))
         assert refused.status == 503
         assert await daemon.ended() == 70
-        assert daemon.said("the storage cannot go on")
+        assert daemon.said("storage failed; stopping")
         assert daemon.ledger(TARGETS["eventbridge"])["in_queue"] == 20
     await place.heal()
     async with daemon_beside(place, **DISK) as daemon:

@@ -105,7 +105,7 @@ async def test_credentials_are_found_where_they_are(place: World, monkeypatch: p
     path = place.storage.parent / "credentials"
     path.write_text("[default]\naws_access_key_id = AKID\naws_secret_access_key = secret-in-a-file\n")
     finding = about(await of_one(place.storage, place.sandbox), "orders: credentials")
-    assert finding.sentence == "found in the shared credentials file; they do not end"
+    assert finding.sentence == "found in the shared credentials file; they do not expire"
 
 
 async def test_a_broken_source_is_named_with_its_own_cure(
@@ -130,8 +130,8 @@ async def test_a_bundle_that_does_not_count_for_the_source_is_said_where_it_is_s
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
         finding = about(await of_one(place.storage, place.sandbox), "orders: credentials")
     assert "found in the container's role" in without.sentence
-    assert "does not count" not in without.sentence
-    assert "for this source AWS_CA_BUNDLE does not count" in finding.sentence
+    assert "this source ignores" not in without.sentence
+    assert "this source ignores AWS_CA_BUNDLE" in finding.sentence
 
 
 async def test_an_endpoint_where_nobody_is_fails(tmp_path: Path, aws_environment: None) -> None:
@@ -143,7 +143,7 @@ async def test_an_endpoint_where_nobody_is_fails(tmp_path: Path, aws_environment
 async def test_a_name_that_nobody_knows_fails(tmp_path: Path, aws_environment: None) -> None:
     finding = about(await of_one(tmp_path, "http://no-such-host.invalid"), "orders: name")
     assert finding.level == "FAIL"
-    assert "no-such-host.invalid has no address here" in finding.sentence
+    assert "no-such-host.invalid cannot be resolved on this host" in finding.sentence
 
 
 async def test_a_certificate_that_cannot_be_trusted_fails(tmp_path: Path, aws_environment: None) -> None:

@@ -62,7 +62,7 @@ def test_a_stop_during_the_imports_is_obeyed(
     config.write_text(CONFIG.format(place=tmp_path))
     command = [*inside, sys.executable, "-c", EARLY, "run", "-c", str(config), str(int(number))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr.count("stopped before it started")) == (0, 1), done.stderr
+    assert (done.returncode, done.stderr.count("stopped during start")) == (0, 1), done.stderr
     assert not (tmp_path / "storage").exists()
 
 
@@ -75,7 +75,7 @@ def test_a_reload_during_the_imports_ends_nothing_and_is_done_once_it_runs(tmp_p
         lines = []
         for line in process.stderr:
             lines.append(line)
-            if '"read again"' in line:
+            if '"reload finished"' in line:
                 process.terminate()
         assert process.wait() == 0, lines
-    assert [line for line in lines if '"read again"' in line], lines
+    assert [line for line in lines if '"reload finished"' in line], lines

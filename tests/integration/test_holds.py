@@ -308,7 +308,7 @@ async def test_a_dead_letter_that_cannot_be_written_stays_in_the_queue_until_it_
         assert await place.arrived(kind) == dict.fromkeys(first + good + more, 1)
         daemon.ask(signal.SIGTERM)
         assert await daemon.ended() == 0
-    assert not daemon.said("a task ended unexpectedly")
+    assert not daemon.said("task ended unexpectedly; stopping")
     assert daemon.ledger(TARGETS[kind])["dead_lettered"] == 1
 
 

@@ -40,8 +40,8 @@ async def test_what_was_accepted_is_delivered_by_the_next_process_though_the_sto
         await place.send(KIND, events(KIND, names[:20]))
         way(place.storage)
         await place.send(KIND, events(KIND, names[20:]))
-        await daemon.says("storage files were not at their paths; written anew")
-        await daemon.says("unix socket was deleted; made again")
+        await daemon.says("storage files were moved, deleted or replaced; written again")
+        await daemon.says("unix socket was deleted; created again")
         daemon.ask(number)
         assert await daemon.ended() == (0 if number == signal.SIGTERM else -number)
     await place.heal()
@@ -73,7 +73,7 @@ async def test_another_file_in_the_storages_place_ends_the_daemon_which_says_how
             connection.execute("PRAGMA user_version = 1")
         another.replace(place.storage / "data" / "forwarder.db")
         assert await daemon.ended() == 70
-        assert daemon.said("the storage cannot go on")[0]["events"][TARGETS[KIND]] == 20
+        assert daemon.said("storage failed; stopping")[0]["events"][TARGETS[KIND]] == 20
         assert daemon.said("stopped with losses")[0]["lost"] == 20
         assert not daemon.said("stopped, nothing lost")
         ledger = daemon.ledger(TARGETS[KIND])

@@ -150,7 +150,7 @@ async def test_sighup_reads_all_again_at_once_and_says_so_in_one_line(
     secured = asking(auth, tls={"certificate": certificate, "key": key})
     async with daemon_beside(place, ingest=secured) as daemon:
         daemon.ask(signal.SIGHUP)
-        line = await daemon.says("read again")
+        line = await daemon.says("reload finished")
         told = {name: line.get(name) for name in ("tokens", "access_keys", "tls", "log_level", "restart")}
         assert told == {
             **dict.fromkeys(("tokens", "access_keys", "tls"), "good"),
@@ -159,7 +159,7 @@ async def test_sighup_reads_all_again_at_once_and_says_so_in_one_line(
         }
         Path(key).write_text("PLANTED")
         daemon.ask(signal.SIGHUP)
-        await daemon.says("read again", tls="bad", tokens="good")
+        await daemon.says("reload finished", tls="bad", tokens="good")
         async with aiohttp.ClientSession() as http:
             url = f"{place.ingest.replace('http', 'https')}/v1/targets/orders/events"
             headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -177,14 +177,17 @@ async def test_sighup_changes_the_log_level_and_nothing_else_of_the_configuratio
         config = json.loads(config_of(place).read_text())
         rewrite(place, config, level="debug", drain_timeout="31s")
         daemon.ask(signal.SIGHUP)
-        await daemon.says("read again", log_level="debug", restart="other settings wait for one")
+        await daemon.says("reload finished", log_level="debug", restart=(
+                                                                        "needed for the other changed "
+                                                                        "settings"
+                                                                        ))
         rewrite(place, config, level="debug", drain_timeout="30s")
         daemon.ask(signal.SIGHUP)
         await until_said(daemon, 2)
-        assert "restart" not in daemon.said("read again")[-1]
+        assert "restart" not in daemon.said("reload finished")[-1]
         config_of(place).write_text("PLANTED: [")
         daemon.ask(signal.SIGHUP)
-        await daemon.says("the configuration is bad, and the log level stays")
+        await daemon.says("invalid configuration ignored; keeping the log level")
         rewrite(place, config, level="error", drain_timeout="31s")
         for times in (5, 6):  # once the files are read for the last time, the level before that is in force
             daemon.ask(signal.SIGHUP)
@@ -202,7 +205,7 @@ def rewrite(place: World, config: Settings, level: str, drain_timeout: str) -> N
 
 async def until_said(daemon: Process, times: int) -> None:
     async def there() -> bool:
-        return len(daemon.said("read again")) == times
+        return len(daemon.said("reload finished")) == times
 
     await until(there, f"the daemon read again {times} times")
 
@@ -230,7 +233,7 @@ async def test_no_secret_comes_out_anywhere(place: World, auth: AuthConfig) -> N
         assert auth.access_keys is not None
         Path(auth.access_keys).write_text(f"{KEYS}PLANTED\n")
         daemon.ask(signal.SIGHUP)
-        await daemon.says("read again", access_keys="bad")
+        await daemon.says("reload finished", access_keys="bad")
         async with place.http.get(f"{place.admin}/status") as answer:
             shown = await answer.text() + await place.metrics()
         daemon.ask()

@@ -163,7 +163,7 @@ async def test_a_reload_is_told_from_its_begin_to_its_end(place: World, ear: Ear
         daemon.ask(signal.SIGHUP)
         await hears(ear, "RELOADING", "1")
         await hears(ear, "READY", "1", times=2)
-        await daemon.says("read again")
+        await daemon.says("reload finished")
         await hears_more_beats(ear)
     assert ear.said("MONOTONIC_USEC")[0].isdecimal()
 
@@ -301,7 +301,7 @@ async def test_a_worker_that_dies_ends_the_process_with_its_report(place: World,
         await place.send("eventbridge", events("eventbridge", names))
         daemon.ask(signal.SIGUSR1)
         assert await daemon.ended() == 70
-    assert daemon.said("a task ended unexpectedly", task="orders worker 3")
+    assert daemon.said("task ended unexpectedly; stopping", task="orders worker 3")
     ledger = daemon.ledger("orders")
     assert balances(ledger)
     assert (ledger["accepted"], ledger["delivered"]) == (30, 30)

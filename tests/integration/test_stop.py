@@ -179,7 +179,7 @@ async def test_a_worker_that_dies_stops_the_daemon_in_order_with_its_report(plac
             async with asyncio.timeout(DEADLINE):
                 await daemon.stop_asked.wait()
             assert await daemon.stop() == 70
-    (death,) = [line for line in lines if line["event"] == "a task ended unexpectedly"]
+    (death,) = [line for line in lines if line["event"] == "task ended unexpectedly; stopping"]
     assert death["task"] == "orders worker 3"
     ledgers = {line["target"]: line for line in lines if line["event"] == "ledger"}
     assert all(balances(ledger) for ledger in ledgers.values())

@@ -225,5 +225,5 @@ def test_a_sandbox_in_front_of_what_is_no_url_exits_2_and_says_what_is(
 ) -> None:
     assert main(["sandbox", "--upstream", upstream]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("the sandbox cannot start: upstream is http://host[:port]")
+    assert said.startswith("the sandbox cannot start: upstream must be http://host[:port]")
     assert repr(upstream) in said

@@ -160,9 +160,9 @@ async def test_a_body_refused_for_one_line_does_not_cost_the_others(sending: Sen
 async def test_an_unknown_target_ends_the_sending_with_the_one_that_was_meant(
     sending: Sending, daemon: Daemon
 ) -> None:
-    error = {"code": "NotFound", "message": 'There is no target "orders" here; there is: order, web.'}
+    error = {"code": "NotFound", "message": 'No such target: "orders". Targets: order, web.'}
     daemon.always = lambda _: web.json_response({"error": error}, status=404)
-    with pytest.raises(UnknownTarget, match=r'there is: order, web\. Did you mean "order"\?'):
+    with pytest.raises(UnknownTarget, match=r'Targets: order, web\. Did you mean "order"\?'):
         await sending.send("{}\n" * (CHUNK_EVENTS + 1))
     assert len(daemon.chunks) == 1
     assert sending.sender.refused == CHUNK_EVENTS

@@ -422,8 +422,7 @@ async def test_a_step_of_the_wall_clock_deletes_no_dead_letter_and_is_said_once(
         await letters.keep("orders", [room.dead("after")])
     assert room.ids() == ["before", "after"]
     assert [line["event"] for line in lines] == [
-        "wall clock may be wrong; for 1 hour no dead letter is deleted, and no event of an earlier boot "
-        "expires"
+        "wall clock may be wrong; for 1 hour dead letters and events of an earlier boot do not expire"
     ]
     stepped.now += 2 * 3600
     await letters.expire()

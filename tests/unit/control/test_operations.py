@@ -124,7 +124,7 @@ async def test_a_letter_that_no_call_could_carry_stays_one_and_costs_no_other(
         ids = await room.die(10, 501, 10)
         step = await room.replay()
         assert (step.replayed, step.failed) == (2, 1)
-        assert step.problem == f"{ids[1]} counts 501 bytes; a call of its target takes 500"
+        assert step.problem == f"{ids[1]} has 501 bytes by AWS's formula; target orders accepts at most 500"
         assert room.ids() == [ids[1]]
 
 

@@ -402,7 +402,7 @@ async def test_where_a_marker_says_that_the_storage_is_elsewhere_nothing_is_purg
     more = ["--delete"] if command[0] == "queue" else []
     code = await asyncio.to_thread(main, [*command, *more, "--yes", "--path", str(tmp_path)])
     assert code == 74
-    assert "only says that the storage was moved to" in capsys.readouterr().err
+    assert "only records that the storage was moved to" in capsys.readouterr().err
     assert contents(tmp_path) == before
 
 

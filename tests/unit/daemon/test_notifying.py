@@ -90,7 +90,7 @@ def test_an_ear_that_is_gone_costs_a_warning_and_no_more(tmp_path: Path) -> None
     manager = ServiceManager({"NOTIFY_SOCKET": str(path)})
     with capture_logs() as lines:
         manager.tell("first", READY=1)
-    assert [line["event"] for line in lines] == ["the service manager cannot be told"]
+    assert [line["event"] for line in lines] == ["cannot notify the service manager"]
     with an_ear(str(path)) as ear:
         manager.tell()
         assert heard(ear) == [{"READY": "1", "STATUS": "first"}]

@@ -27,7 +27,7 @@ def failing(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> Fin
 @pytest.mark.parametrize(
     ("number", "cure"),
     [
-        (errno.ENOSPC, "Make room on this file system"),
+        (errno.ENOSPC, "Free space on this file system"),
         (errno.EDQUOT, "Raise the disk quota of user"),
         (errno.EROFS, "Mount the file system for writing"),
         (errno.EIO, "Check the disk and the kernel's log"),

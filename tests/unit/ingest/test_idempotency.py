@@ -166,7 +166,7 @@ async def test_what_could_not_be_stored_is_neither_remembered_nor_waited_for() -
 
         async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
             if self.broken:
-                raise QueueUnavailable("its events cannot be stored now")
+                raise QueueUnavailable("events cannot be stored now")
             await super().put(events, complete=complete)
 
     routes = one_of_each()

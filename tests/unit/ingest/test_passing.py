@@ -65,7 +65,7 @@ async def with_a_put_that_fails(problem: Exception) -> AsyncIterator[Ingest]:
 
 
 def with_a_disk_that_refuses() -> AbstractAsyncContextManager[Ingest]:
-    return with_a_put_that_fails(QueueUnavailable("its events cannot be stored now: the disk is full"))
+    return with_a_put_that_fails(QueueUnavailable("events cannot be stored now: the disk is full"))
 
 
 def with_a_bug() -> AbstractAsyncContextManager[Ingest]:

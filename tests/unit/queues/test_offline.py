@@ -108,7 +108,7 @@ async def test_an_event_of_no_known_kind_is_said_and_costs_no_other(
     await filled(tmp_path, put)
     code, written, said = dumped(tmp_path, capfdbinary)
     assert (code, written) == (1, ids([put[0], put[2]]))
-    assert f"{put[1].id} is of no kind that is known here" in said
+    assert f"{put[1].id} has an unknown kind" in said
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ async def test_nobody_opens_the_marker_as_a_storage(state: Path, *, gone: bool) 
     for use in (refusal, read_refusal):
         problem = await use(state)
         assert problem.reason == "format"
-        assert f"{state / FILE} only says that the storage was moved to {state / 'data' / FILE}" in str(
+        assert f"{state / FILE} only records that the storage was moved to {state / 'data' / FILE}" in str(
             problem
         )
         assert str(problem).endswith(

@@ -124,7 +124,7 @@ async def test_a_file_of_another_format_is_refused_and_left_as_it_is(directory: 
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
     before, there = path.read_bytes(), names(directory)
-    with pytest.raises(StorageError, match="has format 7, this version knows 1") as refused:
+    with pytest.raises(StorageError, match="has format 7, this version reads format 1") as refused:
         await Storage(directory).open()
     assert refused.value.reason == "format"
     with pytest.raises(StorageError, match="has format 7"), open_read_only(directory):

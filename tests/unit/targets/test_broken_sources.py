@@ -302,7 +302,7 @@ CASES = [
     Case("role: keys already over", role, lambda stage: setattr(stage.source, "lasts", -60.0),
          lambda stage: setattr(stage.source, "lasts", 3600.0), ROLE_WORDS, "still expired"),
     Case("program: missing", program, config("[default]\ncredential_process = /no/such/program\n"), program,
-         RUN, "it cannot be run: [Errno 2] No such file or directory: '/no/such/program'"),
+         RUN, "it cannot be started: [Errno 2] No such file or directory: '/no/such/program'"),
     Case("program: fails", program, runs("echo ask the vault >&2; exit 3"), program, RUN, "ask the vault"),
     Case("program: hangs", program, runs(f"sleep {SLEEPER} & sleep {SLEEPER}"), program, RUN,
          SLOW),

@@ -320,7 +320,7 @@ async def test_the_plain_path_is_taken_and_said_once_where_a_signature_differs(
     assert told == [CallStatus.OK, CallStatus.HELD, CallStatus.OK, CallStatus.OK]
     assert len(fake.calls) == 4
     (line,) = [line for line in logs if line["event"] != "credentials found"]
-    assert (line["event"], line["target"]) == ("calls take the plain path", "under-test")
+    assert (line["event"], line["target"]) == ("calls use the plain path", "under-test")
     assert "signature" in line["reason"]
 
 
