@@ -128,7 +128,7 @@ _RULES: dict[str, Schema] = {
         "type": "string",
         "minLength": 1,
         "pattern": f"^(?!{RESERVED_PATTERN})",
-        "description": f"Not beginning with {RESERVED_SOURCES}, which is reserved for AWS.",
+        "description": f"Must not begin with {RESERVED_SOURCES}, which is reserved for AWS.",
     },
     "Resources": {
         "type": "array",
@@ -362,7 +362,9 @@ class PutEvents:
             return refusal
         counted = size(entry)
         if counted > self.max_request_bytes:
-            message = f"The entry counts {counted} bytes, more than the limit of {self.max_request_bytes}."
+            message = (
+                f"The entry has {counted} bytes by AWS's formula; the limit is {self.max_request_bytes}."
+            )
             return Refusal(ENTRY_TOO_LARGE, message, "too_large")
         if entry.Time is None and counted + TIME_BYTES <= self.max_request_bytes:
             entry.Time = int(arrived_at)  # EventBridge keeps whole seconds
@@ -398,7 +400,9 @@ def _wrong_form(entry: Entry) -> Refusal | None:
     if detail_type and len(detail_type) > MAX_DETAIL_TYPE:
         return _invalid("DetailType", f"DetailType is longer than {MAX_DETAIL_TYPE} characters")
     if bus is not None and not is_bus(bus):
-        return _invalid("EventBusName", f"it must be a bus's name or ARN of 1 to {MAX_BUS} characters")
+        return _invalid(
+            "EventBusName", (f"it must be the name or ARN of an event bus, of 1 to {MAX_BUS} characters")
+        )
     if trace is not None and not 0 < len(trace) <= MAX_TRACE_HEADER:
         return _invalid("TraceHeader", f"TraceHeader must have 1 to {MAX_TRACE_HEADER} characters")
     if entry.Resources:
@@ -428,7 +432,7 @@ def _invalid(field: str, why: str) -> Refusal:
 
 
 def _resources_refusal() -> Refusal:
-    return _invalid("Resources", f"an entry has at most {MAX_RESOURCES} resources")
+    return _invalid("Resources", f"an entry must have at most {MAX_RESOURCES} resources")
 
 
 def too_many_entries(count: int | str) -> Refusal:

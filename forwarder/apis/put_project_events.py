@@ -234,7 +234,7 @@ class PutProjectEvents:
         return Draft(body, size(body), key, sys.intern(key.decode()), id)
 
     def _too_large(self, counted: int) -> Refusal:
-        message = f"The event counts {counted} bytes, more than the limit of {self.max_event_bytes}."
+        message = f"The event has {counted} bytes by AWS's formula; the limit is {self.max_event_bytes}."
         return Refusal(VALIDATION, message, "too_large")
 
 
@@ -259,7 +259,7 @@ def _wrong_event(event: Event) -> Refusal | None:
     if event.type not in TYPES:
         return Refusal(VALIDATION, f"type must be one of {', '.join(sorted(TYPES))}.")
     if not is_json_object(event.data):
-        return Refusal(VALIDATION, "data must be the text of a JSON object.")
+        return Refusal(VALIDATION, "data must be a string that holds a JSON object.")
     try:
         event.timestamp = time_number(event.timestamp)
     except ValueError as problem:

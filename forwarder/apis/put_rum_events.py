@@ -127,7 +127,7 @@ _RULES: dict[str, Schema] = {
     "UserDetails": struct(UserDetails, {"userId": UUID_SCHEMA, "sessionId": UUID_SCHEMA}),
     "Alias": {"type": "string", "minLength": 1, "maxLength": MAX_ALIAS},
     "SessionMetadata": OBJECT,
-    "BatchId": {**UUID_SCHEMA, "description": "Events with the same one leave together."},
+    "BatchId": {**UUID_SCHEMA, "description": "Events with the same value are sent in one call."},
 }
 
 
@@ -369,7 +369,7 @@ class PutRumEvents:
     def _too_large(self, field: str, text: str) -> Refusal:
         counted, most, bytes_ = utf8_length(text), self.max_event_bytes, "bytes"
         if counted <= most:
-            counted, bytes_ = escaped_length(text), "bytes as a string of JSON"
+            counted, bytes_ = escaped_length(text), "bytes as a JSON string"
         message = (
             f"{field} has {counted} {bytes_}, more than the limit of {most} for an "
             "event (batch.max_event_bytes)."
@@ -394,7 +394,7 @@ def _timestamp(value: int | float | str | None, field: str) -> Number | Refusal:
 def _text_refusal(field: str, value: str | None) -> Refusal:
     if value is None:
         return _required(field)
-    return Refusal(VALIDATION, f"{field} must be the text of a JSON object.")
+    return Refusal(VALIDATION, f"{field} must be a string that holds a JSON object.")
 
 
 def _uuid_refusal(field: str, value: str | None) -> Refusal:

@@ -20,14 +20,14 @@ OBJECT_TEXT = "json-object"
 """A format of ours: the text of a JSON object."""
 YEARS = "^(19[7-9]|[2-9][0-9]{2})[0-9]-"
 TIME: Schema = {
-    "description": "Epoch seconds, or ISO 8601 (UTC where it names no zone). By default the time of arrival.",
+    "description": "Epoch seconds, or ISO 8601 (UTC if it has no time zone). By default the time of arrival.",
     "oneOf": [
         {"type": "number", "minimum": 0, "exclusiveMaximum": END_OF_TIME},
         {"type": "string", "format": "date-time", "pattern": YEARS},
     ],
 }
 OBJECT: Schema = {
-    "description": f"A JSON object of at most {MAX_DEPTH} levels, or the text of one.",
+    "description": f"A JSON object of at most {MAX_DEPTH} levels, or a string that holds one.",
     "oneOf": [
         {"type": "object"},
         {"type": "string", "format": OBJECT_TEXT, "contentMediaType": "application/json"},

@@ -42,7 +42,7 @@ def _byte(data: bytes, at: int) -> str:
     byte = data[at]
     said = f"0x{byte:02X}"
     if byte == _SURROGATE and data[at + 1 : at + 2] >= bytes([_FIRST_SECOND]):
-        return f"{said} begins a surrogate, as CESU-8 and Java's modified UTF-8 have it"
+        return f"{said} is the first byte of a surrogate, as in CESU-8 and Java's modified UTF-8"
     if byte < _FIRST_LATIN_1:
-        return f"{said} cannot begin a character"
-    return f"{said} is {chr(byte)} in Latin-1 (ISO 8859-1), or begins a character that was cut"
+        return f"{said} cannot start a character"
+    return f"{said} is {chr(byte)} in Latin-1 (ISO 8859-1), or the first byte of a character that was cut"

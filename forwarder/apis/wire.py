@@ -174,7 +174,7 @@ def time_number(value: int | float | str) -> Number:
     """``parse_time``, but a number stays as it was, so that whole seconds stay whole on the wire."""
     seconds = _iso_seconds(value) if isinstance(value, str) else value
     if isinstance(value, bool) or not 0 <= seconds < END_OF_TIME:  # NaN is in no range
-        raise ValueError("not between the years 1970 and 9999, in seconds")
+        raise ValueError("not epoch seconds between the years 1970 and 9999")
     return seconds
 
 
@@ -275,7 +275,7 @@ def object_text(raw: msgspec.Raw, longest: int = ANY_LENGTH) -> str | None:
 def not_an_object(raw: msgspec.Raw) -> str:
     """Why ``object_text`` found none: the rest of a sentence, without a full stop."""
     fault = utf8.fault(raw)
-    return f"is {fault}" if fault else "must be a JSON object, or the text of one"
+    return f"is {fault}" if fault else "must be a JSON object, or a string that holds one"
 
 
 class Native(NamedTuple):

@@ -262,7 +262,7 @@ def _answer(status: int, body: bytes) -> _Answer:
     try:
         return msgspec.json.decode(body, type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Unreachable(f"not the answer of a forwarder: status {status},  {body[:200]!r}") from error
+        raise Unreachable(f"not a forwarder: it answered with status {status}: {body[:200]!r}") from error
 
 
 def _with_nearest(message: str, url: str) -> str:

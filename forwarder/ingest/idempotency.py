@@ -229,7 +229,7 @@ class IdempotencyCache:
 
 
 def _other_body(name: str) -> BadRequest:
-    message = f"{name} came before with another body; another request needs another {name}."
+    message = f"{name} was used before with another body; send each request with its own {name}."
     return BadRequest(422, MISMATCH, message)
 
 

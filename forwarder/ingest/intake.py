@@ -138,7 +138,9 @@ def within_limits(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Seque
 def _limit(draft: Draft | Refusal, most: int) -> Draft | Refusal:
     if isinstance(draft, Refusal) or draft.size <= most:
         return draft
-    message = f"The event counts {draft.size} bytes; a call of its target takes {most}."
+    message = (
+        f"The event has {draft.size} bytes by AWS's formula; its target accepts at most {most} in a call."
+    )
     return Refusal(VALIDATION, message, "too_large")
 
 

@@ -345,7 +345,7 @@ class IngestServer:
             await self._refuse(request, connection, call, problem)
             return _with_lease(connection, refuse(dialect, problem, self._chance))
         except Exception:
-            self._log.exception("a request failed", operation=operation.label)
+            self._log.exception("request failed", operation=operation.label)
             return _with_lease(connection, refuse(dialect, _failure()))
         except BaseException:  # cancelled: there is no answer
             connection.end_lease()

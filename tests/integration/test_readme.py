@@ -352,7 +352,7 @@ ROWS_NATIVE: dict[str, Bad] = {
     "Evidently: `data` is missing": native({"type": "aws.evidently.custom"}, "features"),
     "the queue is full": Bad("/v1/targets/small/events", EVENT, before=EVENT),
     "more events than the queue can ever hold": native([EVENT, EVENT], "small"),
-    "a key that came before with another body": Bad(
+    "a key that was used before with another body": Bad(
         body={**EVENT, "Source": "b"}, headers={"Idempotency-Key": "a"}, first=EVENT
     ),
     "an unknown target": native(EVENT, "nowhere"),
@@ -386,7 +386,7 @@ ROWS_AWS: dict[str, Bad] = {
         "/", {"Entries": [{**ENTRY, "EventBusName": "small"}]}, AWS, before=EVENT
     ),
     "`PutEvents`: signed for another region": put(ENTRY, **ELSEWHERE),
-    "an `amz-sdk-invocation-id` that came before with another body": Bad(
+    "an `amz-sdk-invocation-id` that was used before with another body": Bad(
         "/", {"Entries": [ENTRY] * 2}, {**AWS, "amz-sdk-invocation-id": "a"}, first={"Entries": [ENTRY]}
     ),
     "another operation at `/`": Bad("/", {}, {"X-Amz-Target": "AWSEvents.PutRule"}),

@@ -132,10 +132,10 @@ async def test_a_changed_file_is_in_force_by_itself(place: World, auth: AuthConf
         assert [await status_of(place, each) for each in (TOKEN, NEXT)] == [202, 401]
         assert auth.tokens is not None
         Path(auth.tokens).write_text(NEXT_LINE)
-        await daemon.says("a file changed and is in force", file="tokens")
+        await daemon.says("secrets file reloaded", file="tokens")
         assert [await status_of(place, each) for each in (TOKEN, NEXT)] == [401, 202]
         Path(auth.tokens).write_text("PLANTED")
-        await daemon.says("a file is bad, and its last good one stays in force")
+        await daemon.says("invalid secrets file ignored; keeping the last valid version")
         assert [await status_of(place, each) for each in (TOKEN, NEXT)] == [401, 202]
         daemon.ask()
         assert await daemon.ended() == 0

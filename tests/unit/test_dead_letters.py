@@ -365,7 +365,7 @@ async def test_what_can_be_read_of_a_damaged_file_is_exported_once_and_the_rest_
         found = [json.loads(line)["id"] for line in out.splitlines()]
         assert found == sorted(set(found))
         assert 50 < len(found) < 60
-        assert f"saved of it: {len(found)} dead letters, 1 unreadable parts" in said.decode()
+        assert f"recovered: {len(found)} dead letters, 1 unreadable parts" in said.decode()
         assert main(["dead-letters", "show", found[-1], "--path", str(tmp_path)]) in (0, 1)
         assert found[-1].encode() in capfdbinary.readouterr().out
 

@@ -43,28 +43,28 @@ def parse(text: str) -> AccessKeys:
     try:
         parser.read_string(text)
     except configparser.Error as problem:
-        raise ValueError(f"{_place(problem)} is not of the form of an AWS credentials file") from None
+        raise ValueError(f"{_place(problem)} is not in the format of an AWS credentials file") from None
     keys: dict[str, AccessKey] = {}
     for number, section in enumerate(parser.sections(), 1):
         key_id, key = _key(number, section, dict(parser[section]))
         if key_id in keys:
-            raise ValueError(f"section {number} has the aws_access_key_id of another")
+            raise ValueError(f"section {number} has the same aws_access_key_id as another section")
         keys[key_id] = key
     if not 0 < len(keys) <= MAX_KEYS:
-        raise ValueError(f"it holds {len(keys)} access keys; 1 to {MAX_KEYS} are possible")
+        raise ValueError(f"it has {len(keys)} access keys; it must have 1 to {MAX_KEYS}")
     return keys
 
 
 def _key(number: int, section: str, fields: dict[str, str]) -> tuple[str, AccessKey]:
     if not SECTION.fullmatch(section):
-        raise ValueError(f"the name of section {number} is not 1 to 64 letters, digits, or one of _.@-")
+        raise ValueError(f"the name of section {number} must be 1 to 64 letters, digits or _.@-")
     if not set(fields) <= set(_FIELDS):
-        raise ValueError(f"section {number} holds something else than {', '.join(_FIELDS)}")
+        raise ValueError(f"section {number} must have only {', '.join(_FIELDS)}")
     key_id, secret, token = (fields.get(field, "") for field in _FIELDS)
     if not KEY_ID.fullmatch(key_id):
-        raise ValueError(f"section {number} has no aws_access_key_id of letters, digits, _ and -")
+        raise ValueError(f"section {number} must have an aws_access_key_id of letters, digits, _ and -")
     if not secret or not f"{secret}{token}".isascii() or re.search(r"\s", secret + token):
-        raise ValueError(f"section {number} has no aws_secret_access_key of one line")
+        raise ValueError(f"section {number} must have an aws_secret_access_key on one line")
     return key_id, AccessKey(section, secret, token)
 
 

@@ -15,17 +15,17 @@ MISSING = "MissingAuthenticationTokenException"
 UNRECOGNIZED = "UnrecognizedClientException"
 
 _ANSWERS = {
-    "missing": (MISSING, "The request does not say who sends it; this listener asks for it."),
-    "malformed": (INCOMPLETE, "The credentials of the request are not complete, or not of a known form."),
+    "missing": (MISSING, "The request is not authenticated; this listener requires credentials."),
+    "malformed": (INCOMPLETE, "The credentials of the request are incomplete or malformed."),
     "unknown": (UNRECOGNIZED, "The security token included in the request is invalid."),
     "scope": (INVALID, "The credential should be scoped to the service that is called."),
-    "clock": (INVALID, "The signature has expired, or is not yet current; compare the clocks."),
+    "clock": (INVALID, "The signature has expired, or is not yet current; check the clocks of both hosts."),
     "signature": (
         INVALID,
         "The request signature we calculated does not match the signature you provided. Check your secret "
         "access key and signing method.",
     ),
-    "payload": (INVALID, "The body of the request is not the one that was signed."),
+    "payload": (INVALID, "The body of the request differs from the one that was signed."),
 }
 
 

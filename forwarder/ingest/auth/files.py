@@ -82,7 +82,7 @@ class SecretFile(Generic[T]):
             about = path.stat()
             mode = stat.S_IMODE(about.st_mode)
             if mode & stat.S_IWOTH:
-                message = f"other users can write it (mode {mode:04o}); use chmod o-w"
+                message = f"other users can write to it (mode {mode:04o}); use chmod o-w"
                 raise ValueError(message if path == self.paths[0] else f"{path}: {message}")
             if mode & stat.S_IROTH and path not in self._public and not warning:
                 warning = f"{self.setting}: {path}: other users can read it (mode {mode:04o}); use chmod o-r"
@@ -151,9 +151,11 @@ class SecretFiles:
                 continue
             told[file.name] = "bad" if reading.problem else "good"
             if self._take(file, reading) and reading.problem:
-                self._log.error("a file is bad, and its last good one stays in force", reason=reading.problem)
+                self._log.error(
+                    "invalid secrets file ignored; keeping the last valid version", reason=reading.problem
+                )
             elif not reading.problem and not anyway:
-                self._log.info("a file changed and is in force", file=file.name)
+                self._log.info("secrets file reloaded", file=file.name)
             if reading.warning:
                 limited(self._log, f"mode of {file.name}").warning(
                     "secrets file is readable by others", reason=reading.warning

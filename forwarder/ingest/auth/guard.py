@@ -94,7 +94,7 @@ class Guard:
 
     def _by_token(self, token: str) -> Admission:
         if self._tokens is None:
-            raise AuthError("unknown", "This listener takes no bearer tokens; sign the request.")
+            raise AuthError("unknown", "This listener does not accept bearer tokens; sign the request.")
         sender = self._tokens.value.sender(token)
         self._metrics.request(sender)
         return Admission(sender)
@@ -103,7 +103,7 @@ class Guard:
         self, claim: Claim, request: Request, dialect: Dialect, service: str, peer: str
     ) -> Admission:
         if self._access_keys is None:
-            raise AuthError("unknown", "This listener takes no signatures; send a bearer token.")
+            raise AuthError("unknown", "This listener does not accept signatures; send a bearer token.")
         now = self._clock.wall()
         keys = self._access_keys.value
         key = signature.check_head(claim, request, keys, service, now, self._clock_skew)
@@ -121,5 +121,5 @@ class Guard:
     def _refuse(self, problem: AuthError, dialect: Dialect, peer: str) -> BadRequest:
         self._metrics.refused[problem.reason] += 1
         log = limited(self._log, f"unauthenticated {problem.reason}")
-        log.warning("a request does not show who sends it", reason=problem.reason, peer=peer)
+        log.warning("unauthenticated request refused", reason=problem.reason, peer=peer)
         return refused(problem, dialect, self._schemes)

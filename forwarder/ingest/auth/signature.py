@@ -102,7 +102,7 @@ def claim_of(request: Request) -> Claim | None:
 def _of_headers(request: Request, authorization: str) -> Claim:
     match = _AUTHORIZATION.fullmatch(authorization)
     if match is None:
-        raise AuthError("malformed", "Authorization needs Credential, SignedHeaders and Signature.")
+        raise AuthError("malformed", "Authorization must have Credential, SignedHeaders and Signature.")
     headers = request.headers
     return _claim(
         *match.groups(),
@@ -118,11 +118,13 @@ def _of_query(request: Request) -> Claim:
     pairs = [pair.partition("=")[::2] for pair in request.query.split("&")]
     given = {name: unquote(value) for name, value in pairs if name.startswith("X-Amz-")}
     if len(given) != sum(name.startswith("X-Amz-") for name, _ in pairs) or not given.keys() >= {*_OF_QUERY}:
-        raise AuthError("malformed", f"A signed query has {', '.join(_OF_QUERY)}, each once.")
+        raise AuthError("malformed", f"A signed query must have {', '.join(_OF_QUERY)}, each once.")
     if given["X-Amz-Algorithm"] != ALGORITHM or not re.fullmatch("[1-9][0-9]{0,5}", given["X-Amz-Expires"]):
-        raise AuthError("malformed", f"X-Amz-Algorithm is {ALGORITHM}, X-Amz-Expires a number of seconds.")
+        raise AuthError(
+            "malformed", (f"X-Amz-Algorithm must be {ALGORITHM}, and X-Amz-Expires a number of seconds.")
+        )
     if int(given["X-Amz-Expires"]) > MAX_LIFETIME_SECONDS:
-        raise AuthError("malformed", f"X-Amz-Expires is at most {MAX_LIFETIME_SECONDS}.")
+        raise AuthError("malformed", f"X-Amz-Expires must be at most {MAX_LIFETIME_SECONDS}.")
     return _claim(
         given["X-Amz-Credential"],
         given["X-Amz-SignedHeaders"],
@@ -148,9 +150,7 @@ def _claim(
 ) -> Claim:
     scope = _CREDENTIAL.fullmatch(credential)
     if scope is None or not _SIGNED_HEADERS.fullmatch(signed_headers) or not _HASH.fullmatch(signature):
-        raise AuthError(
-            "malformed", "Credential, SignedHeaders or Signature is not of the form it must have."
-        )
+        raise AuthError("malformed", "Credential, SignedHeaders or Signature is malformed.")
     if content_hash and not _HASH.fullmatch(content_hash):
         raise AuthError(
             "payload", "The body must be signed: its SHA-256 in hexadecimal, not UNSIGNED-PAYLOAD."
@@ -238,11 +238,11 @@ def _has_one_reading(headers: Headers) -> bool:
 def _check_time(claim: Claim, now: float, skew: float) -> None:
     signed_at = _seconds(claim.time)
     if signed_at is None or claim.time[:8] != claim.day:
-        raise AuthError("malformed", f"{DATE} is like 20261121T123000Z, and its day that of the credential.")
+        raise AuthError("malformed", f"{DATE} must be like 20261121T123000Z, with the day of the credential.")
     if signed_at > now + skew:
-        raise AuthError("clock", f"Signature not yet current: {claim.time} is later than our clock.")
+        raise AuthError("clock", f"Signature not yet current: {claim.time} is later than this host's clock.")
     if signed_at + (skew if claim.lifetime is None else claim.lifetime) < now:
-        raise AuthError("clock", f"Signature expired: {claim.time} is too long ago by our clock.")
+        raise AuthError("clock", f"Signature expired: {claim.time} is too long ago by this host's clock.")
 
 
 def _seconds(time: str) -> int | None:

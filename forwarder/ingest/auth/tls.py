@@ -33,7 +33,9 @@ def make_tls(settings: TlsConfig) -> Tls:
     try:
         context.load_cert_chain(settings.certificate, settings.key, password=_no_password)
     except ssl.SSLError as problem:
-        raise ValueError(f"not a certificate and its key, {settings.key}: {_reason(problem)}") from None
+        raise ValueError(
+            f"the certificate and its key {settings.key} cannot be used:  {_reason(problem)}"
+        ) from None
     if settings.client_ca is not None:
         _ask_for_certificates(context, settings.client_ca)
     return Tls(context, ends_at(chain))
@@ -46,12 +48,12 @@ def _ask_for_certificates(context: ssl.SSLContext, client_ca: str) -> None:
         context.load_verify_locations(cadata=certificates)
     except (ssl.SSLError, ValueError) as problem:  # ValueError: of an empty file
         why = _reason(problem) if isinstance(problem, ssl.SSLError) else "it is empty"
-        raise ValueError(f"client_ca {client_ca} holds no certificates: {why}") from None
+        raise ValueError(f"client_ca {client_ca} has no certificates: {why}") from None
     context.verify_mode = ssl.CERT_REQUIRED
 
 
 def _no_password() -> str:
-    raise ValueError("the key is encrypted; it must be without a password")
+    raise ValueError("the key is encrypted; it must have no password")
 
 
 def _reason(problem: ssl.SSLError) -> str:

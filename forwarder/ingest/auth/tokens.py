@@ -50,7 +50,7 @@ class Tokens:
             if compare_digest(digest, known):
                 found = name
         if not found:
-            raise AuthError("unknown", "The bearer token is not one that this listener knows.")
+            raise AuthError("unknown", "The bearer token is unknown to this listener.")
         return found
 
 
@@ -64,11 +64,12 @@ def parse(text: str) -> Tokens:
         match = _LINE.fullmatch(line)
         if match is None:
             raise ValueError(
-                f"line {number} is not a name and the SHA-256 of a token; forwarder token makes one"
+                f"line {number} must be a name and the SHA-256 of a token; `forwarder token NAME` prints "
+                "such a line"
             )
         hashes.append((match[1], bytes.fromhex(match[2])))
     if not hashes:
-        raise ValueError("it holds no token; forwarder token makes one")
+        raise ValueError("it has no token; `forwarder token NAME` prints one")
     if len(hashes) > MAX_TOKENS:
-        raise ValueError(f"it holds {len(hashes)} tokens; {MAX_TOKENS} are the most")
+        raise ValueError(f"it has {len(hashes)} tokens; it must have at most {MAX_TOKENS}")
     return Tokens(hashes)

@@ -133,7 +133,7 @@ def refuse_unreadable(entries: Sequence[object], code: str) -> None:
 def unreadable(problem: Exception, data: bytes | msgspec.Raw, place: str = "") -> BadRequest:
     if isinstance(problem, msgspec.ValidationError):
         said = _placed(str(problem), place) if place else str(problem)
-        return BadRequest(400, SERIALIZATION, capped(f"Not a request of this API: {said}."))
+        return BadRequest(400, SERIALIZATION, capped(f"Not a valid request of this API: {said}."))
     what = f"{place} is" if place else "The body is"
     return BadRequest(400, SERIALIZATION, capped(f"{what} not valid JSON: {sentence(problem, data)}."))
 

@@ -75,7 +75,7 @@ def _packed(name: str, magic: bytes, codings: Sequence[str]) -> str:
     begins = f"it begins with the bytes {magic.hex(' ')}"
     if codings:
         said = ", ".join(codings)
-        undone = f"after {said} (Content-Encoding) was undone"
+        undone = f"after {said} (Content-Encoding) was unpacked"
         return f"The body is {name}, not JSON, {undone}: {begins}. Pack it once."
     coding = _ACCEPTED.get(name)
     if coding is None:

@@ -247,7 +247,7 @@ def none_taken(refusals: Sequence[Refusal]) -> BadRequest:
     first = refusals[0]
     message = capped(first.message)
     if len(refusals) > 1:
-        message = f"None of the {len(refusals)} events was taken. The first: {message}"
+        message = f"None of the {len(refusals)} events was accepted. The first refusal: {message}"
     if {refusal.reason for refusal in refusals} == {"too_large"}:
         return BadRequest(413, TOO_LARGE, message, refusals=refusals, events=0)
     if THROTTLING in {refusal.code for refusal in refusals}:
@@ -301,7 +301,9 @@ def _inseparable(part: values.Inseparable) -> Refusal:
         said = "JSON is malformed."
     except BROKEN as problem:
         said = of_event(problem, part.data)
-    return Refusal(SERIALIZATION, capped(f"{said} The rest of its line counts as part of it: {part.why}."))
+    return Refusal(
+        SERIALIZATION, capped(f"{said} The rest of its line was read as part of the event: {part.why}.")
+    )
 
 
 def _at_once(steps: Generator[None, None, T]) -> T:

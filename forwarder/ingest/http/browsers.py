@@ -50,7 +50,7 @@ def check_origin(headers: Mapping[str, str], is_allowed: Callable[[str], bool]) 
 
 def misdirected(host: str) -> BadRequest:
     """The answer to a GET request for a host name that this listener does not answer to (421)."""
-    message = f"This listener does not answer to the host {host[:MAX_SHOWN]!r}. Add the name to ingest.hosts."
+    message = f"Host {host[:MAX_SHOWN]!r} is not allowed on this listener. Add it to ingest.hosts."
     return BadRequest(421, MISDIRECTED, message, reason=REASON, events=0)
 
 

@@ -34,7 +34,7 @@ REFUSED_BRIEFLY = {
 }
 TAKEN = _object(("id",), id=_ID)
 FATE = {
-    "description": "What became of an event by the end of the wait.",
+    "description": "The outcome of an event when the wait ended.",
     "oneOf": [
         _object(("status", "code"), status={"const": "refused"}, code=_CODE, message=_TEXT),
         _object(("id", "status"), id=_ID, status={"const": "queued"}),
@@ -95,7 +95,10 @@ SCHEMAS: dict[str, Schema] = {
         refused={"type": "integer", "minimum": 1},
         results=_results("Refused", "RefusedBriefly"),
         refusals=_RANGES,
-        __type={**_CODE, "description": "Only where nothing told the dialect, as for headers too large."},
+        __type={
+            **_CODE,
+            "description": ("Only when the dialect is not known, such as for headers that are too large."),
+        },
         message=_TEXT,
     ),
 }
@@ -109,14 +112,14 @@ RETRY_AFTER: Schema = {
 }
 APIS_CODE = "a code of the target's API"
 ERRORS: dict[int, tuple[str, tuple[str, ...]]] = {
-    400: ("No event was taken: they are malformed.", (errors.SERIALIZATION, errors.VALIDATION)),
+    400: ("No event was accepted: all are malformed.", (errors.SERIALIZATION, errors.VALIDATION)),
     408: ("The request did not arrive within ingest.read_timeout.", (errors.TIMEOUT,)),
     413: ("The body, or each of its events, is too large.", (errors.TOO_LARGE,)),
-    415: ("Not this Content-Type, or not this Content-Encoding.", (errors.MEDIA_TYPE,)),
-    422: ("The Idempotency-Key came before with another body.", (errors.MISMATCH,)),
+    415: ("This Content-Type or Content-Encoding is not accepted.", (errors.MEDIA_TYPE,)),
+    422: ("The Idempotency-Key was used before with another body.", (errors.MISMATCH,)),
     429: ("The target's queue is full, or memory for requests is.", (errors.THROTTLING,)),
     431: ("The headers are larger than ingest.max_header_bytes.", (errors.HEADERS_TOO_LARGE,)),
-    500: ("It could not be handled; the log says why.", (errors.INTERNAL,)),
+    500: ("The request could not be handled; the log says why.", (errors.INTERNAL,)),
     503: ("The events could not be stored, or there are too many connections.", (errors.UNAVAILABLE,)),
 }
 MALFORMED = errors.MALFORMED

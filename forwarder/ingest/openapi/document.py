@@ -26,32 +26,39 @@ LINES = "application/x-ndjson"
 
 _ACK: Schema = {
     "x-forwarder-ack": {
-        "description": "delivered: AWS's word on every event is known. Only after a wait.",
+        "description": "delivered: AWS has answered for every event. Only after a wait.",
         "schema": {"enum": ["delivered", "queued"]},
     },
     "Preference-Applied": {"schema": {"type": "string"}},
 }
 _EVENT_ID: Schema = {
-    "x-forwarder-event-id": {"description": "Our id of a single event.", "schema": {"type": "string"}}
-}
-_AWS_ID: Schema = {
-    "x-forwarder-aws-event-id": {
-        "description": "AWS's id of it, where it gave one.",
+    "x-forwarder-event-id": {
+        "description": ("The forwarder's id of a single event."),
         "schema": {"type": "string"},
     }
 }
-_GZIP = "With Content-Encoding: gzip or deflate, packed."
+_AWS_ID: Schema = {
+    "x-forwarder-aws-event-id": {
+        "description": "AWS's id of the event, if it gave one.",
+        "schema": {"type": "string"},
+    }
+}
+_GZIP = "The body may be packed, with Content-Encoding: gzip or deflate."
 _PARAMETERS: list[Schema] = [
     {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key with the same body within some minutes gets the first answer again.",
+        "description": (
+            "A request with the same key and body, within some minutes, gets the first answer again."
+        ),
         "schema": {"type": "string"},
     },
     {
         "name": "Prefer",
         "in": "header",
-        "description": f"wait=N: wait for AWS's word on the events, {MAX_WAIT_SECONDS:g} seconds at most.",
+        "description": (
+            f"wait=N: wait N seconds, at most {MAX_WAIT_SECONDS:g}, until AWS has answered for the events."
+        ),
         "schema": {"type": "string"},
     },
 ]
@@ -68,7 +75,9 @@ def document(routes: Sequence[Route[Any]], settings: IngestConfig) -> Schema:
         "info": {
             "title": "event-forwarder",
             "version": __version__,
-            "description": "Events for this daemon's targets. 2xx: they are in the target's queue.",
+            "description": (
+                "Events for this daemon's targets. A 2xx answer means that they are in the target's queue."
+            ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -91,8 +100,8 @@ def _native(route: Route[Any], settings: IngestConfig) -> Schema:
             "parameters": _PARAMETERS,
             "requestBody": {"required": True, "description": _GZIP, "content": content},
             "responses": {
-                "200": _answer("After a wait: the fate of every event is known.", "Fates", _ACK),
-                "202": _answer("At least one event was taken.", "Results", _ACK),
+                "200": _answer("After a wait: the outcome of every event is known.", "Fates", _ACK),
+                "202": _answer("At least one event was accepted.", "Results", _ACK),
                 **error_responses(),
             },
             "x-limits": _limits(route, settings),
@@ -104,13 +113,15 @@ def _cloudevents(route: Route[Any], settings: IngestConfig) -> Schema:
     event, whole = _ref("CloudEvent"), "the whole event"
     if route.api.cloudevents == "data":
         event, whole = {"allOf": [event, DATA_ONLY]}, "its data, a JSON object"
-    taken = "Taken. Without a body for a single event, unless Prefer: wait=N or return=representation."
+    taken = "Accepted. Without a body for a single event, unless Prefer: wait=N or return=representation."
     return {
         "post": {
             "operationId": f"send-cloudevents-{route.name}",
             "tags": ["cloudevents"],
             "summary": f"Send CloudEvents to target {route.name}; the Detail is {whole}.",
-            "description": "Binary mode: the data as the body, of any type; the attributes in ce-* headers.",
+            "description": (
+                "Binary mode: the body is the data, of any type; the ce-* headers are the attributes."
+            ),
             "parameters": [*_PARAMETERS, *map(_ce_header, (*attributes.REQUIRED, "subject", "time"))],
             "requestBody": {
                 "description": _GZIP,
@@ -121,7 +132,7 @@ def _cloudevents(route: Route[Any], settings: IngestConfig) -> Schema:
                 },
             },
             "responses": {
-                "200": _answer("After a wait: the fate of every event is known.", "Fates", _ACK),
+                "200": _answer("After a wait: the outcome of every event is known.", "Fates", _ACK),
                 "202": _answer(taken, "Results", {**_EVENT_ID, **_ACK}),
                 "204": {
                     "description": "After a wait: the single event is delivered.",
@@ -139,7 +150,7 @@ def _handshake(route: Route[Any]) -> Schema:
     return {
         "operationId": f"may-send-cloudevents-{route.name}",
         "tags": ["cloudevents"],
-        "summary": "The handshake of webhooks: whether events of that origin are wanted here.",
+        "summary": "Webhook handshake: whether events of this origin are accepted.",
         "parameters": [
             {
                 **_header("WebHook-Request-Origin"),
@@ -149,7 +160,7 @@ def _handshake(route: Route[Any]) -> Schema:
         ],
         "responses": {
             "200": {
-                "description": "They are, at any rate.",
+                "description": "They are accepted, at any rate.",
                 "headers": {
                     name: {"schema": {"type": "string"}}
                     for name in ("Allow", "WebHook-Allowed-Origin", "WebHook-Allowed-Rate")

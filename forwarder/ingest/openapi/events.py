@@ -29,14 +29,14 @@ CLOUDEVENT: Schema = {
         "source": _needed(pattern=f"^(?!{RESERVED_PATTERN})[^{attributes.FORBIDDEN}]*$"),
         "type": _needed(maxLength=MAX_DETAIL_TYPE),
         "subject": {"description": "An ARN becomes the entry's Resources."},
-        "time": {"description": "RFC 3339 becomes the entry's Time, which is else the time of arrival."},
+        "time": {"description": "RFC 3339. Becomes the entry's Time; by default the time of arrival."},
         BUS: {
             "description": "The event's bus. By default the target's only one, else the default bus.",
             "anyOf": [BUS_SCHEMA, {"type": "null"}],
         },
         RESOURCES: {
             "type": ["string", "null"],
-            "description": "The entry's Resources, with commas between.",
+            "description": "The entry's Resources, separated by commas.",
         },
         "data": {"description": "Any JSON."},
         "data_base64": {"type": ["string", "null"], "contentEncoding": "base64", "format": "byte"},
@@ -45,7 +45,7 @@ CLOUDEVENT: Schema = {
     "additionalProperties": True,
     "allOf": [
         {
-            "description": "data and data_base64 exclude each other.",
+            "description": "data and data_base64 must not be sent together.",
             "anyOf": [
                 {"properties": {"data": {"type": "null"}}},
                 {"properties": {"data_base64": {"type": "null"}}},

@@ -255,7 +255,7 @@ def not_for(kind: str, targets: Sequence[str]) -> Operation:
 
 
 def unknown_target(targets: Sequence[str]) -> Operation:
-    sentence = f'There is no target "NAME". Targets that take CloudEvents: {", ".join(targets) or "none"}.'
+    sentence = f'No such target: "NAME". Targets that accept CloudEvents: {", ".join(targets) or "none"}.'
     return Refusing("cloudevents", native.DIALECT, 404, NOT_FOUND, sentence)
 
 

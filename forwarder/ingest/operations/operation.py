@@ -301,5 +301,5 @@ class Refusing(PostOnly):
 
 
 def unknown_target(targets: Sequence[str]) -> Operation:
-    sentence = f'There is no target "NAME" here; there is: {", ".join(targets) or "none"}.'
+    sentence = f'No such target: "NAME". Targets: {", ".join(targets) or "none"}.'
     return Refusing("native", native.DIALECT, 404, NOT_FOUND, sentence)

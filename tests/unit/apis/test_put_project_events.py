@@ -158,7 +158,7 @@ def test_without_a_single_project_a_native_event_must_name_one(projects: tuple[s
         ({**NATIVE, "data": []}, "data must be a JSON object"),
         ({**NATIVE, "data": "{"}, "data must be a JSON object"),
         ({**NATIVE, "type": "custom"}, "type must be one of aws.evidently.custom, aws.evidently.evaluation"),
-        ({**NATIVE, "timestamp": -1}, "timestamp is not between"),
+        ({**NATIVE, "timestamp": -1}, "timestamp is not epoch seconds between"),
     ],
 )
 def test_a_bad_native_event_is_refused_by_name(members: dict[str, Any], words: str) -> None:

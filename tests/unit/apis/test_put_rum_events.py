@@ -80,10 +80,10 @@ def test_what_is_no_request_cannot_be_read(case: Case) -> None:
         ("id", None, "RumEvents[1].id is required."),
         ("id", "x", "RumEvents[1].id must be a UUID."),
         ("timestamp", None, "RumEvents[1].timestamp is required."),
-        ("timestamp", 1e15, "RumEvents[1].timestamp is not between"),
+        ("timestamp", 1e15, "RumEvents[1].timestamp is not epoch seconds between"),
         ("type", "", "RumEvents[1].type must have 1 to 256 characters."),
-        ("details", "[]", "RumEvents[1].details must be the text of a JSON object."),
-        ("metadata", "{", "RumEvents[1].metadata must be the text of a JSON object."),
+        ("details", "[]", "RumEvents[1].details must be a string that holds a JSON object."),
+        ("metadata", "{", "RumEvents[1].metadata must be a string that holds a JSON object."),
     ],
 )
 def test_a_refused_call_names_the_event_and_its_field(member: str, value: Any, words: str) -> None:

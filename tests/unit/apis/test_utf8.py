@@ -13,11 +13,15 @@ from forwarder.apis import utf8
     [
         (
             b'"caf\xe9"',
-            "(byte 4): 0xE9 is é in Latin-1 (ISO 8859-1), or begins a character that was cut. Send UTF-8",
+            "(byte 4): 0xE9 is é in Latin-1 (ISO 8859-1), or the first byte of a character that was cut. "
+            "Send UTF-8",
         ),
         (b'"\xc3"', "(byte 1): 0xC3 is Ã in Latin-1"),
-        (b'"\x93quoted\x94"', "(byte 1): 0x93 cannot begin a character. Send UTF-8"),
-        (b'"\xed\xa0\xbd"', "(byte 1): 0xED begins a surrogate, as CESU-8 and Java's modified UTF-8 have it"),
+        (b'"\x93quoted\x94"', "(byte 1): 0x93 cannot start a character. Send UTF-8"),
+        (b'"\xed\xa0\xbd"', (
+                            "(byte 1): 0xED is the first byte of a surrogate, as in CESU-8 and Java's "
+                            "modified UTF-8"
+                            )),
         (b'"\xed"', "(byte 1): 0xED is í in Latin-1"),
         (b"\xff", "(byte 0): 0xFF is ÿ in Latin-1"),
     ],

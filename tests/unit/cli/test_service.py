@@ -100,7 +100,7 @@ def test_a_unit_that_systemd_does_not_know_exits_2(directory: Path) -> None:
 
 
 def test_a_user_that_is_not_there_is_said(directory: Path) -> None:
-    with pytest.raises(CommandError, match='no user "no-such-user" now'):
+    with pytest.raises(CommandError, match='user "no-such-user" does not exist'):
         service._of_user("no-such-user")
 
 

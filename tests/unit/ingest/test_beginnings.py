@@ -86,7 +86,7 @@ async def test_a_body_that_is_packed_twice_is_told_so() -> None:
     body = gzip.compress(zlib.compress(json.dumps(EVENT).encode()))
     async with serving() as ingest:
         answer = await ingest.post(NATIVE, body, {"Content-Encoding": "gzip"})
-        assert "not JSON, after gzip (Content-Encoding) was undone" in answer.json["error"]["message"]
+        assert "not JSON, after gzip (Content-Encoding) was unpacked" in answer.json["error"]["message"]
 
 
 @pytest.mark.parametrize("media", ["application/gzip", "application/octet-stream", ""])

@@ -377,8 +377,8 @@ BAD_HEADERS: list[tuple[dict[str, str], str]] = [
     (heads(type="%C0%A0"), "ce-type is not UTF-8"),
     (heads(resources="%ED%A0%80"), "ce-resources is not UTF-8"),
     (heads(id="%00"), "id has a character"),
-    ({**heads(), "CE-ID": "again"}, "ce-id came twice"),
-    ({**heads(), "ce-data": "x"}, "ce-data is no attribute"),
+    ({**heads(), "CE-ID": "again"}, "ce-id was sent twice"),
+    ({**heads(), "ce-data": "x"}, "ce-data must not be a header"),
     ({"ce-id": "1", "ce-specversion": "1.0"}, "source and type are required"),
 ]
 
@@ -399,7 +399,7 @@ BAD_EVENTS: list[tuple[dict[str, Any], str]] = [
     *[(event(**{name: 7}), f"{name} must be a string") for name in NEEDED],
     *[(event(**{name: "\x07"}), f"{name} has a character") for name in NEEDED],
     (event(resources=["arn"]), "resources must be a string"),
-    (event(data=1, data_base64="AA=="), "data and data_base64 exclude each other"),
+    (event(data=1, data_base64="AA=="), "data and data_base64 must not be sent together"),
     (event(data_base64="A"), "data_base64 must be a string in Base64"),
     (event(data_base64=7), "data_base64 must be a string in Base64"),
     (event(type="x" * 129), "type has 129 characters"),
@@ -625,7 +625,7 @@ async def test_an_event_that_no_call_could_carry_is_413() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "words"), [("web", "of kind rum"), ("lab", "of kind evidently"), ("nowhere", "no target")]
+    ("target", "words"), [("web", "of kind rum"), ("lab", "of kind evidently"), ("nowhere", "No such target")]
 )
 async def test_another_kind_of_target_says_where_cloudevents_go(target: str, words: str) -> None:
     async with serving(one_of_each()) as ingest:

@@ -301,4 +301,7 @@ async def test_a_byte_that_is_not_utf_8_is_named_with_its_encoding(
         assert accepted(answer.json) == [True, False]
         said = str(answer.json)
         assert "not valid UTF-8 (byte " in said
-        assert "0xE9 is é in Latin-1 (ISO 8859-1), or begins a character that was cut. Send UTF-8" in said
+        assert (
+               "0xE9 is é in Latin-1 (ISO 8859-1), or the first byte of a character that was cut. Send "
+               "UTF-8"
+               ) in said

@@ -138,7 +138,7 @@ async def test_a_slash_that_is_encoded_is_part_of_a_name_and_no_slash() -> None:
         answer = await ingest.post("/v1/targets/orders%2Fevents", EVENT)
         assert answer.status == 404
         answer = await ingest.post("/v1/targets/a%2Fb/events/", EVENT)
-        assert 'no target "a/b"' in answer.json["error"]["message"]
+        assert 'No such target: "a/b"' in answer.json["error"]["message"]
 
 
 @pytest.mark.parametrize(

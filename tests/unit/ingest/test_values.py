@@ -93,7 +93,7 @@ async def test_a_value_without_a_certain_end_costs_its_line_and_says_why(first: 
         assert (answer.json["accepted"], answer.json["refused"]) == (2, 1)
         message = answer.json["results"][1]["message"]
         assert "(byte " in message
-        assert message.endswith(f"The rest of its line counts as part of it: {why}.")
+        assert message.endswith(f"The rest of its line was read as part of the event: {why}.")
 
 
 VALUES = st.recursive(

@@ -168,7 +168,7 @@ async def test_a_damaged_page_costs_a_dump_no_row_of_another_and_is_said(
         assert code == 1
         assert written == [id for id in put if id in set(written)]
         assert 400 > len(written) > 200
-        assert f"saved of it: {len(written)} events, 1 unreadable parts of the queues" in said
+        assert f"recovered: {len(written)} events, 1 unreadable parts of the queues" in said
     aside = tmp_path / "forwarder.db.damaged-20261121T000000Z"
     (tmp_path / "forwarder.db").rename(aside)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}

@@ -345,7 +345,7 @@ async def test_of_a_file_with_a_page_of_zeros_all_other_pages_are_kept_in_order(
     assert 1000 > len(given) >= 1000 - PAGE // 400
     assert ledger == {"recovered": 1000, "dropped": 1000 - len(given)}
     (line,) = (line for line in lines if "into a new file" in line["event"])
-    saved = re.search(r"saved of it: (\d+) events, ", line["damage"])
+    saved = re.search(r"recovered: (\d+) events, ", line["damage"])
     assert saved is not None
     assert 0 < int(saved[1]) <= len(given)  # some may have been settled before the page was met
     assert any(".damaged-" in file.name for file in tmp_path.iterdir())

@@ -35,7 +35,8 @@ def entry_of(
     type_ = str(attributes["type"])
     if len(type_) > MAX_DETAIL_TYPE:
         raise InvalidEvent(
-            f"type has {len(type_)} characters; {PutEvents.title} takes {MAX_DETAIL_TYPE} in a DetailType."
+            f"type has {len(type_)} characters; {PutEvents.title} accepts at most {MAX_DETAIL_TYPE} in a "
+            "DetailType."
         )
     return Entry(
         Time=moment(attributes),
@@ -51,7 +52,7 @@ def entry_of(
 def _detail(event: CloudEvent, form: Form, longest: int) -> str:
     raw = msgspec.Raw(event.envelope()) if form == "envelope" else event.data
     if raw is None or not starts_with(raw, b"{"):
-        raise InvalidEvent("data must be a JSON object: of this target's events only the data is sent.")
+        raise InvalidEvent("data must be a JSON object, because this target sends only the data of an event.")
     detail = object_text(raw, longest)
     if detail is None:
         fault = utf8.fault(raw)
@@ -73,7 +74,7 @@ def _resources(attributes: Attributes) -> list[str] | None:
     listed = attributes.get(RESOURCES)
     if listed is not None:
         if not isinstance(listed, str):
-            raise InvalidEvent(f"{RESOURCES} must be a string: the entry's resources, with commas between.")
+            raise InvalidEvent(f"{RESOURCES} must be a string: the entry's resources, separated by commas.")
         if listed.count(",") >= MAX_RESOURCES:
             raise InvalidEvent(f"{RESOURCES} must not list more than {MAX_RESOURCES} resources.")
         return [each for each in map(str.strip, listed.split(",")) if each] or None

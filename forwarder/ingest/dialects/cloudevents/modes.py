@@ -117,10 +117,10 @@ def check_media(headers: Mapping[str, str]) -> bool:
     if not media.startswith(STRUCTURED):
         if any(name[:3].lower() == HEADER for name in headers):
             return False
-        message = f"This is no CloudEvent: send {STRUCTURED}{JSON}, {BATCHED}{JSON}, or ce-* headers."
+        message = f"This is not a CloudEvent: send {STRUCTURED}{JSON}, {BATCHED}{JSON}, or ce-* headers."
         raise BadRequest(415, MEDIA_TYPE, message, headers=ACCEPT)
     if media.split(";")[0].strip() not in (STRUCTURED + JSON, BATCHED + JSON) or not _is_utf8(media):
-        message = f"Content-Type {media[:100]!r} is not taken here; of CloudEvents, send JSON in UTF-8."
+        message = f"Content-Type {media[:100]!r} is not accepted; send CloudEvents as JSON in UTF-8."
         raise BadRequest(415, MEDIA_TYPE, message, headers=ACCEPT)
     return False
 
@@ -197,7 +197,7 @@ def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]
             raise InvalidEvent(too_long(size, bounds.max_event_bytes), "too_large")
         count = yield from elements(bytes(raw), _MAX_MEMBERS)
         if count > _MAX_MEMBERS:
-            raise InvalidEvent(f"An event has at most {MAX_ATTRIBUTES} attributes.")
+            raise InvalidEvent(f"An event must have at most {MAX_ATTRIBUTES} attributes.")
         yield
     try:
         members = yield from surrogates.decode_steps(_members, raw)
@@ -209,7 +209,7 @@ def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]
         yield
     data, packed = members.pop("data", None), members.pop("data_base64", None)
     if len(members) > MAX_ATTRIBUTES:
-        raise InvalidEvent(f"An event has at most {MAX_ATTRIBUTES} attributes.")
+        raise InvalidEvent(f"An event must have at most {MAX_ATTRIBUTES} attributes.")
     attributes: Attributes = {}
     for name, member in members.items():
         value = decoded(name, member)
@@ -222,7 +222,7 @@ def _structured(raw: bytes, bounds: Bounds) -> Generator[None, None, CloudEvent]
     if base64 is None:
         return CloudEvent(attributes, _fitting(attributes, data))
     if data is not None and bytes(data) != _NULL:
-        raise InvalidEvent("data and data_base64 exclude each other.")
+        raise InvalidEvent("data and data_base64 must not be sent together.")
     return CloudEvent(attributes, None, base64)
 
 
@@ -263,14 +263,14 @@ def _binary(headers: Mapping[str, str], body: bytes, bounds: Bounds) -> Generato
 def _add(attributes: Attributes, name: str, header: str) -> None:
     """One header's attribute. What came twice is an HTTP list, where it may be one."""
     if name in ("data", "data_base64"):
-        raise InvalidEvent(f"ce-{name} is no attribute: in this mode the body is the data.")
+        raise InvalidEvent(f"ce-{name} must not be a header: in binary mode, the body is the data.")
     value = unescaped(name, header)
     before = attributes.setdefault(name, value)
     assert isinstance(before, str)
     if before == value:
         return
     if name in REQUIRED:
-        raise InvalidEvent(f"ce-{name} came twice, with different values.")
+        raise InvalidEvent(f"ce-{name} was sent twice, with different values.")
     attributes[name] = f"{before}, {value}"
 
 

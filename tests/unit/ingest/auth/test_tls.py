@@ -236,20 +236,20 @@ async def test_bad_files_are_named_at_start(authority: Authority, tmp_path: Path
     cases = {
         TlsConfig(
             certificate=certificate, key=key, client_ca=str(empty)
-        ): f"client_ca {empty} holds no certificates",
+        ): f"client_ca {empty} has no certificates",
         TlsConfig(
             certificate=certificate, key=key, client_ca=str(torn)
-        ): f"client_ca {torn} holds no certificates",
+        ): f"client_ca {torn} has no certificates",
         TlsConfig(certificate=str(tmp_path / "none"), key=key): f"ingest.tls: {tmp_path}/none: No such file",
         TlsConfig(
             certificate=certificate, key=str(tmp_path / "none")
         ): f"ingest.tls: {tmp_path}/none: No such",
         TlsConfig(certificate=certificate, key=other): "key values mismatch",
         TlsConfig(certificate=certificate, key=sealed): "the key is encrypted",
-        TlsConfig(certificate=str(junk), key=key): "not a certificate and its key",
+        TlsConfig(certificate=str(junk), key=key): "the certificate and its key",
         TlsConfig(
             certificate=certificate, key=key, client_ca=str(junk)
-        ): f"client_ca {junk} holds no certificates",
+        ): f"client_ca {junk} has no certificates",
         TlsConfig(certificate=certificate, key=key, client_ca=str(tmp_path)): f"{tmp_path}: Is a directory",
     }
     for tls, problem in cases.items():

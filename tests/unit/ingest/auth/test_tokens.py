@@ -53,14 +53,14 @@ def test_what_is_no_token_is_refused(token: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "it holds no token"),
-        ("# only words\n", "it holds no token"),
-        (f"shop {DIGEST}\nPLANTED {DIGEST[1:]}", "line 2 is not a name and the SHA-256 of a token"),
-        (f"{DIGEST}", "line 1 is not"),
-        ("shop PLANTED", "line 1 is not"),
-        (f"shop {DIGEST.upper()}", "line 1 is not"),
-        (f"a\u00e9 {DIGEST}", "line 1 is not"),
-        (f"shop {DIGEST}\n" * (MAX_TOKENS + 1), f"{MAX_TOKENS} are the most"),
+        ("", "it has no token"),
+        ("# only words\n", "it has no token"),
+        (f"shop {DIGEST}\nPLANTED {DIGEST[1:]}", "line 2 must be a name and the SHA-256 of a token"),
+        (f"{DIGEST}", "line 1 must be"),
+        ("shop PLANTED", "line 1 must be"),
+        (f"shop {DIGEST.upper()}", "line 1 must be"),
+        (f"a\u00e9 {DIGEST}", "line 1 must be"),
+        (f"shop {DIGEST}\n" * (MAX_TOKENS + 1), f"it must have at most {MAX_TOKENS}"),
     ],
 )
 def test_a_bad_file_is_told_by_its_line_and_never_by_its_words(text: str, problem: str) -> None:
