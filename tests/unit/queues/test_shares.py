@@ -46,6 +46,6 @@ async def test_what_peers_hold_is_counted_right_whatever_comes_goes_and_is_found
         time.now += LOOK_AGAIN_SECONDS
         counted = sum(events for (name, _), events in held.items() if name in names.names)
         why = shares.refusal(chance.choice("abc"), "x", 1, 10)
-        assert why is None or f"{counted} events of {10 * counted} bytes wait" in why
+        assert why is None or f"{counted} events of {10 * counted} bytes are queued" in why
         refused += why is not None
     assert refused > 100
