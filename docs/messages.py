@@ -90,7 +90,13 @@ def _kind(call: ast.Call) -> str:
 
 
 def _part(value: ast.expr) -> str:
-    return str(value.value) if isinstance(value, ast.Constant) else f"{{{ast.unparse(value.value)}}}" if isinstance(value, ast.FormattedValue) else ""
+    return (
+        str(value.value)
+        if isinstance(value, ast.Constant)
+        else f"{{{ast.unparse(value.value)}}}"
+        if isinstance(value, ast.FormattedValue)
+        else ""
+    )
 
 
 def main() -> None:

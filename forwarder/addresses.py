@@ -103,8 +103,8 @@ class Listens(tuple[Listen, ...]):
         return ", ".join(self)
 
     @property
-    def written(self) -> str | list[str]:
-        """As it would be written."""
+    def setting(self) -> str | list[str]:
+        """As a configuration file has it."""
         return str(self[0]) if len(self) == 1 else [str(each) for each in self]
 
 

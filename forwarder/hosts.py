@@ -17,7 +17,7 @@ import asyncio
 import ipaddress
 from collections.abc import Sequence
 
-from forwarder.sockets import LOCALHOST, is_local, written
+from forwarder.sockets import LOCALHOST, format_address, is_local
 
 
 class Hosts:
@@ -42,7 +42,7 @@ class Hosts:
         if not self._loopback:
             return False
         name = None if transport is None else transport.get_extra_info("sockname")
-        return name is None or written(name) in self._loopback  # without a name it has ended
+        return name is None or format_address(name) in self._loopback  # without a name it has ended
 
 
 def _plain(host: str) -> str:

@@ -24,7 +24,7 @@ import structlog
 from forwarder import descriptors
 from forwarder.addresses import Listen, Listens
 from forwarder.logs import limited
-from forwarder.sockets import SocketFile, tcp_sockets, unix_socket, written
+from forwarder.sockets import SocketFile, format_address, tcp_sockets, unix_socket
 
 BACKLOG = 1024
 SOCKET_MODE = 0o660
@@ -131,7 +131,7 @@ class _Place:
     """One socket that accepts. ``name``: of a unix socket of our own."""
 
     def __init__(self, server: asyncio.Server, backlog: Backlog, name: SocketFile | None = None) -> None:
-        self.address = written(server.sockets[0].getsockname())
+        self.address = format_address(server.sockets[0].getsockname())
         self._server = server
         self._backlog = backlog
         self._name = name
@@ -193,7 +193,9 @@ async def _make(where: Listen, reuse_port: bool) -> list[socket.socket]:
     made = await asyncio.to_thread(tcp_sockets, host, port, reuse_port=reuse_port)  # a name may ask DNS
     if not host and len(made) == 1:
         log = structlog.get_logger("sockets")
-        log.info("only one address family on this host", listen=where, used=written(made[0].getsockname()))
+        log.info(
+            "only one address family on this host", listen=where, used=format_address(made[0].getsockname())
+        )
     return made
 
 

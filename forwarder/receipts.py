@@ -37,31 +37,31 @@ class Wait:
     ``watch`` before the put, ``forget`` what was not taken, then ``fates``; ``close`` whatever happened.
     """
 
-    __slots__ = ("_ended", "_receipts", "_told", "_untold")
+    __slots__ = ("_ended", "_known", "_receipts", "_unknown")
 
     def __init__(self, receipts: Receipts) -> None:
         self._receipts = receipts
-        self._untold: set[str] = set()
-        self._told: dict[str, Receipt] = {}
+        self._unknown: set[str] = set()
+        self._known: dict[str, Receipt] = {}
         self._ended: asyncio.Future[None] | None = None
 
     @property
     def events(self) -> int:
-        """How many events it is about, told or not."""
-        return len(self._untold) + len(self._told)
+        """How many events it is about, with a known fate or not."""
+        return len(self._unknown) + len(self._known)
 
     def watch(self, ids: Sequence[str]) -> None:
-        self._untold.update(ids)
+        self._unknown.update(ids)
         self._receipts.waits.update(dict.fromkeys(ids, self))
 
     def forget(self, ids: Sequence[str]) -> None:
-        self._untold.difference_update(ids)
+        self._unknown.difference_update(ids)
         for id in ids:
             self._receipts.waits.pop(id, None)
 
     async def fates(self, seconds: float) -> Mapping[str, Receipt]:
         """What is known when all is, or after so many seconds, or at ``end``: by event id."""
-        if self._untold and not self._receipts.closed:
+        if self._unknown and not self._receipts.closed:
             loop = asyncio.get_running_loop()
             self._ended = loop.create_future()
             timer = loop.call_later(seconds, self.end)
@@ -70,7 +70,7 @@ class Wait:
             finally:
                 timer.cancel()
         self.close()
-        return self._told
+        return self._known
 
     def end(self) -> None:
         """End the wait: its request goes on with the fates known so far."""
@@ -78,12 +78,12 @@ class Wait:
             self._ended.set_result(None)
 
     def close(self) -> None:
-        self.forget(list(self._untold))
+        self.forget(list(self._unknown))
 
     def tell(self, id: str, receipt: Receipt) -> None:
-        self._told[id] = receipt
-        self._untold.discard(id)
-        if not self._untold:
+        self._known[id] = receipt
+        self._unknown.discard(id)
+        if not self._unknown:
             self.end()
 
 

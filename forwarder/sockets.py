@@ -202,7 +202,7 @@ def _inherited(number: int, name: str) -> socket.socket:
     return listener
 
 
-def written(name: Any) -> str:
+def format_address(name: Any) -> str:
     """What ``getsockname`` says, in the form of the configuration."""
     if not isinstance(name, tuple):
         path = os.fsdecode(name).replace("\0", "@", 1)  # unix(7): an abstract name begins with 0

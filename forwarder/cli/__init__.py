@@ -143,7 +143,7 @@ def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             action="append",
             default=[],
             metavar="NAME",
-            help=f"name of an {noun} that exists; repeatable",
+            help=f"name of an existing {noun}; repeatable",
         )
     parser.set_defaults(command=_sandbox)
 

@@ -48,5 +48,5 @@ def _doctor(arguments: Arguments) -> int:
         ]
     else:
         findings = asyncio.run(doctor.examine(validated.config))
-    print(msgspec.json.encode(findings).decode() if arguments.json else doctor.written(findings))
+    print(msgspec.json.encode(findings).decode() if arguments.json else doctor.format_findings(findings))
     return EXIT_OK if doctor.is_well(findings) else EXIT_INCOMPLETE

@@ -42,13 +42,13 @@ class Later(Exception):
     """The daemon said not now, and why."""
 
 
-class Control:
-    """The control socket of one daemon: ``async with Control(path) as control``."""
+class ControlClient:
+    """The control socket of one daemon: ``async with ControlClient(path) as control``."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
-    async def __aenter__(self) -> Control:
+    async def __aenter__(self) -> ControlClient:
         self._session, self._base = session_for(f"unix:{self._socket}")
         return self
 
@@ -84,7 +84,7 @@ class Control:
 async def listener(socket: Path, name: str) -> str:
     """The URL of the daemon's ``ingest`` or ``admin`` listener, the first of several. Raises Unreachable."""
     try:
-        async with Control(socket) as control:
+        async with ControlClient(socket) as control:
             return str((await control.ask("/listeners"))[name][0])
     except (Refused, Later, LookupError) as error:
         raise Unreachable(f"the daemon at {socket} did not report its addresses: use -c or --url") from error
@@ -93,13 +93,13 @@ async def listener(socket: Path, name: str) -> str:
 async def operate(socket: Path, action: str, target: str | None) -> int:
     """Pause, resume or flush a target, or all of them; the exit code."""
     try:
-        async with Control(socket) as control:
+        async with ControlClient(socket) as control:
             names = [target] if target is not None else (await control.ask("/targets"))["targets"]
             asking = [control.ask(f"/targets/{quote(name, safe='')}/{action}", {}) for name in names]
             for name, state in zip(names, await asyncio.gather(*asking), strict=True):
                 print("\n".join(_lines_of(name, state)))
     except (Unreachable, Later, Refused) as problem:
-        return _told(problem)
+        return exit_code_for(problem)
     return EXIT_OK
 
 
@@ -118,7 +118,7 @@ async def purge(socket: Path, wanted: Wanted) -> int:
     """Delete the dead letters that are wanted; how many that were. Unreachable when there is no daemon."""
     purged = 0
     left = wanted.get("limit")
-    async with Control(socket) as control:
+    async with ControlClient(socket) as control:
         while left is None or purged < left:
             limit = {} if left is None else {"limit": left - purged}
             step = (await control.ask("/dead-letters/purge", {**wanted, **limit}))["purged"]
@@ -131,7 +131,7 @@ async def purge(socket: Path, wanted: Wanted) -> int:
 async def replay(socket: Path, wanted: Wanted, rate: float | None) -> int:
     """Put the dead letters that are wanted back into their queues, with progress on stderr; the exit code."""
     try:
-        async with Control(socket) as control:
+        async with ControlClient(socket) as control:
             known = (await control.ask("/targets"))["targets"]
             if wanted.get("target") is not None:
                 targets: Iterable[str] = [wanted["target"]]
@@ -149,7 +149,7 @@ async def replay(socket: Path, wanted: Wanted, rate: float | None) -> int:
             finally:
                 replaying.end()
     except (Unreachable, Later, Refused) as problem:
-        return _told(problem)
+        return exit_code_for(problem)
     return EXIT_INCOMPLETE if replaying.failed or replaying.skipped else EXIT_OK
 
 
@@ -158,7 +158,7 @@ async def count_queue(socket: Path, target: str, chosen: Wanted) -> dict[str, in
     ``room`` there is. Unreachable when there is no daemon."""
     total = {"events": 0, "bytes": 0, "room": 0}
     order = dict(chosen)
-    async with Control(socket) as control:
+    async with ControlClient(socket) as control:
         while True:
             step = await control.ask(f"/targets/{quote(target, safe='')}/queue/count", order)
             total["events"] += step["events"]
@@ -173,7 +173,7 @@ async def purge_queue(socket: Path, target: str, chosen: Wanted) -> int:
     """Remove the waiting events that are chosen, but none that came after this began; how many that were."""
     purged, began = 0, time.monotonic()
     order = dict(chosen)
-    async with Control(socket) as control:
+    async with ControlClient(socket) as control:
         while True:
             older_than = chosen.get("older_than", 0.0) + time.monotonic() - began
             step = await control.ask(
@@ -188,7 +188,7 @@ async def purge_queue(socket: Path, target: str, chosen: Wanted) -> int:
 class Replaying:
     """One replay: its pace, its counts, and the line on stderr."""
 
-    def __init__(self, control: Control, wanted: Wanted, rate: float | None, total: int) -> None:
+    def __init__(self, control: ControlClient, wanted: Wanted, rate: float | None, total: int) -> None:
         self._control = control
         self._wanted = wanted
         self._rate = rate
@@ -251,6 +251,6 @@ class Replaying:
         )
 
 
-def _told(problem: Exception) -> int:
+def exit_code_for(problem: Exception) -> int:
     say(str(problem))
     return EXIT_INCOMPLETE if isinstance(problem, Refused) else EXIT_UNAVAILABLE

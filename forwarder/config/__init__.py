@@ -17,7 +17,7 @@ from forwarder.config.checks import (
 )
 from forwarder.config.problem import ConfigError, Problem, located
 from forwarder.config.reading import Kinds, load, parse, placed, storage_of, urls_from
-from forwarder.config.redaction import HIDDEN, Secret, shown, without_secrets, without_users
+from forwarder.config.redaction import HIDDEN, Secret, redacted, without_secrets, without_users
 from forwarder.config.schema import json_schema
 from forwarder.config.settings import (
     AdminConfig,
@@ -66,7 +66,7 @@ __all__ = [
     "parse",
     "placed",
     "queue_memory",
-    "shown",
+    "redacted",
     "shown_value",
     "storage_of",
     "tokens_in_clear",

@@ -138,7 +138,7 @@ class _Reader:
 
     def config(self, raw: object, further: Further) -> Config | None:
         if not isinstance(raw, dict):
-            self._say("", f"must have the keys {', '.join(Config.__struct_fields__)}")
+            self._report("", f"must have the keys {', '.join(Config.__struct_fields__)}")
             return None
         targets = self._targets(raw.get("targets"))
         config: Config = self.struct(Config, {**raw, "targets": {}}, "")
@@ -148,7 +148,7 @@ class _Reader:
 
     def _targets(self, raw: object) -> dict[str, Any]:
         if not isinstance(raw, dict) or not raw:
-            self._say("targets", "must have at least one target: its name, then its kind and options")
+            self._report("targets", "must have at least one target: its name, then its kind and options")
             return {}
         read = {str(name): self._target(str(name), options) for name, options in raw.items()}
         return {name: options for name, options in read.items() if options is not None}
@@ -157,9 +157,9 @@ class _Reader:
         """The options; None for those whose kind is not known, which are checked as the nearest kind's."""
         path = f"targets.{name}"
         if not TARGET_NAME.fullmatch(name):
-            self._say(path, f"the name must be 1 to 64 of a-z, 0-9, _ and -, got {shown_value(name)}")
+            self._report(path, f"the name must be 1 to 64 of a-z, 0-9, _ and -, got {shown_value(name)}")
         if not isinstance(raw, dict):
-            self._say(path, f"must have the keys of a target, such as kind, got {shown_value(raw)}")
+            self._report(path, f"must have the keys of a target, such as kind, got {shown_value(raw)}")
             return None
         kind = raw.get("kind")
         meant = str(kind) if kind in self._kinds else nearest(str(kind), self._kinds)
@@ -169,9 +169,11 @@ class _Reader:
         allowed = one_of(list(self._kinds))
         if "kind" in raw:
             near = did_you_mean(str(kind), self._kinds)
-            self._say(f"{path}.kind", f"must be {allowed}, got {shown_value(kind)}.{near}".removesuffix("."))
+            self._report(
+                f"{path}.kind", f"must be {allowed}, got {shown_value(kind)}.{near}".removesuffix(".")
+            )
         else:
-            self._say(f"{path}.kind", f"is required: {allowed}")
+            self._report(f"{path}.kind", f"is required: {allowed}")
         if meant:
             self.struct(self._kinds[meant], options, path)
         return None
@@ -180,7 +182,7 @@ class _Reader:
         """``base``: what the keys that are not given keep their values from, where a kind has its own."""
         fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
         if raw is not None and not isinstance(raw, dict):
-            self._say(path, f"must have the keys {', '.join(fields)}, got {shown_value(raw)}")
+            self._report(path, f"must have the keys {', '.join(fields)}, got {shown_value(raw)}")
             raw = None
         given: dict[Any, Any] = raw or {}
         values = {} if base is None else {name: getattr(base, name) for name in type_.__struct_fields__}
@@ -193,7 +195,7 @@ class _Reader:
             if field.required and field.name not in values:
                 values[field.name] = ""
                 if key not in given:
-                    self._say(join(path, key), "is required")
+                    self._report(join(path, key), "is required")
         made = type_(**values)
         if isinstance(made, Checked):
             found = [problem.below(path) for problem in made.problems()]
@@ -233,7 +235,7 @@ class _Reader:
         try:
             return convert(value, type_, self._base)
         except ValueError as error:
-            self._say(path, str(error))
+            self._report(path, str(error))
             return _BAD
 
     def _listens(self, value: object, path: str) -> Any:
@@ -259,7 +261,7 @@ class _Reader:
         value = self._environ.get(name)
         if value is None and default is None:
             near = did_you_mean(name, self._environ)
-            self._say(
+            self._report(
                 path, f"environment variable {name} is not set; set it, or write ${{{name}:-default}}.{near}"
             )
         return value or default or ""
@@ -277,7 +279,7 @@ class _Reader:
             for bad in self._bad
         )
 
-    def _say(self, path: str, message: str) -> None:
+    def _report(self, path: str, message: str) -> None:
         self.problems.append(Problem(path, message.removesuffix(".")))
         self._bad.add(path)
 

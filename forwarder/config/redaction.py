@@ -1,8 +1,8 @@
-"""The configuration as others may see it, and words of others without the secrets in them.
+"""The configuration without its secrets, and texts of others (the SDK, AWS) without the secrets in them.
 
 Invariants:
-- A setting that is a secret says so in its type, and is never shown; nor are the user and query of a URL.
-- What is shown is plain text, numbers, lists and mappings, in the words of the file.
+- A secret setting is marked in its type. Its value is never shown; nor are the user and the query of a URL.
+- ``redacted`` returns plain text, numbers, lists and mappings, in the words of the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHORTEST_SECRET = 8
 """Shorter words are found by chance, and hiding them would tear other words apart."""
 
 Secret = Annotated[str, msgspec.Meta(extra={"secret": True})]
-"""The type of a setting that nobody is shown."""
+"""The type of a setting whose value is never shown."""
 
 _USER_IN_URL = re.compile(r"(?<=//)[^/\s\"'<>]*@")
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
@@ -29,7 +29,7 @@ _TOKEN = re.compile(r"(?i)(?<=x-amz-security-token)(\W{1,4})[^\s\"'<>&,;]+")
 _QUERY = re.compile(r"(?<=\?).+")
 
 
-def shown(settings: Any) -> Any:
+def redacted(settings: Any) -> Any:
     """A Struct of settings, or any value of one, as it would be written, with ``***`` for secrets."""
     match settings:
         case msgspec.Struct():
@@ -40,13 +40,13 @@ def shown(settings: Any) -> Any:
         case Duration() | Bytes():
             return settings.text
         case Listens():
-            return settings.written
+            return settings.setting
         case str():
             return without_queries(without_users(settings))
         case dict():
-            return {str(name): shown(value) for name, value in settings.items()}
+            return {str(name): redacted(value) for name, value in settings.items()}
         case list() | tuple():
-            return [shown(value) for value in settings]
+            return [redacted(value) for value in settings]
     return settings
 
 
@@ -73,11 +73,11 @@ def without_secrets(text: str, secrets: Iterable[str | None]) -> str:
 
 
 def _field(field: msgspec.structs.FieldInfo, value: Any) -> Any:
-    return HIDDEN if value is not None and is_secret(field.type) else shown(value)
+    return HIDDEN if value is not None and is_secret(field.type) else redacted(value)
 
 
 def is_secret(type_: Any) -> bool:
-    """Whether a setting of this type is shown to nobody."""
+    """Whether the value of a setting of this type is never shown."""
     metas = getattr(type_, "__metadata__", ())
     own = any((getattr(meta, "extra", None) or {}).get("secret") for meta in metas)
     return own or any(is_secret(part) for part in get_args(type_))

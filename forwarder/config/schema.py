@@ -89,7 +89,7 @@ def _text(default: Any) -> Any:
     """A default as a file would have it."""
     if isinstance(default, Duration | Bytes):
         return default.text
-    return default.written if isinstance(default, Listens) else default
+    return default.setting if isinstance(default, Listens) else default
 
 
 def _open_to_environment(schema: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import msgspec
 from forwarder.cures import OF_SET_ASIDE
 from forwarder.metrics.families import SET_ASIDE_REASONS
 from forwarder.model import AsideView, Clock, Queue
-from forwarder.targets.names import TargetNames, shown
+from forwarder.targets.names import TargetNames, display_name
 
 LISTED = 20
 COUNT_AGAIN_SECONDS = 1.0
@@ -83,7 +83,7 @@ class SetAside:
 
     def _described(self, name: str, view: AsideView, now: float) -> dict[str, Any]:
         return {
-            "name": shown(name),
+            "name": display_name(name),
             "reason": self._names.why(name),
             "message": self._names.reason(name) or _LEAVING,
             "cure": found.text if (found := OF_SET_ASIDE.get(self._names.why(name))) else "",

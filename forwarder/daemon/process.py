@@ -22,7 +22,7 @@ import structlog
 from forwarder import __version__, logs
 from forwarder.admin.server import MAX_AGE_SECONDS, AdminServer
 from forwarder.clock import ClockWatch
-from forwarder.config import Config, shown
+from forwarder.config import Config, redacted
 from forwarder.control.operations import Operations
 from forwarder.control.rescues import RESCUES
 from forwarder.control.server import ControlServer
@@ -154,7 +154,7 @@ class Daemon:
             self._metrics,
             self._status,
             lambda: self._ready,
-            partial(shown, self._config),
+            partial(redacted, self._config),
             self._config.admin.hosts,
             max_age,
         )

@@ -64,10 +64,10 @@ class RefusalLog:
             logged = self._logged.setdefault(place, Logged())
             few = place.reason in QUIET and count - logged.count < MANY
             if last or (now - logged.at >= EVERY_SECONDS and not few):
-                self._say(place, count - logged.count)
+                self._log_refusals(place, count - logged.count)
                 logged.count, logged.at = count, now
 
-    def _say(self, place: Place, new: int) -> None:
+    def _log_refusals(self, place: Place, new: int) -> None:
         what = "connections refused" if place.reason == "connections" else "events refused"
         if place.listener == "admin":
             what = "requests refused"

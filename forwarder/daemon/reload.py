@@ -27,14 +27,14 @@ LOOK_SECONDS = 1.0
 class Rereading:
     """``ask`` on SIGHUP; ``run`` until cancelled. ``path``: of the configuration, if it is from a file.
 
-    ``told``: what frames a reading that was asked for, for who wants to know when it has ended.
+    ``reloading``: a context for each reload that was asked for; it ends when the reload has ended.
     """
 
     def __init__(self, files: SecretFiles, config: Config, path: str | Path | None) -> None:
         self._files = files
         self._config = config
         self._path = path
-        self.told: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.reloading: Callable[[], AbstractContextManager[None]] = nullcontext
         self._asked = asyncio.Event()
         self._log = structlog.get_logger("daemon")
 
@@ -48,19 +48,19 @@ class Rereading:
                     await self._asked.wait()
             if self._asked.is_set():
                 self._asked.clear()
-                with self.told():
+                with self.reloading():
                     await self._read_all()
             else:
                 await self._files.look()
 
     async def _read_all(self) -> None:
-        told = await self._files.look(anyway=True)
+        outcomes = await self._files.look(anyway=True)
         try:
-            told |= await self._read_config()
+            outcomes |= await self._read_config()
         except ConfigError as error:
             problems = list(error.lines(self._path or ""))
             self._log.error("invalid configuration ignored; keeping the log level", problems=problems)
-        self._log.info("reload finished", **told)
+        self._log.info("reload finished", **outcomes)
 
     async def _read_config(self) -> dict[str, str]:
         if self._path is None:

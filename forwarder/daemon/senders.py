@@ -14,7 +14,7 @@ from forwarder.ingest.auth.files import SecretFileError, SecretFiles
 from forwarder.ingest.auth.guard import Guard
 from forwarder.metrics import SenderMetrics
 from forwarder.model import Clock
-from forwarder.sockets import is_local, written
+from forwarder.sockets import format_address, is_local
 
 
 class Senders:
@@ -43,7 +43,7 @@ class Senders:
             log.warning("bearer tokens are not encrypted", reason=str(warning))
         if self._config.is_for_all:
             return
-        for address in (written(each.getsockname()) for each in given):
+        for address in (format_address(each.getsockname()) for each in given):
             if not is_local(address):
                 open_to_all = exposed(address)
                 message = f"{open_to_all.message} (inherited socket)"

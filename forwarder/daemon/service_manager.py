@@ -39,7 +39,7 @@ class ServiceManager:
         if watchdog.isdecimal() and int(watchdog) and pid in ("", str(os.getpid())):
             self.watchdog = int(watchdog) / MICROSECONDS
         self._address = address.replace("@", "\0", 1) if address.startswith("@") else address
-        self._unsaid: dict[str, object] = {}
+        self._unsent: dict[str, object] = {}
         self._status = ""
         if self:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -55,12 +55,12 @@ class ServiceManager:
         if status and status != self._status:
             self._status = status
             facts["STATUS"] = one_line(status)[:MAX_STATUS]
-        self._unsaid |= facts
-        if self._unsaid:
-            self._say()
+        self._unsent |= facts
+        if self._unsent:
+            self._send()
 
-    def _say(self) -> None:
-        message = "\n".join(f"{name}={value}" for name, value in self._unsaid.items())
+    def _send(self) -> None:
+        message = "\n".join(f"{name}={value}" for name, value in self._unsent.items())
         try:
             self._socket.sendto(message.encode(), self._address)
         except BlockingIOError:
@@ -69,7 +69,7 @@ class ServiceManager:
             log = limited(structlog.get_logger("daemon"), "service manager")
             log.warning("cannot notify the service manager", reason=problem.strerror or str(problem))
             return
-        self._unsaid = {}
+        self._unsent = {}
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
@@ -82,7 +82,7 @@ class ServiceManager:
 
     def close(self) -> None:
         if self:
-            if self._unsaid:
+            if self._unsent:
                 self._socket.settimeout(LAST_SECONDS)
-                self._say()
+                self._send()
             self._socket.close()

@@ -97,7 +97,7 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
     try:
         await daemon.start()
         watchdog.ready()
-        daemon.rereading.told = manager.reloading  # not sooner: its end says that we are ready
+        daemon.rereading.reloading = manager.reloading  # not sooner: its end says that we are ready
         await daemon.stop_asked.wait()
         watchdog.stopping(daemon.longest_stop)
         code = await daemon.stop()

@@ -11,7 +11,7 @@ from forwarder.daemon.lanes import Shared, TargetParts
 from forwarder.metrics import versions
 from forwarder.states import State, in_words
 from forwarder.storage import StorageError
-from forwarder.targets.names import shown
+from forwarder.targets.names import display_name
 from forwarder.targets.unconfirmed import Unconfirmed
 
 
@@ -65,7 +65,7 @@ class Status:
             if names := [f"{name} ({view.reason})" for name, view in views.items() if view.state is state]:
                 parts.append(f"{in_words(state)}: {', '.join(names)}")
         if trouble := self._shared.storage.trouble:
-            parts.append(f"storage: {trouble.named}")
+            parts.append(f"storage: {trouble.label}")
         return parts
 
     def _target(self, name: str, built: TargetParts, letters: tuple[int, int]) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _trouble(problem: StorageError | None) -> dict[str, str]:
 
 def _unconfirmed(each: Unconfirmed) -> dict[str, Any]:
     return {
-        "name": shown(each.name),
+        "name": display_name(each.name),
         "events": each.events,
         "at_least": not each.exact,
         "since": each.since,

@@ -30,16 +30,18 @@ Phase = Literal["starting", "ready", "stopping", "stopped"]
 class Watchdog:
     """``run`` it beside the daemon, and tell it each phase.
 
-    ``say``: how it goes, in one line. ``alive``: no task has ended unexpectedly.
+    ``describe``: how it goes, in one line. ``alive``: no task has ended unexpectedly.
     """
 
-    def __init__(self, manager: ServiceManager, say: Callable[[], str], alive: Callable[[], bool]) -> None:
+    def __init__(
+        self, manager: ServiceManager, describe: Callable[[], str], alive: Callable[[], bool]
+    ) -> None:
         self._manager = manager
-        self._say = say
+        self._describe = describe
         self._alive = alive
         self._phase: Phase = "starting"
         self._stop_ends = 0.0
-        self._told: deque[float] = deque([-TOLD_WITHIN_SECONDS] * TOLD_AT_ONCE, TOLD_AT_ONCE)
+        self._changes_told_at: deque[float] = deque([-TOLD_WITHIN_SECONDS] * TOLD_AT_ONCE, TOLD_AT_ONCE)
         self._later: asyncio.TimerHandle | None = None
         within = (manager.watchdog or PING_SECONDS * PINGS_WITHIN_WATCHDOG) / PINGS_WITHIN_WATCHDOG
         self._pause = min(PING_SECONDS, within)
@@ -52,7 +54,7 @@ class Watchdog:
 
     def ping(self, **news: object) -> None:
         """Tell how it goes, and what is new."""
-        how = "opening the storage" if self._phase == "starting" else self._say()
+        how = "opening the storage" if self._phase == "starting" else self._describe()
         self._manager.tell(f"{self._phase}; {how}", **news, **self._facts())
 
     def changed(self) -> None:
@@ -60,12 +62,12 @@ class Watchdog:
         if not self._manager or self._later is not None or self._phase in ("starting", "stopped"):
             return
         loop = asyncio.get_running_loop()
-        wait = self._told[0] + TOLD_WITHIN_SECONDS - loop.time()
+        wait = self._changes_told_at[0] + TOLD_WITHIN_SECONDS - loop.time()
         if wait > 0:
             self._later = loop.call_later(wait, self._changed_before)
             return
-        self._told.append(loop.time())
-        self._manager.tell(f"{self._phase}; {self._say()}")
+        self._changes_told_at.append(loop.time())
+        self._manager.tell(f"{self._phase}; {self._describe()}")
 
     def _changed_before(self) -> None:
         self._later = None

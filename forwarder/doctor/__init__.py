@@ -6,6 +6,6 @@ Invariants:
 """
 
 from forwarder.doctor.examination import examine
-from forwarder.doctor.findings import Finding, Level, is_well, written
+from forwarder.doctor.findings import Finding, Level, format_findings, is_well
 
-__all__ = ["Finding", "Level", "examine", "is_well", "written"]
+__all__ = ["Finding", "Level", "examine", "format_findings", "is_well"]

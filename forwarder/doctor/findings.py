@@ -30,7 +30,7 @@ def is_well(findings: Sequence[Finding]) -> bool:
     return all(finding.level != "FAIL" for finding in findings)
 
 
-def written(findings: Sequence[Finding]) -> str:
+def format_findings(findings: Sequence[Finding]) -> str:
     """For people: a line each, and the sum."""
     lines = [one_line(f"{each.level:<4}  {each.about}: {_in_words(each)}") for each in findings]
     passed, warned, failed = (

@@ -114,11 +114,11 @@ class Bound(Generic[A]):
     def __init__(self, api: type[A], routes: Iterable[Route[A]]) -> None:
         self.routes: tuple[Route[A], ...] = tuple(routes)
         self._noun = api.noun
-        self._named: _Names[Route[A]] = _Names()
+        self._by_name: _Names[Route[A]] = _Names()
         self._defaults: dict[str, Route[A]] = {}
         for route in self.routes:
             for name in route.names:
-                self._named.add(name, route.region, route)
+                self._by_name.add(name, route.region, route)
             if route.default:
                 self._defaults[route.region] = route
 
@@ -128,7 +128,7 @@ class Bound(Generic[A]):
         ``region``: where the request was signed for, if it was.
         """
         of = "The request is for"
-        routes: dict[str, Route[A]] = self._named.find(name) or self._defaults
+        routes: dict[str, Route[A]] = self._by_name.find(name) or self._defaults
         if name.startswith("arn:"):
             region, of = wire.region_of_arn(name) or region, "The ARN is of"
         if not routes:
@@ -140,8 +140,8 @@ class Bound(Generic[A]):
             route: Route[A] | None = next(iter(routes.values()))
         else:
             route = routes.get(region) or routes.get(ANY_REGION) or self._defaults.get(region)
-        if route is not None and self._named.twice and (name, route.region) in self._named.twice:
-            return self._in_two_accounts(name, self._named.twice[name, route.region])
+        if route is not None and self._by_name.twice and (name, route.region) in self._by_name.twice:
+            return self._in_two_accounts(name, self._by_name.twice[name, route.region])
         return route or self._wrong_region(
             name[:MAX_NAME], f"{of} region {(region or '')[:MAX_NAME]}", routes
         )

@@ -64,7 +64,7 @@ class StorageError(Exception):
         return _BRIEFLY.get(self.cause, str(self))
 
     @property
-    def named(self) -> str:
+    def label(self) -> str:
         """What is full or broken, in fixed words: no path, no number, no text of SQLite."""
         return _BRIEFLY.get(self.cause) or _NAMED.get(self.cause, _NAMED["other"])
 

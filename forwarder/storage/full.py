@@ -3,7 +3,7 @@
 Invariants:
 - Only the storage's thread uses this.
 - New events are accepted again only when there is room for the ballast.
-- What is full is named: the file system, its inodes, a quota, or ``storage.max_bytes`` (``room``).
+- The error says what is full: the file system, its inodes, a quota, or ``storage.max_bytes`` (``room``).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class FullDisk:
         self._connection = connection
         self._relieved_at = 0.0
 
-    def named(self, problem: StorageError) -> StorageError:
+    def with_cause(self, problem: StorageError) -> StorageError:
         """The problem with what is full."""
         try:
             left = bytes_left(self._connection())
         except sqlite3.Error:  # what the problem is about keeps the file from being read at all
             left = UNBOUNDED
-        return self._room.named(problem, left)
+        return self._room.with_cause(problem, left)
 
     def look(self) -> None:
         """Have the ballast at its path; refuse new events when there is no room for it."""

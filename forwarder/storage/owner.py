@@ -193,7 +193,7 @@ class Storage:
             try:
                 self._open_file(check=check)
             except StorageError as again:
-                raise self._room.named(again) from again
+                raise self._room.with_cause(again) from again
         self._full.look()
 
     def _open_file(self, *, check: bool = True, damage: str | None = None) -> None:
@@ -226,11 +226,11 @@ class Storage:
         try:
             done, wrote = transaction(self._connection, group)
         except sqlite3.Error as error:
-            self._fail(group, self._full.named(translate(error)))
+            self._fail(group, self._full.with_cause(translate(error)))
             return
         seconds = time.perf_counter() - began
         self._reopened = False
-        done = [each._replace(error=self._named(each.error)) for each in done]
+        done = [each._replace(error=self._with_cause(each.error)) for each in done]
         for each in done:
             if isinstance(each.error, StorageError):
                 self._full.give_way(each.error)
@@ -297,9 +297,9 @@ class Storage:
         self._log.error("storage files were moved, deleted or replaced; written again", problem=str(problem))
         self._full.look()
 
-    def _named(self, error: Exception | None) -> Exception | None:
+    def _with_cause(self, error: Exception | None) -> Exception | None:
         """An error of one job, with what is full."""
-        return self._full.named(error) if isinstance(error, StorageError) else error
+        return self._full.with_cause(error) if isinstance(error, StorageError) else error
 
     def _finish(self, done: list[Done], seconds: float | None = None, wrote: bool = False) -> None:
         problems = [each.error for each in done if isinstance(each.error, StorageError)]

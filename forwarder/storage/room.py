@@ -1,9 +1,9 @@
-"""What is full when the storage cannot write: found out when that happens, and named in a sentence.
+"""What is full when the storage cannot write: found out when that happens, and said in the error.
 
 Invariants:
 - The file system, its inodes, a quota of the user or project, a read-only mount and ``storage.max_bytes`` are
   told apart, by asking the file system; a file is made for that beside the storage's file, and removed.
-- If both the file system and ``storage.max_bytes`` may be full, the one with less left is named.
+- If both the file system and ``storage.max_bytes`` may be full, the error names the one with less left.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Room:
         self._free = free
         self._probe = probe or try_to_write
 
-    def named(self, problem: StorageError, left: int = UNBOUNDED) -> StorageError:
+    def with_cause(self, problem: StorageError, left: int = UNBOUNDED) -> StorageError:
         """The problem with what is full or read-only in place of SQLite's words, where that is so.
 
         ``left``: bytes that the storage's file may still grow by.
@@ -61,7 +61,7 @@ class Room:
     def file_system_is_full(self) -> StorageError:
         """Why new events are refused while there is no room for the ballast."""
         problem = StorageError("full", f"the file system of {self._directory} is full", "write", "full")
-        return self.named(problem)
+        return self.with_cause(problem)
 
     def _found(self, left: int, *, is_full: bool) -> tuple[str, str] | None:
         number = self._probe(self._directory)

@@ -22,7 +22,7 @@ from forwarder.logs import limited, moment
 from forwarder.model import Queue, Results
 from forwarder.states import Reason
 from forwarder.targets.buses import ELSEWHERE, UNASKABLE, UNVERIFIED, BusNames
-from forwarder.targets.names import CalledNames, TargetNames, shown
+from forwarder.targets.names import CalledNames, TargetNames, display_name
 from forwarder.targets.questions import Answer, Judge, Learned, Question
 from forwarder.targets.turns import FOREVER
 
@@ -65,7 +65,7 @@ class Asker:
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._waiting = 0
         self._judge = Judge()
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self._log = structlog.get_logger("target").bind(target=target)
 
     async def run(self, queue: Queue, hold: Hold) -> None:
@@ -121,23 +121,23 @@ class Asker:
         answer, name = self._judge(results, has_answered=self._names.has_answers), question.name
         why = self._names.why(name)
         learned = self._names.learn(question, answer, results.sentence, results.delay or 0.0, arn)
-        self._say(answer, name, why, results.sentence)
+        self._log_answer(answer, name, why, results.sentence)
         if answer is not Answer.UNANSWERED:
             for waiter in self._waiters.pop(name, ()):
                 if not waiter.done():
                     waiter.set_result(None)
         return learned
 
-    def _say(self, answer: Answer, name: str, why: str, sentence: str) -> None:
-        log, bus = limited(self._log, f"{self._target} bus {answer}"), shown(name)
+    def _log_answer(self, answer: Answer, name: str, why: str, sentence: str) -> None:
+        log, bus = limited(self._log, f"{self._target} bus {answer}"), display_name(name)
         if answer is Answer.MISSING and why != "missing":
             log.warning("events set aside: their event bus does not exist", bus=bus)
         elif answer is Answer.EXISTS and why == "missing":
             log.info("event bus exists now", bus=bus)
         elif answer is Answer.UNANSWERED:
             log.warning("cannot verify event buses", error=sentence)
-        elif answer in (Answer.DENIED, Answer.UNASKABLE) and answer not in self._said:
-            self._said.add(answer)
+        elif answer in (Answer.DENIED, Answer.UNASKABLE) and answer not in self._logged:
+            self._logged.add(answer)
             self._log.warning(UNVERIFIED if answer is Answer.DENIED else UNASKABLE, bus=bus, error=sentence)
 
     def _say_deliveries(self) -> None:
@@ -146,15 +146,15 @@ class Asker:
         for each in self._names.deliveries.unsaid():
             self._log.error(
                 "delivered events are unconfirmed: their event bus was deleted",
-                bus=shown(each.name),
+                bus=display_name(each.name),
                 events=each.unsaid,
                 count="exact" if each.exact else "at least",
                 since=moment(each.since),
                 until=moment(each.until),
             )
-        if self._names.elsewhere and ELSEWHERE not in self._said:
-            self._said.add(ELSEWHERE)
-            self._log.warning(ELSEWHERE, bus=shown(self._names.elsewhere))
+        if self._names.elsewhere and ELSEWHERE not in self._logged:
+            self._logged.add(ELSEWHERE)
+            self._log.warning(ELSEWHERE, bus=display_name(self._names.elsewhere))
 
     async def _release_all(self, queue: Queue) -> None:
         for number, name in enumerate(list(queue.aside_view())):

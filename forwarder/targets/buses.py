@@ -25,7 +25,7 @@ from forwarder.apis.wire import region_of_arn
 from forwarder.model import Batch, Chance, Results, full_jitter
 from forwarder.targets.arns import Arns
 from forwarder.targets.barred import MISSING, UNCALLABLE, Barred, Heard
-from forwarder.targets.names import BURST, MAX_KNOWN, MAX_WAITING, PER_SECOND, UNKNOWN, shown
+from forwarder.targets.names import BURST, MAX_KNOWN, MAX_WAITING, PER_SECOND, UNKNOWN, display_name
 from forwarder.targets.questions import DOUBTS, NOTHING, Answer, Learned, Question
 from forwarder.targets.turns import FOREVER, Agenda, Bucket, Turns
 from forwarder.targets.unconfirmed import Deliveries, Unconfirmed, delivered
@@ -128,7 +128,7 @@ class BusNames:
         return self.is_answering(now) and not (self._default and self._unknown_turns.is_near(name, now))
 
     def reason(self, name: str) -> str:
-        why, bus = self.why(name), shown(name)
+        why, bus = self.why(name), display_name(name)
         if not why:
             return ""
         if name.startswith(ENDPOINT_NAME):
@@ -167,7 +167,7 @@ class BusNames:
         if self._denied:
             notes.append(UNVERIFIED)
         if self.elsewhere:
-            notes.append(f"{ELSEWHERE}: {shown(self.elsewhere)}")
+            notes.append(f"{ELSEWHERE}: {display_name(self.elsewhere)}")
         if notes:
             notes.append(f"events delivered unverified: {self.unverified}")
         if self._failures:

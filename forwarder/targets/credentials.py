@@ -56,7 +56,7 @@ class Credentials:
         self._refreshed = 0
         self._failed = 0
         self._late = False
-        self._said = ""
+        self._logged_source = ""
         self._log = structlog.get_logger("credentials").bind(**({"target": target} if target else {}))
 
     def view(self) -> CredentialsView:
@@ -147,8 +147,8 @@ class Credentials:
         if known is None or known[:3] != keys[:3]:
             self._refreshed += 1
         self._known = keys
-        if keys.source != self._said:
-            self._said = keys.source
+        if keys.source != self._logged_source:
+            self._logged_source = keys.source
             self._log.info("credentials found", source=in_words(keys.source), ends=_moment(self._ends_at))
 
     def _say_late(self, error: BaseException) -> None:

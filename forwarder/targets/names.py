@@ -74,7 +74,7 @@ class TargetNames(Names, Protocol):
         """The latest of these buses, a bounded number of them."""
 
 
-def shown(name: str) -> str:
+def display_name(name: str) -> str:
     """A name for people: one line, and not too long."""
     text = one_line(name)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
@@ -127,11 +127,12 @@ class CalledNames:
     def reason(self, name: str) -> str:
         bar = self.barred.get(name)
         if bar is not None:
-            return f"{self._noun} {shown(name)}: {bar.message}"
+            return f"{self._noun} {display_name(name)}: {bar.message}"
         if self.is_known(name):
             return ""
         return (
-            f"{self._noun} {shown(name)} has not received events before; its first batch waits for its turn"
+            f"{self._noun} {display_name(name)} has not received events before; its first batch waits "
+            "for its turn"
         )
 
     def why(self, name: str) -> str:

@@ -87,7 +87,7 @@ class RememberedNames:
         self._names = names
         self._storage = storage
         self._clock = clock
-        self._written: dict[str, float] = {}
+        self._written_at: dict[str, float] = {}
         self._loaded = False
         self._log = structlog.get_logger("target").bind(target=target)
 
@@ -176,16 +176,16 @@ class RememberedNames:
         gone: list[tuple[str, str]] = []
         for name, exists in self._names.unsaved().items():
             if not exists:
-                self._written.pop(name, None)
+                self._written_at.pop(name, None)
                 gone.append((target, name))
-            elif abs(now - self._written.get(name, float("-inf"))) >= FRESH_SECONDS:
-                self._written[name] = now
+            elif abs(now - self._written_at.get(name, float("-inf"))) >= FRESH_SECONDS:
+                self._written_at[name] = now
                 kept.append((target, name, place, now))
         return kept, gone
 
     def _forget_writes(self, names: Sequence[str]) -> None:
         for name in names:
-            self._written.pop(name, None)
+            self._written_at.pop(name, None)
 
 
 def rescue(damaged: Connection, new: Connection) -> dict[str, int]:

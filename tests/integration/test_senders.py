@@ -177,10 +177,9 @@ async def test_sighup_changes_the_log_level_and_nothing_else_of_the_configuratio
         config = json.loads(config_of(place).read_text())
         rewrite(place, config, level="debug", drain_timeout="31s")
         daemon.ask(signal.SIGHUP)
-        await daemon.says("reload finished", log_level="debug", restart=(
-                                                                        "needed for the other changed "
-                                                                        "settings"
-                                                                        ))
+        await daemon.says(
+            "reload finished", log_level="debug", restart=("needed for the other changed settings")
+        )
         rewrite(place, config, level="debug", drain_timeout="30s")
         daemon.ask(signal.SIGHUP)
         await until_said(daemon, 2)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.client.control import Control
+from forwarder.client.control import ControlClient
 from tests.e2e.processes import free_port
 from tests.integration.events import event, events, markers
 from tests.integration.harness import Settings, World, until
@@ -140,7 +140,7 @@ async def test_a_pause_and_its_end_are_in_the_status_before_they_are_answered(
             ("pause", "events waiting: 0; held: orders (operator)"),
             ("resume", "events waiting: 0"),
         ):
-            async with Control(socket_of(place)) as control:
+            async with ControlClient(socket_of(place)) as control:
                 await control.ask(f"/targets/orders/{action}", {})
             assert ear.said("STATUS")[-1] == f"ready; {status}"
 

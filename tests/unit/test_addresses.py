@@ -75,8 +75,8 @@ def test_a_list_has_one_address_at_least_and_names_the_place_of_a_wrong_one() ->
 
 
 def test_addresses_are_written_as_they_were_read() -> None:
-    assert Listens.parse(":1").written == ":1"
-    assert Listens.parse([":1", "unix:/x"]).written == [":1", "unix:/x"]
+    assert Listens.parse(":1").setting == ":1"
+    assert Listens.parse([":1", "unix:/x"]).setting == [":1", "unix:/x"]
     assert [path for path, _ in Listens.parse(":1").places("a.listen")] == ["a.listen"]
     assert [path for path, _ in Listens.parse([":1", ":2"]).places("a")] == ["a[0]", "a[1]"]
 

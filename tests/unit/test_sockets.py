@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from forwarder import sockets
-from forwarder.sockets import InheritedError, inherited, is_local, reachable, tcp_sockets, written
+from forwarder.sockets import InheritedError, format_address, inherited, is_local, reachable, tcp_sockets
 
 NAMES = ("ingest", "admin")
 FIRST = 200
@@ -122,7 +122,7 @@ def test_what_cannot_be_listened_on_is_refused_and_named(hand_over: HandOver, ki
     ],
 )
 def test_an_address_is_written_as_in_the_configuration(name: object, text: str) -> None:
-    assert written(name) == text
+    assert format_address(name) == text
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_program_on_this_host_finds_a_listener(address: str, places: list[str]
 
 
 def names_of(sockets: list[socket.socket]) -> list[str]:
-    names = [written(each.getsockname()) for each in sockets]
+    names = [format_address(each.getsockname()) for each in sockets]
     for each in sockets:
         each.close()
     return names

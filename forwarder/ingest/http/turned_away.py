@@ -71,7 +71,7 @@ class Newcomer(asyncio.Protocol):
 class TurnedAway(asyncio.Protocol):
     """A connection beyond the bound: answered 503 when it sends something, then closed."""
 
-    __slots__ = ("_answer", "_most", "_others", "_timer", "_told", "_transport")
+    __slots__ = ("_answer", "_is_answered", "_most", "_others", "_timer", "_transport")
 
     def __init__(
         self, others: set[TurnedAway], retry: Mapping[str, str], most: int = MAX_TURNED_AWAY
@@ -79,7 +79,7 @@ class TurnedAway(asyncio.Protocol):
         self._answer = raw_answer(TOO_MANY, retry)
         self._others = others
         self._most = most
-        self._told = False
+        self._is_answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
@@ -89,8 +89,8 @@ class TurnedAway(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        if not self._told:
-            self._told = True
+        if not self._is_answered:
+            self._is_answered = True
             self._transport.write(self._answer)
             if self._transport.can_write_eof():
                 self._transport.write_eof()

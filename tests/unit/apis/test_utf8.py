@@ -18,10 +18,10 @@ from forwarder.apis import utf8
         ),
         (b'"\xc3"', "(byte 1): 0xC3 is Ã in Latin-1"),
         (b'"\x93quoted\x94"', "(byte 1): 0x93 cannot start a character. Send UTF-8"),
-        (b'"\xed\xa0\xbd"', (
-                            "(byte 1): 0xED is the first byte of a surrogate, as in CESU-8 and Java's "
-                            "modified UTF-8"
-                            )),
+        (
+            b'"\xed\xa0\xbd"',
+            ("(byte 1): 0xED is the first byte of a surrogate, as in CESU-8 and Java's modified UTF-8"),
+        ),
         (b'"\xed"', "(byte 1): 0xED is í in Latin-1"),
         (b"\xff", "(byte 0): 0xFF is ÿ in Latin-1"),
     ],

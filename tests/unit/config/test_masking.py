@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import yaml
 
-from forwarder.config import ConfigError, Secret, parse, shown, without_secrets
+from forwarder.config import ConfigError, Secret, parse, redacted, without_secrets
 from forwarder.targets import option_types
 
 EXTERNAL_ID = "an-id-that-two-share"
@@ -25,7 +25,7 @@ storage: {{path: /var/lib/forwarder}}
 
 
 def test_a_secret_is_hidden_and_all_else_is_as_it_would_be_written() -> None:
-    told = shown(parse(CONFIG, option_types(), {}))
+    told = redacted(parse(CONFIG, option_types(), {}))
     orders = told["targets"]["orders"]
     assert orders["kind"] == "eventbridge"
     assert orders["role"] == {
@@ -41,7 +41,7 @@ def test_a_secret_is_hidden_and_all_else_is_as_it_would_be_written() -> None:
 
 def test_what_is_shown_can_be_read_as_a_configuration() -> None:
     config = parse(CONFIG, option_types(), {})
-    told = shown(config)
+    told = redacted(config)
     told["targets"]["orders"]["role"]["external_id"] = EXTERNAL_ID
     assert parse(yaml.safe_dump(told), option_types(), {}) == config
 
@@ -49,7 +49,7 @@ def test_what_is_shown_can_be_read_as_a_configuration() -> None:
 def test_a_secret_that_is_not_set_is_shown_as_not_set() -> None:
     role = "role: {arn: 'arn:aws:iam::123456789012:role/r'}"
     config = parse(f"targets: {{a: {{kind: eventbridge, {role}}}}}", option_types(), {})
-    assert shown(config)["targets"]["a"]["role"]["external_id"] is None
+    assert redacted(config)["targets"]["a"]["role"]["external_id"] is None
 
 
 class Optional(msgspec.Struct):
@@ -60,7 +60,7 @@ class Optional(msgspec.Struct):
 
 
 def test_a_secret_is_known_by_its_type_in_every_form() -> None:
-    told = shown(Optional("seen", "hidden-1", "hidden-2", "https://me:hidden-3@host/path?sig=hidden-4"))
+    told = redacted(Optional("seen", "hidden-1", "hidden-2", "https://me:hidden-3@host/path?sig=hidden-4"))
     assert told == {"plain": "seen", "first": "***", "second": "***", "url": "https://***@host/path?***"}
 
 

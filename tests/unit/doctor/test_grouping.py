@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forwarder.doctor.findings import Finding, written
+from forwarder.doctor.findings import Finding, format_findings
 from forwarder.doctor.grouping import grouped
 
 TARGETS = [f"t{number}" for number in range(200)]
@@ -18,7 +18,7 @@ def test_one_cause_of_two_hundred_targets_is_one_finding_that_counts_them() -> N
     assert finding.sentence == "there are none (200 targets: t0, t1, t2 and 197 more)"
     assert finding.remedy == "Correct it."
     assert finding.targets == tuple(TARGETS)
-    assert written([finding]).splitlines()[-1] == "1 check: 0 passed, 0 warnings, 1 failed"
+    assert format_findings([finding]).splitlines()[-1] == "1 check: 0 passed, 0 warnings, 1 failed"
 
 
 def test_settings_of_targets_are_grouped_too() -> None:

@@ -447,7 +447,7 @@ async def test_a_unix_socket_in_use_or_another_file_is_never_replaced(tmp_path: 
     file.write_text("mine")
     async with serving(listen=f"unix:{used}"):
         for path in (used, file):
-            with pytest.raises(OSError, match="already listens there|exists and is not a socket"):
+            with pytest.raises(OSError, match=r"already listens there|exists and is not a socket"):
                 async with serving(listen=f"unix:{path}"):
                     raise AssertionError("it must not start")
     assert file.read_text() == "mine"

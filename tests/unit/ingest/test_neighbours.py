@@ -302,6 +302,5 @@ async def test_a_byte_that_is_not_utf_8_is_named_with_its_encoding(
         said = str(answer.json)
         assert "not valid UTF-8 (byte " in said
         assert (
-               "0xE9 is é in Latin-1 (ISO 8859-1), or the first byte of a character that was cut. Send "
-               "UTF-8"
-               ) in said
+            "0xE9 is é in Latin-1 (ISO 8859-1), or the first byte of a character that was cut. Send UTF-8"
+        ) in said

@@ -24,7 +24,7 @@ MUCH, LITTLE = 1 << 40, 1 << 20
 
 def named(problem: StorageError, *, number: int = 0, free: int = MUCH, left: int = MUCH) -> StorageError:
     room = Room(Path("/var/lib/forwarder"), 1 << 30, lambda directory: free, lambda directory: number)
-    return room.named(problem, left)
+    return room.with_cause(problem, left)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_failed_sync_is_never_called_a_full_disk(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_directory_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
-    assert Room(tmp_path / "gone", None).named(FAILED, MUCH) is FAILED
+    assert Room(tmp_path / "gone", None).with_cause(FAILED, MUCH) is FAILED
 
 
 def test_a_file_that_cannot_be_read_hides_no_problem(tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_a_file_that_cannot_be_read_hides_no_problem(tmp_path: Path) -> None:
     with closing(connect(path, "mode=rw")) as connection:
         full = FullDisk(ballast, room, Trouble(get_logger(), lambda: True), lambda: connection)
         damaged = StorageError("damaged", "the storage file is damaged", "read")
-        assert full.named(damaged) is damaged
-        assert full.named(FAILED) is FAILED
+        assert full.with_cause(damaged) is damaged
+        assert full.with_cause(FAILED) is FAILED
 
 
 def test_the_question_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

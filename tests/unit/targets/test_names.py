@@ -7,7 +7,7 @@ import pytest
 
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 from forwarder.targets.barred import troubled_names
-from forwarder.targets.names import CalledNames, shown
+from forwarder.targets.names import CalledNames, display_name
 
 DELIVERED = Outcome(Kind.DELIVERED)
 
@@ -233,7 +233,7 @@ def test_a_refused_call_tells_of_names_whose_every_event_failed(
     [("orders", "orders"), ("a\nb\x1b[31m\u202e", "a b [31m "), ("x" * 500, "x" * 119 + "…")],
 )
 def test_a_name_that_somebody_chose_is_one_short_line(name: str, text: str) -> None:
-    assert shown(name) == text
+    assert display_name(name) == text
 
 
 def test_events_of_an_open_name_wait_for_nothing(clock: Turned) -> None:

@@ -129,7 +129,9 @@ def check(attributes: Attributes, longest: int) -> Generator[None, None, None]:
         raise InvalidEvent(f"{_list(missing)} {verb} required.")
     length = sum([_length(value) for value in attributes.values()])
     if length > longest:
-        message = f"The attributes have {length} characters; a call of its target has at most {longest} bytes."
+        message = (
+            f"The attributes have {length} characters; a call of its target has at most {longest} bytes."
+        )
         raise InvalidEvent(message, "too_large")
     for name in REQUIRED:
         _check_required(name, attributes[name])
