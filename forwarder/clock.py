@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from pathlib import Path
 
 import structlog
 
 from forwarder.model import Clock
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 DOUBTED_SECONDS = 3_600.0
 STEP_SECONDS = 60.0
 """A smaller change makes nothing too old."""
@@ -85,3 +87,11 @@ class ClockWatch:
     def _minutes(self, until: float) -> str:
         minutes = math.ceil((until - self._clock.monotonic()) / 60)
         return "1 minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def this_boot() -> str:
+    """The id of the machine's boot, within which the monotonic clock goes on; "" where the system has none."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""

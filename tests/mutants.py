@@ -1173,7 +1173,7 @@ MUTATIONS = [
     ),
     mutation(
         "a purge without a daemon saves nothing of a damaged file",
-        "forwarder/cli/purging.py",
+        "forwarder/cli/queue_purge.py",
         "Storage(directory, rescues=RESCUES)",
         "Storage(directory)",
         PURGING,

@@ -26,7 +26,6 @@ from forwarder.config import Config, redacted
 from forwarder.control.operations import Operations
 from forwarder.control.rescues import RESCUES
 from forwarder.control.server import ControlServer
-from forwarder.daemon.inherited import say_inherited
 from forwarder.daemon.lanes import Shared, build
 from forwarder.daemon.memory import budget_for
 from forwarder.daemon.refusal_log import RefusalLog

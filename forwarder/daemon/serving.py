@@ -13,8 +13,7 @@ import uvloop
 
 from forwarder import descriptors, logs, signals, stderr
 from forwarder.config import Config, ConfigError, Problem
-from forwarder.daemon.allocator import collect_seldom, give_back_large_blocks
-from forwarder.daemon.inherited import LISTENERS
+from forwarder.daemon.memory import collect_seldom, give_back_large_blocks
 from forwarder.daemon.process import Daemon
 from forwarder.daemon.service_manager import ServiceManager
 from forwarder.daemon.start_errors import StartError
@@ -71,7 +70,7 @@ def _forbid_core_dumps() -> None:
 async def _serve(config: Config, path: str) -> int:
     with closing(ServiceManager()) as manager:
         try:
-            return await _live(Daemon(config, given=inherited(LISTENERS), path=path), manager)
+            return await _live(Daemon(config, given=inherited(("ingest", "admin")), path=path), manager)
         except (StartError, ConfigError, InheritedError) as error:
             structlog.get_logger("daemon").error("cannot start", reason=str(error))
             manager.tell(f"cannot start: {error}")

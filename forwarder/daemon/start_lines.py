@@ -1,4 +1,4 @@
-"""The log lines about targets at start: where their events go, and what an accepted event survives.
+"""The log lines at start: where events go, what an accepted event survives, and which sockets are inherited.
 
 Invariants:
 - Up to EACH targets have a line each. More are told together: a line for each set of equal settings, with the
@@ -8,12 +8,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
-from forwarder.config import without_users
+from forwarder.config import Config, without_users
 from forwarder.daemon.lanes import TargetParts
 from forwarder.nearest import SHOWN, listed
 
@@ -50,6 +50,15 @@ def say_memory_only(names: Sequence[str]) -> None:
     if names:
         log = structlog.get_logger("daemon")
         log.warning("events are queued in memory only: a kill loses what has not been sent", targets=names)
+
+
+def say_inherited(names: Iterable[str], config: Config, addresses: Mapping[str, str]) -> None:
+    """The inherited socket is used, whatever the configuration says; a difference is a warning."""
+    log = structlog.get_logger("daemon")
+    for name in names:
+        configured = getattr(config, name).listen.text
+        say = log.info if configured == addresses[name] else log.warning
+        say(f"{name}.listen: on an inherited socket", configured=configured, used=addresses[name])
 
 
 def _facts(built: TargetParts, options: Any) -> dict[str, str]:

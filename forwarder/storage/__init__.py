@@ -4,7 +4,6 @@ Invariants:
 - sqlite3 is imported in this package and nowhere else; its errors leave it as StorageError.
 """
 
-from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import Connection, has_room, no_room
 from forwarder.storage.errors import StorageError
 from forwarder.storage.file import holds_storage
@@ -22,5 +21,4 @@ __all__ = [
     "no_room",
     "open_read_only",
     "salvaged",
-    "this_boot",
 ]

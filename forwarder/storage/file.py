@@ -22,7 +22,6 @@ from pathlib import Path
 
 from forwarder.files import LASTING, sync
 from forwarder.storage.ballast import BALLAST_NAME
-from forwarder.storage.boot import this_boot
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
 from forwarder.storage.damaged import open_damaged
 from forwarder.storage.directory import (

@@ -14,7 +14,7 @@ import pytest
 
 from forwarder.cli import main
 from forwarder.config import Config, parse
-from forwarder.doctor import Finding, examine, is_well, settings, written
+from forwarder.doctor import Finding, examine, format_findings, is_well, settings
 from forwarder.targets import option_types
 from tests.integration.credential_sources import (
     container,
@@ -363,7 +363,7 @@ def test_a_bad_configuration_fails_with_every_problem(
 def test_a_warning_is_no_failure() -> None:
     findings = [Finding("ok", "a", "good"), Finding("warn", "b", "odd.", "Look.")]
     assert is_well(findings)
-    assert written(findings).splitlines() == [
+    assert format_findings(findings).splitlines() == [
         "ok    a: good",
         "warn  b: odd. Look.",
         "2 checks: 1 passed, 1 warning, 0 failed",

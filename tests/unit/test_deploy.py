@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from forwarder import __version__
+from forwarder.clock import BOOT_ID
 from forwarder.config import Config, IngestConfig, Listens, load
 from forwarder.descriptors import for_connections
-from forwarder.storage.boot import BOOT_ID
 from forwarder.targets import option_types
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.cli import main, sending
+from forwarder.cli import main, send
 
 EVENT = '{"Source":"s","DetailType":"t","Detail":"{}"}\n'
 
@@ -76,7 +76,7 @@ def test_who_types_events_is_told_what_is_read_and_how_it_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", Input(terminal=True))
-    sending._judge("orders", sending.STDIN)
+    send._judge("orders", send.STDIN)
     assert capsys.readouterr().err == (
         "reading events from the terminal, one JSON object per line; Ctrl-D ends\n"
     )

@@ -12,7 +12,7 @@ from forwarder.daemon import allocator
 
 SCRIPT = """
 import sys
-from forwarder.daemon.allocator import give_back_large_blocks
+from forwarder.daemon.memory import give_back_large_blocks
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 if sys.argv[1] == "told":

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forwarder.cli import place, purging
+from forwarder.cli import place, queue_purge
 from forwarder.cli.common import Arguments, config_file, with_storage
 from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK
 from forwarder.nearest import plural
@@ -38,7 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         if function is _dump:
             action.add_argument("--target", help="only the events of this target")
         action.set_defaults(command=_read, action=function)
-    purging.add(actions)
+    queue_purge.add(actions)
 
 
 def _read(arguments: Arguments) -> int:
