@@ -1,4 +1,4 @@
-"""Every sentence that the program may print, with its place: ``python -m docs.messages``, to read them in one go.
+"""Every sentence that the program may print, with its place, to read them all: ``python -m docs.messages``.
 
 Invariants:
 - A text of the source is a message when it has two words, unless it is a docstring, SQL or a pattern.
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-_IS_SQL = re.compile(
-    r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|PRAGMA|BEGIN|COMMIT|ROLLBACK|REPLACE|ATTACH|WITH|VACUUM"
-    r"|REINDEX|ANALYZE|FROM|WHERE|VALUES|ON CONFLICT|LIMIT|ORDER BY|AND|UNION)\b"
-).match
+_SQL = (
+    "SELECT INSERT UPDATE DELETE CREATE DROP ALTER PRAGMA BEGIN COMMIT ROLLBACK REPLACE ATTACH WITH VACUUM REINDEX "
+    "ANALYZE FROM WHERE VALUES LIMIT ORDER AND UNION"
+)
+_IS_SQL = re.compile(rf"\s*({'|'.join(_SQL.split())})\b").match
 _HAS_WORDS = re.compile(r"[A-Za-z'`.,:}]{2,}\s+\S*[A-Za-z{]{2,}").search
 _LOG_LEVELS = {"debug", "info", "warning", "error", "exception", "log", "critical"}
 
@@ -90,13 +91,9 @@ def _kind(call: ast.Call) -> str:
 
 
 def _part(value: ast.expr) -> str:
-    return (
-        str(value.value)
-        if isinstance(value, ast.Constant)
-        else f"{{{ast.unparse(value.value)}}}"
-        if isinstance(value, ast.FormattedValue)
-        else ""
-    )
+    if isinstance(value, ast.FormattedValue):
+        return f"{{{ast.unparse(value.value)}}}"
+    return str(value.value) if isinstance(value, ast.Constant) else ""
 
 
 def main() -> None:

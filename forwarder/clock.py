@@ -90,7 +90,7 @@ class ClockWatch:
 
 
 def this_boot() -> str:
-    """The id of the machine's boot, within which the monotonic clock goes on; "" where the system has none."""
+    """The id of the machine's boot; "" where the system has none. The monotonic clock lasts as long."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:

@@ -106,11 +106,12 @@ async def _running(arguments: Arguments) -> int:
 async def _stopped(directory: Path, arguments: Arguments) -> int:
     """In the storage's file, with its lock."""
     from forwarder import logs
+    from forwarder.clock import this_boot
     from forwarder.control.rescues import RESCUES
     from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters, LettersFull
     from forwarder.dead_letters import counts as letters_of
     from forwarder.queues.offline import Offline, purge
-    from forwarder.storage import Storage, this_boot
+    from forwarder.storage import Storage
 
     logs.configure("warning")
     letters_of(directory)  # a directory without a storage gets none by this

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from forwarder.apis.codes import EntryCodes
-from forwarder.clock import ClockWatch
+from forwarder.clock import ClockWatch, this_boot
 from forwarder.config import Config, default_of_kind, queue_memory
 from forwarder.control.operations import TargetHandle
 from forwarder.daemon.asides import SetAside
@@ -22,7 +22,7 @@ from forwarder.model import Clock, Limits
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.receipts import MAX_WAIT_SECONDS, Receipts
-from forwarder.storage import Storage, this_boot
+from forwarder.storage import Storage
 from forwarder.targets import TARGETS, AwsTarget
 from forwarder.targets.buses import BusNames
 from forwarder.targets.names import TargetNames

@@ -1,4 +1,4 @@
-"""The memory of the process: what requests may use of the budget, and how freed memory goes back to the system.
+"""The process's memory: what requests may use, and how freed memory goes back to the system.
 
 Invariants:
 - Requests get what is left of ``ingest.memory_budget`` when every queue is full.

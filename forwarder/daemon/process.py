@@ -33,7 +33,7 @@ from forwarder.daemon.reload import Rereading
 from forwarder.daemon.report import ending_of, say_ledgers
 from forwarder.daemon.senders import Senders
 from forwarder.daemon.start_errors import StartError, cannot_listen
-from forwarder.daemon.start_lines import say_memory_only, say_targets
+from forwarder.daemon.start_lines import say_inherited, say_memory_only, say_targets
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
 from forwarder.delivery.burial import sweep

@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from forwarder.clock import ClockWatch
+from forwarder.clock import ClockWatch, this_boot
 from forwarder.dead_letters import rows
 from forwarder.dead_letters.query import BatchOf, Page, Wanted, counts_of, page_of
 from forwarder.logs import limited
 from forwarder.model import STORED_JSON, Clock, Dead, Event, Removal, SystemClock
-from forwarder.storage import Connection, Storage, StorageError, Work, this_boot
+from forwarder.storage import Connection, Storage, StorageError, Work
 from forwarder.storage.salvage import Rescue
 
 Burial = Callable[[Connection, Sequence[Event]], None]

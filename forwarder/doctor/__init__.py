@@ -1,4 +1,4 @@
-"""``forwarder doctor``: whether a daemon with this configuration would work on this host, and what to do if not.
+"""``forwarder doctor``: whether a daemon with this configuration would work here, and what to do if not.
 
 Invariants:
 - No event is sent and nothing is changed, so the daemon may run meanwhile.
@@ -19,7 +19,7 @@ __all__ = ["Finding", "Level", "examine", "format_findings", "is_well"]
 
 
 async def examine(config: Config, wall: Callable[[], float] = time.time) -> list[Finding]:
-    """All findings, each cause once, from the settings to the way to AWS. ``wall`` is compared with AWS's clock."""
+    """All findings, each cause once. ``wall`` is compared with AWS's clock."""
     findings = [
         *settings.examine(config),
         *senders.examine(config),

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from forwarder.clock import this_boot
 from forwarder.files import LASTING, sync
 from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune

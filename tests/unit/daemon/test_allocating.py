@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from forwarder.daemon import allocator
+from forwarder.daemon import memory
 
 SCRIPT = """
 import sys
@@ -38,4 +38,4 @@ def test_another_c_library_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         raise ValueError("unrecognized configuration name")
 
     monkeypatch.setattr(os, "confstr", no_name)
-    assert not allocator.give_back_large_blocks()
+    assert not memory.give_back_large_blocks()
