@@ -2022,7 +2022,7 @@ MUTATIONS = [
     ),
     mutation(
         "overload: a connection is refused as fast as it can ask",
-        "forwarder/ingest/refusals.py",
+        "forwarder/ingest/http/manners.py",
         "min(LONGEST_PAUSE, self.pause * 2)",
         "FIRST_PAUSE",
         REFUSALS,
