@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 _SQL = (
-    "SELECT INSERT UPDATE DELETE CREATE DROP ALTER PRAGMA BEGIN COMMIT ROLLBACK REPLACE ATTACH WITH VACUUM REINDEX "
-    "ANALYZE FROM WHERE VALUES LIMIT ORDER AND UNION"
+    "SELECT INSERT UPDATE DELETE CREATE DROP ALTER PRAGMA BEGIN COMMIT ROLLBACK REPLACE ATTACH WITH VACUUM "
+    "REINDEX ANALYZE FROM WHERE VALUES LIMIT ORDER AND UNION"
 )
 _IS_SQL = re.compile(rf"\s*({'|'.join(_SQL.split())})\b").match
 _HAS_WORDS = re.compile(r"[A-Za-z'`.,:}]{2,}\s+\S*[A-Za-z{]{2,}").search
@@ -25,7 +25,7 @@ _LOG_LEVELS = {"debug", "info", "warning", "error", "exception", "log", "critica
 
 
 class Message(NamedTuple):
-    """``kind``: what prints it: log, raise, help, metric, setting, or the name of the call that it is given to."""
+    """``kind``: log, raise, help, setting, or the name of the call that gets the text."""
 
     path: str
     line: int

@@ -109,6 +109,14 @@ MUTATIONS = [
         "tests/unit/test_changes.py",
     ),
     mutation(
+        "bounds 3: the disk queue's thread waits 5 ms for each statement",
+        "forwarder/daemon/serving.py",
+        "    share_interpreter_often()\n",
+        "",
+        "tests/unit/daemon/test_tuning.py",
+        "tuned",
+    ),
+    mutation(
         "target_state: another sentence begins a state anew",
         "forwarder/delivery/target_state.py",
         "        if (state, reason) == (own.state, own.reason):\n",
@@ -2022,7 +2030,7 @@ MUTATIONS = [
     ),
     mutation(
         "overload: a connection is refused as fast as it can ask",
-        "forwarder/ingest/refusals.py",
+        "forwarder/ingest/http/manners.py",
         "min(LONGEST_PAUSE, self.pause * 2)",
         "FIRST_PAUSE",
         REFUSALS,

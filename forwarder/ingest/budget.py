@@ -25,8 +25,6 @@ SMALL_BODY = 16 * 1024
 OBJECT_BYTES = 112
 STRING_BYTES = 64
 """The most that a JSON object and a string hold when they are parsed, beside the body they came in."""
-RAW_BYTES = 48
-"""What a part of an array holds before it is decoded."""
 
 ORDINARY_BYTES = 256 * 1024
 """A peer that holds no more than this may use the spare bytes: whatever others hold, its events get in."""

@@ -398,7 +398,7 @@ class IngestServer:
             if operation.is_for_pages:
                 check_origin(headers, self._cors.allows if self._cors is not None else _no_origin)
             elif self._settings.browsers == "refuse":
-                check_page(headers)
+                check_page(headers, self._paths.for_pages)
         except BadRequest as problem:
             self._unbound.add_refused(problem.reason)
             raise

@@ -42,11 +42,11 @@ from forwarder.ingest.errors import (
     BadRequest,
 )
 from forwarder.ingest.http.answers import refuse
+from forwarder.ingest.http.manners import Manners
 from forwarder.ingest.http.peers import peer_of_address, peer_of_certificate, sender_of
 from forwarder.ingest.http.seats import Holder
 from forwarder.ingest.http.turned_away import LINGER, TOO_MANY, TurnedAway, become, raw_answer
 from forwarder.ingest.http.unparsed import PIECE, Unparsed
-from forwarder.ingest.refusals import Manners
 
 BODY_LINGER = 3.0
 """Seconds that the rest of a refused body is read and forgotten, so that its sender reads our answer."""
