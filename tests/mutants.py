@@ -215,6 +215,14 @@ MUTATIONS = [
         "two_parts",
     ),
     mutation(
+        "a refusal without a request does not say when to come back",
+        "forwarder/ingest/http/turned_away.py",
+        "    headers = refusal_headers(problem, chance)\n",
+        "    headers = problem.headers\n",
+        CONNECTIONS,
+        "without_a_request",
+    ),
+    mutation(
         "the first bytes of a head may take for ever",
         "forwarder/ingest/http/connections.py",
         "        self._beginning, self._head_bytes = data, len(data)\n",

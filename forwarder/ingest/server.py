@@ -34,7 +34,7 @@ from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.errors import INTERNAL, MALFORMED, VERSION, BadRequest
 from forwarder.ingest.exchange import Exchange
-from forwarder.ingest.http.answers import is_plain, ready, refuse, respond, retry_headers
+from forwarder.ingest.http.answers import is_plain, ready, refuse, respond
 from forwarder.ingest.http.browsers import check_origin, check_page, misdirected
 from forwarder.ingest.http.connections import Connection, headers_too_large
 from forwarder.ingest.http.cors import Cors
@@ -232,7 +232,7 @@ class IngestServer:
 
     def turned_away(self) -> TurnedAway:
         self._http.refused_connections += 1
-        return TurnedAway(self._turned_away, retry_headers(self._chance), self._most_turned_away)
+        return TurnedAway(self._turned_away, self._chance, self._most_turned_away)
 
     def came(self, size: int, peer: str) -> None:
         self._inflow.came(size, peer)

@@ -125,15 +125,20 @@ def _head(content_type: str, status: int, second: int) -> bytes:
 def refuse(dialect: Dialect, problem: BadRequest, chance: Chance = random.random) -> web.Response:
     """The answer to a request of which nothing was taken."""
     response = respond(dialect, problem.status, dialect.error(problem))
-    response.headers.update(problem.headers)
+    response.headers.update(refusal_headers(problem, chance))
     if dialect.aws:
         response.headers["x-amzn-ErrorType"] = problem.code
-    if problem.status in _RETRY_STATUSES:
-        response.headers.update(retry_headers(chance))
     if problem.close:
         response.headers["Connection"] = "close"
         response.force_close()
     return response
+
+
+def refusal_headers(problem: BadRequest, chance: Chance) -> Mapping[str, str]:
+    """The headers of its own, and when to come back if that may help."""
+    if problem.status in _RETRY_STATUSES:
+        return {**problem.headers, **retry_headers(chance)}
+    return problem.headers
 
 
 def retry_headers(chance: Chance = random.random) -> dict[str, str]:

@@ -15,9 +15,10 @@ import pytest
 from aiohttp import web_protocol
 
 from forwarder.apis.put_events import PutEvents
+from forwarder.ingest.errors import BadRequest
 from forwarder.ingest.http import connections
 from forwarder.ingest.http.seats import RETRY_SECONDS
-from forwarder.ingest.http.turned_away import MAX_TURNED_AWAY
+from forwarder.ingest.http.turned_away import MAX_TURNED_AWAY, raw_answer
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (
@@ -219,6 +220,14 @@ async def test_a_silent_connection_goes_for_one_of_its_own_peer_after_a_while(
         assert (await ingest.post(NATIVE, EVENT)).status == 202
         for peer in silent:
             await peer.close()
+
+
+@pytest.mark.parametrize("status", [408, 429, 431, 503])
+def test_a_refusal_without_a_request_says_when_to_come_back_if_that_may_help(status: int) -> None:
+    problem = BadRequest(status, "Code", "Why.", headers={"X-Own": "kept"})
+    head = raw_answer(problem, chance=lambda: 0.25).decode().split("\r\n")
+    assert "X-Own: kept" in head
+    assert ("Retry-After: 2" in head) == ("x-amz-retry-after: 1500" in head) == (status in (429, 503))
 
 
 @pytest.mark.parametrize("data", [b"POST / HT", HALF], ids=["slow heads", "slow bodies"])
