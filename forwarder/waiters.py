@@ -78,3 +78,9 @@ class WaitQueue:
 def resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def ignore_outcome(done: asyncio.Future[None]) -> None:
+    """A callback for a future that nobody has to wait for: its failure is reported elsewhere."""
+    if not done.cancelled():
+        done.exception()

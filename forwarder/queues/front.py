@@ -19,6 +19,7 @@ from forwarder.model import Batch, Clock, Event, Flush, Limits, Names, memory_by
 from forwarder.queues.aside import AsidePlace, Moved
 from forwarder.queues.clumps import Clump, Parked
 from forwarder.queues.forming import Forming
+from forwarder.queues.queue import Settlement
 from forwarder.queues.releasing import Releasing
 from forwarder.queues.waking import Waking
 
@@ -137,19 +138,11 @@ class Front:
                     is_open(name, peer)
         return closed
 
-    def settle(
-        self,
-        gone: Sequence[Event] = (),
-        retry: Sequence[Event] = (),
-        parts: Sequence[Sequence[Event]] = (),
-        aside: Sequence[Sequence[Event]] = (),
-        *,
-        part: bool = False,
-    ) -> None:
+    def settle(self, settlement: Settlement) -> None:
         now = self._clock.monotonic()
-        self._release(gone)
-        if retry or parts or aside:
-            self._return(retry, parts, aside, part, now)
+        self._release(settlement.gone)
+        if settlement.retry or settlement.parts or settlement.aside:
+            self._return(settlement, now)
         self._waking.wake(now)
 
     def take_expired(self, received_before: float) -> list[Event]:
@@ -256,14 +249,9 @@ class Front:
         self.taken_bytes -= size
         return size
 
-    def _return(
-        self,
-        retry: Sequence[Event],
-        parts: Sequence[Sequence[Event]],
-        aside: Sequence[Sequence[Event]],
-        part: bool,
-        now: float,
-    ) -> None:
+    def _return(self, settlement: Settlement, now: float) -> None:
+        retry, parts, aside = settlement.retry, settlement.parts, settlement.aside
+        part = settlement.part
         returned = sum(self._release(events) for events in (retry, *parts, *aside))
         if self._names is not None:
             before = self.aside.bytes

@@ -21,6 +21,7 @@ from forwarder.model import Event, memory_bytes
 from forwarder.queues import rows
 from forwarder.queues.rows import Mark
 from forwarder.storage import Connection, Storage, Work
+from forwarder.waiters import ignore_outcome
 
 SETTLE_SECONDS = 0.05
 AGAIN_SECONDS = 1.0
@@ -150,7 +151,7 @@ class Settling:
         every = {**self._writing, **self._changed}.values()
         self._changed = {}
         for _, _, work in _works([row for row in every if not row.left or row.damaged]):
-            self._storage.submit(work).add_done_callback(_look)
+            self._storage.submit(work).add_done_callback(ignore_outcome)  # the storage says why
         marks = [row.mark() for row in every if row.left and not row.damaged]
 
         def mark_and_end(connection: Connection) -> None:
@@ -158,7 +159,7 @@ class Settling:
             last(connection)
 
         # When this fails the next start hands out again what was settled last, and counts.
-        self._storage.submit(mark_and_end).add_done_callback(_look)
+        self._storage.submit(mark_and_end).add_done_callback(ignore_outcome)  # the storage says why
 
     def _wrote(self, some: list[Row], marks: list[Mark], writing: asyncio.Future[None]) -> None:
         failed = writing.cancelled() or writing.exception() is not None  # the storage says why
@@ -220,8 +221,3 @@ def _works(changed: Iterable[Row]) -> Iterator[tuple[list[Row], list[Mark], Work
 
 def _work(write: Callable[[Connection, list[T]], None], what: list[T]) -> Work[None]:
     return lambda connection: write(connection, what)
-
-
-def _look(done: asyncio.Future[None]) -> None:
-    if not done.cancelled():
-        done.exception()  # the storage says why

@@ -20,7 +20,7 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Limits, QueueFull, SystemClock
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
-from forwarder.queues.purging import Chosen
+from forwarder.queues.queue import Chosen
 from forwarder.storage import Storage
 from forwarder.storage.directory import leave_marker
 from tests.unit.queues.names import FakeNames

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, Event, SystemClock
 from forwarder.queues.disk import DiskQueue
-from forwarder.queues.purging import Chosen
+from forwarder.queues.queue import Chosen
 from forwarder.storage import Connection, Storage
 from forwarder.storage.ballast import Ballast
 from tests.unit.queues.names import FakeNames
