@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -165,13 +165,13 @@ class _Reader:
         return self._of_kind(self._kinds, raw, path)
 
     def _setting_of_kind(self, kinds: Types, raw: object, path: str) -> Any:
-        """A setting of one of these kinds: the word of the kind, or a mapping with ``kind`` and its options."""
+        """The word of one of these kinds, or a mapping with ``kind`` and the options of that kind."""
         if isinstance(raw, dict):
             filled = {KIND: self._filled(raw[KIND], join(path, KIND))} if KIND in raw else {}
             options = self._of_kind(kinds, {**raw, **filled}, path)
         else:
-            kind = self._filled(raw, path)
-            options = self.struct(kinds[kind], {}, path) if self._is_kind(kinds, kind, path) else None
+            type_ = self._type_of(kinds, self._filled(raw, path), path)
+            options = None if type_ is None else self.struct(type_, {}, path)
         return _BAD if options is None else options
 
     def _of_kind(self, kinds: Types, raw: Mapping[Any, Any], path: str) -> Any:
@@ -183,19 +183,20 @@ class _Reader:
             for key in raw:
                 if nearest(str(key), [KIND]):
                     self._unknown(path, key, [KIND])
-        elif self._is_kind(kinds, kind, place):
-            return self.struct(kinds[kind], options, path)
+        elif (type_ := self._type_of(kinds, kind, place)) is not None:
+            return self.struct(type_, options, path)
         if meant := nearest(str(kind), kinds):
             self.struct(kinds[meant], options, path)
         return None
 
-    def _is_kind(self, kinds: Types, kind: object, path: str) -> TypeGuard[str]:
+    def _type_of(self, kinds: Types, kind: object, path: str) -> type[msgspec.Struct] | None:
+        """The type of a kind's options; None for what is no kind."""
         if isinstance(kind, str) and kind in kinds:
-            return True
+            return kinds[kind]
         if path not in self._bad:  # else a variable that the environment does not have
             near = did_you_mean(kind, kinds) if isinstance(kind, str) else ""
             self._say(path, f"must be {one_of(list(kinds))}, got {shown_value(kind)}.{near}")
-        return False
+        return None
 
     def struct(self, type_: type[msgspec.Struct], raw: object, path: str, base: object = None) -> Any:
         """``base``: what the keys that are not given keep their values from, where a kind has its own."""

@@ -2,7 +2,8 @@
 
 Invariants:
 - A setting that is a secret says so in its type, and is never shown; nor are the user and query of a URL.
-- What is shown is plain text, numbers, lists and mappings, in the words of the file: a kind without options is its word.
+- What is shown is plain text, numbers, lists and mappings, in the words of the file. A kind without options
+  is its word.
 """
 
 from __future__ import annotations

@@ -237,13 +237,13 @@ class Operations:
         return None
 
     async def _accept(self, target: TargetHandle, events: list[Event]) -> None:
-        letters = _LettersOf(self._letters, [event.id for event in events], self._doubtful)
+        letters = LettersOf(self._letters, [event.id for event in events], self._doubtful)
         await target.queue.take_back(events, letters)
         if not letters.are_counted:
             await self._letters.expire()  # which counts what is left
 
 
-class _LettersOf:
+class LettersOf:
     """The dead letters that a queue takes back. ``doubtful`` gets the ids of those that it accepted although
     their letters could not be removed."""
 

@@ -1,7 +1,8 @@
 """Every kind of queue, one line each.
 
 Invariants:
-- Another kind is one file here and one line in QUEUES; nobody else knows its name. See docs/adding-a-queue.md.
+- Another kind is one file here and one line in QUEUES; nobody else knows its name. See
+  docs/adding-a-queue.md.
 """
 
 from __future__ import annotations

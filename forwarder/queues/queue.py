@@ -1,4 +1,4 @@
-"""The interface of a queue, and the types it speaks of. ``memory`` and ``disk`` implement it; all others use it.
+"""The interface of a queue and its types. ``memory`` and ``disk`` implement it; all other packages use it.
 
 Invariants:
 - Nobody asks which kind a queue is. What kinds do differently is a member here.
@@ -82,7 +82,7 @@ class Letters(Protocol):
         """Removes them inside the transaction of the storage that stores the events, or raises."""
 
     async def remove(self) -> None:
-        """Remove them after the events were accepted elsewhere. The removal has begun when this first waits."""
+        """Remove them once the events are accepted elsewhere. The removal has begun when this first waits."""
 
 
 class Queue(Protocol):

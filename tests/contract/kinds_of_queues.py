@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Limits, Names, Queue
+from forwarder.model import Clock, Limits, Names
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
+from forwarder.queues.queue import Queue, Settlement
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
 from tests.clocks import LoopClock
@@ -65,7 +66,7 @@ class Memory:
         )
 
     async def left(self, queue: Queue) -> list[str]:
-        return [event.id for event in queue.close()]
+        return [event.id for event in await queue.aclose()]
 
 
 class Disk:
@@ -119,7 +120,7 @@ class Disk:
         return queue
 
     async def left(self, queue: Queue) -> list[str]:
-        assert queue.close() == []
+        assert await queue.aclose() == []
         await self.close()
         again = await self._open(self._names[id(queue)], LIMITS, 10**9, 10**12, LoopClock())
         return await take_everything(again)
@@ -139,7 +140,7 @@ async def take_everything(queue: Queue) -> list[str]:
             assert await queue.ripe()
             while (batch := queue.take()) is not None:
                 ids += [event.id for event in batch.events]
-                queue.settle(gone=batch.events)
+                queue.settle(Settlement(gone=batch.events))
     return ids
 
 
