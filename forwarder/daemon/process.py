@@ -205,7 +205,7 @@ class Daemon:
     def longest_stop(self) -> float:
         """Seconds that a stop takes at most, also where nothing answers."""
         given = self._config.shutdown
-        return given.input_grace + given.drain_timeout + FINISH_REQUESTS_SECONDS + 4 * CLOSE_SECONDS
+        return given.input_grace + given.drain_timeout + FINISH_REQUESTS_SECONDS + 5 * CLOSE_SECONDS
 
     def line(self) -> str:
         """How it goes, in one line."""
@@ -296,8 +296,7 @@ class Daemon:
                 await start()
             except OSError as problem:
                 await self._cancel_tasks()
-                for lane in self._lanes.values():
-                    await lane.queue.aclose()  # what was delivered meanwhile is written
+                await self._close_queues()  # what was delivered meanwhile is written
                 await self._close()
                 place = problem.place if isinstance(problem, CannotListen) else ""
                 raise cannot_listen(f"{name}{place}", problem) from None
@@ -398,16 +397,18 @@ class Daemon:
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
 
     async def _close_queues(self) -> None:
-        """End the queues, each by itself: one may wait for a server that does not answer."""
-        for name, queue in self._queues.items():
-            try:
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    lost = len(await queue.aclose())
-            except TimeoutError:
-                self._log.error("queue does not respond; it was not closed", target=name)
-                continue
-            if lost:
-                self._metrics.for_target(name).settled(dropped={"shutdown": lost})
+        """End the queues at once: one may wait for a server that does not answer, for so long."""
+        await asyncio.gather(*map(self._close_queue, self._queues))
+
+    async def _close_queue(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                lost = len(await self._queues[name].aclose())
+        except TimeoutError:
+            self._log.error("queue does not respond; it was not closed", target=name)
+            return
+        if lost:
+            self._metrics.for_target(name).settled(dropped={"shutdown": lost})
 
     async def _close(self) -> None:
         await self._cancel_tasks()

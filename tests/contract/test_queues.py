@@ -24,7 +24,7 @@ from tests.puts import put_in
 _ids = itertools.count()
 
 
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture(params=["memory", "disk", "journal"])
 async def make_queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kind]:
     async with kind_of_queue(request.param, tmp_path) as kind:
         yield kind
