@@ -1,4 +1,4 @@
-"""Core data types, and the protocols between packages.
+"""Core data types. The interface of a queue is in ``queues.queue``.
 
 Invariants:
 - An Event's ``body`` is the target API's entry, serialised once, at ingest; nothing later changes it.

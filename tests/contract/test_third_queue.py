@@ -116,9 +116,7 @@ def test_its_options_are_in_the_schema_and_in_the_reference() -> None:
 
 
 def test_the_doctor_does_not_warn_that_a_durable_queue_is_only_in_memory() -> None:
-    warned = [
-        each.subject for each in examine(read("{kind: journal, directory: /j}")) if each.level == "warn"
-    ]
+    warned = [each.about for each in examine(read("{kind: journal, directory: /j}")) if each.level == "warn"]
     assert "targets.orders.queue" not in warned
     assert "storage.max_bytes" not in warned
 
