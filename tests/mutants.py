@@ -81,6 +81,7 @@ WARM_UP = "tests/unit/targets/test_warm_up.py"
 BROWSERS = "tests/unit/ingest/test_browsers.py"
 BINDINGS = "tests/unit/ingest/test_bindings.py"
 FOURTH = "tests/contract/test_fourth_api.py"
+THIRD = "tests/contract/test_third_queue.py"
 IDENTITIES = "tests/unit/ingest/test_deduplication.py"
 ADMIN = "tests/unit/admin/test_server.py"
 DIRECTORY = "tests/unit/storage/test_directory.py"
@@ -628,8 +629,8 @@ MUTATIONS = [
     mutation(
         "losses at the stop are not counted",
         "forwarder/daemon/process.py",
-        '                lane.metrics.settled(dropped={"shutdown": lost})\n',
-        "                pass\n",
+        '            self._metrics.for_target(name).settled(dropped={"shutdown": lost})\n',
+        "            pass\n",
         STOP,
         "unreachable",
     ),
@@ -656,14 +657,14 @@ MUTATIONS = [
         (
             (
                 "            results = await lane.target.send(batch)\n",
-                "            lane.queue.settle(batch.events)\n"
+                "            lane.queue.settle(Settlement(batch.events))\n"
                 "            results = await lane.target.send(batch)\n",
             ),
             (
                 "        lane.queue.settle("
-                "fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)\n",
+                "Settlement(fate.delivered, fate.retry, fate.parts, fate.aside, batch.part))\n",
                 "        again = [*fate.retry, *(e for part in fate.parts + fate.aside for e in part)]\n"
-                "        await lane.queue.put(again)\n",
+                "        lane.queue.put_nowait(again)\n",
             ),
         ),
         LEDGER,
@@ -673,7 +674,7 @@ MUTATIONS = [
         "forwarder/delivery/burial.py",
         "        problem = await _keep(lane, some)\n",
         "        problem = await _keep(lane, some)\n        if problem is not None:\n"
-        "            lane.queue.settle(gone=[each.event for each in some])\n            problem = None\n",
+        "            lane.queue.settle(Settlement(gone=[each.event for each in some]))\n            problem = None\n",
         HOLDS,
         "cannot_be_written and eventbridge",
     ),
@@ -1141,10 +1142,34 @@ MUTATIONS = [
         "whatever_came",
     ),
     mutation(
+        "only a queue in the storage is opened",
+        "forwarder/daemon/process.py",
+        "        for queue in self._queues.values():\n            await queue.open()\n",
+        "        for queue in self._stored.values():\n            await queue.open()\n",
+        THIRD,
+        "next_start",
+    ),
+    mutation(
+        "what is not in the storage is said to be lost by a kill",
+        "forwarder/daemon/status.py",
+        "if not each.lane.queue.durable]",
+        "if each.lane.queue.stored_as is None]",
+        THIRD,
+        "in_the_words_of_the_status",
+    ),
+    mutation(
+        "an answer does not wait until the queue has accepted",
+        "forwarder/ingest/intake.py",
+        "            await asyncio.shield(accepting)\n",
+        "            pass\n",
+        THIRD,
+        "cannot_be_written_503",
+    ),
+    mutation(
         "a put on disk is ours before it is committed",
         "forwarder/queues/disk.py",
-        "            await asyncio.shield(writing)\n",
-        "            await asyncio.sleep(0)\n",
+        "            return self._gathering.add(events, size)\n",
+        "            self._gathering.add(events, size)\n            return None  # type: ignore[return-value]\n",
         DISK,
     ),
     mutation(
@@ -1283,8 +1308,8 @@ MUTATIONS = [
     mutation(
         "a replay forgets the event",
         "forwarder/control/operations.py",
-        "            await target.queue.take_back(events, removal(ids))\n",
-        "            await self._letters.remove(ids)\n",
+        "        await target.queue.take_back(events, letters)\n",
+        "        await letters.remove()\n",
         CONTROL,
         "replayed_events and disk and rum",
     ),

@@ -141,6 +141,7 @@ import asyncio, os, subprocess, sys
 from pathlib import Path
 from forwarder.model import QueueUnavailable
 from forwarder.storage import Storage
+from tests.puts import put_in
 from tests.unit.queues.support import events, ids, queue_in, take, take_all
 
 async def main(directory):
