@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 FOREVER = float("inf")
 SHORTEST_WAIT = 0.001
@@ -73,6 +74,23 @@ class WaitQueue:
     def _on_timer(self) -> None:
         self._timer = None
         self.wake_next()
+
+
+class Pauses:
+    """Waits that may be ended early, all at once."""
+
+    def __init__(self) -> None:
+        self._ended = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+
+    def end(self) -> None:
+        """End the waits of now; later ones are not ended."""
+        ended, self._ended = self._ended, asyncio.Event()
+        ended.set()
 
 
 def resolve(waiter: asyncio.Future[None]) -> None:

@@ -20,6 +20,8 @@ from tests.mutation import Mutation, run
 QUICK = ("tests/unit/", "tests/contract/")
 QUEUES = "tests/contract/test_queues.py"
 DISK = "tests/unit/queues/test_disk.py"
+FORMING = "tests/unit/queues/test_forming.py"
+SETTLING = "tests/unit/queues/test_settling.py"
 ASIDE = "tests/contract/test_set_aside.py"
 PARKING = "tests/unit/queues/test_parking.py"
 PURGING = "tests/unit/control/test_purging.py"
@@ -644,12 +646,40 @@ MUTATIONS = [
     ),
     mutation(
         "a cancelled worker takes its wake-up with it",
-        "forwarder/queues/waking.py",
-        "            else:  # it was woken already: another worker must be\n"
-        "                self.wake(self._clock.monotonic())\n",
+        "forwarder/waiters.py",
+        "            else:  # woken already: the wake-up belongs to the next\n"
+        "                self.wake_next()\n",
         "",
         QUEUES,
         "cancelled",
+    ),
+    mutation(
+        "a group that is complete takes no more events along",
+        "forwarder/queues/forming.py",
+        "            self._top_up(group)\n",
+        "            pass\n",
+        FORMING,
+    ),
+    mutation(
+        "what steps aside is tried before all that waits",
+        "forwarder/queues/forming.py",
+        "        group.turn = self._push(group, now)\n",
+        "        self._push(group, now)\n        group.turn = DUE\n",
+        FORMING,
+    ),
+    mutation(
+        "a mark that failed is forgotten with what was settled since",
+        "forwarder/queues/settling.py",
+        "mark if before is None else _both(before, mark)\n",
+        "mark\n",
+        SETTLING,
+    ),
+    mutation(
+        "rows that are done in part are marked with each put",
+        "forwarder/queues/settling.py",
+        "            self._write([row for row in self._changed.values() if not row.left or row.damaged])\n",
+        "            self._write(list(self._changed.values()))\n",
+        SETTLING,
     ),
     Mutation(
         "events are settled before they are sent",
@@ -674,7 +704,8 @@ MUTATIONS = [
         "forwarder/delivery/burial.py",
         "        problem = await _keep(lane, some)\n",
         "        problem = await _keep(lane, some)\n        if problem is not None:\n"
-        "            lane.queue.settle(Settlement(gone=[each.event for each in some]))\n            problem = None\n",
+        "            lane.queue.settle(Settlement([each.event for each in some]))\n"
+        "            problem = None\n",
         HOLDS,
         "cannot_be_written and eventbridge",
     ),
@@ -1169,7 +1200,8 @@ MUTATIONS = [
         "a put on disk is ours before it is committed",
         "forwarder/queues/disk.py",
         "            return self._gathering.add(events, size)\n",
-        "            self._gathering.add(events, size)\n            return None  # type: ignore[return-value]\n",
+        "            self._gathering.add(events, size)\n"
+        "            return None  # type: ignore[return-value]\n",
         DISK,
     ),
     mutation(

@@ -71,6 +71,8 @@ class Row:
 
     def mark(self) -> Mark:
         """What is to be written of a row that is done in part: all that is not known to be written."""
+        # A mark whose write failed is kept and joined with the next. Marks add up, so that it does not matter
+        # whether the failed one is on the disk after all.
         if self._fresh:
             mark, before = self.mark_of(self._fresh), self._unwritten
             self._unwritten = mark if before is None else _both(before, mark)
@@ -87,7 +89,7 @@ class Row:
 
     def wrote(self, mark: Mark) -> None:
         """``mark`` is on the disk; what was settled since is still to be written."""
-        if self._unwritten is mark:
+        if self._unwritten is mark:  # else more was settled meanwhile, and the mark of now has both
             self._unwritten = None
 
     def _forget(self) -> None:
@@ -129,6 +131,8 @@ class Settling:
 
     def flush_done(self) -> None:
         """Delete the rows that are done, with the next commit."""
+        # Only rows that are done: a put that waits for its commit should not wait for marks as well, most of
+        # which the next settled event would make needless.
         if not self._writing:
             self._write([row for row in self._changed.values() if not row.left or row.damaged])
 
@@ -139,6 +143,8 @@ class Settling:
 
     def _write(self, changed: list[Row]) -> None:
         """One such write at a time: what changes meanwhile is written after it."""
+        # Out of ``_changed`` first: what is settled while this is written adds its row there again, and is
+        # written by the next round. Until the close no row is in two writes at once.
         for row in changed:
             del self._changed[row.place]
         for some, marks, work in _works(changed):
@@ -168,10 +174,12 @@ class Settling:
                 row.wrote(mark)
         for row in some:
             del self._writing[row.place]
-            if failed:
+            if failed:  # unless it changed again meanwhile: then it is there already
                 self._changed.setdefault(row.place, row)
         if self._changed:
             self._flush_in(AGAIN_SECONDS if failed else SETTLE_SECONDS)
+        # One write may be several jobs, and a full disk fails only those that need room. Writing works again
+        # when all jobs of a round succeeded.
         self._failed |= failed
         if not self._writing:
             before, self._failing, self._failed = self._failing, self._failed, False
