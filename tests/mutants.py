@@ -20,6 +20,8 @@ from tests.mutation import Mutation, run
 QUICK = ("tests/unit/", "tests/contract/")
 QUEUES = "tests/contract/test_queues.py"
 DISK = "tests/unit/queues/test_disk.py"
+FORMING = "tests/unit/queues/test_forming.py"
+SETTLING = "tests/unit/queues/test_settling.py"
 ASIDE = "tests/contract/test_set_aside.py"
 PARKING = "tests/unit/queues/test_parking.py"
 PURGING = "tests/unit/control/test_purging.py"
@@ -81,6 +83,7 @@ WARM_UP = "tests/unit/targets/test_warm_up.py"
 BROWSERS = "tests/unit/ingest/test_browsers.py"
 BINDINGS = "tests/unit/ingest/test_bindings.py"
 FOURTH = "tests/contract/test_fourth_api.py"
+THIRD = "tests/contract/test_third_queue.py"
 IDENTITIES = "tests/unit/ingest/test_deduplication.py"
 ADMIN = "tests/unit/admin/test_server.py"
 DIRECTORY = "tests/unit/storage/test_directory.py"
@@ -644,8 +647,8 @@ MUTATIONS = [
     mutation(
         "losses at the stop are not counted",
         "forwarder/daemon/process.py",
-        '                lane.metrics.settled(dropped={"shutdown": lost})\n',
-        "                pass\n",
+        '            self._metrics.for_target(name).settled(dropped={"shutdown": lost})\n',
+        "            pass\n",
         STOP,
         "unreachable",
     ),
@@ -659,12 +662,40 @@ MUTATIONS = [
     ),
     mutation(
         "a cancelled worker takes its wake-up with it",
-        "forwarder/queues/waking.py",
-        "            else:  # it was woken already: another worker must be\n"
-        "                self.wake(self._clock.monotonic())\n",
+        "forwarder/waiters.py",
+        "            else:  # woken already: the wake-up belongs to the next\n"
+        "                self.wake_next()\n",
         "",
         QUEUES,
         "cancelled",
+    ),
+    mutation(
+        "a group that is complete takes no more events along",
+        "forwarder/queues/forming.py",
+        "            self._top_up(group)\n",
+        "            pass\n",
+        FORMING,
+    ),
+    mutation(
+        "what steps aside is tried before all that waits",
+        "forwarder/queues/forming.py",
+        "        group.turn = self._push(group, now)\n",
+        "        self._push(group, now)\n        group.turn = DUE\n",
+        FORMING,
+    ),
+    mutation(
+        "a mark that failed is forgotten with what was settled since",
+        "forwarder/queues/settling.py",
+        "mark if before is None else _both(before, mark)\n",
+        "mark\n",
+        SETTLING,
+    ),
+    mutation(
+        "rows that are done in part are marked with each put",
+        "forwarder/queues/settling.py",
+        "            self._write([row for row in self._changed.values() if not row.left or row.damaged])\n",
+        "            self._write(list(self._changed.values()))\n",
+        SETTLING,
     ),
     Mutation(
         "events are settled before they are sent",
@@ -672,14 +703,14 @@ MUTATIONS = [
         (
             (
                 "            results = await lane.target.send(batch)\n",
-                "            lane.queue.settle(batch.events)\n"
+                "            lane.queue.settle(Settlement(batch.events))\n"
                 "            results = await lane.target.send(batch)\n",
             ),
             (
                 "        lane.queue.settle("
-                "fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)\n",
+                "Settlement(fate.delivered, fate.retry, fate.parts, fate.aside, batch.part))\n",
                 "        again = [*fate.retry, *(e for part in fate.parts + fate.aside for e in part)]\n"
-                "        await lane.queue.put(again)\n",
+                "        lane.queue.put_nowait(again)\n",
             ),
         ),
         LEDGER,
@@ -689,7 +720,8 @@ MUTATIONS = [
         "forwarder/delivery/burial.py",
         "        problem = await _keep(lane, some)\n",
         "        problem = await _keep(lane, some)\n        if problem is not None:\n"
-        "            lane.queue.settle(gone=[each.event for each in some])\n            problem = None\n",
+        "            lane.queue.settle(Settlement([each.event for each in some]))\n"
+        "            problem = None\n",
         HOLDS,
         "cannot_be_written and eventbridge",
     ),
@@ -1157,10 +1189,35 @@ MUTATIONS = [
         "whatever_came",
     ),
     mutation(
+        "only a queue in the storage is opened",
+        "forwarder/daemon/process.py",
+        "        for queue in self._queues.values():\n            await queue.open()\n",
+        "        for queue in self._stored.values():\n            await queue.open()\n",
+        THIRD,
+        "next_start",
+    ),
+    mutation(
+        "what is not in the storage is said to be lost by a kill",
+        "forwarder/daemon/status.py",
+        "if not each.lane.queue.durable]",
+        "if each.lane.queue.stored_as is None]",
+        THIRD,
+        "in_the_words_of_the_status",
+    ),
+    mutation(
+        "an answer does not wait until the queue has accepted",
+        "forwarder/ingest/intake.py",
+        "            await asyncio.shield(accepting)\n",
+        "            pass\n",
+        THIRD,
+        "cannot_be_written_503",
+    ),
+    mutation(
         "a put on disk is ours before it is committed",
         "forwarder/queues/disk.py",
-        "            await asyncio.shield(writing)\n",
-        "            await asyncio.sleep(0)\n",
+        "            return self._gathering.add(events, size)\n",
+        "            self._gathering.add(events, size)\n"
+        "            return None  # type: ignore[return-value]\n",
         DISK,
     ),
     mutation(
@@ -1299,8 +1356,8 @@ MUTATIONS = [
     mutation(
         "a replay forgets the event",
         "forwarder/control/operations.py",
-        "            await target.queue.take_back(events, removal(ids))\n",
-        "            await self._letters.remove(ids)\n",
+        "        await target.queue.take_back(events, letters)\n",
+        "        await letters.remove()\n",
         CONTROL,
         "replayed_events and disk and rum",
     ),

@@ -16,7 +16,8 @@ import msgspec
 
 from forwarder.cures import OF_SET_ASIDE
 from forwarder.metrics.families import SET_ASIDE_REASONS
-from forwarder.model import AsideView, Clock, Queue
+from forwarder.model import AsideView, Clock
+from forwarder.queues.queue import Queue
 from forwarder.targets.names import TargetNames, shown
 
 LISTED = 20

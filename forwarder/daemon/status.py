@@ -28,7 +28,7 @@ class Status:
         shared = self._shared
         kept = shared.letters.view()
         letters = kept.values()
-        in_memory = [each.lane.queue for each in self._built.values() if each.on_disk is None]
+        in_memory = [each.lane.queue for each in self._built.values() if not each.lane.queue.durable]
         return {
             "only_in_memory": sum(map(len, in_memory)),
             "version": __version__,
@@ -88,7 +88,7 @@ class Status:
             "waiting": queue.waiting_events,
             "in_flight": queue.in_flight_events,
             "oldest_age_seconds": round(age, 3),
-            "queue": self._shared.config.targets[name].queue,
+            "queue": self._shared.config.targets[name].queue.kind,
             "set_aside": built.set_aside.described(),
             "waiting_bytes": queue.waiting_bytes,
             "capacity_events": queue.capacity_events,

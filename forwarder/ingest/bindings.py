@@ -21,7 +21,8 @@ from forwarder.apis.api import Api
 from forwarder.apis.put_events import DEFAULT_BUS
 from forwarder.ingest.errors import NOT_FOUND, VALIDATION
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Names, Queue, Refusal
+from forwarder.model import Names, Refusal
+from forwarder.queues.queue import Queue
 
 ANY_REGION = ""
 MAX_NAME = 200

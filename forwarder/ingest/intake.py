@@ -1,13 +1,14 @@
 """From admitted drafts to events in a queue.
 
 Invariants:
-- An event is ours when its queue's ``put`` returned; ids, answers and counts follow from that.
+- An event is ours when its queue accepted it; ids, answers and counts follow from that.
 - A queue accepts all events admitted for it, or none.
 - Pauses for many events come before the put, so the caller learns at once what a queue accepted.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -65,7 +66,9 @@ async def put(
         if work is not None:
             await work.rest()
     try:
-        await route.queue.put(events, complete=complete)
+        accepting = route.queue.put_nowait(events, complete=complete)
+        if accepting is not None:
+            await asyncio.shield(accepting)
     except (QueueFull, QueueUnavailable) as problem:
         if waiting is not None:
             waiting.forget(ids)

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from forwarder.apis.api import Api
-from forwarder.config import Bytes, Duration, Problem, Secret, empty, shown_value
+from forwarder.config import Bytes, Duration, Problem, Secret, empty, of_kinds, shown_value
 from forwarder.model import Limits
+from forwarder.queues.building import QueueOptions
+from forwarder.queues.kinds import queue_types
+from forwarder.queues.memory import MemoryOptions
 
-QUEUE_BYTES = {"memory": Bytes(64 << 20), "disk": Bytes(1 << 30)}
 Count = Annotated[int, msgspec.Meta(ge=1)]
 _HOST = r"[A-Za-z0-9._:-]+"
 _SESSION = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
@@ -140,7 +142,8 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``use_dualstack``: AWS's hosts with IPv6 too; unset, as the environment says.
     ``transport``: `fast` repeats a call that the SDK prepared, and holds the target where that is not
     possible; `plain` lets the SDK make every call; `auto` is `fast` where possible, else `plain`.
-    ``queue``: where events wait, and so what a 2xx survives: a kill and a power cut with `disk`.
+    ``queue``: where events wait, and so what a 2xx survives: a kill and a power cut with `disk`. `disk` is
+    short for `{kind: disk}`.
     ``ack``: `queued` answers when the event is in its queue; `delivered` waits, up to 10s, for AWS's word.
     ``workers``: calls in flight, at most.
     ``min_workers``: calls in flight, at least; equal to ``workers`` it is a fixed number.
@@ -158,7 +161,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     use_dualstack: bool | None = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     transport: Literal["auto", "fast", "plain"] = "auto"
-    queue: Literal["memory", "disk"] = "memory"
+    queue: Annotated[QueueOptions, of_kinds(queue_types)] = msgspec.field(default_factory=MemoryOptions)
     ack: Literal["queued", "delivered"] = "queued"
     queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
     hold: Hold = msgspec.field(default_factory=Hold)
@@ -198,7 +201,12 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     def queue_bytes(self) -> int:
         """The bound of the queue in bytes."""
         given = self.queue_limits.max_bytes
-        return int(QUEUE_BYTES[self.queue] if given is None else given)
+        return int(self.queue.default_bytes if given is None else given)
+
+    @property
+    def queue_memory(self) -> int:
+        """Bytes of memory that the full queue needs."""
+        return self.queue.memory_bytes(self.queue_bytes)
 
     @property
     def way(self) -> tuple[object, ...]:

@@ -372,7 +372,7 @@ async def test_a_sender_that_closes_its_side_too_early_is_hung_up_on() -> None:
 
 async def test_an_error_of_ours_is_500_and_takes_nothing_with_it() -> None:
     class Broken(MemoryQueue):
-        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+        def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> None:
             raise RuntimeError("the queue broke")
 
     routes = Routes().add("orders", PutEvents(), default=True)
@@ -389,7 +389,7 @@ async def test_an_error_of_ours_is_500_and_takes_nothing_with_it() -> None:
 
 async def test_events_that_cannot_be_stored_are_refused_with_503_and_when_to_come_back() -> None:
     class Diskless(MemoryQueue):
-        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+        def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> None:
             raise QueueUnavailable("its events cannot be stored now: the disk is full")
 
     routes = Routes().add("orders", PutEvents(), default=True)
@@ -408,7 +408,7 @@ async def test_events_that_cannot_be_stored_are_refused_with_503_and_when_to_com
 
 async def test_entries_beside_those_that_cannot_be_stored_are_taken() -> None:
     class Diskless(MemoryQueue):
-        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+        def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> None:
             raise QueueUnavailable("its events cannot be stored now")
 
     routes = Routes().add("orders", PutEvents(), default=True).add("other", PutEvents(), names=("other",))
