@@ -2378,8 +2378,8 @@ MUTATIONS = [
     mutation(
         "commands: the doctor of a unit has the environment of the person who asks",
         "forwarder/cli/service.py",
-        "environment = {**_of_user(user),",
-        "environment = {**os.environ,",
+        "everything = {**_of_user(unit.user),",
+        "everything = {**os.environ,",
         SERVICE,
         "of_the_unit_alone",
     ),

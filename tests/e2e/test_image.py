@@ -56,8 +56,8 @@ def test_the_started_image_passes_the_check_of_make_run(
 
 
 def test_it_runs_as_its_own_user_and_writes_nowhere_but_in_its_volume(root: Path) -> None:
-    script = "id -u; touch /opt/forwarder/x /etc/x 2>/dev/null && echo written; touch ./x && echo kept"
-    assert run(root, "sh", "-c", script).stdout.split() == ["10001", "kept"]
+    script = "id -u; id -g; touch /opt/forwarder/x /etc/x 2>/dev/null && echo written; touch ./x && echo kept"
+    assert run(root, "sh", "-c", script).stdout.split() == ["10001", "0", "kept"]
 
 
 def test_it_holds_no_package_manager_of_python_and_no_compiler(root: Path) -> None:

@@ -31,7 +31,8 @@ def failing(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> Fin
         (errno.EDQUOT, "Raise the disk quota of user"),
         (errno.EROFS, "Mount the file system for writing"),
         (errno.EIO, "Check the disk and the kernel's log"),
-        (errno.EACCES, "Create a directory there for the daemon's user"),
+        (errno.EACCES, f"Run as root: chown {os.geteuid()}:{os.getegid()} "),
+        (errno.ELOOP, "Create a directory there for the daemon's user"),
     ],
 )
 def test_each_error_of_the_file_system_has_its_own_cure(
