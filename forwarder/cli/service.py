@@ -1,9 +1,9 @@
 """``forwarder doctor --service``: the doctor as a systemd unit would run it.
 
 Invariants:
-- For root, systemd runs the doctor: in a unit of its own, with the user, environment, credentials, directories
-  and sandbox of the one that is judged. Nothing of it is left afterwards.
-- Other users may not ask for that. For them it runs as they are, with the unit's environment, and they are told.
+- For root, systemd runs the doctor: in a transient unit with the user, environment, credentials, directories
+  and sandbox of the judged one. Nothing of it is left afterwards.
+- Other users may not ask for that. For them it runs as they are, with the unit's environment, and says so.
 - The environment of the person who asks does not count.
 - Credentials are copied into memory only (tmpfs), for this user alone, and removed at the end.
 """
@@ -34,8 +34,8 @@ FIRST_STEP = 200
 STEPS = {
     200: "WorkingDirectory= cannot be entered",
     203: f"{sys.executable} cannot be run",
-    216: "Group= or SupplementaryGroups= is not known",
-    217: "User= is not known",
+    216: "Group= or SupplementaryGroups= does not exist",
+    217: "User= does not exist",
     226: "the sandbox cannot be set up: a path in it may be missing",
     233: "RuntimeDirectory= cannot be made",
     238: "StateDirectory= cannot be made",
@@ -55,7 +55,7 @@ def doctor_as(name: str, config: str, as_json: bool) -> int:
     if os.geteuid() == 0:
         return _by_systemd(unit, [word.replace("$", "$$") for word in command])
     if unit.user != pwd.getpwuid(os.geteuid()).pw_name:
-        message = f"these checks run as your user, not as {unit.user}: use sudo to run them as {unit.user}"
+        message = f"these checks run as your user, not as {unit.user}: use sudo to check files and rights"
         print(message, file=sys.stderr)
     return _by_this_user(unit, command, environment)
 

@@ -51,7 +51,7 @@ Ask = Callable[[str, str], str]
 class Unit(NamedTuple):
     """``config``: the file that the command of the unit names, "" for none.
 
-    ``environment``: of the unit alone, ``files``: those with more of it, an optional one with ``-`` before it.
+    ``environment``: of the unit alone. ``files``: those with more of it, ``-`` before an optional one.
     ``credentials``: the settings as the unit has them. ``sandbox``: those of ``SANDBOX`` that have a value.
     """
 
@@ -158,7 +158,8 @@ def _of_file(pattern: str, *, optional: bool) -> dict[str, str]:
         except OSError as error:
             if optional and isinstance(error, FileNotFoundError):
                 continue
-            message = f"the environment of the unit cannot be read: {path}: {error.strerror}"
+            cure = "; use sudo" if isinstance(error, PermissionError) else ""
+            message = f"the environment of the unit cannot be read: {path}: {error.strerror}{cure}"
             raise CommandError(EXIT_INCOMPLETE, message) from None
         for line in text.splitlines():
             key, equals, value = line.strip().partition("=")

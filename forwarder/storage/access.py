@@ -1,9 +1,8 @@
 """Who may use the storage's directory: its owner and, where the user may change, a group.
 
 Invariants:
-- The group is that of a setgid parent, else group 0 where the process runs in it. Without either there is none.
-- Directory and files are given to the group by their owner at every start, so a storage that was made
-  without the group is open to it afterwards.
+- The group is that of a setgid parent, else group 0 if the process runs in it, else none.
+- The owner gives directory and files to the group at every start, also those made without the group.
 - Each refusal has the command that lifts it, for this user and these paths.
 """
 

@@ -41,7 +41,8 @@ def shown(directory: Path, **more: str) -> str:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "env").write_text(
-        '# a comment\n; another\n\nAWS_PROFILE=file\nQUOTED="two words"\nSPACES=two  spaces\nBROKEN=it\'s\nLONG=one\\\ntwo\n'
+        '# a comment\n; another\n\nAWS_PROFILE=file\nQUOTED="two words"\nSPACES=two  spaces\n'
+        "BROKEN=it's\nLONG=one\\\ntwo\n"
     )
     return tmp_path
 
@@ -200,7 +201,7 @@ def test_the_doctor_runs_with_the_environment_and_the_credentials_of_the_unit_al
     assert "AWS_SECRET_ACCESS_KEY" not in environment
     assert ran["secret"] == "s3cret"
     assert not ran["given"].exists()
-    assert "not as forwarder: use sudo to run them as forwarder" in capsys.readouterr().err
+    assert "not as forwarder: use sudo to check files and rights" in capsys.readouterr().err
 
 
 def test_the_doctor_of_a_unit_judges_the_file_that_the_unit_names(
@@ -222,7 +223,7 @@ def test_the_doctor_of_a_unit_judges_the_file_that_the_unit_names(
     [
         (
             "217",
-            "systemd cannot start a process as that of forwarder.service: User= is not known (journalctl",
+            "systemd cannot start a process as that of forwarder.service: User= does not exist (journalctl",
         ),
         ("255", "systemd cannot start a process as that of forwarder.service: exit code 255 (journalctl"),
         ("", "systemd cannot run the doctor: Unknown assignment: Sandbox=yes"),

@@ -117,7 +117,7 @@ async def test_the_directory_of_another_user_of_the_group_is_used_unless_it_is_o
 
 
 def stores_as(user: int, umask: int, directory: Path, group: int = 0) -> str:
-    """What refuses a process of this user and group alone that writes there as a daemon does; "" if nothing."""
+    """What refuses a process of this user and group that writes there as a daemon does; "" if nothing."""
     out, into = os.pipe()
     child = os.fork()
     if child:
