@@ -360,9 +360,7 @@ class IngestServer:
         """Count a refusal, and wait until it may be answered."""
         await self._enter(connection)
         if problem.events:
-            counts = (
-                self._unbound if call is None else call.metrics
-            )  # None: nobody looked whose events they are
+            counts = self._unbound if call is None else call.metrics
             counts.add_refused(problem.reason, problem.events)
         if "Expect" in request.headers and not request.content.is_eof():
             problem.close = True  # nobody can tell whether the body still comes
