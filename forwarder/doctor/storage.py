@@ -15,7 +15,7 @@ from pathlib import Path
 
 from forwarder.config import StorageConfig
 from forwarder.doctor.findings import Finding
-from forwarder.files import nearest_existing
+from forwarder.files import is_other_than_directory, nearest_existing
 from forwarder.storage.access import cure_of_parent, refusal
 from forwarder.storage.ballast import BALLAST_BYTES, free_bytes
 from forwarder.storage.connection import used_bytes
@@ -48,7 +48,7 @@ def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> 
 
 def _refused(directory: Path, there: Path) -> OSError | None:
     """Why nothing can be written, None when it can."""
-    if not there.is_dir():
+    if is_other_than_directory(there):
         return NotADirectoryError(errno.ENOTDIR, f"{there} is not a directory")
     if there != directory:
         if os.access(there, os.W_OK | os.X_OK):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from forwarder.files import LASTING, sync
+from forwarder.files import LASTING, is_other_than_directory, sync
 from forwarder.storage.access import cure_of_parent
 from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.boot import this_boot
@@ -63,7 +63,7 @@ def _unusable(directory: Path, error: OSError) -> StorageError:
         return problem
     path = Path(error.filename or directory)
     there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
-    if not there.is_dir():
+    if is_other_than_directory(there):
         message = f"{there} is not a directory: set storage.path to a directory"
     elif error.errno in (errno.EACCES, errno.EPERM):
         cure = cure_of_parent(directory.parent, there)

@@ -20,8 +20,8 @@ import pytest
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.config import AuthConfig
-from forwarder.ingest import bodies
 from forwarder.ingest.auth.tokens import make
+from forwarder.ingest.http import bodies
 from forwarder.model import QueueFull, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (
