@@ -48,7 +48,7 @@ def nearest_existing(path: Path) -> Path:
 
 
 def is_other_than_directory(path: Path) -> bool:
-    """Whether something else is there. False where this user may not look, as in systemd's /var/lib/private."""
+    """Whether something else is there; False where this user may not look (systemd's /var/lib/private)."""
     try:
         return not path.is_dir()
     except PermissionError:
