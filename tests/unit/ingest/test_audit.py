@@ -342,7 +342,7 @@ def counted(ingest: Ingest) -> set[str]:
     return {*ingest.refused(), *(reason for reason, n in ingest.metrics.unbound.refused.items() if n)}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.row)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.row.replace(" ", "_"))
 async def test_a_refusal_is_counted_and_names_what_lifts_it(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
