@@ -2244,9 +2244,9 @@ MUTATIONS = [
     ),
     mutation(
         "the storage directory is open to others",
-        "forwarder/storage/directory.py",
-        "    return 0o2770 if shared else 0o700\n",
-        "    return 0o2775 if shared else 0o755\n",
+        "forwarder/storage/access.py",
+        "GROUP_DIRECTORY, OWN_DIRECTORY = 0o2770, 0o700\n",
+        "GROUP_DIRECTORY, OWN_DIRECTORY = 0o2775, 0o755\n",
         DIRECTORY,
         "open_to_others",
     ),

@@ -73,7 +73,14 @@ def test_without_a_configuration_it_says_so_and_exits_78(root: Path) -> None:
 
 
 def test_the_command_of_its_health_check_tells_a_daemon_that_is_not_there(root: Path) -> None:
-    command = ["unshare", "--net", IN_IMAGE, root, "forwarder", "health"]  # the host may have a daemon
+    command = [
+        "unshare",
+        "--net",
+        str(IN_IMAGE),
+        str(root),
+        "forwarder",
+        "health",
+    ]  # the host may have a daemon
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "127.0.0.1:2781" in done.stderr

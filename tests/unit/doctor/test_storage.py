@@ -73,7 +73,7 @@ def private() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_a_directory_that_this_user_may_not_look_into_is_a_finding_and_no_traceback(private: Path) -> None:
-    config = Config(storage=StorageConfig(path=str(private)))
+    config = Config(targets={}, storage=StorageConfig(path=str(private)))
     assert not [problem for problem in in_files(config) if problem.path == "storage.path"]
     (finding,) = storage.examine(config.storage)
     assert finding.level == "FAIL"
