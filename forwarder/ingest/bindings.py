@@ -134,7 +134,8 @@ class Bound(Generic[A]):
             region, of = wire.region_of_arn(name) or region, "The ARN is of"
         if not routes:
             message = (
-                f"{self._noun} {name[:MAX_NAME]!r} is not bound to a target, and no target is the default."
+                f"{self._noun} {name[:MAX_NAME]!r} is not bound to a target, and no target is the default "
+                "(targets.*.default)."
             )
             return Refusal(NOT_FOUND, message, "unknown_target")
         if region is None:

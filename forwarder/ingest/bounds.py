@@ -69,7 +69,7 @@ def too_many_events(most: int) -> BadRequest:
 
 
 def too_long(size: int, max_event_bytes: int) -> str:
-    return f"The event has {size} bytes of JSON; a call of its target takes {max_event_bytes}."
+    return f"The event has {size} bytes of JSON. A call takes at most {max_event_bytes} (targets.*.batch)."
 
 
 def capped(message: str) -> str:

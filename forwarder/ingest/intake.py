@@ -134,14 +134,14 @@ def within_limits(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Seque
     most = route.max_event_bytes
     for draft in drafts:
         if type(draft) is Draft and draft.size > most:
-            return [_limit(draft, most) for draft in drafts]
+            return [_limit(draft, most, route.name) for draft in drafts]
     return drafts
 
 
-def _limit(draft: Draft | Refusal, most: int) -> Draft | Refusal:
+def _limit(draft: Draft | Refusal, most: int, target: str) -> Draft | Refusal:
     if isinstance(draft, Refusal) or draft.size <= most:
         return draft
-    message = f"The event counts {draft.size} bytes; a call of its target takes {most}."
+    message = f"The event counts {draft.size} bytes. A call takes at most {most} (targets.{target}.batch)."
     return Refusal(VALIDATION, message, "too_large")
 
 

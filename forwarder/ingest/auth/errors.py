@@ -15,7 +15,10 @@ MISSING = "MissingAuthenticationTokenException"
 UNRECOGNIZED = "UnrecognizedClientException"
 
 _ANSWERS = {
-    "missing": (MISSING, "The request does not say who sends it; this listener asks for it."),
+    "missing": (
+        MISSING,
+        "The request has no token and no signature. This listener requires one (ingest.auth).",
+    ),
     "malformed": (INCOMPLETE, "The credentials of the request are not complete, or not of a known form."),
     "unknown": (UNRECOGNIZED, "The security token included in the request is invalid."),
     "scope": (INVALID, "The credential should be scoped to the service that is called."),
