@@ -334,14 +334,14 @@ def test_what_an_sdk_sends_in_headers_arrives_as_the_table_says(
 ) -> None:
     rows = [row[1:] for row in ROWS if row[0] == name]
     events = [
-        event(**{"id": f"{name} {number}", "row": f"row {number}", attribute: value})
+        event(**{"id": f"{name} {number}", "row": f"{name} {number}", attribute: value})
         for number, (attribute, value, _) in enumerate(rows)
     ]
     answers = a_client(*NAMED[name])(f"{daemon.url}{SEND}/orders", events)
     daemon.deliver("orders")
     details = {detail["row"]: detail for detail in map(json.loads, details_of(sandbox))}
     said = [
-        (attribute, value, details.get(f"row {number}", {}).get(attribute, ""))
+        (attribute, value, details.get(f"{name} {number}", {}).get(attribute, ""))
         for number, (attribute, value, _) in enumerate(rows)
     ]
     assert said == rows
