@@ -175,7 +175,9 @@ def check_arrived(entry: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
     assert said == wanted
     assert detail["datacontenttype"] == media
     is_text = isinstance(sent.get("data"), str)
-    assert payload(detail, is_text) == (base64.b64decode(sent["base64"]) if "base64" in sent else sent["data"])
+    assert payload(detail, is_text) == (
+        base64.b64decode(sent["base64"]) if "base64" in sent else sent["data"]
+    )
 
 
 def ids(answers: Sequence[Mapping[str, Any]]) -> list[str | None]:
@@ -263,7 +265,9 @@ def test_an_event_is_taken_once_however_often_and_in_whichever_form_an_sdk_sends
         *[{"source": source, "subject": ARN} for source in URIS],
     ]
     same = [event(f"{language} {number}", **each) for number, each in enumerate(given)]
-    heard = [ids(a_client(language, mode)(f"{daemon.url}{SEND}/orders", same * 2)) for mode in MODES[language]]
+    heard = [
+        ids(a_client(language, mode)(f"{daemon.url}{SEND}/orders", same * 2)) for mode in MODES[language]
+    ]
     assert None not in heard[0]
     assert len(set(heard[0])) == len(same)
     for each in heard:
@@ -345,7 +349,9 @@ def test_what_an_sdk_sends_in_headers_arrives_as_the_table_says(
         for number, (attribute, value, _) in enumerate(rows)
     ]
     assert said == rows
-    refused = [json.loads(answer["body"])["error"]["message"] for answer in answers if answer["status"] == 400]
+    refused = [
+        json.loads(answer["body"])["error"]["message"] for answer in answers if answer["status"] == 400
+    ]
     assert len(refused) == len([arrives for _, _, arrives in rows if not arrives])
     assert all("UTF-8" in message for message in refused)
 

@@ -92,5 +92,9 @@ def _content(event: CloudEvent, media: Value | None) -> bytes:
 def _without_space(data: bytes) -> bytes:
     try:
         return msgspec.json.format(data, indent=-1)
-    except (msgspec.DecodeError, ValueError, RecursionError):  # half of a surrogate pair, no UTF-8, or no JSON
+    except (
+        msgspec.DecodeError,
+        ValueError,
+        RecursionError,
+    ):  # half of a surrogate pair, no UTF-8, or no JSON
         return data

@@ -17,8 +17,8 @@ from forwarder.apis import surrogates, utf8
 from forwarder.apis.put_events import MAX_DETAIL_TYPE, MAX_RESOURCE, MAX_RESOURCES, Entry, PutEvents
 from forwarder.apis.trace_header import TRACEPARENT, from_traceparent
 from forwarder.apis.wire import object_text
-from forwarder.ingest.dialects.cloudevents.attributes import Attributes, InvalidEvent, moment
 from forwarder.ingest.dialects.broken import BROKEN
+from forwarder.ingest.dialects.cloudevents.attributes import Attributes, InvalidEvent, moment
 from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, is_json, plain_media, starts_with
 
 Form = Literal["envelope", "data"]
