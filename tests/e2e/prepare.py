@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.e2e.environments import HERE, debian_program, environment, node_packages
-from tests.e2e.programs import CLIENTS, OLDER
+from tests.e2e.programs import CLIENTS, CLOUDEVENTS, OLDER
 
 JAVA = ("java", "java-1")
 DEBIAN = (
@@ -34,7 +34,7 @@ def debian_programs() -> None:
 
 
 def java_programs() -> None:
-    """One build makes the programs of both releases."""
+    """One build makes the programs of both releases, and the one with the CloudEvents SDK."""
     for client in (*CLIENTS, *OLDER):
         if client.name in JAVA:
             client.command()
@@ -44,7 +44,7 @@ PREPARED: dict[str, Callable[[], object]] = {
     **{client.name: client.command for client in (*CLIENTS, *OLDER) if client.name not in APART},
     "java": java_programs,
     "httpx": lambda: environment("httpx"),
-    "cloudevents": lambda: (environment("cloudevents"), node_packages(HERE / "cloudevents")),
+    **{f"cloudevents {name}": command for name, command in CLOUDEVENTS.items() if name not in JAVA},
     "browser": lambda: node_packages(HERE / "browser"),
     "debian": debian_programs,
 }
