@@ -11,7 +11,7 @@ from contextlib import closing
 import structlog
 import uvloop
 
-from forwarder import descriptors, logs, signals, stderr
+from forwarder import aiohttp_private, descriptors, logs, signals, stderr
 from forwarder.config import Config, ConfigError, Problem
 from forwarder.daemon.allocator import collect_seldom, give_back_large_blocks
 from forwarder.daemon.inherited import LISTENERS
@@ -97,6 +97,8 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
     pings = loop.create_task(watchdog.run(), name="watchdog")
     daemon.tell_changes(watchdog.changed)
     try:
+        if problem := aiohttp_private.problem(loop):
+            raise StartError(problem, lasting=True)
         await daemon.start()
         watchdog.ready()
         daemon.rereading.told = manager.reloading  # not sooner: its end says that we are ready
