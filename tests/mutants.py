@@ -109,6 +109,14 @@ MUTATIONS = [
         "tests/unit/test_changes.py",
     ),
     mutation(
+        "bounds 3: the disk queue's thread waits 5 ms for each statement",
+        "forwarder/daemon/serving.py",
+        "    share_interpreter_often()\n",
+        "",
+        "tests/unit/daemon/test_tuning.py",
+        "tuned",
+    ),
+    mutation(
         "target_state: another sentence begins a state anew",
         "forwarder/delivery/target_state.py",
         "        if (state, reason) == (own.state, own.reason):\n",

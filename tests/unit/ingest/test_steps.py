@@ -19,7 +19,7 @@ import pytest
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.daemon.allocator import collect_seldom
+from forwarder.daemon.tuning import collect_seldom
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.deduplication import SeenEvents
