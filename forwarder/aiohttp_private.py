@@ -22,14 +22,14 @@ from aiohttp import HttpVersion, StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from forwarder.members import changed_methods, is_none_or, missing
+from forwarder.members import Form, changed_methods, is_none_or, missing
 
 TESTED = "3.14.5"
 """The release of aiohttp that all tests passed with; ``make newest`` tests newer ones."""
 ALLOWED = "aiohttp>=3.14.5,<3.15"
 """As in ``dependencies`` of pyproject.toml."""
 
-_STATE = {
+_STATE: dict[str, Form] = {
     "_buffer_paused": bool,
     "_close": bool,
     "_messages": deque,
@@ -50,7 +50,7 @@ _HOOKS: dict[str, tuple[str, ...]] = {
     "resume_reading": ("resume_parser",),
 }
 """Methods of aiohttp that connections override."""
-_BODY = {"_buffer": deque, "_buffer_offset": int, "_exception": is_none_or(BaseException)}
+_BODY: dict[str, Form] = {"_buffer": deque, "_buffer_offset": int, "_exception": is_none_or(BaseException)}
 
 
 class HttpConnection(web.RequestHandler):
@@ -93,7 +93,7 @@ class HttpConnection(web.RequestHandler):
     @property
     def queued(self) -> deque[tuple[Any, StreamReader]]:
         """Requests that are parsed and not begun, with their bodies; a new one is appended."""
-        return self._messages  # type: ignore[return-value] # EMPTY_PAYLOAD is one in all but name
+        return self._messages
 
     @property
     def body_is_full(self) -> bool:

@@ -47,6 +47,14 @@ def changed_methods(
             yield f"{owner.__name__} no longer calls {method}"
 
 
+def unread(owner: type, attributes: Iterable[str]) -> Iterator[str]:
+    """Which of these attributes, that we set or read, no method of the class or its bases mentions."""
+    names = {name for each in owner.__mro__ for name in _names_in(each)}
+    for attribute in attributes:
+        if attribute not in names:
+            yield f"{owner.__name__} no longer has {attribute}"
+
+
 def is_none_or(form: type) -> Callable[[Any], bool]:
     return lambda value: value is None or isinstance(value, form)
 

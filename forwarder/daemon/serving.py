@@ -21,6 +21,7 @@ from forwarder.daemon.tuning import collect_seldom, give_back_large_blocks, shar
 from forwarder.daemon.watchdog import Watchdog
 from forwarder.exit_codes import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_OK
 from forwarder.sockets import InheritedError, inherited
+from forwarder.targets import sdk_private
 from forwarder.threads import DaemonThreads
 from forwarder.validation import validate
 
@@ -98,7 +99,7 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
     pings = loop.create_task(watchdog.run(), name="watchdog")
     daemon.tell_changes(watchdog.changed)
     try:
-        if problem := aiohttp_private.problem(loop):
+        if problem := aiohttp_private.problem(loop) or sdk_private.problem():
             raise StartError(problem, lasting=True)
         await daemon.start()
         watchdog.ready()
