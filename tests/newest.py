@@ -1,7 +1,6 @@
 """The tests of what leans on a library's undocumented parts, with the newest aiobotocore and aiohttp.
 
-What is newest for a user is not what the lock file has. ``aiohttp`` is tested beyond the range of pyproject.toml
-as well, since the range is raised by hand after this has passed.
+aiohttp is tested beyond the range of pyproject.toml as well: the range is raised by hand once this passed.
 
 Invariants:
 - The locked environment is only read: what is newer goes into an environment of its own, on top of it.

@@ -75,11 +75,18 @@ def _forbid_core_dumps() -> None:
 async def _serve(config: Config, path: str) -> int:
     with closing(ServiceManager()) as manager:
         try:
+            _check_libraries()
             return await _live(Daemon(config, given=inherited(LISTENERS), path=path), manager)
         except (StartError, ConfigError, InheritedError) as error:
             structlog.get_logger("daemon").error("cannot start", reason=str(error))
             manager.tell(f"cannot start: {error}")
             return EXIT_NOT_NOW if isinstance(error, StartError) and not error.lasting else EXIT_CONFIG
+
+
+def _check_libraries() -> None:
+    """Raises StartError."""
+    if problem := aiohttp_private.problem(asyncio.get_running_loop()) or sdk_private.problem():
+        raise StartError(problem, lasting=True)
 
 
 async def _live(daemon: Daemon, manager: ServiceManager) -> int:
@@ -99,8 +106,6 @@ async def _live(daemon: Daemon, manager: ServiceManager) -> int:
     pings = loop.create_task(watchdog.run(), name="watchdog")
     daemon.tell_changes(watchdog.changed)
     try:
-        if problem := aiohttp_private.problem(loop) or sdk_private.problem():
-            raise StartError(problem, lasting=True)
         await daemon.start()
         watchdog.ready()
         daemon.rereading.told = manager.reloading  # not sooner: its end says that we are ready
