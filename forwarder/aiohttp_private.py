@@ -19,7 +19,6 @@ from importlib.metadata import version
 from typing import Any
 
 from aiohttp import HttpVersion, StreamReader, web
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from forwarder.members import Form, changed_methods, is_none_or, missing
@@ -210,26 +209,25 @@ def problem(
 
 def _problems(
     loop: asyncio.AbstractEventLoop, connections: type[web.RequestHandler], bodies: type[StreamReader]
-) -> Iterator[str]:
+) -> list[str]:
+    callers = (*connections.__mro__, *bodies.__mro__)
+    found = [*changed_methods(connections, _METHODS), *changed_methods(connections, _HOOKS, callers)]
     try:
         connection = connections(web.Server(_handle), loop=loop, **_options(8190, 75.0, 3.0))
         body = bodies(connection, 2**16, loop=loop)
-        body.feed_data(b"a")
-        body.feed_data(b"b")
     except (AttributeError, TypeError) as error:
-        yield f"{connections.__name__} or {bodies.__name__} cannot be made: {error}"
-        return
-    yield from missing(connection, _STATE)
-    yield from changed_methods(connections, _METHODS)
-    yield from changed_methods(
-        connections, _HOOKS, (connections, web.RequestHandler, BaseProtocol, bodies, StreamReader)
-    )
-    unlike = list(missing(body, _BODY))
-    yield from unlike
-    if not unlike:
-        join_chunks(body, 1)
-        if len(body._buffer) != 1 or body.read_nowait() != b"ab":
-            yield f"{bodies.__name__} does not keep a body in _buffer"
+        return [*found, f"{connections.__name__} or {bodies.__name__} cannot be made: {error}"]
+    found += [*missing(connection, _STATE), *missing(body, _BODY)]
+    return found or [*_unlike(body)]
+
+
+def _unlike(body: StreamReader) -> Iterator[str]:
+    """All members are there: whether a body is where we look for it."""
+    body.feed_data(b"a")
+    body.feed_data(b"b")
+    join_chunks(body, 1)
+    if len(body._buffer) != 1 or body.read_nowait() != b"ab":
+        yield f"{type(body).__name__} does not keep a body in _buffer"
 
 
 async def _handle(_request: web.BaseRequest) -> web.StreamResponse:

@@ -95,7 +95,7 @@ def test_a_method_that_is_no_longer_called_is_named(monkeypatch: pytest.MonkeyPa
 
 def test_a_body_that_is_buffered_in_another_way_is_named() -> None:
     class Elsewhere(StreamReader):
-        def feed_data(self, data: bytes) -> bool:
+        def feed_data(self, data: bytes, size: int = 0) -> bool:
             return False
 
     assert "Elsewhere does not keep a body in _buffer" in problem(bodies=Elsewhere)
@@ -147,7 +147,7 @@ def test_an_sdk_without_a_member_is_named() -> None:
     assert "Provider no longer has _prompter" in said
 
 
-def test_a_daemon_with_an_aiohttp_that_is_not_like_that_does_not_start(
+def test_a_daemon_does_not_start_with_an_aiohttp_that_it_cannot_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[object] = []
