@@ -1986,7 +1986,7 @@ MUTATIONS = [
     mutation(
         "abuse: small chunks are held one by one",
         "forwarder/ingest/http/connections.py",
-        "        _join(payload)\n        for",
+        "        join_chunks(payload, MOST_CHUNKS)\n        for",
         "        for",
         PARSING,
         "held_as_one",
