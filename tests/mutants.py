@@ -1986,8 +1986,8 @@ MUTATIONS = [
     mutation(
         "abuse: small chunks are held one by one",
         "forwarder/ingest/http/connections.py",
-        "        join_chunks(payload, MOST_CHUNKS)\n        for",
-        "        for",
+        "            join_chunks(payload, MOST_CHUNKS)\n",
+        "            pass\n",
         PARSING,
         "held_as_one",
     ),
