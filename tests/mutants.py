@@ -81,6 +81,7 @@ TURNS = "tests/unit/ingest/test_turns.py"
 REFUSALS = "tests/unit/ingest/test_refusals.py"
 WARM_UP = "tests/unit/targets/test_warm_up.py"
 BROWSERS = "tests/unit/ingest/test_browsers.py"
+PRIVATE = "tests/unit/test_aiohttp_private.py"
 BINDINGS = "tests/unit/ingest/test_bindings.py"
 FOURTH = "tests/contract/test_fourth_api.py"
 THIRD = "tests/contract/test_third_queue.py"
@@ -2106,8 +2107,8 @@ MUTATIONS = [
     mutation(
         "abuse: small chunks are held one by one",
         "forwarder/ingest/http/connections.py",
-        "        _join(payload)\n        for",
-        "        for",
+        "            join_chunks(payload, MOST_CHUNKS)\n",
+        "            pass\n",
         PARSING,
         "held_as_one",
     ),
@@ -2197,6 +2198,30 @@ MUTATIONS = [
         "        aws_access_key_id=_NO_KEY,\n        aws_secret_access_key=_NO_KEY,\n",
         "",
         WARM_UP,
+    ),
+    mutation(
+        "a method that aiohttp no longer calls is not noticed",
+        "forwarder/members.py",
+        "        elif names and method not in names:\n",
+        "        elif False:\n",
+        PRIVATE,
+        "no_longer_called or another_method",
+    ),
+    mutation(
+        "a daemon starts with any aiohttp",
+        "forwarder/daemon/serving.py",
+        "            _check_libraries()\n",
+        "",
+        PRIVATE,
+        "does_not_start",
+    ),
+    mutation(
+        "a body that aiohttp keeps elsewhere is not noticed",
+        "forwarder/aiohttp_private.py",
+        "    return found or [*_unlike(body)]\n",
+        "    return found\n",
+        PRIVATE,
+        "another_way",
     ),
     mutation(
         "a web page may send",
