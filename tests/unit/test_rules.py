@@ -68,10 +68,14 @@ def test_an_alert_leads_to_its_section_which_says_what_to_do(alert: str) -> None
     assert places == sorted(places)
 
 
-def test_the_runbook_names_only_metrics_that_exist() -> None:
-    told = set(re.findall(r"\bforwarder_[a-z_]+(?![a-z_]*:)", RUNBOOK))
-    exposed = {name for name in told if wrong_names(name) == [] or wrong_names(f"{name}_count") == []}
-    assert told - exposed == set()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_only_metrics_labels_and_values_that_exist(page: Path) -> None:
+    told = set(re.findall(r"\bforwarder_[a-z_]+(?![a-z_]*:)(?:\{[^}]*\})?", page.read_text()))
+    wrong = {name: wrong_names(name) for name in told if wrong_names(re.sub(r"(?={|$)", "_count", name, count=1))}
+    assert {name: each for name, each in wrong.items() if each} == {}
 
 
 @pytest.mark.parametrize("alert", ALERTS)
