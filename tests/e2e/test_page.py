@@ -345,6 +345,7 @@ async def test_while_no_answer_comes_what_was_there_stays_and_can_be_filtered(ta
     summary = "document.querySelector('#summary').textContent"
     said = await tab.shows(summary, lambda text: text.startswith("No answer from the daemon since 20"))
     assert "UTC; what is below is from then" in said
+    assert said.endswith(" See docs/runbook.md#forwarderdown.")
     await press(tab, "targets")
     assert len(await tab.evaluate(NAMES)) == 200
     await filter_by(tab, "held")

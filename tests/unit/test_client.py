@@ -340,6 +340,7 @@ def test_names_that_are_set_aside_have_their_own_cure_where_it_differs() -> None
         "  bus news does not exist: 1 event",
     ]
 
+
 async def test_status_prints_the_table_or_the_json(
     daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:

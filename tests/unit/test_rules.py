@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from forwarder.metrics.families import PREFIX, VALUES
+from forwarder.states import REASONS, State
 from tests.promql import wrong_names
 
 ROOT = Path(__file__).parents[2]
@@ -68,13 +70,27 @@ def test_an_alert_leads_to_its_section_which_says_what_to_do(alert: str) -> None
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize("alert", ALERTS)
+def test_the_section_of_an_alert_has_every_reason_for_which_it_fires(alert: str) -> None:
+    expression = ALERTS[alert]["expr"].partition("unless")[0]
+    for name, matchers in re.findall(r"(?<![\w:])(forwarder_\w+)(?:\{([^}]*)\})?", expression):
+        held = set(REASONS[State.HELD]) if 'state="held"' in matchers else None
+        reasons = held or set(VALUES.get((name.removeprefix(PREFIX), "reason"), ()))
+        for operator, pattern in re.findall(r'reason(!?=~?)"([^"]*)"', matchers):
+            reasons = {each for each in reasons if bool(re.fullmatch(pattern, each)) is (operator[0] == "=")}
+        if len(reasons) > 1:
+            assert {each for each in reasons if f"`{each}`" not in SECTIONS[alert]} == set()
+
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_names_only_metrics_labels_and_values_that_exist(page: Path) -> None:
     told = set(re.findall(r"\bforwarder_[a-z_]+(?![a-z_]*:)(?:\{[^}]*\})?", page.read_text()))
-    wrong = {name: wrong_names(name) for name in told if wrong_names(re.sub(r"(?={|$)", "_count", name, count=1))}
+    wrong = {
+        name: wrong_names(name) for name in told if wrong_names(re.sub(r"(?={|$)", "_count", name, count=1))
+    }
     assert {name: each for name, each in wrong.items() if each} == {}
 
 

@@ -282,7 +282,7 @@ async function look() {
     status = await ask("status");
   } catch (error) {
     const since = lastAnswer ? `since ${moment(lastAnswer)}; what is below is from then` : "yet";
-    say(`No answer from the daemon ${since} (${error.message}).`, "bad");
+    say(`No answer from the daemon ${since} (${error.message}). See docs/runbook.md#forwarderdown.`, "bad");
     looks = 0;
     return;
   }
