@@ -109,6 +109,14 @@ MUTATIONS = [
         "tests/unit/test_changes.py",
     ),
     mutation(
+        "bounds 3: the disk queue's thread waits 5 ms for each statement",
+        "forwarder/daemon/serving.py",
+        "    share_interpreter_often()\n",
+        "",
+        "tests/unit/daemon/test_tuning.py",
+        "tuned",
+    ),
+    mutation(
         "target_state: another sentence begins a state anew",
         "forwarder/delivery/target_state.py",
         "        if (state, reason) == (own.state, own.reason):\n",
@@ -208,7 +216,7 @@ MUTATIONS = [
     ),
     mutation(
         "the first bytes of a head may take for ever",
-        "forwarder/ingest/connections.py",
+        "forwarder/ingest/http/connections.py",
         "        self._beginning, self._head_bytes = data, len(data)\n",
         "        self._beginning = data\n",
         CONNECTIONS,
@@ -216,7 +224,7 @@ MUTATIONS = [
     ),
     mutation(
         "the default check of HAProxy is a method that ingest does not know",
-        "forwarder/ingest/elsewhere.py",
+        "forwarder/ingest/operations/elsewhere.py",
         '(CHECK if method == "OPTIONS" else NO_OPERATION)',
         "NO_OPERATION",
         PATHS,
@@ -288,7 +296,7 @@ MUTATIONS = [
     ),
     mutation(
         "apis: a refused call of a service may be signed for another",
-        "forwarder/ingest/elsewhere.py",
+        "forwarder/ingest/operations/elsewhere.py",
         "                service=api.service,\n",
         "",
         FOURTH,
@@ -1092,14 +1100,14 @@ MUTATIONS = [
     ),
     mutation(
         "every origin is allowed",
-        "forwarder/ingest/cors.py",
+        "forwarder/ingest/http/cors.py",
         'return origin if self._is_allowed(origin) else ""\n',
         "return origin\n",
         CORS,
     ),
     mutation(
         "a wildcard allows what only ends alike",
-        "forwarder/ingest/cors.py",
+        "forwarder/ingest/http/cors.py",
         'r"[a-z0-9._-]+\."',
         'r".*"',
         CORS,
@@ -1113,14 +1121,14 @@ MUTATIONS = [
     ),
     mutation(
         "a full queue is a 403",
-        "forwarder/ingest/dialects/errors.py",
+        "forwarder/ingest/errors.py",
         "return BadRequest(429, THROTTLING, message",
         "return BadRequest(403, THROTTLING, message",
         PASSING,
     ),
     mutation(
         "a beacon's region is not looked at",
-        "forwarder/ingest/put_rum_events_operation.py",
+        "forwarder/ingest/operations/put_rum_events.py",
         "region = self._presigned_for or region_of(headers)\n",
         "region = region_of(headers)\n",
         PASSING,
@@ -1568,7 +1576,7 @@ MUTATIONS = [
     ),
     mutation(
         "a signed body is judged when it is unpacked",
-        "forwarder/ingest/bodies.py",
+        "forwarder/ingest/http/bodies.py",
         "    if check is not None:\n        check(body)\n",
         "    if check is not None:\n        check(b"
         ".join(unpack(codings[0], body, lease, max_body)) if codings else body)\n",
@@ -1577,7 +1585,7 @@ MUTATIONS = [
     ),
     mutation(
         "a packed body may be cut inside its data",
-        "forwarder/ingest/unpacking.py",
+        "forwarder/ingest/http/unpacking.py",
         "                if not self._lacks_only_checksum(stream):\n",
         "                if False:\n",
         BODIES,
@@ -1585,7 +1593,7 @@ MUTATIONS = [
     ),
     mutation(
         "what follows a packed body is not looked at",
-        "forwarder/ingest/unpacking.py",
+        "forwarder/ingest/http/unpacking.py",
         '            if self._packed[at : at + STEP].strip(b"\\0"):\n',
         "            if False:\n",
         BODIES,
@@ -1593,7 +1601,7 @@ MUTATIONS = [
     ),
     mutation(
         "only the first Content-Encoding counts",
-        "forwarder/ingest/bodies.py",
+        "forwarder/ingest/http/bodies.py",
         "headers.getall(ENCODING) if isinstance(headers, MultiMapping) else [value]",
         "[value]",
         BODIES,
@@ -1617,7 +1625,7 @@ MUTATIONS = [
     ),
     mutation(
         "a large event of a RUM call costs its neighbours",
-        "forwarder/ingest/put_rum_events_operation.py",
+        "forwarder/ingest/operations/put_rum_events.py",
         "if isinstance(draft, Refusal) and draft.reason != TOO_LARGE:",
         "if isinstance(draft, Refusal):",
         "tests/unit/ingest/test_aws.py",
@@ -1797,7 +1805,7 @@ MUTATIONS = [
     ),
     mutation(
         "a sentence is of any length",
-        "forwarder/ingest/dialects/bounds.py",
+        "forwarder/ingest/bounds.py",
         "    return message if len(message) <= MAX_MESSAGE else",
         "    return message if True else",
         RESULTS,
@@ -1820,7 +1828,7 @@ MUTATIONS = [
     ),
     mutation(
         "a promised body is reserved at its head",
-        "forwarder/ingest/bodies.py",
+        "forwarder/ingest/http/bodies.py",
         "        _say_continue(request)\n        arrival",
         "        _say_continue(request)\n        lease.take(length or 0)\n        arrival",
         BODIES,
@@ -1828,7 +1836,7 @@ MUTATIONS = [
     ),
     mutation(
         "a body on its way keeps its memory whoever waits",
-        "forwarder/ingest/bodies.py",
+        "forwarder/ingest/http/bodies.py",
         "        lease.revocable(partial(self._end, taken_back()))\n",
         "",
         BODIES,
@@ -1836,7 +1844,7 @@ MUTATIONS = [
     ),
     mutation(
         "no body is too slow",
-        "forwarder/ingest/bodies.py",
+        "forwarder/ingest/http/bodies.py",
         "        if self._size < (seconds - RATE_GRACE) * MIN_RATE:\n",
         "        if False:\n",
         BODIES,
@@ -1868,7 +1876,7 @@ MUTATIONS = [
     ),
     mutation(
         "who reads nothing is not cut off",
-        "forwarder/ingest/connections.py",
+        "forwarder/ingest/http/connections.py",
         "        elif now - self._unread_since >= timeout:\n",
         "        elif False:\n",
         CONNECTIONS,
@@ -1876,7 +1884,7 @@ MUTATIONS = [
     ),
     mutation(
         "no idle connection is closed for a new one",
-        "forwarder/ingest/seats.py",
+        "forwarder/ingest/http/seats.py",
         "        now, mine = self._now(), len(self._by_peer.get(peer, ()))\n",
         "        return False\n",
         SEATS,
@@ -1884,7 +1892,7 @@ MUTATIONS = [
     ),
     mutation(
         "a peer loses connections to one that holds more",
-        "forwarder/ingest/seats.py",
+        "forwarder/ingest/http/seats.py",
         "            if len(self._by_peer[other]) < mine:\n                return None\n",
         "",
         SEATS,
@@ -1892,7 +1900,7 @@ MUTATIONS = [
     ),
     mutation(
         "a failed handshake keeps its place",
-        "forwarder/ingest/handshakes.py",
+        "forwarder/ingest/http/handshakes.py",
         "        self._all.discard(handshake)\n        self._seats.give_back(handshake, handshake.peer)\n",
         "        self._all.discard(handshake)\n",
         TLS,
@@ -1960,7 +1968,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: all that was read is parsed in one turn",
-        "forwarder/ingest/unparsed.py",
+        "forwarder/ingest/http/unparsed.py",
         "        if now < self._ends:\n",
         "        if True:\n",
         PARSING,
@@ -1968,7 +1976,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: small reads of one peer are parsed without end",
-        "forwarder/ingest/unparsed.py",
+        "forwarder/ingest/http/unparsed.py",
         "        self._late.add(peer)\n",
         "",
         PARSING,
@@ -1976,7 +1984,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: what waits is parsed in one turn",
-        "forwarder/ingest/unparsed.py",
+        "forwarder/ingest/http/unparsed.py",
         "                    if self._timer() >= ends:\n                        return\n",
         "",
         PARSING,
@@ -1984,7 +1992,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: peers whose bytes wait take no turns",
-        "forwarder/ingest/unparsed.py",
+        "forwarder/ingest/http/unparsed.py",
         "        self._waiting.add(unparsed.peer, unparsed)\n",
         '        self._waiting.add("", unparsed)\n',
         PARSING,
@@ -1992,7 +2000,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: small chunks are held one by one",
-        "forwarder/ingest/connections.py",
+        "forwarder/ingest/http/connections.py",
         "        _join(payload)\n        for",
         "        for",
         PARSING,
@@ -2016,7 +2024,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: each new peer looks through all connections",
-        "forwarder/ingest/seats.py",
+        "forwarder/ingest/http/seats.py",
         "now < self._none_until and mine >= self._none_from",
         "False",
         SEATS,
@@ -2038,7 +2046,7 @@ MUTATIONS = [
     ),
     mutation(
         "overload: a connection is refused as fast as it can ask",
-        "forwarder/ingest/refusals.py",
+        "forwarder/ingest/http/manners.py",
         "min(LONGEST_PAUSE, self.pause * 2)",
         "FIRST_PAUSE",
         REFUSALS,
@@ -2087,21 +2095,21 @@ MUTATIONS = [
     ),
     mutation(
         "a web page may send",
-        "forwarder/ingest/browsers.py",
+        "forwarder/ingest/http/browsers.py",
         '    if origin is None and headers.get("Sec-Fetch-Site") not in _FOREIGN:\n        return\n',
         "    return\n",
         BROWSERS,
     ),
     mutation(
         "a page may hide its origin",
-        "forwarder/ingest/browsers.py",
+        "forwarder/ingest/http/browsers.py",
         '    if origin is None and headers.get("Sec-Fetch-Site") not in _FOREIGN:\n',
         "    if origin is None:\n",
         BROWSERS,
     ),
     mutation(
         "a page of any origin may send to RUM",
-        "forwarder/ingest/browsers.py",
+        "forwarder/ingest/http/browsers.py",
         "    if origin is None or is_allowed(origin):\n",
         "    if origin is None or is_allowed(origin) or True:\n",
         BROWSERS,
@@ -2401,7 +2409,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: a read that cannot be kept is closed without an answer",
-        "forwarder/ingest/connections.py",
+        "forwarder/ingest/http/connections.py",
         "            self.turn_away(problem or taken_back())\n",
         "            self.close()\n",
         "tests/unit/ingest/test_parsing.py",

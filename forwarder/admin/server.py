@@ -42,6 +42,7 @@ from forwarder.http_versions import Unspoken, check_version
 from forwarder.listening import Listener, listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
+from forwarder.urls import CONFIG, HEALTH, HISTORY, LIVE, METRICS, READY, STATUS
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 PAGE_HEADERS = {
@@ -61,7 +62,6 @@ _http_log = logging.getLogger("forwarder.admin")
 _http_log.addFilter(_is_of_ours)
 
 JSON = "application/json"
-HEALTH = "/health/"
 MAX_AGE_SECONDS = 1.0
 """How old an answer may be. It takes milliseconds of the event loop to make one."""
 
@@ -130,12 +130,12 @@ class AdminServer:
         )
         app.add_routes(
             [
-                web.get("/metrics", self._get_metrics),
-                *_health("/health/live", self._get_live),
-                *_health("/health/ready", self._get_ready),
-                web.get("/status", self._get_status),
-                web.get("/history", self._get_history),
-                web.get("/config", self._get_config),
+                web.get(METRICS, self._get_metrics),
+                *_health(LIVE, self._get_live),
+                *_health(READY, self._get_ready),
+                web.get(STATUS, self._get_status),
+                web.get(HISTORY, self._get_history),
+                web.get(CONFIG, self._get_config),
                 *(web.get(path, self._get_page) for path in PAGE),
                 web.options("/", self._get_ready),
             ]
@@ -262,7 +262,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
 def _error(status: int, reason: str, headers: Mapping[str, str]) -> web.Response:
     code = "".join(reason.split())
     messages = {
-        404: "There is /, /metrics, /health/live, /health/ready, /status, /history and /config.",
+        404: f"There is /, {METRICS}, {LIVE}, {READY}, {STATUS}, {HISTORY} and {CONFIG}.",
         405: "The admin listener is read-only: use GET.",
     }
     return _json({"error": {"code": code, "message": messages.get(status, reason)}}, status, headers)

@@ -17,6 +17,7 @@ from forwarder.cli import place
 from forwarder.cli.common import Arguments, CommandError
 from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK
 from forwarder.sockets import reachable
+from forwarder.urls import LIVE, READY
 
 if TYPE_CHECKING:
     import socket
@@ -38,7 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _health(arguments: Arguments) -> int:
     try:
         urls = place.urls(arguments, "admin")
-        problem = ask(urls, "/health/ready" if arguments.ready else "/health/live")
+        problem = ask(urls, READY if arguments.ready else LIVE)
     except CommandError as error:
         problem = "; ".join(error.lines)
     except ValueError as error:

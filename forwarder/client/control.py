@@ -25,6 +25,15 @@ from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK, EXIT_UNAVAILABLE
 from forwarder.logs import one_line
 from forwarder.nearest import plural
 from forwarder.states import in_words
+from forwarder.urls import (
+    COUNT_LETTERS,
+    COUNT_QUEUE,
+    LISTENERS,
+    PURGE_LETTERS,
+    PURGE_QUEUE,
+    TARGET_NAMES,
+    operation_on,
+)
 
 STEPS_PER_SECOND = 5
 FIRST_WAIT_SECONDS = 0.1
@@ -85,7 +94,7 @@ async def listener(socket: Path, name: str) -> str:
     """The URL of the daemon's ``ingest`` or ``admin`` listener, the first of several. Raises Unreachable."""
     try:
         async with Control(socket) as control:
-            return str((await control.ask("/listeners"))[name][0])
+            return str((await control.ask(LISTENERS))[name][0])
     except (Refused, Later, LookupError) as error:
         raise Unreachable(f"the daemon at {socket} did not report its addresses: use -c or --url") from error
 
@@ -94,8 +103,8 @@ async def operate(socket: Path, action: str, target: str | None) -> int:
     """Pause, resume or flush a target, or all of them; the exit code."""
     try:
         async with Control(socket) as control:
-            names = [target] if target is not None else (await control.ask("/targets"))["targets"]
-            asking = [control.ask(f"/targets/{quote(name, safe='')}/{action}", {}) for name in names]
+            names = [target] if target is not None else (await control.ask(TARGET_NAMES))["targets"]
+            asking = [control.ask(operation_on(quote(name, safe=""), action), {}) for name in names]
             for name, state in zip(names, await asyncio.gather(*asking), strict=True):
                 print("\n".join(_lines_of(name, state)))
     except (Unreachable, Later, Refused) as problem:
@@ -121,7 +130,7 @@ async def purge(socket: Path, wanted: Wanted) -> int:
     async with Control(socket) as control:
         while left is None or purged < left:
             limit = {} if left is None else {"limit": left - purged}
-            step = (await control.ask("/dead-letters/purge", {**wanted, **limit}))["purged"]
+            step = (await control.ask(PURGE_LETTERS, {**wanted, **limit}))["purged"]
             if not step:
                 break
             purged += step
@@ -132,12 +141,12 @@ async def replay(socket: Path, wanted: Wanted, rate: float | None) -> int:
     """Put the dead letters that are wanted back into their queues, with progress on stderr; the exit code."""
     try:
         async with Control(socket) as control:
-            known = (await control.ask("/targets"))["targets"]
+            known = (await control.ask(TARGET_NAMES))["targets"]
             if wanted.get("target") is not None:
                 targets: Iterable[str] = [wanted["target"]]
-                total = sum((await control.ask("/dead-letters/count", wanted))["targets"].values())
+                total = sum((await control.ask(COUNT_LETTERS, wanted))["targets"].values())
             else:
-                counts = (await control.ask("/dead-letters/count", wanted))["targets"]
+                counts = (await control.ask(COUNT_LETTERS, wanted))["targets"]
                 targets, total = counts, sum(counts.values())
             replaying = Replaying(control, wanted, rate, total)
             try:
@@ -160,7 +169,7 @@ async def count_queue(socket: Path, target: str, chosen: Wanted) -> dict[str, in
     order = dict(chosen)
     async with Control(socket) as control:
         while True:
-            step = await control.ask(f"/targets/{quote(target, safe='')}/queue/count", order)
+            step = await control.ask(operation_on(quote(target, safe=""), COUNT_QUEUE), order)
             total["events"] += step["events"]
             total["bytes"] += step["bytes"]
             total["room"] = step["room"]
@@ -177,7 +186,7 @@ async def purge_queue(socket: Path, target: str, chosen: Wanted) -> int:
         while True:
             older_than = chosen.get("older_than", 0.0) + time.monotonic() - began
             step = await control.ask(
-                f"/targets/{quote(target, safe='')}/queue/purge", {**order, "older_than": older_than}
+                operation_on(quote(target, safe=""), PURGE_QUEUE), {**order, "older_than": older_than}
             )
             purged += int(step["purged"])
             if not step["more"]:
@@ -202,7 +211,7 @@ class Replaying:
         order = {**self._wanted, "target": None}
         while (limit := self._step()) > 0:
             step = await self._patiently(
-                f"/targets/{quote(target, safe='')}/replay", {**order, "limit": limit}
+                operation_on(quote(target, safe=""), "replay"), {**order, "limit": limit}
             )
             self.replayed += step["replayed"]
             self.failed += step["failed"]

@@ -24,6 +24,7 @@ from forwarder.client.progress import Progress
 from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE
 from forwarder.logs import one_line
 from forwarder.nearest import did_you_mean
+from forwarder.urls import events_of
 
 CHUNK_EVENTS = 100
 CHUNK_BYTES = 2 << 20
@@ -290,7 +291,7 @@ async def send(url: str, target: str | None, source: Reader, meant: str = "") ->
     session, base = session_for(url)
     async with session:
         name = NO_TARGET if target is None else quote(target, safe="")
-        given, url = url, f"{base}/v1/targets/{name}/events"
+        given, url = url, f"{base}{events_of(name)}"
         token = os.environ.get(TOKEN_VARIABLE, "")
         sender = Sender(session, url, say, token=token, place=given)
         progress = Progress(sender.progress)

@@ -14,6 +14,7 @@ from forwarder.exit_codes import EXIT_OK, EXIT_UNAVAILABLE
 from forwarder.logs import moment, one_line
 from forwarder.nearest import plural
 from forwarder.states import in_words
+from forwarder.urls import STATUS
 
 
 async def status(url: str, as_json: bool) -> int:
@@ -21,7 +22,7 @@ async def status(url: str, as_json: bool) -> int:
     session, base = session_for(url)
     try:
         async with session:
-            reply = await exchange(session, "GET", f"{base}/status", url)
+            reply = await exchange(session, "GET", f"{base}{STATUS}", url)
         if reply.status != 200:
             raise Unreachable(f"{url} is not the admin listener of a forwarder: it answered {reply.status}")
         report = msgspec.json.decode(reply.body, type=dict[str, Any])

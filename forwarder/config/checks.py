@@ -16,6 +16,7 @@ from forwarder.config.settings import Config, IngestConfig
 from forwarder.model import FRONT_BYTES
 from forwarder.nearest import others
 from forwarder.sockets import MAX_PATH_BYTES, is_local
+from forwarder.urls import events_of
 
 BODIES_AT_ONCE = 4
 """Request bodies of full size that must fit beside full queues, or uploads would starve each other."""
@@ -80,7 +81,7 @@ def _reached_by_name_only(targets: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             f"targets.{first}",
             f"SDK calls for this target are refused, because it lists no {field} and there are other targets "
-            f"of its kind: only POST /v1/targets/{first}/events reaches it. List {field}, set default: true "
+            f"of its kind: only POST {events_of(first)} reaches it. List {field}, set default: true "
             f"in one target of each kind and region, or set default: false to accept this{others(names)}",
         )
 

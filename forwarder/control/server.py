@@ -26,6 +26,15 @@ from forwarder.model import QueueFull, QueueUnavailable
 from forwarder.queues.purging import Chosen
 from forwarder.sockets import SocketFile, unix_socket
 from forwarder.storage import StorageError
+from forwarder.urls import (
+    COUNT_LETTERS,
+    COUNT_QUEUE,
+    LISTENERS,
+    PURGE_LETTERS,
+    PURGE_QUEUE,
+    TARGET_NAMES,
+    operation_on,
+)
 
 MODE = 0o600
 CLOSE_SECONDS = 5.0
@@ -112,16 +121,16 @@ class ControlServer:
         app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
         app.add_routes(
             [
-                web.get("/listeners", self._tell_listeners),
-                web.get("/targets", self._targets),
-                web.post("/targets/{target}/pause", self._does(self._controls.pause)),
-                web.post("/targets/{target}/resume", self._does(self._controls.resume)),
-                web.post("/targets/{target}/flush", self._flush),
-                web.post("/targets/{target}/replay", self._replay),
-                web.post("/targets/{target}/queue/count", self._count_queue),
-                web.post("/targets/{target}/queue/purge", self._purge_queue),
-                web.post("/dead-letters/count", self._count),
-                web.post("/dead-letters/purge", self._purge),
+                web.get(LISTENERS, self._tell_listeners),
+                web.get(TARGET_NAMES, self._targets),
+                web.post(operation_on("{target}", "pause"), self._does(self._controls.pause)),
+                web.post(operation_on("{target}", "resume"), self._does(self._controls.resume)),
+                web.post(operation_on("{target}", "flush"), self._flush),
+                web.post(operation_on("{target}", "replay"), self._replay),
+                web.post(operation_on("{target}", COUNT_QUEUE), self._count_queue),
+                web.post(operation_on("{target}", PURGE_QUEUE), self._purge_queue),
+                web.post(COUNT_LETTERS, self._count),
+                web.post(PURGE_LETTERS, self._purge),
             ]
         )
         return app

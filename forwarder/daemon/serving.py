@@ -13,11 +13,11 @@ import uvloop
 
 from forwarder import descriptors, logs, signals, stderr
 from forwarder.config import Config, ConfigError, Problem
-from forwarder.daemon.allocator import collect_seldom, give_back_large_blocks
 from forwarder.daemon.inherited import LISTENERS
 from forwarder.daemon.process import Daemon
 from forwarder.daemon.service_manager import ServiceManager
 from forwarder.daemon.start_errors import StartError
+from forwarder.daemon.tuning import collect_seldom, give_back_large_blocks, share_interpreter_often
 from forwarder.daemon.watchdog import Watchdog
 from forwarder.exit_codes import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_OK
 from forwarder.sockets import InheritedError, inherited
@@ -48,6 +48,7 @@ def _run(config_path: str) -> int:
     _forbid_core_dumps()
     give_back_large_blocks()
     collect_seldom()
+    share_interpreter_often()
     logs.configure(config.log.level, config.log.format)
     _say_doubts(validated.warnings)
     descriptors.raise_limit()

@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from forwarder.apis import wire
 from forwarder.apis.api import Api
 from forwarder.apis.put_events import DEFAULT_BUS
-from forwarder.ingest.dialects.errors import NOT_FOUND, VALIDATION
+from forwarder.ingest.errors import NOT_FOUND, VALIDATION
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Names, Queue, Refusal
 

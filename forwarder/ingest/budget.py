@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from forwarder.ingest.dialects.bounds import SMALL_BODY as READ_AT_ONCE
-from forwarder.ingest.dialects.errors import THROTTLING, BadRequest, too_large
+from forwarder.ingest.bounds import SMALL_BODY as READ_AT_ONCE
+from forwarder.ingest.errors import THROTTLING, BadRequest, too_large
 
 PARSED_EVENT_BYTES = 700
 """What a small event holds beside the body it came in, until it is in a queue: its parts, its draft, its id,
@@ -25,8 +25,6 @@ SMALL_BODY = 16 * 1024
 OBJECT_BYTES = 112
 STRING_BYTES = 64
 """The most that a JSON object and a string hold when they are parsed, beside the body they came in."""
-RAW_BYTES = 48
-"""What a part of an array holds before it is decoded."""
 
 ORDINARY_BYTES = 256 * 1024
 """A peer that holds no more than this may use the spare bytes: whatever others hold, its events get in."""

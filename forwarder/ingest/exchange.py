@@ -16,13 +16,13 @@ from aiohttp import web
 
 from forwarder.config import IngestConfig
 from forwarder.ingest.auth.guard import Admission
-from forwarder.ingest.bodies import Arrivals, codings_of, read_body
 from forwarder.ingest.budget import Lease
-from forwarder.ingest.connections import Connection
 from forwarder.ingest.dialects.beginnings import json_of
+from forwarder.ingest.http.bodies import Arrivals, codings_of, read_body
+from forwarder.ingest.http.connections import Connection
+from forwarder.ingest.http.peers import peer_of_sender
 from forwarder.ingest.idempotency import IdempotencyCache, IdempotencyEntry, values_of
-from forwarder.ingest.operations import Call, Operation, Reply, Results, is_known, told_fates
-from forwarder.ingest.peers import peer_of_sender
+from forwarder.ingest.operations.operation import Call, Operation, Reply, Results, is_known, told_fates
 from forwarder.ingest.refusals import Refusals
 from forwarder.ingest.slices import Work
 from forwarder.ingest.turns import Turns

@@ -22,8 +22,8 @@ from hashlib import sha256
 from operator import attrgetter
 from types import TracebackType
 
-from forwarder.ingest.dialects.errors import MISMATCH, UNAVAILABLE, VALIDATION, BadRequest
-from forwarder.ingest.operations import Reply
+from forwarder.ingest.errors import MISMATCH, UNAVAILABLE, VALIDATION, BadRequest
+from forwarder.ingest.operations.operation import Reply
 from forwarder.model import Clock
 
 MAX_ANSWERS = 50_000

@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from forwarder.ingest.bindings import Route
-from forwarder.ingest.dialects.errors import VALIDATION, BadRequest, full, unavailable
+from forwarder.ingest.errors import VALIDATION, BadRequest, full, unavailable
 from forwarder.ingest.shares import names_in, within_share
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting

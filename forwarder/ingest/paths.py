@@ -17,19 +17,19 @@ from aiohttp import web
 from forwarder.apis import wire
 from forwarder.apis.put_events import PutEvents
 from forwarder.config import IngestConfig
-from forwarder.ingest.api_operations import operations
 from forwarder.ingest.bindings import Bindings
-from forwarder.ingest.cloudevents_operation import CloudEvents, not_for
-from forwarder.ingest.cloudevents_operation import unknown_target as no_such_target
 from forwarder.ingest.deduplication import SeenEvents
-from forwarder.ingest.describe_operation import DescribeEventBusOperation
-from forwarder.ingest.elsewhere import Elsewhere
-from forwarder.ingest.openapi import CLOUDEVENTS, EVENTS, TARGETS, OpenApiDocument
-from forwarder.ingest.operations import NativeEvents, Operation, unknown_target
+from forwarder.ingest.openapi.serving import OpenApiDocument
+from forwarder.ingest.operations.api import operations
+from forwarder.ingest.operations.cloudevents import CloudEvents, not_for
+from forwarder.ingest.operations.cloudevents import unknown_target as no_such_target
+from forwarder.ingest.operations.describe_event_bus import DescribeEventBusOperation
+from forwarder.ingest.operations.elsewhere import Elsewhere
+from forwarder.ingest.operations.operation import NativeEvents, Operation, unknown_target
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock
+from forwarder.urls import CLOUDEVENTS, EVENTS, OPENAPI, TARGETS, events_of
 
-OPENAPI = "/v1/openapi.json"
 DESCRIBE_EVENT_BUS = "AWSEvents.DescribeEventBus"
 TARGET_HEADER = "X-Amz-Target"
 
@@ -39,13 +39,16 @@ _needless = re.compile("%(2[dDeE]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE]
 
 
 class Paths:
-    """Every operation there is, and which one a request asks for."""
+    """Every operation there is, and which one a request asks for.
+
+    ``for_pages``: the services to whose paths web pages send, for messages.
+    """
 
     def __init__(
         self, bindings: Bindings, clock: Clock, unbound: TargetMetrics, settings: IngestConfig
     ) -> None:
         self._exact: dict[str, Operation] = {
-            f"{TARGETS}{route.name}{EVENTS}": NativeEvents(route, clock, max_events=settings.max_events)
+            events_of(route.name): NativeEvents(route, clock, max_events=settings.max_events)
             for route in bindings.routes
         }
         self._exact[OPENAPI] = OpenApiDocument(bindings.routes, settings)
@@ -61,6 +64,7 @@ class Paths:
             **{api.target: each for api, each in calls.items() if api.target},
             DESCRIBE_EVENT_BUS: DescribeEventBusOperation(bindings.of(PutEvents)),
         }
+        self.for_pages = " or ".join(api.title for api, each in calls.items() if each.is_for_pages)
         self._located = [(api, each) for api, each in calls.items() if not api.target]
         self._elsewhere = Elsewhere(calls, accepted=self._by_target)
 

@@ -21,11 +21,10 @@ from types import TracebackType
 from typing import Any
 
 from forwarder.ingest.bindings import Bindings, Route
-from forwarder.ingest.dialects.errors import THROTTLING, BadRequest
+from forwarder.ingest.errors import THROTTLING, BadRequest
 from forwarder.ingest.fair_line import FairLine
+from forwarder.ingest.http.manners import FIRST_PAUSE, Manners
 
-FORGET_SECONDS = 1.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 LOOK_SECONDS = 0.01
 """How often those that wait look for room."""
 
@@ -37,26 +36,6 @@ for several."""
 MAX_WAITING = 1024
 USUAL_BYTES = 300.0
 """Bytes of a body per event, before the first that was seen."""
-
-
-class Manners:
-    """How a connection behaved after its refusals."""
-
-    __slots__ = ("_next", "has_waited", "pause", "refused_at")
-
-    def __init__(self) -> None:
-        self.has_waited = False  # the request that is in hand
-        self.pause = self._next = 0.0
-        self.refused_at = float("-inf")
-
-    def asked(self, now: float) -> float:
-        """A request meets a full queue: how many seconds its refusal waits."""
-        forgotten = now - self.refused_at >= FORGET_SECONDS
-        self._next = FIRST_PAUSE if forgotten else min(LONGEST_PAUSE, self.pause * 2)
-        return self._next
-
-    def refused(self, now: float) -> None:
-        self.refused_at, self.pause, self.has_waited = now, self._next, False
 
 
 class Place(asyncio.Future[None]):

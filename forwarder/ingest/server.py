@@ -29,26 +29,26 @@ from forwarder import descriptors
 from forwarder.config import IngestConfig
 from forwarder.hosts import Hosts
 from forwarder.http_versions import Unspoken, check_version
-from forwarder.ingest.answers import is_plain, ready, refuse, respond, retry_headers
 from forwarder.ingest.auth.guard import ANYONE, Admission, Guard
 from forwarder.ingest.bindings import Bindings
-from forwarder.ingest.browsers import check_origin, check_page, misdirected
 from forwarder.ingest.budget import Budget, Lease
-from forwarder.ingest.connections import Connection, headers_too_large
-from forwarder.ingest.cors import Cors
-from forwarder.ingest.dialects.errors import INTERNAL, MALFORMED, VERSION, BadRequest
+from forwarder.ingest.errors import INTERNAL, MALFORMED, VERSION, BadRequest
 from forwarder.ingest.exchange import Exchange
-from forwarder.ingest.handshakes import Handshakes
+from forwarder.ingest.http.answers import is_plain, ready, refuse, respond, retry_headers
+from forwarder.ingest.http.browsers import check_origin, check_page, misdirected
+from forwarder.ingest.http.connections import Connection, headers_too_large
+from forwarder.ingest.http.cors import Cors
+from forwarder.ingest.http.handshakes import Handshakes
+from forwarder.ingest.http.inflow import Inflow
+from forwarder.ingest.http.peers import Peers, peer_of_sender
+from forwarder.ingest.http.seats import Holder, Seats
+from forwarder.ingest.http.turned_away import MAX_TURNED_AWAY, Newcomer, TurnedAway
+from forwarder.ingest.http.unparsed import Parsing, Unparsed
 from forwarder.ingest.idempotency import IdempotencyCache
-from forwarder.ingest.inflow import Inflow
-from forwarder.ingest.operations import Call, Operation
+from forwarder.ingest.operations.operation import Call, Operation
 from forwarder.ingest.paths import Paths
-from forwarder.ingest.peers import Peers, peer_of_sender
 from forwarder.ingest.refusals import Place, Refusals
-from forwarder.ingest.seats import Holder, Seats
-from forwarder.ingest.turned_away import MAX_TURNED_AWAY, Newcomer, TurnedAway
 from forwarder.ingest.turns import Turns
-from forwarder.ingest.unparsed import Parsing, Unparsed
 from forwarder.listening import Listener, listen
 from forwarder.logs import limited
 from forwarder.metrics import Metrics
@@ -398,7 +398,7 @@ class IngestServer:
             if operation.is_for_pages:
                 check_origin(headers, self._cors.allows if self._cors is not None else _no_origin)
             elif self._settings.browsers == "refuse":
-                check_page(headers)
+                check_page(headers, self._paths.for_pages)
         except BadRequest as problem:
             self._unbound.add_refused(problem.reason)
             raise

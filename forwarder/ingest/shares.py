@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from forwarder.ingest.bindings import Route
-from forwarder.ingest.dialects.errors import THROTTLING, BadRequest
+from forwarder.ingest.errors import THROTTLING, BadRequest
 from forwarder.model import EVENT_OVERHEAD_BYTES, GROUP_OVERHEAD_BYTES, Draft, Refusal
 
 SET_ASIDE_FULL = "set_aside_full"

@@ -13,7 +13,7 @@ from typing import Any
 
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.budget import Lease
-from forwarder.ingest.connections import Connection
+from forwarder.ingest.http.connections import Connection
 from forwarder.receipts import MAX_WAIT_SECONDS, Receipt, Receipts, Wait
 
 WATCHED_EVENT_BYTES = 700

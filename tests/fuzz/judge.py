@@ -17,7 +17,7 @@ from typing import Any
 
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
 from forwarder.model import Event, Refusal, SystemClock
 from tests.fuzz.dialects import Dialect, entries_in, read, values_in
 from tests.unit.ingest.support import MIB, one_of_each

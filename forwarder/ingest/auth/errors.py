@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from forwarder.ingest.dialects.errors import BadRequest, Dialect
+from forwarder.ingest.errors import BadRequest, Dialect
 
 INCOMPLETE = "IncompleteSignatureException"
 INVALID = "InvalidSignatureException"

@@ -20,7 +20,7 @@ from forwarder.ingest.auth.errors import AuthError, refused
 from forwarder.ingest.auth.files import SecretFile
 from forwarder.ingest.auth.signature import ALGORITHM, Claim, Headers, Request
 from forwarder.ingest.auth.tokens import Tokens
-from forwarder.ingest.dialects.errors import MALFORMED, BadRequest, Dialect
+from forwarder.ingest.errors import MALFORMED, BadRequest, Dialect
 from forwarder.logs import limited
 from forwarder.metrics import SenderMetrics
 from forwarder.model import Clock

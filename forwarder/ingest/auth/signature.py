@@ -28,7 +28,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from forwarder.ingest.auth.access_keys import AccessKey, AccessKeys
 from forwarder.ingest.auth.errors import AuthError
-from forwarder.ingest.media import is_lines
+from forwarder.ingest.http.media import is_lines
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 TERMINATOR = "aws4_request"

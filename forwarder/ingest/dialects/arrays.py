@@ -15,10 +15,9 @@ import msgspec
 
 from forwarder.apis.scan import Segment, elements, segments
 from forwarder.apis.split import SPACE, Unsplittable, split
-from forwarder.ingest.budget import RAW_BYTES, Lease
-from forwarder.ingest.dialects.bounds import SEGMENT, longest_event, most_signs, too_many_events
+from forwarder.ingest.bounds import RAW_BYTES, SEGMENT, Memory, longest_event, most_signs, too_many_events
 from forwarder.ingest.dialects.broken import BROKEN, sentence
-from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest
+from forwarder.ingest.errors import SERIALIZATION, BadRequest
 
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 Part = msgspec.Raw | bytes
@@ -31,7 +30,7 @@ class TooLong(msgspec.Struct):
 
 
 def parts(
-    body: bytes, lease: Lease, max_events: int, max_event_bytes: int
+    body: bytes, lease: Memory, max_events: int, max_event_bytes: int
 ) -> Iterator[Part | TooLong | None]:
     """The elements of an array, in order; None where a pause may be made. What they hold is leased."""
     count = yield from elements(body, max_events)

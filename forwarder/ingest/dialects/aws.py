@@ -24,11 +24,10 @@ from forwarder.apis import put_events, put_project_events, put_rum_events, surro
 from forwarder.apis.api import Api
 from forwarder.apis.scan import count_signs, elements
 from forwarder.apis.split import Span, Unsplittable, members
-from forwarder.ingest.budget import RAW_BYTES, Lease
+from forwarder.ingest.bounds import MAX_SENTENCES, MAX_SIGNS, RAW_BYTES, Memory, capped
 from forwarder.ingest.dialects import arrays
-from forwarder.ingest.dialects.bounds import MAX_SENTENCES, MAX_SIGNS, capped
 from forwarder.ingest.dialects.broken import BROKEN, sentence
-from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest, Dialect, too_large
+from forwarder.ingest.errors import SERIALIZATION, BadRequest, Dialect, too_large
 from forwarder.model import Refusal
 
 T = TypeVar("T")
@@ -147,7 +146,7 @@ def check_signs(body: bytes) -> Generator[None, None, None]:
 
 
 def apart(
-    raw: msgspec.Raw, most: int, name: str, lease: Lease
+    raw: msgspec.Raw, most: int, name: str, lease: Memory
 ) -> Generator[None, None, list[arrays.Part] | None]:
     """The elements of a call's list, the first one last; None when there are more than ``most``."""
     data = bytes(raw)

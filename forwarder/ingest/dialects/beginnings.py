@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest
+from forwarder.ingest.errors import SERIALIZATION, BadRequest
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 RECORD_SEPARATOR = b"\x1e"

@@ -20,22 +20,29 @@ import msgspec
 
 from forwarder.apis import surrogates
 from forwarder.apis.scan import count_signs
-from forwarder.ingest.budget import RAW_BYTES, Lease
-from forwarder.ingest.dialects import arrays, values
-from forwarder.ingest.dialects import lines as lines_
-from forwarder.ingest.dialects import results as answers
-from forwarder.ingest.dialects.bounds import (
+from forwarder.ingest.bounds import (
     LONG_EVENT,
     MAX_EVENTS,
     MAX_SENTENCES,
+    RAW_BYTES,
+    Memory,
     capped,
     longest_event,
     most_signs,
     too_long,
     too_many_events,
 )
+from forwarder.ingest.dialects import arrays, values
+from forwarder.ingest.dialects import lines as lines_
+from forwarder.ingest.dialects import results as answers
 from forwarder.ingest.dialects.broken import BROKEN, of_event, sentence
-from forwarder.ingest.dialects.errors import (
+from forwarder.ingest.dialects.lines import SPACE
+from forwarder.ingest.dialects.results import answer_bytes as answer_bytes
+from forwarder.ingest.dialects.results import fates_members as fates_members
+from forwarder.ingest.dialects.results import members as members
+from forwarder.ingest.dialects.results import render as render
+from forwarder.ingest.dialects.results import render_fates as render_fates
+from forwarder.ingest.errors import (
     SERIALIZATION,
     THROTTLING,
     TOO_LARGE,
@@ -43,12 +50,6 @@ from forwarder.ingest.dialects.errors import (
     BadRequest,
     Dialect,
 )
-from forwarder.ingest.dialects.lines import SPACE
-from forwarder.ingest.dialects.results import answer_bytes as answer_bytes
-from forwarder.ingest.dialects.results import fates_members as fates_members
-from forwarder.ingest.dialects.results import members as members
-from forwarder.ingest.dialects.results import render as render
-from forwarder.ingest.dialects.results import render_fates as render_fates
 from forwarder.model import Refusal
 
 _RAW = msgspec.json.Decoder(msgspec.Raw)
@@ -89,7 +90,7 @@ class Codec:
         self._most_signs = most_signs(max_event_bytes)
         self._judge = judge
 
-    def parse(self, body: bytes, lease: Lease, *, lines: bool) -> list[Item | Refusal] | None:
+    def parse(self, body: bytes, lease: Memory, *, lines: bool) -> list[Item | Refusal] | None:
         """The events of a small body, each decoded or refused. A BadRequest when there is none to be found.
 
         What they hold until they are a queue's is leased. None: it is to be taken apart in ``steps``.
@@ -108,7 +109,7 @@ class Codec:
             raise too_many_events(self._max_events)
         return items
 
-    def steps(self, body: bytes, lease: Lease, *, lines: bool) -> Steps:
+    def steps(self, body: bytes, lease: Memory, *, lines: bool) -> Steps:
         """The events of a body of any size, as ``parse`` has them, one after the other."""
         if lines:
             yield from self._step_lines(body, lease)
@@ -122,7 +123,7 @@ class Codec:
         else:
             yield from self._step_one(body, lease)
 
-    def _step_array(self, body: bytes, lease: Lease) -> Steps:
+    def _step_array(self, body: bytes, lease: Memory) -> Steps:
         seen = False
         for part in arrays.parts(body, lease, self._max_events, self._max_event_bytes):
             if part is None:
@@ -133,7 +134,7 @@ class Codec:
         if not seen:
             raise _no_events()
 
-    def _step_one(self, body: bytes, lease: Lease) -> Steps:
+    def _step_one(self, body: bytes, lease: Memory) -> Steps:
         body = _stripped(body)
         if not body:
             raise _no_events()
@@ -151,7 +152,7 @@ class Codec:
         yield None
         yield from self._step(msgspec.Raw(body))
 
-    def _step_lines(self, body: bytes, lease: Lease) -> Steps:
+    def _step_lines(self, body: bytes, lease: Memory) -> Steps:
         seen = 0
         for parts in lines_.parts(body, self._max_events, self._most_signs):
             yield None
@@ -203,10 +204,10 @@ class Codec:
                 raise
             return self._one.decode_lines(body)
 
-    def _parse_lines(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
+    def _parse_lines(self, body: bytes, lease: Memory) -> list[Item | Refusal]:
         return [item for item in self._step_lines(body, lease) if item is not None]
 
-    def _parse_apart(self, body: bytes, lease: Lease) -> list[Item | Refusal]:
+    def _parse_apart(self, body: bytes, lease: Memory) -> list[Item | Refusal]:
         lease.check_room(body.count(b",") * RAW_BYTES)
         raws: Sequence[msgspec.Raw | bytes] = [body]
         if _is_array(body):

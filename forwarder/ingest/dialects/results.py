@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 
 import msgspec
 
-from forwarder.ingest.dialects.bounds import MAX_SENTENCES, capped
+from forwarder.ingest.bounds import MAX_SENTENCES, capped
 from forwarder.model import Refusal
 from forwarder.receipts import DELIVERED, Receipt
 

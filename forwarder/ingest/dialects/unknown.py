@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from forwarder.ingest.dialects.errors import BadRequest, Dialect
+from forwarder.ingest.errors import BadRequest, Dialect
 
 
 def _error(problem: BadRequest) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forwarder.ingest.dialects import errors
+from forwarder.ingest import errors
 
 Schema = dict[str, Any]
 

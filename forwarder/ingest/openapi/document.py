@@ -15,13 +15,12 @@ from forwarder.ingest.bindings import Route
 from forwarder.ingest.dialects.cloudevents import attributes, modes
 from forwarder.ingest.openapi.answers import SCHEMAS, error_responses
 from forwarder.ingest.openapi.events import CLOUDEVENT, DATA_ONLY
+from forwarder.ingest.operations.cloudevents import ORIGIN_PATTERN
 from forwarder.receipts import MAX_WAIT_SECONDS
+from forwarder.urls import CLOUDEVENTS, events_of
 
 Schema = dict[str, Any]
 
-TARGETS, EVENTS = "/v1/targets/", "/events"
-CLOUDEVENTS = "/v1/cloudevents/"
-ORIGIN_PATTERN = r"^[!-~]{1,255}$"
 LINES = "application/x-ndjson"
 
 _ACK: Schema = {
@@ -58,7 +57,7 @@ _PARAMETERS: list[Schema] = [
 
 
 def document(routes: Sequence[Route[Any]], settings: IngestConfig) -> Schema:
-    paths: Schema = {f"{TARGETS}{route.name}{EVENTS}": _native(route, settings) for route in routes}
+    paths: Schema = {events_of(route.name): _native(route, settings) for route in routes}
     takers = [route for route in routes if route.api.takes_cloudevents]
     paths.update({f"{CLOUDEVENTS}{route.name}": _cloudevents(route, settings) for route in takers})
     kinds = {route.api.kind: route.api.native_schema for route in routes}

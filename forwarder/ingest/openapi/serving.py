@@ -12,7 +12,7 @@ from forwarder.config import IngestConfig
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.dialects import native
 from forwarder.ingest.openapi.document import document
-from forwarder.ingest.operations import Call, PostOnly, Reply, no_method
+from forwarder.ingest.operations.operation import Call, PostOnly, Reply, no_method
 
 
 class OpenApiDocument(PostOnly):

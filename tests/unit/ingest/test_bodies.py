@@ -10,9 +10,9 @@ import zlib
 
 import pytest
 
-from forwarder.ingest import bodies
-from forwarder.ingest.bodies import CHUNK_BYTES
 from forwarder.ingest.budget import PARSED_EVENT_BYTES
+from forwarder.ingest.http import bodies
+from forwarder.ingest.http.bodies import CHUNK_BYTES
 from tests.unit.ingest.support import (
     EVENT,
     MIB,

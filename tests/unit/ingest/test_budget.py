@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.ingest.budget import ORDINARY_BYTES, PARSED_EVENT_BYTES, Budget, Lease
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
 
 
 def test_the_last_byte_can_be_had_and_no_more() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.budget import PARSED_EVENT_BYTES, Budget, Lease
 from forwarder.ingest.dialects import cloudevents
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
 from forwarder.model import Refusal
 from forwarder.receipts import Receipt
 from tests.unit.ingest.support import Answer, Ingest, Routes, code, one_of_each, serving, until

@@ -15,9 +15,9 @@ import pytest
 from aiohttp import web_protocol
 
 from forwarder.apis.put_events import PutEvents
-from forwarder.ingest import connections
-from forwarder.ingest.seats import RETRY_SECONDS
-from forwarder.ingest.turned_away import MAX_TURNED_AWAY
+from forwarder.ingest.http import connections
+from forwarder.ingest.http.seats import RETRY_SECONDS
+from forwarder.ingest.http.turned_away import MAX_TURNED_AWAY
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (

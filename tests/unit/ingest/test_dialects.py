@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from forwarder.ingest.budget import PARSED_EVENT_BYTES, Budget, Lease
 from forwarder.ingest.dialects import native
-from forwarder.ingest.dialects.errors import BadRequest
-from forwarder.ingest.media import holds_lines
+from forwarder.ingest.errors import BadRequest
+from forwarder.ingest.http.media import holds_lines
 from forwarder.model import Refusal
 
 

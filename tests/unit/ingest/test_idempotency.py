@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from forwarder.apis.put_events import PutEvents
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
+from forwarder.ingest.http.peers import sender_of
 from forwarder.ingest.idempotency import (
     ANSWER_OVERHEAD_BYTES,
     FORGOTTEN_AT_ONCE,
@@ -23,8 +24,7 @@ from forwarder.ingest.idempotency import (
     IdempotencyEntry,
     values_of,
 )
-from forwarder.ingest.operations import Reply
-from forwarder.ingest.peers import sender_of
+from forwarder.ingest.operations.operation import Reply
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.clocks import HandClock

@@ -12,9 +12,9 @@ import pytest
 from forwarder.apis.wire import is_json_object
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.dialects import lines
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
+from forwarder.ingest.http.unpacking import MAX_MEMBERS, unpack
 from forwarder.ingest.slices import Work
-from forwarder.ingest.unpacking import MAX_MEMBERS, unpack
 from tests.unit.ingest.support import EVENT, MIB, MONITOR, NATIVE, PUT_EVENTS, serving
 
 LINES = {"Content-Type": "application/x-ndjson"}

@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 
 from forwarder.ingest.budget import Budget, Lease
-from forwarder.ingest.connections import MOST_CHUNKS, Connection
+from forwarder.ingest.http.connections import MOST_CHUNKS, Connection
+from forwarder.ingest.http.unparsed import PIECE, SMALL_READ, Parsing, Unparsed
 from forwarder.ingest.slices import SLICE_SECONDS
-from forwarder.ingest.unparsed import PIECE, SMALL_READ, Parsing, Unparsed
 from tests.unit.ingest.support import EVENT, NATIVE, Ingest, request, serving, until
 
 STEP = SLICE_SECONDS / 4

@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from forwarder.config import IngestConfig
-from forwarder.ingest.peers import MAX_HOPS, Peers, peer_of_address, peer_of_certificate, peer_of_sender
+from forwarder.ingest.http.peers import MAX_HOPS, Peers, peer_of_address, peer_of_certificate, peer_of_sender
 from tests.unit.ingest.support import EVENT, NATIVE, serving
 
 

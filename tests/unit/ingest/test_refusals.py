@@ -11,8 +11,9 @@ import pytest
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest import refusals
 from forwarder.ingest.bindings import Bindings
-from forwarder.ingest.dialects.errors import BadRequest
-from forwarder.ingest.refusals import FIRST_PAUSE, LOOK_SECONDS, Manners, Refusals
+from forwarder.ingest.errors import BadRequest
+from forwarder.ingest.http.manners import FIRST_PAUSE, Manners
+from forwarder.ingest.refusals import LOOK_SECONDS, Refusals
 from forwarder.model import Event
 from tests.unit.ingest.support import EVENT, NATIVE, PUT_EVENTS, Routes, request, serving, until
 from tests.unit.turned_time import TurnedClock, run_in_turned_time

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from forwarder.ingest.bounds import MAX_MESSAGE, MAX_SENTENCES
 from forwarder.ingest.dialects import native
-from forwarder.ingest.dialects.bounds import MAX_MESSAGE, MAX_SENTENCES
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
 from forwarder.model import Refusal
 from forwarder.receipts import Receipt
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forwarder.ingest.seats import RETRY_SECONDS, Seats
+from forwarder.ingest.http.seats import RETRY_SECONDS, Seats
 
 
 class Held:

@@ -19,16 +19,16 @@ import pytest
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.daemon.allocator import collect_seldom
+from forwarder.daemon.tuning import collect_seldom
 from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
-from forwarder.ingest.cloudevents_operation import CloudEvents
 from forwarder.ingest.deduplication import SeenEvents
-from forwarder.ingest.dialects.errors import BadRequest
-from forwarder.ingest.operations import NativeEvents, Operation
-from forwarder.ingest.put_events_operation import PutEventsOperation
-from forwarder.ingest.put_project_events_operation import PutProjectEventsOperation
-from forwarder.ingest.put_rum_events_operation import PutRumEventsOperation
+from forwarder.ingest.errors import BadRequest
+from forwarder.ingest.operations.cloudevents import CloudEvents
+from forwarder.ingest.operations.operation import NativeEvents, Operation
+from forwarder.ingest.operations.put_events import PutEventsOperation
+from forwarder.ingest.operations.put_project_events import PutProjectEventsOperation
+from forwarder.ingest.operations.put_rum_events import PutRumEventsOperation
 from forwarder.model import SystemClock
 from tests.unit.ingest.support import MONITOR, Routes
 

@@ -21,8 +21,8 @@ import msgspec
 from forwarder.apis import utf8
 from forwarder.apis.surrogates import HalfPair
 from forwarder.apis.wire import time_number
-from forwarder.ingest.dialects.bounds import capped
-from forwarder.ingest.dialects.errors import VALIDATION
+from forwarder.ingest.bounds import capped
+from forwarder.ingest.errors import VALIDATION
 from forwarder.model import Refusal
 
 REQUIRED = ("specversion", "id", "source", "type")

@@ -23,18 +23,18 @@ import msgspec
 
 from forwarder.apis import surrogates
 from forwarder.apis.scan import count_signs, elements
-from forwarder.ingest.budget import Lease
-from forwarder.ingest.dialects import arrays
-from forwarder.ingest.dialects.bounds import (
+from forwarder.ingest.bounds import (
     MAX_ATTRIBUTES,
     MAX_EVENTS,
     SMALL_BODY,
+    Memory,
     capped,
     longest_event,
     most_signs,
     too_long,
     too_many_events,
 )
+from forwarder.ingest.dialects import arrays
 from forwarder.ingest.dialects.broken import BROKEN, of_event, sentence
 from forwarder.ingest.dialects.cloudevents.attributes import (
     REQUIRED,
@@ -46,7 +46,7 @@ from forwarder.ingest.dialects.cloudevents.attributes import (
     decoded,
     unescaped,
 )
-from forwarder.ingest.dialects.errors import MEDIA_TYPE, SERIALIZATION, VALIDATION, BadRequest
+from forwarder.ingest.errors import MEDIA_TYPE, SERIALIZATION, VALIDATION, BadRequest
 from forwarder.model import Refusal
 
 STRUCTURED, BATCHED = "application/cloudevents", "application/cloudevents-batch"
@@ -131,7 +131,7 @@ def reads_json(headers: Mapping[str, str]) -> bool:
     return media.startswith(STRUCTURED) or is_json(plain_media(media))
 
 
-def steps(headers: Mapping[str, str], body: bytes, lease: Lease, bounds: Bounds) -> Steps:
+def steps(headers: Mapping[str, str], body: bytes, lease: Memory, bounds: Bounds) -> Steps:
     """The events of a request, each read or refused; BadRequest when the body is no JSON where it must be.
 
     What they hold until they are a queue's is leased, before a batch is taken apart.
@@ -145,7 +145,7 @@ def steps(headers: Mapping[str, str], body: bytes, lease: Lease, bounds: Bounds)
     return _refusable(_binary(headers, body, bounds))
 
 
-def _batched(body: bytes, lease: Lease, bounds: Bounds) -> Steps:
+def _batched(body: bytes, lease: Memory, bounds: Bounds) -> Steps:
     if body.lstrip(_SPACE)[:1] != b"[":
         _decode(_array, body[:SMALL_BODY], "a JSON array of events")
         raise BadRequest(400, SERIALIZATION, "The body is not a JSON array of events.")

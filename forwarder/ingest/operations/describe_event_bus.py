@@ -18,8 +18,8 @@ from forwarder.apis.wire import region_of_scope
 from forwarder.ingest.bindings import MAX_NAME, Bound, Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
-from forwarder.ingest.dialects.errors import NOT_FOUND, UNAVAILABLE, VALIDATION, BadRequest
-from forwarder.ingest.operations import Call, Fates, PostOnly, Reply, Results
+from forwarder.ingest.errors import NOT_FOUND, UNAVAILABLE, VALIDATION, BadRequest
+from forwarder.ingest.operations.operation import Call, Fates, PostOnly, Reply, Results
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Refusal

@@ -9,14 +9,14 @@ import msgspec
 from forwarder.apis import put_project_events
 from forwarder.apis.api import label as label_of
 from forwarder.apis.put_project_events import PutProjectEvents
-from forwarder.ingest.aws_calls import bound, decoded, region_of, with_fates
 from forwarder.ingest.bindings import Bound, Route
+from forwarder.ingest.bounds import longest_event, too_long
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
-from forwarder.ingest.dialects.bounds import longest_event, too_long
-from forwarder.ingest.dialects.errors import VALIDATION
+from forwarder.ingest.errors import VALIDATION
 from forwarder.ingest.intake import count, put
-from forwarder.ingest.operations import Call, Fates, PostOnly, Reply, Results
+from forwarder.ingest.operations.aws_calls import bound, decoded, region_of, with_fates
+from forwarder.ingest.operations.operation import Call, Fates, PostOnly, Reply, Results
 from forwarder.ingest.shares import refuse_whole
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting

@@ -18,9 +18,9 @@ from aiohttp import HttpVersion10, web
 from multidict import MultiMapping
 
 from forwarder.ingest.budget import Lease, taken_back
-from forwarder.ingest.dialects.errors import MALFORMED, MEDIA_TYPE, TIMEOUT, BadRequest, too_large
+from forwarder.ingest.errors import MALFORMED, MEDIA_TYPE, TIMEOUT, BadRequest, too_large
+from forwarder.ingest.http.unpacking import DEFLATE, GZIP, GZIP_MAGIC, unpack
 from forwarder.ingest.slices import Work
-from forwarder.ingest.unpacking import DEFLATE, GZIP, GZIP_MAGIC, unpack
 
 MIN_RATE = 1024.0
 RATE_GRACE = 10.0

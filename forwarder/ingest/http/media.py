@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from forwarder.ingest.dialects.errors import MEDIA_TYPE, BadRequest
+from forwarder.ingest.errors import MEDIA_TYPE, BadRequest
 
 _LINES = re.compile(
     r"(?:application|text)/(?:x-)?(?:ndjson|nd-json|jsonl|jsonlines|json-lines|ldjson|json-stream|stream\+json"

@@ -15,11 +15,11 @@ import msgspec
 
 from forwarder.apis import wire
 from forwarder.ingest.bindings import A, Route
+from forwarder.ingest.bounds import SMALL_BODY
 from forwarder.ingest.dialects import aws
-from forwarder.ingest.dialects.bounds import SMALL_BODY
 from forwarder.ingest.dialects.broken import BROKEN
-from forwarder.ingest.dialects.errors import NOT_FOUND
-from forwarder.ingest.operations import Fates, Results
+from forwarder.ingest.errors import NOT_FOUND
+from forwarder.ingest.operations.operation import Fates, Results
 from forwarder.model import Refusal
 from forwarder.receipts import DELIVERED, Receipt
 

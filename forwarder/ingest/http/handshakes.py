@@ -21,10 +21,10 @@ from typing import cast
 
 import structlog
 
-from forwarder.ingest.connections import SILENT_SECONDS, Connection
-from forwarder.ingest.peers import peer_of_address, sender_of
-from forwarder.ingest.seats import Holder, Seats
-from forwarder.ingest.turned_away import TurnedAway, become
+from forwarder.ingest.http.connections import SILENT_SECONDS, Connection
+from forwarder.ingest.http.peers import peer_of_address, sender_of
+from forwarder.ingest.http.seats import Holder, Seats
+from forwarder.ingest.http.turned_away import TurnedAway, become
 from forwarder.logs import limited
 from forwarder.metrics import SenderMetrics
 from forwarder.metrics.families import OTHER

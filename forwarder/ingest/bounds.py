@@ -7,7 +7,9 @@ Invariants:
 
 from __future__ import annotations
 
-from forwarder.ingest.dialects.errors import BadRequest, too_large
+from typing import Protocol
+
+from forwarder.ingest.errors import BadRequest, too_large
 
 SMALL_BODY = 128 * 1024
 """A body up to this size is decoded in one step; the most expensive takes a few milliseconds."""
@@ -29,10 +31,23 @@ MAX_SIGNS = 2 << 20
 """Brackets and commas outside of strings in a call of AWS's wire, where all that nests is in strings: an
 event has a handful of them. Ours; what has more is no call, and would take long to read."""
 
+RAW_BYTES = 48
+"""What a part of an array holds before it is decoded."""
+
 _ESCAPED = 6
 _FRAME = 64 * 1024
 _DECODED = 6 << 20
 """Bytes of JSON that are decoded in one step: some 40 ms of CPU when all of them are escapes."""
+
+
+class Memory(Protocol):
+    """Where the dialects reserve memory for what they will parse. BadRequest: there is too little."""
+
+    def check_room(self, size: int) -> None:
+        """Refuse the request if it could not reserve ``size`` bytes more."""
+
+    def take_for_events(self, count: int) -> None:
+        """Reserve what so many events hold from when they are parsed until they are a queue's."""
 
 
 def longest_event(max_event_bytes: int) -> int:

@@ -15,16 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.trace_header import from_headers
-from forwarder.ingest.aws_calls import EXPIRED
 from forwarder.ingest.bindings import Route
+from forwarder.ingest.bounds import MAX_EVENTS
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.deduplication import Pending, SeenEvents
 from forwarder.ingest.dialects import cloudevents, native
-from forwarder.ingest.dialects.bounds import MAX_EVENTS
-from forwarder.ingest.dialects.errors import NOT_FOUND, VALIDATION, BadRequest
+from forwarder.ingest.errors import NOT_FOUND, VALIDATION, BadRequest
 from forwarder.ingest.intake import count, put
-from forwarder.ingest.openapi.document import ORIGIN_PATTERN
-from forwarder.ingest.operations import (
+from forwarder.ingest.operations.aws_calls import EXPIRED
+from forwarder.ingest.operations.operation import (
     FEW,
     Call,
     Fates,
@@ -44,6 +43,7 @@ from forwarder.receipts import DELIVERED, Receipt
 
 EVENT_ID, AWS_ID = "x-forwarder-event-id", "x-forwarder-aws-event-id"
 ORIGIN, RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
+ORIGIN_PATTERN = r"^[!-~]{1,255}$"
 ALLOW = {"Allow": "POST, OPTIONS"}
 
 _is_origin = re.compile(ORIGIN_PATTERN, re.ASCII).fullmatch

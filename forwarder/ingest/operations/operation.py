@@ -18,12 +18,12 @@ import msgspec
 
 from forwarder.apis.trace_header import from_headers
 from forwarder.ingest.bindings import MAX_NAME, Route
+from forwarder.ingest.bounds import MAX_EVENTS, SMALL_BODY
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import native
-from forwarder.ingest.dialects.bounds import MAX_EVENTS, SMALL_BODY
-from forwarder.ingest.dialects.errors import METHOD, NO_HEADERS, NOT_FOUND, BadRequest, Dialect
+from forwarder.ingest.errors import METHOD, NO_HEADERS, NOT_FOUND, BadRequest, Dialect
+from forwarder.ingest.http.media import holds_lines
 from forwarder.ingest.intake import count, put
-from forwarder.ingest.media import holds_lines
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting
 from forwarder.metrics import TargetMetrics

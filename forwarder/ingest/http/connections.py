@@ -32,21 +32,21 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from forwarder.http2 import Http2Refusal, is_preface, may_be_preface
-from forwarder.ingest.answers import refuse
 from forwarder.ingest.budget import Lease, taken_back
 from forwarder.ingest.dialects import unknown
-from forwarder.ingest.dialects.errors import (
+from forwarder.ingest.errors import (
     HEADERS_TOO_LARGE,
     INTERNAL,
     MALFORMED,
     TIMEOUT,
     BadRequest,
 )
-from forwarder.ingest.peers import peer_of_address, peer_of_certificate, sender_of
-from forwarder.ingest.refusals import Manners
-from forwarder.ingest.seats import Holder
-from forwarder.ingest.turned_away import LINGER, TOO_MANY, TurnedAway, become, raw_answer
-from forwarder.ingest.unparsed import PIECE, Unparsed
+from forwarder.ingest.http.answers import refuse
+from forwarder.ingest.http.manners import Manners
+from forwarder.ingest.http.peers import peer_of_address, peer_of_certificate, sender_of
+from forwarder.ingest.http.seats import Holder
+from forwarder.ingest.http.turned_away import LINGER, TOO_MANY, TurnedAway, become, raw_answer
+from forwarder.ingest.http.unparsed import PIECE, Unparsed
 
 BODY_LINGER = 3.0
 """Seconds that the rest of a refused body is read and forgotten, so that its sender reads our answer."""

@@ -17,16 +17,16 @@ from forwarder.apis.api import label as label_of
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.ingest.aws_calls import bound, region_of, with_fates
 from forwarder.ingest.bindings import Bindings, Bound, Route
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
-from forwarder.ingest.dialects.errors import SERIALIZATION, BadRequest
+from forwarder.ingest.errors import SERIALIZATION, BadRequest
 from forwarder.ingest.intake import count, put
-from forwarder.ingest.operations import Call, Fates, Operation, PostOnly, Reply, Results
-from forwarder.ingest.put_events_operation import PutEventsOperation
-from forwarder.ingest.put_project_events_operation import PutProjectEventsOperation
-from forwarder.ingest.put_rum_events_operation import PutRumEventsOperation
+from forwarder.ingest.operations.aws_calls import bound, region_of, with_fates
+from forwarder.ingest.operations.operation import Call, Fates, Operation, PostOnly, Reply, Results
+from forwarder.ingest.operations.put_events import PutEventsOperation
+from forwarder.ingest.operations.put_project_events import PutProjectEventsOperation
+from forwarder.ingest.operations.put_rum_events import PutRumEventsOperation
 from forwarder.ingest.shares import refuse_whole
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting

@@ -13,10 +13,10 @@ from http import HTTPStatus
 from typing import cast
 from uuid import uuid4
 
-from forwarder.ingest.answers import SERVER
 from forwarder.ingest.dialects import unknown
-from forwarder.ingest.dialects.errors import NO_HEADERS, UNAVAILABLE, BadRequest
-from forwarder.ingest.peers import peer_of_address, sender_of
+from forwarder.ingest.errors import NO_HEADERS, UNAVAILABLE, BadRequest
+from forwarder.ingest.http.answers import SERVER
+from forwarder.ingest.http.peers import peer_of_address, sender_of
 
 LINGER = 1.0
 """Seconds for a client to read the refusal before the connection is closed."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
 
 DENIED = "AccessDeniedException"
 MISDIRECTED = "MisdirectedRequestException"
@@ -27,13 +26,16 @@ MAX_SHOWN = 100
 _FOREIGN = frozenset({"cross-site", "same-site"})
 
 
-def check_page(headers: Mapping[str, str]) -> None:
-    """Refuse a web page on a path that is not meant for web pages. Raises BadRequest (403)."""
+def check_page(headers: Mapping[str, str], for_pages: str) -> None:
+    """Refuse a web page on a path that is not meant for web pages. Raises BadRequest (403).
+
+    ``for_pages``: the services whose paths are.
+    """
     origin = headers.get("Origin")
     if origin is None and headers.get("Sec-Fetch-Site") not in _FOREIGN:
         return
     message = (
-        f"Web pages{_of(origin)} must not send events to this path. Send to a {PutRumEvents.title} path from "
+        f"Web pages{_of(origin)} must not send events to this path. Send to a {for_pages} path from "
         "an origin in ingest.cors.origins, or set ingest.browsers: allow."
     )
     raise BadRequest(403, DENIED, message, reason=REASON, close=True)

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from forwarder.config import CorsConfig
-from forwarder.ingest.answers import REQUEST_ID, SERVER
-from forwarder.ingest.dialects.errors import BadRequest
+from forwarder.ingest.errors import BadRequest
+from forwarder.ingest.http.answers import REQUEST_ID, SERVER
 
 ANY = "*"
 DENIED = "AccessDeniedException"

@@ -23,14 +23,14 @@ from forwarder.apis.put_events import (
     check_size,
 )
 from forwarder.apis.trace_header import from_headers
-from forwarder.ingest.aws_calls import decoded, region_of, with_fates
 from forwarder.ingest.bindings import Bound, Route
+from forwarder.ingest.bounds import LONG_EVENT
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
-from forwarder.ingest.dialects.bounds import LONG_EVENT
-from forwarder.ingest.dialects.errors import INTERNAL, THROTTLING, VALIDATION, BadRequest
+from forwarder.ingest.errors import INTERNAL, THROTTLING, VALIDATION, BadRequest
 from forwarder.ingest.intake import count, put
-from forwarder.ingest.operations import Call, Fates, PostOnly, Reply, Results
+from forwarder.ingest.operations.aws_calls import decoded, region_of, with_fates
+from forwarder.ingest.operations.operation import Call, Fates, PostOnly, Reply, Results
 from forwarder.ingest.shares import refuse_whole
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Generator
 
 from forwarder.ingest.budget import Lease
-from forwarder.ingest.dialects.errors import MALFORMED, BadRequest, too_large
+from forwarder.ingest.errors import MALFORMED, BadRequest, too_large
 
 STEP = 256 * 1024
 INPUT_STEP = 64 * 1024

@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
-from forwarder.ingest.dialects.errors import NO_HEADERS, BadRequest, Dialect
+from forwarder.ingest.errors import NO_HEADERS, BadRequest, Dialect
 from forwarder.model import Chance
 
 RETRY_AFTER_BASE = 1.0

@@ -18,16 +18,16 @@ from forwarder.apis import surrogates, wire
 from forwarder.apis.api import label as label_of
 from forwarder.apis.put_rum_events import Envelope, PutRumEvents, RumEvent
 from forwarder.apis.surrogates import HalfPair
-from forwarder.ingest.aws_calls import bound, decoded, region_of, with_fates
 from forwarder.ingest.bindings import Bound, Route
+from forwarder.ingest.bounds import MAX_EVENTS, longest_event, too_long, too_many_events
 from forwarder.ingest.budget import Lease
 from forwarder.ingest.dialects import aws
 from forwarder.ingest.dialects.arrays import Part
-from forwarder.ingest.dialects.bounds import MAX_EVENTS, longest_event, too_long, too_many_events
 from forwarder.ingest.dialects.broken import BROKEN
-from forwarder.ingest.dialects.errors import VALIDATION
+from forwarder.ingest.errors import VALIDATION
 from forwarder.ingest.intake import count, put, within_limits
-from forwarder.ingest.operations import Call, Fates, PostOnly, Reply, Results
+from forwarder.ingest.operations.aws_calls import bound, decoded, region_of, with_fates
+from forwarder.ingest.operations.operation import Call, Fates, PostOnly, Reply, Results
 from forwarder.ingest.shares import refuse_whole
 from forwarder.ingest.slices import Work
 from forwarder.ingest.waiting import Waiting

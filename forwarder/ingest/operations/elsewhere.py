@@ -19,12 +19,12 @@ from forwarder.apis.api import Api, endpoint_variable
 from forwarder.apis.api import label as label_of
 from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.dialects import aws, native, unknown
-from forwarder.ingest.dialects.errors import NO_HEADERS, UNKNOWN_OPERATION, Dialect
-from forwarder.ingest.openapi import EVENTS, TARGETS
-from forwarder.ingest.operations import Operation, Refusing, Reply
+from forwarder.ingest.errors import NO_HEADERS, UNKNOWN_OPERATION, Dialect
+from forwarder.ingest.operations.operation import Operation, Refusing, Reply
+from forwarder.urls import NATIVE, events_of
 
-NATIVE = "/v1/"
 CLIENTS_PAGE = "docs/clients.md"
+EVENTS_PATH = events_of("<target>")
 
 _ONE_CLIENT = f"Set this endpoint only on the client that sends events, see {CLIENTS_PAGE}."
 
@@ -36,7 +36,7 @@ _XML_SERVICES = frozenset({"s3", "s3express", "s3-object-lambda", "s3-outposts",
 _ONLY_JSON = (
     "NAME came in the protocol {}, and is accepted here only in AWS JSON 1.1 (a POST with the header "
     "X-Amz-Target). Configure the client to use AWS JSON 1.1, or send native events to "
-    f"{TARGETS}<target>{EVENTS}."
+    f"{EVENTS_PATH}."
 )
 _RPC_CBOR, _RPC_JSON = "rpc-v2-cbor", "rpc-v2-json"
 _RPC_DIALECTS = {_RPC_CBOR: aws.CBOR, _RPC_JSON: aws.REST_JSON}
@@ -47,7 +47,7 @@ NO_OPERATION = Refusing(
     400,
     UNKNOWN_OPERATION,
     f"The request has no X-Amz-Target header. For {PutEvents.operation} it must be {PutEvents.target}. "
-    "Native events go to /v1/targets/<target>/events.",
+    f"Native events go to {EVENTS_PATH}.",
     service=PutEvents.service,
 )
 
@@ -96,7 +96,7 @@ class Elsewhere:
         self._rpc = {protocol: _Rpc(protocol, apis, accepted, sentence) for protocol in _RPC_DIALECTS}
         self._nowhere = _other(unknown.DIALECT, 404, "No such endpoint: NAME.")
         self._native_nowhere = _other(
-            native.DIALECT, 404, f"No such endpoint: NAME. Events go to {TARGETS}<target>{EVENTS}."
+            native.DIALECT, 404, f"No such endpoint: NAME. Events go to {EVENTS_PATH}."
         )
 
     def by_target(self, target: str) -> tuple[Operation, str]:
@@ -162,7 +162,7 @@ def _no_form(apis: Sequence[type[Api]]) -> str:
         "(application/x-www-form-urlencoded, the AWS Query protocol of STS, IAM, SNS and others). If this is "
         f"such a call, it must go to AWS: set {endpoint_variable(by_header)} in place of AWS_ENDPOINT_URL, "
         f"see {CLIENTS_PAGE}. If it is {by_header.operation}, it needs the header X-Amz-Target: "
-        f"{by_header.target}. Native events go to {TARGETS}<target>{EVENTS}."
+        f"{by_header.target}. Native events go to {EVENTS_PATH}."
     )
 
 

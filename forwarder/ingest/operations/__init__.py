@@ -1,0 +1,1 @@
+"""What a sender can ask for: one operation for each kind of request."""
