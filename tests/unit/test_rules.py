@@ -74,8 +74,9 @@ def test_an_alert_leads_to_its_section_which_says_what_to_do(alert: str) -> None
 def test_the_section_of_an_alert_has_every_reason_for_which_it_fires(alert: str) -> None:
     expression = ALERTS[alert]["expr"].partition("unless")[0]
     for name, matchers in re.findall(r"(?<![\w:])(forwarder_\w+)(?:\{([^}]*)\})?", expression):
-        held = set(REASONS[State.HELD]) if 'state="held"' in matchers else None
-        reasons = held or set(VALUES.get((name.removeprefix(PREFIX), "reason"), ()))
+        is_held = 'state="held"' in matchers
+        known = REASONS[State.HELD] if is_held else VALUES.get((name.removeprefix(PREFIX), "reason"), ())
+        reasons = {str(each) for each in known}
         for operator, pattern in re.findall(r'reason(!?=~?)"([^"]*)"', matchers):
             reasons = {each for each in reasons if bool(re.fullmatch(pattern, each)) is (operator[0] == "=")}
         if len(reasons) > 1:
