@@ -42,7 +42,7 @@ check: lint  ## The same, and unit and contract tests (generated files among the
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/contract
 
 e2e: $(READY)  ## Real clients against real processes
-	$(BIN)/python -m tests.e2e.prepare
+	$(BIN)/python -m tests.e2e.prepare image
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/e2e --ignore=tests/e2e/test_pid1.py
 
 pid1: $(READY)  ## The systemd units in a container of their own, under a real PID 1; needs root (some minutes)

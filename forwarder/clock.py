@@ -14,6 +14,7 @@ from collections.abc import Collection
 
 import structlog
 
+from forwarder.cures import OF_NOTES, Note
 from forwarder.model import Clock
 
 DOUBTED_SECONDS = 3_600.0
@@ -58,6 +59,7 @@ class ClockWatch:
         self._log.warning(
             "wall clock doubted; for an hour no dead letter is deleted, no event of an earlier boot expires",
             reason=reason,
+            runbook=OF_NOTES[Note.CLOCK].page,
         )
 
     @property

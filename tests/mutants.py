@@ -1761,6 +1761,22 @@ MUTATIONS = [
         "tests/unit/admin/test_server.py",
     ),
     mutation(
+        "events on disk without a target have no cure",
+        "forwarder/client/status.py",
+        '        yield from _noted_cure(report, "stranded")',
+        "        yield from ()",
+        "tests/unit/test_client.py",
+        "ends_with_what_is_wrong",
+    ),
+    mutation(
+        "names that are set aside have no cure of their own",
+        "forwarder/client/status.py",
+        "cure not in said:",
+        "cure in said:",
+        "tests/unit/test_client.py",
+        "own_cure",
+    ),
+    mutation(
         "a rate is over the time that should have passed",
         "forwarder/metrics/history.py",
         "max(ended - began, 1e-9)",

@@ -26,6 +26,7 @@ from forwarder.config import Config, shown
 from forwarder.control.operations import Operations
 from forwarder.control.rescues import RESCUES
 from forwarder.control.server import ControlServer
+from forwarder.cures import OF_NOTES, Note
 from forwarder.daemon.inherited import say_inherited
 from forwarder.daemon.lanes import Shared, build
 from forwarder.daemon.memory import budget_for
@@ -272,7 +273,9 @@ class Daemon:
         self._status.stranded = await self._storage.run(partial(registry.stranded, opened=owners))
         if self._status.stranded:
             self._log.warning(
-                "events wait on disk for targets without a disk queue", events=self._status.stranded
+                "events wait on disk for targets without a disk queue",
+                events=self._status.stranded,
+                runbook=OF_NOTES[Note.STRANDED].page,
             )
 
     def _start_lane(self, lane: Lane) -> None:

@@ -2,6 +2,8 @@
 
 The tests make what is missing themselves; what is there is not made again. ``make welcome`` runs two tests at
 once, so everything that both may need is made here first.
+
+``python -m tests.e2e.prepare image`` builds the image as well; its base takes minutes, once.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.e2e import image
 from tests.e2e.environments import HERE, debian_program, environment, node_packages
 from tests.e2e.programs import CLIENTS, CLOUDEVENTS, OLDER
 
@@ -23,14 +26,20 @@ DEBIAN = (
     ("haproxy", "haproxy"),
     ("/usr/bin/aws", "awscli"),
     ("victoria-metrics", "victoria-metrics"),
+    ("prometheus", "prometheus"),
+    ("tmux", "tmux"),
 )
+OF_THE_IMAGE = (("buildah", "buildah"), ("debootstrap", "debootstrap"))
+IMAGE = "image"
 APART = (*JAVA, "aws-cli-2")
 
 
 def debian_programs() -> None:
     """One after another: apt lets nobody else in meanwhile."""
-    for program, package in DEBIAN:
+    for program, package in (*DEBIAN, *(OF_THE_IMAGE if IMAGE in sys.argv else ())):
         debian_program(program, package)
+    if IMAGE in sys.argv:
+        image.build()
 
 
 def java_programs() -> None:
@@ -45,6 +54,8 @@ PREPARED: dict[str, Callable[[], object]] = {
     "java": java_programs,
     "httpx": lambda: environment("httpx"),
     **{f"cloudevents {name}": command for name, command in CLOUDEVENTS.items() if name not in JAVA},
+    "deploy": lambda: environment("deploy"),
+    "schemathesis": lambda: environment("schemathesis"),
     "browser": lambda: node_packages(HERE / "browser"),
     "debian": debian_programs,
 }
