@@ -1,6 +1,7 @@
 # The image holds Python, the locked packages and the forwarder; it runs as nobody in particular, and needs a
-# configuration at /etc/forwarder/forwarder.yaml and a volume at /var/lib/forwarder (owned by 10001).
-# It also runs as any other user of group 0, as OpenShift's restricted policy demands:
+# configuration at /etc/forwarder/forwarder.yaml and a volume at /var/lib/forwarder (owned by 10001:0).
+# It also runs as any other user of group 0, as OpenShift's restricted policy demands, before or after its own
+# user on the same volume. So its user is in group 0, and what any user makes in the directory is of that group:
 #
 #   docker build -t event-forwarder .
 #   docker run -v ./config/sidecar.yaml:/etc/forwarder/forwarder.yaml:ro -v forwarder:/var/lib/forwarder \
@@ -29,10 +30,10 @@ RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
 FROM python:${PYTHON}
 RUN groupadd --gid 10001 forwarder \
  && useradd --no-log-init --uid 10001 --gid forwarder --no-create-home --home-dir /nonexistent forwarder \
- && install -d -o forwarder -g 0 -m 0770 /var/lib/forwarder
+ && install -d -o forwarder -g 0 -m 2770 /var/lib/forwarder
 COPY --from=build /opt/forwarder /opt/forwarder
 ENV PATH=/opt/forwarder/bin:$PATH PYTHONUNBUFFERED=1 STATE_DIRECTORY=/var/lib/forwarder
-USER 10001:10001
+USER 10001:0
 WORKDIR /var/lib/forwarder
 VOLUME /var/lib/forwarder
 EXPOSE 2780 2781

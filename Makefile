@@ -42,7 +42,7 @@ check: lint  ## The same, and unit and contract tests (generated files among the
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/contract
 
 e2e: $(READY)  ## Real clients against real processes
-	$(BIN)/python -m tests.e2e.prepare
+	$(BIN)/python -m tests.e2e.prepare image
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/e2e --ignore=tests/e2e/test_pid1.py
 
 pid1: $(READY)  ## The systemd units in a container of their own, under a real PID 1; needs root (some minutes)
@@ -80,10 +80,10 @@ mutants: $(READY)  ## Break each file of the code in one known way; each must tu
 mutants-long: $(READY)  ## The same in all known ways, some minutes
 	$(BIN)/python tests/mutants.py
 
-# Another release by SDK='aiobotocore==3.9.*'.
-SDK ?= aiobotocore
-newest: $(READY)  ## The targets' tests with the newest aiobotocore, where it is not the locked one
-	$(BIN)/python tests/newest.py '$(SDK)'
+# Others by LIBRARIES="'aiohttp==3.14.4' 'aiobotocore==3.9.*'".
+LIBRARIES ?= aiobotocore aiohttp
+newest: $(READY)  ## Tests with the newest aiobotocore and aiohttp, where they are not the locked ones
+	$(BIN)/python tests/newest.py $(LIBRARIES)
 
 # Compare with another commit: `make bench AGAINST=HEAD~1`, of some rows by ROWS='arrays singles', with another
 # bound than 1.05 by BOUND=1.1.

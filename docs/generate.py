@@ -73,10 +73,24 @@ def _settings(group: Form, prefix: str = "", within: str = "") -> Iterator[tuple
     for name, form in group["properties"].items():
         if "properties" in form:
             yield from _settings(form, f"{prefix}{name}.", f" with `{prefix}{name}`")
-        elif name in group.get("required", ()):
+            continue
+        if name in group.get("required", ()):
             yield prefix + name, form, f"required{within}"
         else:
             yield prefix + name, form, _default(form.get("default"))
+        for each in form.get("anyOf", ()):
+            if "properties" in each:
+                yield from _settings(_own(each), f"{prefix}{name}.", f" with `{_kind_in(each)}`")
+
+
+def _own(form: Form) -> Form:
+    """The form of one kind, without what says which kind it is."""
+    own = {name: each for name, each in form["properties"].items() if name != "kind"}
+    return {**form, "properties": own}
+
+
+def _kind_in(form: Form) -> str:
+    return f"{{kind: {form['properties']['kind']['const']}}}"
 
 
 def _default(default: Any) -> str:
@@ -99,6 +113,8 @@ def _allowed(form: Form) -> str:
 def _word(form: Form) -> str:
     if "title" in form:
         return str(form["title"]).removeprefix("A ").split(" with its unit")[0]
+    if "properties" in form:
+        return f"`{_kind_in(form)}`"
     if "enum" in form:
         return ", ".join(f"`{value}`" for value in form["enum"])
     if form["type"] == "array":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from forwarder.cures import OF_NOTES, Note
 from forwarder.model import Clock
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -60,6 +61,7 @@ class ClockWatch:
         self._log.warning(
             "wall clock may be wrong; for 1 hour dead letters and events of an earlier boot do not expire",
             reason=reason,
+            runbook=OF_NOTES[Note.CLOCK].page,
         )
 
     @property

@@ -1,13 +1,14 @@
 """What to do about each trouble: one table for the page, the status, the log and the doctor.
 
 Invariants:
-- Every reason of a state, every reason why events are set aside, and every cause of the storage's trouble has
-  a cure, and each cure has a section in docs/runbook.md (tests compare).
+- Every reason of a state, every reason why events are set aside, every cause of the storage's trouble and
+  every other note of the status has a cure, and each cure has a section in docs/runbook.md (tests compare).
 - A cure holds for every target: it has no name, path or word of anybody else in it.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 
 import msgspec
@@ -103,6 +104,39 @@ OF_STORAGE: Mapping[str, Cure] = {
     cause: Cure(text, f"storage-{cause.replace('_', '-')}") for cause, text in _OF_STORAGE.items()
 }
 """By what keeps the storage from writing."""
+
+
+class Note(enum.StrEnum):
+    """What else the status says that a person should know."""
+
+    UNVERIFIED = "unverified"
+    UNCONFIRMED = "unconfirmed"
+    STRANDED = "stranded"
+    CLOCK = "clock"
+
+
+OF_NOTES: Mapping[Note, Cure] = {
+    Note.UNVERIFIED: Cure(
+        "Allow events:DescribeEventBus for these credentials, at an endpoint that supports it. Until then, "
+        "make sure that every event bus exists.",
+        "note-unverified",
+    ),
+    Note.UNCONFIRMED: Cure(
+        "Create the event bus again if it was deleted by mistake, and send the events of that time again "
+        "from their source.",
+        "forwardereventsunconfirmed",
+    ),
+    Note.STRANDED: Cure(
+        "Configure a target of this name and kind with `queue: disk` and restart. Or send the events "
+        "elsewhere with `forwarder queue dump`, then stop the daemon and run `forwarder queue purge`.",
+        "note-stranded",
+    ),
+    Note.CLOCK: Cure(
+        "Look at the clock of this host, and let NTP or chrony keep it. Delivery is not affected.",
+        "note-clock",
+    ),
+}
+"""By what is noted, also for targets that are open."""
 
 
 def cure(state: State, reason: Reason) -> Cure:

@@ -47,6 +47,14 @@ def nearest_existing(path: Path) -> Path:
     return next(each for each in (path, *path.parents) if os.path.lexists(each))
 
 
+def is_other_than_directory(path: Path) -> bool:
+    """Whether something else is there; False where this user may not look (systemd's /var/lib/private)."""
+    try:
+        return not path.is_dir()
+    except PermissionError:
+        return False
+
+
 def sync(path: Path) -> None:
     """Write a file, or the names in a directory, to the disk."""
     opened = os.open(path, os.O_RDONLY)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
+from forwarder.aiohttp_private import answer_with, version_of
+
 
 class Unspoken(Exception):
     """``status``, and a sentence for the sender."""
@@ -22,11 +24,11 @@ class Unspoken(Exception):
 
 def check_version(request: web.BaseRequest) -> None:
     """Raises Unspoken; the answer's own version is then HTTP/1.0, and its connection must be closed."""
-    version = request._version  # ``version`` would remember it
+    version = version_of(request)
     if version == HttpVersion11:
         return
     if version != HttpVersion10:
-        request._version = HttpVersion10  # else the answer would claim the version of the request
+        answer_with(request, HttpVersion10)
         message = f"HTTP/{version.major}.{version.minor} is not supported; use HTTP/1.1 or HTTP/1.0."
         raise Unspoken(505, message)
     if "Transfer-Encoding" in request.headers:

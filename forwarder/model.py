@@ -1,4 +1,4 @@
-"""Core data types, and the protocols between packages.
+"""Core data types. The interface of a queue is in ``queues.queue``.
 
 Invariants:
 - An Event's ``body`` is the target API's entry, serialised once, at ingest; nothing later changes it.
@@ -13,7 +13,7 @@ import enum
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -79,9 +79,6 @@ def memory_bytes(events: Sequence[Event]) -> int:
 STORED_JSON = 0
 """The encoding of bodies on disk: JSON. Other encodings have other numbers (``apis.api.Codec``), and a number
 is never used again."""
-
-FRONT_BYTES = 16 << 20
-"""What of a disk queue is in memory, at most; the rest is read when it is wanted."""
 
 
 class Draft(msgspec.Struct, gc=False):
@@ -262,101 +259,6 @@ class AsideView(msgspec.Struct, frozen=True):
     events: int
     bytes: int
     oldest_at: float
-
-
-class Queue(Protocol):
-    """Where one target's events wait.
-
-    Events of a name that is not open (``Names``) are set aside: they stay in the queue and inside its bounds,
-    but ``ripe`` and ``take`` never see them until ``release``.
-
-    An event that was taken and not yet settled still belongs to the queue: it is counted, it is inside the
-    bound, and ``close`` returns or keeps it. ``put`` takes all of its events or none.
-    """
-
-    @property
-    def knows_ages(self) -> bool:
-        """Whether events may expire: not while a clock in doubt gave some of them their age."""
-
-    async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
-        """Return when the events are accepted; raise QueueFull or QueueUnavailable when none was.
-
-        ``complete``: they are one batch already (equal keys) and leave together, at once.
-        """
-
-    async def ripe(self) -> bool:
-        """Wait until a batch is due; False when the queue is closed."""
-
-    def take(self) -> Batch | None:
-        """The oldest due batch, formed as late as possible; None when another worker was first."""
-
-    def settle(
-        self,
-        gone: Sequence[Event] = (),
-        retry: Sequence[Event] = (),
-        parts: Sequence[Sequence[Event]] = (),
-        aside: Sequence[Sequence[Event]] = (),
-        *,
-        part: bool = False,
-    ) -> None:
-        """Say what became of taken events.
-
-        ``gone``: delivered, or kept as a dead letter. ``retry``: to be tried again, now (at the front) or
-        after their ``not_before``. ``parts``: of a refused batch, each to be tried by itself, now. ``aside``:
-        each to be tried by itself after its ``not_before``, behind all that waits by then; ``part``: they
-        were in a part of a refused batch.
-        """
-
-    def removal_for(self, events: Sequence[Event]) -> Removal | None:
-        """What removes taken events in the same transaction that stores them as dead letters.
-
-        None for a queue that keeps nothing on the disk. ``settle`` must follow in any case.
-        """
-
-    def take_expired(self, received_before: float) -> list[Event]:
-        """Take the waiting events received before that moment (monotonic seconds)."""
-
-    def drain(self) -> None:
-        """From now on everything that waits is due, whatever its ``not_before``; ``put`` still works."""
-
-    def flush(self) -> None:
-        """What waits now is due now, whatever its ``not_before``. What is set aside stays there."""
-
-    def release(self, name: str) -> None:
-        """Events set aside for this name may be sent, in the order they came."""
-
-    def set_aside(self, name: str) -> None:
-        """Keep the waiting events of this name apart from now on."""
-
-    def probe(self, name: str) -> bool:
-        """Let one batch of the events set aside for this name go. False: there is none."""
-
-    def share_refusal(self, name: str, peer: str, events: int, size: int) -> str | None:
-        """Why so many events of ``size`` bytes (as ``memory_bytes`` counts) are not accepted now, since the
-        share of events that are set aside is used up; None when they are."""
-
-    def aside_view(self) -> Mapping[str, AsideView]:
-        """What is set aside, by name."""
-
-    @property
-    def sendable(self) -> int:
-        """Its events that are not set aside."""
-
-    def __len__(self) -> int:
-        """Its events, waiting and in flight."""
-
-    def room(self) -> int:
-        """How many events of usual size fit now; 0 when not even the smallest does. ``put`` decides."""
-
-    @property
-    def memory(self) -> int:
-        """Bytes its events hold in memory, about."""
-
-    def close(self) -> list[Event]:
-        """End the queue, once no worker holds events of it. Returns the events that are lost by that."""
-
-    def view(self) -> QueueView:
-        """The queue's depth, counted now."""
 
 
 class Target(Protocol):

@@ -20,7 +20,7 @@ import msgspec
 
 from forwarder.config import Config, ConfigError, IngestConfig, Problem, load, placed
 from forwarder.config import warnings as between_settings
-from forwarder.files import nearest_existing
+from forwarder.files import is_other_than_directory, nearest_existing
 from forwarder.ingest.auth.configured import configured
 from forwarder.ingest.auth.files import read_text
 from forwarder.targets import TARGETS, option_types
@@ -100,7 +100,7 @@ def _storage(config: Config) -> Iterator[Problem]:
         there = nearest_existing(config.storage.directory().absolute())
     except RuntimeError:  # no home, which is a problem of the setting already
         return
-    if not there.is_dir():
+    if is_other_than_directory(there):
         yield Problem("storage.path", f"must be a directory, but {there} is {_what(there)}")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 FOREVER = float("inf")
 SHORTEST_WAIT = 0.001
@@ -75,6 +76,29 @@ class WaitQueue:
         self.wake_next()
 
 
+class Pauses:
+    """Waits that may be ended early, all at once."""
+
+    def __init__(self) -> None:
+        self._ended = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+
+    def end(self) -> None:
+        """End the waits of now; later ones are not ended."""
+        ended, self._ended = self._ended, asyncio.Event()
+        ended.set()
+
+
 def resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def ignore_outcome(done: asyncio.Future[None]) -> None:
+    """A callback for a future that nobody has to wait for: its failure is reported elsewhere."""
+    if not done.cancelled():
+        done.exception()

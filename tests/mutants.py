@@ -20,6 +20,8 @@ from tests.mutation import Mutation, run
 QUICK = ("tests/unit/", "tests/contract/")
 QUEUES = "tests/contract/test_queues.py"
 DISK = "tests/unit/queues/test_disk.py"
+FORMING = "tests/unit/queues/test_forming.py"
+SETTLING = "tests/unit/queues/test_settling.py"
 ASIDE = "tests/contract/test_set_aside.py"
 PARKING = "tests/unit/queues/test_parking.py"
 PURGING = "tests/unit/control/test_purging.py"
@@ -79,8 +81,10 @@ TURNS = "tests/unit/ingest/test_turns.py"
 REFUSALS = "tests/unit/ingest/test_refusals.py"
 WARM_UP = "tests/unit/targets/test_warm_up.py"
 BROWSERS = "tests/unit/ingest/test_browsers.py"
+PRIVATE = "tests/unit/test_aiohttp_private.py"
 BINDINGS = "tests/unit/ingest/test_bindings.py"
 FOURTH = "tests/contract/test_fourth_api.py"
+THIRD = "tests/contract/test_third_queue.py"
 IDENTITIES = "tests/unit/ingest/test_deduplication.py"
 ADMIN = "tests/unit/admin/test_server.py"
 DIRECTORY = "tests/unit/storage/test_directory.py"
@@ -215,6 +219,14 @@ MUTATIONS = [
         "two_parts",
     ),
     mutation(
+        "a refusal without a request does not say when to come back",
+        "forwarder/ingest/http/turned_away.py",
+        "    headers = refusal_headers(problem, chance)\n",
+        "    headers = problem.headers\n",
+        CONNECTIONS,
+        "without_a_request",
+    ),
+    mutation(
         "the first bytes of a head may take for ever",
         "forwarder/ingest/http/connections.py",
         "        self._beginning, self._head_bytes = data, len(data)\n",
@@ -245,6 +257,38 @@ MUTATIONS = [
         'place = given if "://" in given else f"http://{given}"',
         "tests/unit/test_health.py",
         "while_the_daemon_lives",
+    ),
+    mutation(
+        "a user outside group 0 takes the setgid bit from the storage's directory",
+        "forwarder/storage/access.py",
+        "    if stat.S_IMODE(about.st_mode) != mode:\n",
+        "    if mode:\n",
+        DIRECTORY,
+        "outside_group_0_leaves",
+    ),
+    mutation(
+        "an owner who has joined group 0 keeps the storage to itself",
+        "forwarder/storage/access.py",
+        "            os.chown(path, -1, group, follow_symlinks=False)\n",
+        "            pass\n",
+        DIRECTORY,
+        "its_owner_gives_a_storage",
+    ),
+    mutation(
+        "the doctor of a unit has the keys of the service that does not run",
+        "forwarder/cli/service.py",
+        'value.replace(unit.credentials_directory, f"/run/credentials/{name}")',
+        "value",
+        SERVICE,
+        "is_like_the_unit",
+    ),
+    mutation(
+        "a refusal before its target is known is in no counter",
+        "forwarder/ingest/server.py",
+        "        if problem.events:\n",
+        "        if problem.events and call is not None:\n",
+        "tests/unit/ingest/test_audit.py",
+        "bound_to_no_target",
     ),
     mutation(
         "the next user of group 0 cannot open what is stored",
@@ -636,8 +680,8 @@ MUTATIONS = [
     mutation(
         "losses at the stop are not counted",
         "forwarder/daemon/process.py",
-        '                lane.metrics.settled(dropped={"shutdown": lost})\n',
-        "                pass\n",
+        '            self._metrics.for_target(name).settled(dropped={"shutdown": lost})\n',
+        "            pass\n",
         STOP,
         "unreachable",
     ),
@@ -651,12 +695,40 @@ MUTATIONS = [
     ),
     mutation(
         "a cancelled worker takes its wake-up with it",
-        "forwarder/queues/waking.py",
-        "            else:  # it was woken already: another worker must be\n"
-        "                self.wake(self._clock.monotonic())\n",
+        "forwarder/waiters.py",
+        "            else:  # woken already: the wake-up belongs to the next\n"
+        "                self.wake_next()\n",
         "",
         QUEUES,
         "cancelled",
+    ),
+    mutation(
+        "a group that is complete takes no more events along",
+        "forwarder/queues/forming.py",
+        "            self._top_up(group)\n",
+        "            pass\n",
+        FORMING,
+    ),
+    mutation(
+        "what steps aside is tried before all that waits",
+        "forwarder/queues/forming.py",
+        "        group.turn = self._push(group, now)\n",
+        "        self._push(group, now)\n        group.turn = DUE\n",
+        FORMING,
+    ),
+    mutation(
+        "a mark that failed is forgotten with what was settled since",
+        "forwarder/queues/settling.py",
+        "mark if before is None else _both(before, mark)\n",
+        "mark\n",
+        SETTLING,
+    ),
+    mutation(
+        "rows that are done in part are marked with each put",
+        "forwarder/queues/settling.py",
+        "            self._write([row for row in self._changed.values() if not row.left or row.damaged])\n",
+        "            self._write(list(self._changed.values()))\n",
+        SETTLING,
     ),
     Mutation(
         "events are settled before they are sent",
@@ -664,14 +736,14 @@ MUTATIONS = [
         (
             (
                 "            results = await lane.target.send(batch)\n",
-                "            lane.queue.settle(batch.events)\n"
+                "            lane.queue.settle(Settlement(batch.events))\n"
                 "            results = await lane.target.send(batch)\n",
             ),
             (
                 "        lane.queue.settle("
-                "fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)\n",
+                "Settlement(fate.delivered, fate.retry, fate.parts, fate.aside, batch.part))\n",
                 "        again = [*fate.retry, *(e for part in fate.parts + fate.aside for e in part)]\n"
-                "        await lane.queue.put(again)\n",
+                "        lane.queue.put_nowait(again)\n",
             ),
         ),
         LEDGER,
@@ -681,7 +753,8 @@ MUTATIONS = [
         "forwarder/delivery/burial.py",
         "        problem = await _keep(lane, some)\n",
         "        problem = await _keep(lane, some)\n        if problem is not None:\n"
-        "            lane.queue.settle(gone=[each.event for each in some])\n            problem = None\n",
+        "            lane.queue.settle(Settlement([each.event for each in some]))\n"
+        "            problem = None\n",
         HOLDS,
         "cannot_be_written and eventbridge",
     ),
@@ -1149,10 +1222,35 @@ MUTATIONS = [
         "whatever_came",
     ),
     mutation(
+        "only a queue in the storage is opened",
+        "forwarder/daemon/process.py",
+        "        for queue in self._queues.values():\n            await queue.open()\n",
+        "        for queue in self._stored.values():\n            await queue.open()\n",
+        THIRD,
+        "next_start",
+    ),
+    mutation(
+        "what is not in the storage is said to be lost by a kill",
+        "forwarder/daemon/status.py",
+        "if not each.lane.queue.durable]",
+        "if each.lane.queue.stored_as is None]",
+        THIRD,
+        "in_the_words_of_the_status",
+    ),
+    mutation(
+        "an answer does not wait until the queue has accepted",
+        "forwarder/ingest/intake.py",
+        "            await asyncio.shield(accepting)\n",
+        "            pass\n",
+        THIRD,
+        "cannot_be_written_503",
+    ),
+    mutation(
         "a put on disk is ours before it is committed",
         "forwarder/queues/disk.py",
-        "            await asyncio.shield(writing)\n",
-        "            await asyncio.sleep(0)\n",
+        "            return self._gathering.add(events, size)\n",
+        "            self._gathering.add(events, size)\n"
+        "            return None  # type: ignore[return-value]\n",
         DISK,
     ),
     mutation(
@@ -1291,8 +1389,8 @@ MUTATIONS = [
     mutation(
         "a replay forgets the event",
         "forwarder/control/operations.py",
-        "            await target.queue.take_back(events, removal(ids))\n",
-        "            await self._letters.remove(ids)\n",
+        "        await target.queue.take_back(events, letters)\n",
+        "        await letters.remove()\n",
         CONTROL,
         "replayed_events and disk and rum",
     ),
@@ -1459,8 +1557,8 @@ MUTATIONS = [
     mutation(
         "a wait that ends leaves its ids",
         "forwarder/receipts.py",
-        "        self.forget(list(self._untold))\n",
-        "        self._untold.clear()\n",
+        "        self.forget(list(self._unknown))\n",
+        "        self._unknown.clear()\n",
         ACK,
         "wait_ends_first",
     ),
@@ -1663,6 +1761,22 @@ MUTATIONS = [
         "tests/unit/admin/test_server.py",
     ),
     mutation(
+        "events on disk without a target have no cure",
+        "forwarder/client/status.py",
+        '        yield from _noted_cure(report, "stranded")',
+        "        yield from ()",
+        "tests/unit/test_client.py",
+        "ends_with_what_is_wrong",
+    ),
+    mutation(
+        "names that are set aside have no cure of their own",
+        "forwarder/client/status.py",
+        "cure not in said:",
+        "cure in said:",
+        "tests/unit/test_client.py",
+        "own_cure",
+    ),
+    mutation(
         "a rate is over the time that should have passed",
         "forwarder/metrics/history.py",
         "max(ended - began, 1e-9)",
@@ -1741,10 +1855,34 @@ MUTATIONS = [
     mutation(
         "CloudEvents: the two forms of an event are two events",
         "forwarder/ingest/dialects/cloudevents/identity.py",
-        "        return binascii.a2b_base64(event.base64)\n",
-        "        return event.base64.encode()\n",
+        "        data = binascii.a2b_base64(event.base64)\n",
+        "        data = event.base64.encode()\n",
         CLOUDEVENTS,
         "one_event",
+    ),
+    mutation(
+        "CloudEvents: JSON in Base64 is another event than JSON",
+        "forwarder/ingest/dialects/cloudevents/identity.py",
+        "return _without_space(data) if holds_json else data\n",
+        "return data\n",
+        CLOUDEVENTS,
+        "one_event",
+    ),
+    mutation(
+        "CloudEvents: an HTTP client's own Content-Type is the event's",
+        "forwarder/ingest/dialects/cloudevents/modes.py",
+        "    if media and not _is_client_default(media, body):\n",
+        "    if media:\n",
+        CLOUDEVENTS,
+        "by_themselves",
+    ),
+    mutation(
+        "CloudEvents: a target for data takes no bytes",
+        "forwarder/ingest/dialects/cloudevents/mapping.py",
+        "        return surrogates.decode(_any, binascii.a2b_base64(event.base64))\n",
+        "        return None\n",
+        CLOUDEVENTS,
+        "sent_as_bytes",
     ),
     Mutation(
         "an array has as many events as it likes",
@@ -1985,8 +2123,8 @@ MUTATIONS = [
     mutation(
         "abuse: small chunks are held one by one",
         "forwarder/ingest/http/connections.py",
-        "        _join(payload)\n        for",
-        "        for",
+        "            join_chunks(payload, MOST_CHUNKS)\n",
+        "            pass\n",
         PARSING,
         "held_as_one",
     ),
@@ -2076,6 +2214,30 @@ MUTATIONS = [
         "        aws_access_key_id=_NO_KEY,\n        aws_secret_access_key=_NO_KEY,\n",
         "",
         WARM_UP,
+    ),
+    mutation(
+        "a method that aiohttp no longer calls is not noticed",
+        "forwarder/members.py",
+        "        elif names and method not in names:\n",
+        "        elif False:\n",
+        PRIVATE,
+        "no_longer_called or another_method",
+    ),
+    mutation(
+        "a daemon starts with any aiohttp",
+        "forwarder/daemon/serving.py",
+        "            _check_libraries()\n",
+        "",
+        PRIVATE,
+        "does_not_start",
+    ),
+    mutation(
+        "a body that aiohttp keeps elsewhere is not noticed",
+        "forwarder/aiohttp_private.py",
+        "    return found or [*_unlike(body)]\n",
+        "    return found\n",
+        PRIVATE,
+        "another_way",
     ),
     mutation(
         "a web page may send",
@@ -2212,9 +2374,9 @@ MUTATIONS = [
     ),
     mutation(
         "the storage directory is open to others",
-        "forwarder/storage/directory.py",
-        "    return 0o2770 if shared else 0o700\n",
-        "    return 0o2775 if shared else 0o755\n",
+        "forwarder/storage/access.py",
+        "GROUP_DIRECTORY, OWN_DIRECTORY = 0o2770, 0o700\n",
+        "GROUP_DIRECTORY, OWN_DIRECTORY = 0o2775, 0o755\n",
         DIRECTORY,
         "open_to_others",
     ),
@@ -2394,8 +2556,8 @@ MUTATIONS = [
     mutation(
         "commands: the doctor of a unit has the environment of the person who asks",
         "forwarder/cli/service.py",
-        "environment = {**_of_user(user),",
-        "environment = {**os.environ,",
+        "everything = {**_of_user(unit.user),",
+        "everything = {**os.environ,",
         SERVICE,
         "of_the_unit_alone",
     ),

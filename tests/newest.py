@@ -1,4 +1,6 @@
-"""The targets' tests with the newest aiobotocore that a user may install, where the lock file has another.
+"""The tests of what leans on a library's undocumented parts, with the newest aiobotocore and aiohttp.
+
+aiohttp is tested beyond the range of pyproject.toml as well: the range is raised by hand once this passed.
 
 Invariants:
 - The locked environment is only read: what is newer goes into an environment of its own, on top of it.
@@ -7,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import venv
@@ -14,27 +17,44 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NEWEST = ROOT / ".venv-newest"
-SUITES = ("tests/contract/test_targets.py", "tests/unit/targets", "tests/integration/test_faults.py")
+TARGETS = ("tests/contract/test_targets.py", "tests/unit/targets", "tests/integration/test_faults.py")
+LISTENERS = (
+    "tests/unit/test_aiohttp_private.py",
+    "tests/unit/ingest/test_connections.py",
+    "tests/unit/ingest/test_parsing.py",
+    "tests/unit/ingest/test_answers.py",
+    "tests/unit/ingest/auth/test_tls.py",
+    "tests/unit/admin/test_server.py",
+)
+SUITES = {"aiobotocore": (*TARGETS, *LISTENERS), "aiohttp": (*LISTENERS, *TARGETS)}
+RAISE = {
+    "aiobotocore": "TESTED in forwarder/targets/fast_path.py",
+    "aiohttp": "TESTED and ALLOWED in forwarder/aiohttp_private.py, and the range in pyproject.toml,",
+}
 VERSIONS = """
 from importlib.metadata import version
-print("aiobotocore", version("aiobotocore"), "with botocore", version("botocore"))
+print(", ".join(f"{each} {version(each)}" for each in ("aiobotocore", "botocore", "aiohttp")))
 """
 
 
-def main(release: str) -> int:
-    """``release``: what pip is asked for. The exit code is the tests'."""
+def main(*releases: str) -> int:
+    """``releases``: what pip is asked for, each tested by itself. The exit code is that of the tests."""
+    return max(test(release) for release in releases)
+
+
+def test(release: str) -> int:
     python = make_environment()
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts"]
     subprocess.run([*pip, "--upgrade", release], cwd=ROOT, check=True)
     locked, newest = said(sys.executable), said(python)
     if newest == locked:
         print(f"Nothing newer than the lock file's {locked}: `make test` is this run.")
         return 0
     print(f"Testing {newest}; the lock file has {locked}.", flush=True)
+    library = re.split(r"[=<>~! ]", release)[0]
     pytest = [python, "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal", "--any-aiobotocore"]
-    failed = subprocess.run([*pytest, *SUITES], cwd=ROOT, check=False).returncode
-    verdict = "does NOT pass" if failed else "passes: TESTED in forwarder/targets/fast_path.py may be raised"
-    print(f"{newest} {verdict}.")
+    failed = subprocess.run([*pytest, *SUITES[library]], cwd=ROOT, check=False).returncode
+    print(f"{newest} {'does NOT pass' if failed else f'passes: {RAISE[library]} may be raised'}.")
     return failed
 
 
@@ -47,7 +67,7 @@ def make_environment() -> str:
 
 
 def said(python: str) -> str:
-    """Which SDK this Python has."""
+    """Which releases this Python has."""
     return subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=True).stdout.strip()
 
 

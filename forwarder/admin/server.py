@@ -36,6 +36,7 @@ from forwarder.addresses import Listens
 from forwarder.admin.exposition import MetricsAnswers
 from forwarder.admin.pacing import AnswerPace
 from forwarder.admin.page import PAGE
+from forwarder.aiohttp_private import is_in_progress
 from forwarder.hosts import Hosts
 from forwarder.http2 import RefusesHttp2
 from forwarder.http_versions import Unspoken, check_version
@@ -74,10 +75,6 @@ def page_pace() -> AnswerPace:
 def health_pace() -> AnswerPace:
     """For health checks: a probe waits a second or more for its answer, so a quarter never fails one."""
     return AnswerPace(rate=200.0, burst=100, longest=0.25)
-
-
-def _is_in_use(connection: web.RequestHandler) -> bool:
-    return connection._request_in_progress
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -168,7 +165,7 @@ class AdminServer:
         assert self._runner.server is not None
         there = self._runner.server.connections
         if (beyond := len(there) - self._most + 1) > 0:
-            by_age = sorted(there, key=_is_in_use)  # stable: they are in the order in which they came
+            by_age = sorted(there, key=is_in_progress)  # stable: they are in the order in which they came
             for other in by_age[:beyond]:
                 other.force_close()
 

@@ -70,4 +70,4 @@ def _where_it_is(where: StorageConfig) -> Path:
     from forwarder.storage import holds_storage
 
     own, named = where.directory(), where.parent()
-    return named if not own.exists() and (named.is_file() or holds_storage(named)) else own
+    return named if not os.path.exists(own) and (os.path.isfile(named) or holds_storage(named)) else own

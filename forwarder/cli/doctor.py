@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forwarder.cli import service
-from forwarder.cli.common import Arguments, add_config, config_file, needed_config
+from forwarder.cli.common import Arguments, add_config, needed_config
 from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _doctor(arguments: Arguments) -> int:
     if arguments.service is not None:
-        return service.doctor_as(arguments.service, config_file(arguments), arguments.json)
+        return service.doctor_as(arguments.service, arguments.config or "", arguments.json)
     import asyncio
 
     import msgspec

@@ -114,7 +114,7 @@ def _configured(arguments: Arguments) -> set[str] | None:
     except ConfigError as error:
         print(*error.lines(file), sep="\n", file=sys.stderr)
         return None
-    return {name for name, options in config.targets.items() if options.queue == "disk"}
+    return {name for name, options in config.targets.items() if options.queue.in_storage}
 
 
 def _dump(where: Path, arguments: Arguments) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forwarder.dead_letters import DeadLetters
-    from forwarder.queues.purging import Bury, Chosen, NameOf
+    from forwarder.queues.queue import Bury, Chosen, NameOf
 
 ROOM = (
     "nothing was moved: {events} would take {bytes} bytes in the dead letters, and {room} are free. Export "
@@ -163,7 +163,7 @@ def _chosen(arguments: Arguments) -> dict[str, Any]:
 
 
 def _as_chosen(arguments: Arguments) -> Chosen:
-    from forwarder.queues.purging import Chosen
+    from forwarder.queues.queue import Chosen
 
     return Chosen(**_chosen(arguments))
 

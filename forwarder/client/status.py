@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,26 +72,45 @@ def table_of(report: dict[str, Any]) -> list[str]:
 
 def notes_of(report: dict[str, Any]) -> list[str]:
     """A sentence for each thing that is wrong, and one for targets that have the same trouble."""
-    notes = []
+    return [*_notes_of_targets(report), *_notes_of_storage(report)]
+
+
+def _notes_of_targets(report: dict[str, Any]) -> Iterator[str]:
+    has_unconfirmed = False
     for names, target in alike(report["targets"]):
         if target["message"]:
             named = in_short(names)
-            notes.append(one_line(f"{named}: {_standing(target)}{target['message']}{_next_try(target)}"))
-            notes += cure_of(target)
+            yield one_line(f"{named}: {_standing(target)}{target['message']}{_next_try(target)}")
+            yield from cure_of(target)
         for name in names:
-            notes += set_aside_of(name, target)
-            notes += unconfirmed_of(name, target)
+            yield from set_aside_of(name, target)
+            unconfirmed = unconfirmed_of(name, target)
+            has_unconfirmed |= bool(unconfirmed)
+            yield from unconfirmed
+    if has_unconfirmed:
+        yield from _noted_cure(report, "unconfirmed")
+
+
+def _notes_of_storage(report: dict[str, Any]) -> Iterator[str]:
     storage = report["storage"]
-    notes += [
-        f"{name}: {events} events wait on disk for a target that is not configured"
-        for name, events in storage["stranded"].items()
-    ]
+    for name, events in storage["stranded"].items():
+        yield f"{name}: {_stranded(events)}"
+    if storage["stranded"]:
+        yield from _noted_cure(report, "stranded")
     if clock := report.get("clock"):
-        notes.append(one_line(f"clock: {clock}"))
+        yield one_line(f"clock: {clock}")
+        yield from _noted_cure(report, "clock")
     if storage["trouble"]:
-        notes.append(one_line(f"storage: {storage['trouble']}"))
-        notes += cure_of(storage)
-    return notes
+        yield one_line(f"storage: {storage['trouble']}")
+        yield from cure_of(storage)
+
+
+def _noted_cure(report: dict[str, Any], note: str) -> list[str]:
+    return cure_of(report.get("cures", {}).get(note, {}))
+
+
+def _stranded(events: int) -> str:
+    return f"{plural(events, 'event')} on disk, but no target of this name and kind has a disk queue"
 
 
 def _standing(target: dict[str, Any]) -> str:
@@ -128,8 +147,12 @@ def set_aside_of(name: str, target: dict[str, Any]) -> list[str]:
         return []
     reasons = ", ".join(f"{count} {reason}" for reason, count in aside["reasons"].items())
     lines = [f"{name}: {plural(aside['events'], 'event')} of {aside['names']} names set aside ({reasons})"]
+    said = {target.get("cure")}
     for each in aside["largest"]:
         lines.append(one_line(f"  {each['message']}: {plural(each['events'], 'event')}"))
+        if (cure := each.get("cure")) and cure not in said:
+            said.add(cure)
+            lines.append(f"    cure: {cure}")
     if aside["names"] > len(aside["largest"]):
         lines.append(f"  and {plural(aside['names'] - len(aside['largest']), 'more name')}")
     return lines

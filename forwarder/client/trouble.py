@@ -51,7 +51,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _of_socket(path: Path, cause: OSError | None) -> str:
     match cause.errno if cause is not None else None:
         case errno.ENOENT | errno.ENOTDIR:
-            missing = path.parent if not path.parent.exists() else path
+            missing = path.parent if not os.path.exists(path.parent) else path
             return f"no daemon at {path}: there is no {missing}. Start the daemon, {ELSEWHERE}"
         case errno.ECONNREFUSED:
             return (

@@ -15,6 +15,7 @@ from forwarder.config.checks import (
     tokens_in_clear,
     warnings,
 )
+from forwarder.config.kinds import of_kinds
 from forwarder.config.problem import ConfigError, Problem, located
 from forwarder.config.reading import Kinds, load, parse, placed, storage_of, urls_from
 from forwarder.config.redaction import HIDDEN, Secret, redacted, without_secrets, without_users
@@ -63,6 +64,7 @@ __all__ = [
     "json_schema",
     "load",
     "located",
+    "of_kinds",
     "parse",
     "placed",
     "queue_memory",

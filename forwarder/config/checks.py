@@ -13,8 +13,7 @@ from typing import Any
 from forwarder.addresses import Listen
 from forwarder.config.problem import Problem
 from forwarder.config.settings import Config, IngestConfig
-from forwarder.model import FRONT_BYTES
-from forwarder.nearest import others
+from forwarder.nearest import SHOWN, listed, others
 from forwarder.sockets import MAX_PATH_BYTES, is_local
 from forwarder.urls import events_of
 
@@ -161,9 +160,9 @@ def _memory(config: Config) -> Iterator[Problem]:
         yield Problem(
             "ingest.memory_budget",
             f"must be at least {_mib(queues + bodies)}, got {config.ingest.memory_budget.text}: the queues "
-            f"need {_mib(queues)} (targets.*.queue_limits.max_bytes, of a disk queue at most "
-            f"{_mib(FRONT_BYTES)}), and {BODIES_AT_ONCE} bodies of {config.ingest.max_body.text} the rest. "
-            "Raise it, or lower the others",
+            f"need {_mib(queues)} of memory when they are full ({_each(config.targets)}), and "
+            f"{BODIES_AT_ONCE} bodies of {config.ingest.max_body.text} need the rest. "
+            "Raise it, or lower targets.*.queue_limits.max_bytes or ingest.max_body",
             about=(
                 "ingest.max_body",
                 *(f"targets.{name}.{field}" for name in config.targets for field in judged),
@@ -172,9 +171,14 @@ def _memory(config: Config) -> Iterator[Problem]:
 
 
 def queue_memory(options: Any) -> int:
-    """Bytes that a target's full queue has in memory; of a disk queue only its front is there."""
-    size = int(getattr(options, "queue_bytes", 0))
-    return min(size, FRONT_BYTES) if getattr(options, "queue", None) == "disk" else size
+    """Bytes that a target's full queue has in memory, where its kind has one."""
+    return int(getattr(options, "queue_memory", 0))
+
+
+def _each(targets: Mapping[str, Any]) -> str:
+    """The targets whose queues need most, with what they need."""
+    ordered = sorted(targets, key=lambda name: queue_memory(targets[name]), reverse=True)
+    return listed([f"{name}: {_mib(queue_memory(targets[name]))}" for name in ordered], SHOWN)
 
 
 def _mib(size: int) -> str:

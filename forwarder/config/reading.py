@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -23,13 +23,14 @@ from msgspec.structs import replace
 from forwarder.addresses import Listens
 from forwarder.config.checks import problems
 from forwarder.config.document import Document
+from forwarder.config.kinds import KIND, Types, kinds_of
 from forwarder.config.problem import Checked, ConfigError, Problem, join
 from forwarder.config.settings import AdminConfig, Config, IngestConfig, StorageConfig
 from forwarder.config.values import Filled, convert, holds, item_type, one_of, shown_value
 from forwarder.nearest import did_you_mean, nearest
 from forwarder.sockets import url_of
 
-Kinds = Mapping[str, type[msgspec.Struct]]
+Kinds = Types
 Further = Callable[[Config], Iterable[Problem]]
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -161,21 +162,42 @@ class _Reader:
         if not isinstance(raw, dict):
             self._report(path, f"must have the keys of a target, such as kind, got {shown_value(raw)}")
             return None
-        kind = raw.get("kind")
-        meant = str(kind) if kind in self._kinds else nearest(str(kind), self._kinds)
-        options = {key: value for key, value in raw.items() if key != "kind"}
-        if kind == meant:
-            return self.struct(self._kinds[meant], options, path)
-        allowed = one_of(list(self._kinds))
-        if "kind" in raw:
-            near = did_you_mean(str(kind), self._kinds)
-            self._report(
-                f"{path}.kind", f"must be {allowed}, got {shown_value(kind)}.{near}".removesuffix(".")
-            )
+        return self._of_kind(self._kinds, raw, path)
+
+    def _setting_of_kind(self, kinds: Types, raw: object, path: str) -> Any:
+        """The word of one of these kinds, or a mapping with ``kind`` and the options of that kind."""
+        if isinstance(raw, dict):
+            filled = {KIND: self._filled(raw[KIND], join(path, KIND))} if KIND in raw else {}
+            options = self._of_kind(kinds, {**raw, **filled}, path)
         else:
-            self._report(f"{path}.kind", f"is required: {allowed}")
-        if meant:
-            self.struct(self._kinds[meant], options, path)
+            type_ = self._type_of(kinds, self._filled(raw, path), path)
+            options = None if type_ is None else self.struct(type_, {}, path)
+        return _BAD if options is None else options
+
+    def _of_kind(self, kinds: Types, raw: Mapping[Any, Any], path: str) -> Any:
+        """The options; None for those whose kind is not known, which are checked as the nearest kind's."""
+        kind, place = raw.get(KIND), join(path, KIND)
+        options = {key: value for key, value in raw.items() if key != KIND}
+        if KIND not in raw:
+            self._report(place, f"is required: {one_of(list(kinds))}")
+            for key in raw:
+                if nearest(str(key), [KIND]):
+                    self._unknown(path, key, [KIND])
+        elif (type_ := self._type_of(kinds, kind, place)) is not None:
+            return self.struct(type_, options, path)
+        if meant := nearest(str(kind), kinds):
+            self.struct(kinds[meant], options, path)
+        return None
+
+    def _type_of(self, kinds: Types, kind: object, path: str) -> type[msgspec.Struct] | None:
+        """The type of a kind's options; None for what is no kind."""
+        if isinstance(kind, str) and kind in kinds:
+            return kinds[kind]
+        if path not in self._bad:  # else a variable that the environment does not have
+            near = did_you_mean(kind, kinds) if isinstance(kind, str) else ""
+            self._report(
+                path, f"must be {one_of(list(kinds))}, got {shown_value(kind)}.{near}".removesuffix(".")
+            )
         return None
 
     def struct(self, type_: type[msgspec.Struct], raw: object, path: str, base: object = None) -> Any:
@@ -185,10 +207,11 @@ class _Reader:
             self._report(path, f"must have the keys {', '.join(fields)}, got {shown_value(raw)}")
             raw = None
         given: dict[Any, Any] = raw or {}
+        known = list(filter(None, (type_.__struct_config__.tag_field, *fields)))
         values = {} if base is None else {name: getattr(base, name) for name in type_.__struct_fields__}
         for key, value in given.items():
             if key not in fields:
-                self._unknown(path, key, fields)
+                self._unknown(path, key, known)
             elif (read := self._value(fields[key], value, join(path, key))) is not _BAD:
                 values[fields[key].name] = read
         for key, field in fields.items():
@@ -203,7 +226,7 @@ class _Reader:
             self._bad.update(each.path for each in found if each.path.endswith("]"))  # one of a list
         return made
 
-    def _unknown(self, path: str, key: object, fields: Mapping[str, object]) -> None:
+    def _unknown(self, path: str, key: object, fields: Sequence[str]) -> None:
         near = nearest(str(key), fields)
         self.problems.append(
             Problem(
@@ -218,6 +241,8 @@ class _Reader:
 
     def _value(self, field: msgspec.structs.FieldInfo, raw: object, path: str) -> Any:
         type_ = field.type
+        if (kinds := kinds_of(type_)) is not None:
+            return self._setting_of_kind(kinds, raw, path)
         struct = struct_in(type_)
         if struct is not None and not (raw is None and type(None) in get_args(type_)):
             return self.struct(struct, raw, path, default_struct(field))

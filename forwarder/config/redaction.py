@@ -2,7 +2,8 @@
 
 Invariants:
 - A secret setting is marked in its type. Its value is never shown; nor are the user and the query of a URL.
-- ``redacted`` returns plain text, numbers, lists and mappings, in the words of the file.
+- ``redacted`` returns plain text, numbers, lists and mappings, in the words of the file. A kind without
+  options is its word.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def redacted(settings: Any) -> Any:
             fields = msgspec.structs.fields(settings)
             tag = settings.__struct_config__.tag
             values = {field.encode_name: _field(field, getattr(settings, field.name)) for field in fields}
-            return values if tag is None else {str(settings.__struct_config__.tag_field): tag, **values}
+            if tag is None:
+                return values
+            return {str(settings.__struct_config__.tag_field): tag, **values} if values else tag
         case Duration() | Bytes():
             return settings.text
         case Listens():

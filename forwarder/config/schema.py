@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 
 from forwarder.addresses import Listens
+from forwarder.config.kinds import Types, description_of, kinds_of, must_be_mapping
 from forwarder.config.reading import TARGET_NAME, Kinds, default_struct, struct_in
+from forwarder.config.redaction import redacted
 from forwarder.config.settings import Config
 from forwarder.config.units import Bytes, Duration
 
@@ -46,12 +48,12 @@ def json_schema(kinds: Kinds) -> dict[str, Any]:
         "type": "object",
         "minProperties": 1,
         "propertyNames": {"pattern": f"^{TARGET_NAME.pattern}$"},
-        "additionalProperties": {"oneOf": [_target(kind, options) for kind, options in kinds.items()]},
+        "additionalProperties": {"oneOf": [_of_kind(kind, options) for kind, options in kinds.items()]},
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _target(kind: str, options: type[msgspec.Struct]) -> dict[str, Any]:
+def _of_kind(kind: str, options: type[msgspec.Struct]) -> dict[str, Any]:
     form = _struct(options)
     form["properties"] = {"kind": {"const": kind}, **form["properties"]}
     form["required"] = ["kind", *form.get("required", ())]
@@ -76,6 +78,9 @@ def _purpose(type_: type[msgspec.Struct]) -> str:
 
 
 def _field(field: msgspec.structs.FieldInfo, base: msgspec.Struct | None) -> dict[str, Any]:
+    if (kinds := kinds_of(field.type)) is not None:
+        made = default_struct(field) if base is None else getattr(base, field.name)
+        return {"description": description_of(field.type), "anyOf": _forms(kinds), "default": redacted(made)}
     if (struct := struct_in(field.type)) is not None:
         return _struct(struct, getattr(base, field.name, None) or default_struct(field))
     schema = _open_to_environment(msgspec.json.schema(field.type, schema_hook=_UNITS.__getitem__))
@@ -83,6 +88,12 @@ def _field(field: msgspec.structs.FieldInfo, base: msgspec.Struct | None) -> dic
     if default is msgspec.NODEFAULT or default is None:
         return schema
     return {**schema, "default": _text(default)}
+
+
+def _forms(kinds: Types) -> list[dict[str, Any]]:
+    """What a setting of one of these kinds may be: a word, or a mapping."""
+    words = [kind for kind, options in kinds.items() if not must_be_mapping(options)]
+    return [{"enum": words}, _ENVIRONMENT, *(_of_kind(kind, options) for kind, options in kinds.items())]
 
 
 def _text(default: Any) -> Any:

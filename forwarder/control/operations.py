@@ -1,8 +1,8 @@
 """What an operator can do to a running daemon: pause and resume a target, flush it, replay or purge letters.
 
 Invariants:
-- A dead letter is removed only where its event is accepted again: in the transaction that stores it, or, of
-  a memory queue, after it is there. At any moment it is a letter, an event, or (memory, for an instant) both.
+- A dead letter is removed only where its event is accepted again: in the transaction that stores it, or, if
+  the queue is not in the storage, after it is there. At any moment it is a letter, an event, or both.
 - What changes dead letters here is done one after the other.
 - Each step is bounded; a client that wants more sends another request, at its own pace.
 - Nothing of it outlives the process: a restart resumes every target.
@@ -24,11 +24,9 @@ from forwarder.dead_letters import BatchOf, DeadLetters, Letter, Wanted, removal
 from forwarder.delivery.gate import Gate
 from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
-from forwarder.model import STORED_JSON, Clock, Event, Limits, QueueFull, QueueView, memory_bytes
+from forwarder.model import STORED_JSON, Clock, Event, Limits, QueueFull, QueueView, Removal, memory_bytes
 from forwarder.nearest import did_you_mean
-from forwarder.queues.disk import DiskQueue
-from forwarder.queues.memory import MemoryQueue
-from forwarder.queues.purging import Chosen, NameOf
+from forwarder.queues.queue import Chosen, NameOf, Queue
 from forwarder.states import Reason, State
 from forwarder.storage import StorageError
 
@@ -58,7 +56,7 @@ class TargetHandle(msgspec.Struct, frozen=True):
     ``codec``: how the bodies of its events are encoded."""
 
     name: str
-    queue: MemoryQueue | DiskQueue
+    queue: Queue
     gate: Gate
     limits: Limits
     batch_of: BatchOf
@@ -240,17 +238,31 @@ class Operations:
         return None
 
     async def _accept(self, target: TargetHandle, events: list[Event]) -> None:
-        ids = [event.id for event in events]
-        if isinstance(target.queue, DiskQueue):
-            await target.queue.take_back(events, removal(ids))
+        letters = LettersOf(self._letters, [event.id for event in events], self._doubtful)
+        await target.queue.take_back(events, letters)
+        if not letters.are_counted:
             await self._letters.expire()  # which counts what is left
-            return
-        # No await comes between these two: an event that dies again becomes a letter after the removal.
-        target.queue.take_back(events)
+
+
+class LettersOf:
+    """The dead letters that a queue takes back. ``doubtful`` gets the ids of those that it accepted although
+    their letters could not be removed."""
+
+    def __init__(self, letters: DeadLetters, ids: Sequence[str], doubtful: set[str]) -> None:
+        self._letters = letters
+        self._ids = ids
+        self._doubtful = doubtful
+        self.are_counted = False
+
+    def removal(self) -> Removal:
+        return removal(self._ids)
+
+    async def remove(self) -> None:
+        self.are_counted = True
         try:
-            await self._letters.remove(ids)
+            await self._letters.remove(self._ids)
         except StorageError:
-            self._doubtful.update(ids)
+            self._doubtful.update(self._ids)
             raise
 
 

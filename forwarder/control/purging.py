@@ -18,9 +18,7 @@ import msgspec
 from forwarder.dead_letters import ROW_OVERHEAD_BYTES, DeadLetters
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Event
-from forwarder.queues.disk import DiskQueue
-from forwarder.queues.memory import MemoryQueue
-from forwarder.queues.purging import Chosen
+from forwarder.queues.queue import Chosen, Queue, Settlement
 
 STEP_EVENTS, STEP_BYTES = 1_000, 1 << 20
 """Events that become dead letters in one step, at most."""
@@ -54,7 +52,7 @@ class Purging:
     def __init__(
         self,
         target: str,
-        queue: MemoryQueue | DiskQueue,
+        queue: Queue,
         letters: DeadLetters,
         metrics: TargetMetrics,
         clock: Clock,
@@ -68,23 +66,16 @@ class Purging:
     async def count(self, chosen: Chosen) -> Wanting:
         """One step of counting what a purge would remove; what is in flight may be among it."""
         room, each = self._letters.room, ROW_OVERHEAD_BYTES + len(MESSAGE)
-        if isinstance(self._queue, DiskQueue):
-            page = await self._queue.purge_rows(chosen, None, dry=True)
-            return Wanting(page.wanted, page.cost + page.wanted * each, room, page.after, not page.ended)
-        is_wanted = chosen.picks(self._clock.monotonic())
-        wanted = [event for event in self._queue.waiting() if is_wanted(event)]
-        size = sum(len(event.body) + len(event.key) + each for event in wanted)
-        return Wanting(len(wanted), size, room)
+        page = await self._queue.purge_rows(chosen, None, dry=True)
+        return Wanting(page.wanted, page.cost + page.wanted * each, room, page.after, not page.ended)
 
     async def step(self, chosen: Chosen) -> Purged:
-        """Remove some of what is chosen: first what is in memory, then what is on the disk only."""
+        """Remove some of what is chosen: first what is in memory, then what is not."""
         is_wanted = chosen.picks(self._clock.monotonic())
         taken = self._queue.take_wanted(is_wanted, STEP_EVENTS)
         if taken:
             await self._end(taken, chosen.delete)
             return Purged(len(taken), chosen.after, more=True)
-        if not isinstance(self._queue, DiskQueue):
-            return Purged()
         bury = None if chosen.delete else self._letters.burial(self._target, REASON, CODE, MESSAGE)
         page = await self._queue.purge_rows(chosen, bury, gone=partial(self._count, delete=chosen.delete))
         purged = sum(gone.events for gone in page.gone)
@@ -106,12 +97,12 @@ class Purging:
             for some in [taken] if delete else _chunks(taken):
                 if not delete:
                     await self._bury(some)
-                self._queue.settle(gone=some)
+                self._queue.settle(Settlement(gone=some))
                 self._count(len(some), delete=delete)
                 done += len(some)
         finally:
             if left := taken[done:]:
-                self._queue.settle(retry=left)
+                self._queue.settle(Settlement(retry=left))
 
     async def _bury(self, events: Sequence[Event]) -> None:
         """Keep these as dead letters. A write that has begun completes even if the caller is cancelled."""

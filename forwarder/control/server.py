@@ -23,7 +23,7 @@ from forwarder.control.operations import Operations, Stopping, UnknownTarget
 from forwarder.dead_letters import LettersFull, LettersGone, Wanted
 from forwarder.listening import say_not_renewed, say_renewed
 from forwarder.model import QueueFull, QueueUnavailable
-from forwarder.queues.purging import Chosen
+from forwarder.queues.queue import Chosen
 from forwarder.sockets import SocketFile, unix_socket
 from forwarder.storage import StorageError
 from forwarder.urls import (

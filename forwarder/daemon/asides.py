@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from forwarder.cures import OF_SET_ASIDE
+from forwarder.cures import OF_SET_ASIDE, Cure
 from forwarder.metrics.families import SET_ASIDE_REASONS
-from forwarder.model import AsideView, Clock, Queue
+from forwarder.model import AsideView, Clock
+from forwarder.queues.queue import Queue
 from forwarder.targets.names import TargetNames, display_name
 
 LISTED = 20
@@ -70,6 +71,14 @@ class SetAside:
         events = "1 event is" if summary.total == 1 else f"{summary.total} events are"
         return f"{events} set aside: {self._names.reason(name) or _LEAVING}{more}"
 
+    def cure(self) -> Cure | None:
+        """For the name that the sentence names."""
+        largest = self().largest
+        return self._cure(largest[0][0]) if largest else None
+
+    def _cure(self, name: str) -> Cure | None:
+        return OF_SET_ASIDE.get(self._names.why(name))
+
     def described(self) -> dict[str, Any]:
         """As ``/status`` shows it."""
         summary, now = self(), self._clock.monotonic()
@@ -86,7 +95,7 @@ class SetAside:
             "name": display_name(name),
             "reason": self._names.why(name),
             "message": self._names.reason(name) or _LEAVING,
-            "cure": found.text if (found := OF_SET_ASIDE.get(self._names.why(name))) else "",
+            "cure": found.text if (found := self._cure(name)) else "",
             "events": view.events,
             "bytes": view.bytes,
             "oldest_age_seconds": round(max(0.0, now - view.oldest_at), 3),

@@ -9,7 +9,7 @@ import msgspec
 
 from forwarder.apis.codes import EntryCodes
 from forwarder.clock import ClockWatch, this_boot
-from forwarder.config import Config, default_of_kind, queue_memory
+from forwarder.config import Config, default_of_kind
 from forwarder.control.operations import TargetHandle
 from forwarder.daemon.asides import SetAside
 from forwarder.dead_letters import DeadLetters
@@ -19,8 +19,9 @@ from forwarder.delivery.lane import Lane
 from forwarder.ingest.bindings import OnlyBound, Route
 from forwarder.metrics import Metrics, NamesView, TargetMetrics
 from forwarder.model import Clock, Limits
-from forwarder.queues.disk import DiskQueue
-from forwarder.queues.memory import MemoryQueue
+from forwarder.queues.building import QueueParts
+from forwarder.queues.kinds import QUEUES
+from forwarder.queues.queue import Queue
 from forwarder.receipts import MAX_WAIT_SECONDS, Receipts
 from forwarder.storage import Storage
 from forwarder.targets import TARGETS, AwsTarget
@@ -42,14 +43,11 @@ class Shared(msgspec.Struct, frozen=True):
 
 
 class TargetParts(msgspec.Struct, frozen=True):
-    """One target's parts. ``queue`` is the lane's, and ``on_disk`` is it when it is a disk queue.
-    ``remembered``: its names on the disk, where it has any."""
+    """One target's parts. ``remembered``: its names on the disk, where it has any."""
 
     lane: Lane
     target: AwsTarget
     route: Route[Any]
-    queue: MemoryQueue | DiskQueue
-    on_disk: DiskQueue | None
     remembered: RememberedNames | None
     set_aside: SetAside
 
@@ -59,7 +57,7 @@ class TargetParts(msgspec.Struct, frozen=True):
         lane, target = self.lane, self.target
         return TargetHandle(
             lane.name,
-            self.queue,
+            lane.queue,
             lane.gate,
             target.limits,
             target.api.batch_of,
@@ -109,9 +107,8 @@ def build(shared: Shared, name: str) -> TargetParts:
     )
     set_aside = SetAside(queue, target.names, shared.clock)
     shared.metrics.watch_names(name, partial(_names_view, target.names, set_aside))
-    on_disk = queue if isinstance(queue, DiskQueue) else None
     remembered = _remembered(shared, name, options, target)
-    return TargetParts(lane, target, route, queue, on_disk, remembered, set_aside)
+    return TargetParts(lane, target, route, remembered, set_aside)
 
 
 def _names_view(names: TargetNames, set_aside: SetAside) -> NamesView:
@@ -127,35 +124,23 @@ def _remembered(shared: Shared, name: str, options: Any, target: AwsTarget) -> R
     return RememberedNames(name, place, names, shared.storage, shared.clock)
 
 
-def _queue(
-    shared: Shared, name: str, options: Any, target: AwsTarget, metrics: TargetMetrics
-) -> MemoryQueue | DiskQueue:
-    max_events, max_bytes = options.queue_limits.max_events, options.queue_bytes
-    if options.queue == "memory":
-        return MemoryQueue(
-            target.limits,
-            max_events=max_events,
-            max_bytes=max_bytes,
-            clock=shared.clock,
-            metrics=metrics,
-            names=target.names,
-        )
-    return DiskQueue(
-        name,
-        target.limits,
-        shared.storage,
-        max_events=max_events,
-        max_bytes=max_bytes,
+def _queue(shared: Shared, name: str, options: Any, target: AwsTarget, metrics: TargetMetrics) -> Queue:
+    parts = QueueParts(
+        target=name,
+        target_kind=options.kind,
+        limits=target.limits,
+        max_events=options.queue_limits.max_events,
+        max_bytes=options.queue_bytes,
         clock=shared.clock,
-        metrics=metrics,
-        front_bytes=queue_memory(options),
-        kind=options.kind,
         watch=shared.clock_watch,
+        metrics=metrics,
+        storage=shared.storage,
         codec=target.api.codec.stored,
-        boot=this_boot(),
         names=target.names,
         name_of=target.api.name_of,
+        boot=this_boot(),
     )
+    return QUEUES[options.queue.kind].build(options.queue, parts)
 
 
 def only_bound(name: str, options: Any) -> OnlyBound | None:

@@ -26,6 +26,7 @@ from forwarder.config import Config, redacted
 from forwarder.control.operations import Operations
 from forwarder.control.rescues import RESCUES
 from forwarder.control.server import ControlServer
+from forwarder.cures import OF_NOTES, Note
 from forwarder.daemon.lanes import Shared, build
 from forwarder.daemon.memory import budget_for
 from forwarder.daemon.refusal_log import RefusalLog
@@ -90,7 +91,8 @@ class Daemon:
         shared = Shared(config, self._clock, *parts)
         self._built = {name: build(shared, name) for name in config.targets}
         self._lanes = {name: each.lane for name, each in self._built.items()}
-        self._on_disk = {name: each.on_disk for name, each in self._built.items() if each.on_disk is not None}
+        self._queues = {name: each.queue for name, each in self._lanes.items()}
+        self._stored = {name: queue for name, queue in self._queues.items() if queue.stored_as is not None}
         self._budget = budget_for(config)
         self._senders = Senders(config.ingest, self._clock, self._metrics.senders)
         self.rereading = Rereading(self._senders.files, config, path)
@@ -203,7 +205,7 @@ class Daemon:
     def longest_stop(self) -> float:
         """Seconds that a stop takes at most, also where nothing answers."""
         given = self._config.shutdown
-        return given.input_grace + given.drain_timeout + FINISH_REQUESTS_SECONDS + 4 * CLOSE_SECONDS
+        return given.input_grace + given.drain_timeout + FINISH_REQUESTS_SECONDS + 5 * CLOSE_SECONDS
 
     def line(self) -> str:
         """How it goes, in one line."""
@@ -235,7 +237,7 @@ class Daemon:
             raise StartError(message, lasting=problem.reason in LASTING_REASONS) from None
         for lane in self._lanes.values():
             self._start_lane(lane)
-        if self._on_disk:  # else a broken disk costs no event its promise: dead letters wait in memory
+        if self._stored:  # else a broken disk costs no event its promise: dead letters wait in memory
             self._spawn(self._storage.watch(), "storage")
         self._spawn(self._metrics.run(), "metrics")
         self._spawn(self._expire_letters(), "dead letters")
@@ -246,7 +248,7 @@ class Daemon:
         say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True
         say_targets(self._built, self._config.targets)
-        say_memory_only([name for name in self._lanes if name not in self._on_disk])
+        say_memory_only([name for name, queue in self._queues.items() if not queue.durable])
         self._log.info(
             "ready",
             version=__version__,
@@ -262,14 +264,18 @@ class Daemon:
                 await each.remembered.load()
 
     async def _open_queues(self) -> None:
-        for queue in self._on_disk.values():
+        for queue in self._queues.values():
             await queue.open()
-        if found := {name: len(queue) for name, queue in self._on_disk.items() if len(queue)}:
+        if found := {name: len(queue) for name, queue in self._queues.items() if len(queue)}:
             self._log.info("events recovered from an earlier run; sending them first", events=found)
-        owners = frozenset(queue.owner for queue in self._on_disk.values())
+        owners = frozenset(filter(None, (queue.stored_as for queue in self._queues.values())))
         self._status.stranded = await self._storage.run(partial(registry.stranded, opened=owners))
         if self._status.stranded:
-            self._log.warning("events on disk have no target with a disk queue", events=self._status.stranded)
+            self._log.warning(
+                "events on disk have no target with a disk queue",
+                events=self._status.stranded,
+                runbook=OF_NOTES[Note.STRANDED].page,
+            )
 
     def _start_lane(self, lane: Lane) -> None:
         for number in range(self._config.targets[lane.name].workers):
@@ -292,8 +298,7 @@ class Daemon:
                 await start()
             except OSError as problem:
                 await self._cancel_tasks()
-                for lane in self._lanes.values():
-                    lane.queue.close()  # what was delivered meanwhile is written
+                await self._close_queues()  # what was delivered meanwhile is written
                 await self._close()
                 place = problem.place if isinstance(problem, CannotListen) else ""
                 raise cannot_listen(f"{name}{place}", problem) from None
@@ -308,7 +313,7 @@ class Daemon:
             before, troubles = troubles, self._status.troubles()
             if troubles != before:
                 self._tell_change()
-            for queue in self._on_disk.values():
+            for queue in self._queues.values():
                 queue.age_again()
             for each in (self._control, self._admin, self._ingest):
                 await each.renew()
@@ -326,7 +331,7 @@ class Daemon:
         if problem is not None or task.cancelled() or not self.stop_asked.is_set():
             self._failed = True
             if isinstance(problem, StorageError):  # a disk, and no bug of ours: the sentence says it
-                events = {name: len(queue) for name, queue in self._on_disk.items()}
+                events = {name: len(queue) for name, queue in self._stored.items()}
                 self._log.error("storage failed; stopping", reason=str(problem), events=events)
             else:
                 self._log.error("task ended unexpectedly; stopping", task=task.get_name(), exc_info=problem)
@@ -363,11 +368,8 @@ class Daemon:
         await self._control.close()
         await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
         await self._drain(drain_timeout)  # 5
-        await self._cancel_tasks()  # 6: what is left is kept on disk; of a memory queue it is lost, and said
-        for lane in self._lanes.values():
-            lost = len(lane.queue.close())
-            if lost:
-                lane.metrics.settled(dropped={"shutdown": lost})
+        await self._cancel_tasks()  # 6: what is left is kept, or lost, as the queue says
+        await self._close_queues()
         await self._close()  # 7
         self._judge_storage()
         self._refusal_log.look(self._clock.monotonic(), last=True)
@@ -396,6 +398,20 @@ class Daemon:
         if tasks:  # one may wait for a disk that does not answer
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
 
+    async def _close_queues(self) -> None:
+        """End the queues at once: one may wait for a server that does not answer, for so long."""
+        await asyncio.gather(*map(self._close_queue, self._queues))
+
+    async def _close_queue(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                lost = len(await self._queues[name].aclose())
+        except TimeoutError:
+            self._log.error("queue does not respond; it was not closed", target=name)
+            return
+        if lost:
+            self._metrics.for_target(name).settled(dropped={"shutdown": lost})
+
     async def _close(self) -> None:
         await self._cancel_tasks()
         await self._control.close()
@@ -419,7 +435,7 @@ class Daemon:
             return
         self._failed = True
         if isinstance(problem, StorageError) and problem.reason == "replaced":
-            for name, queue in self._on_disk.items():
+            for name, queue in self._queues.items():
                 if lost := queue.forget():
                     self._metrics.for_target(name).settled(dropped={"storage": lost})
             letters = sum(events for events, _ in self._letters.view().values())
@@ -427,7 +443,7 @@ class Daemon:
 
     def _report(self) -> int:
         """Say where every event went; the exit code."""
-        kept = sum(map(len, self._on_disk.values())) if self._storage.ended_by is not None else None
+        kept = sum(map(len, self._stored.values())) if self._storage.ended_by is not None else None
         total = say_ledgers({name: self._metrics.ledger(name) for name in self._lanes}, kept)
         self.ending = ending_of(total)
         if self._failed:

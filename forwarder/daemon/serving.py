@@ -11,7 +11,7 @@ from contextlib import closing
 import structlog
 import uvloop
 
-from forwarder import descriptors, logs, signals, stderr
+from forwarder import aiohttp_private, descriptors, logs, signals, stderr
 from forwarder.config import Config, ConfigError, Problem
 from forwarder.daemon.process import Daemon
 from forwarder.daemon.service_manager import ServiceManager
@@ -20,6 +20,7 @@ from forwarder.daemon.tuning import collect_seldom, give_back_large_blocks, shar
 from forwarder.daemon.watchdog import Watchdog
 from forwarder.exit_codes import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_NOW, EXIT_OK
 from forwarder.sockets import InheritedError, inherited
+from forwarder.targets import sdk_private
 from forwarder.threads import DaemonThreads
 from forwarder.validation import validate
 
@@ -71,11 +72,18 @@ def _forbid_core_dumps() -> None:
 async def _serve(config: Config, path: str) -> int:
     with closing(ServiceManager()) as manager:
         try:
+            _check_libraries()
             return await _live(Daemon(config, given=inherited(("ingest", "admin")), path=path), manager)
         except (StartError, ConfigError, InheritedError) as error:
             structlog.get_logger("daemon").error("cannot start", reason=str(error))
             manager.tell(f"cannot start: {error}")
             return EXIT_NOT_NOW if isinstance(error, StartError) and not error.lasting else EXIT_CONFIG
+
+
+def _check_libraries() -> None:
+    """Raises StartError."""
+    if problem := aiohttp_private.problem(asyncio.get_running_loop()) or sdk_private.problem():
+        raise StartError(problem, lasting=True)
 
 
 async def _live(daemon: Daemon, manager: ServiceManager) -> int:

@@ -17,10 +17,6 @@ from forwarder.config import Config, without_users
 from forwarder.daemon.lanes import TargetParts
 from forwarder.nearest import SHOWN, listed
 
-SURVIVES = {
-    "disk": "a kill, a crash and a power cut",
-    "memory": "a clean stop that can deliver, but not a kill",
-}
 NOT_YET = "not looked up yet"
 """The source is logged when credentials are found."""
 
@@ -46,7 +42,7 @@ def say_targets(built: Mapping[str, TargetParts], options: Mapping[str, Any]) ->
 
 
 def say_memory_only(names: Sequence[str]) -> None:
-    """``names``: the targets whose events are not on the disk."""
+    """``names``: the targets whose queue is not durable."""
     if names:
         log = structlog.get_logger("daemon")
         log.warning("events are queued in memory only: a kill loses what has not been sent", targets=names)
@@ -66,8 +62,8 @@ def _facts(built: TargetParts, options: Any) -> dict[str, str]:
         "kind": options.kind,
         "region": built.target.region or "none",
         "endpoint": endpoint_in_words(options),
-        "queue": options.queue,
-        "survives": SURVIVES[options.queue],
+        "queue": options.queue.kind,
+        "survives": options.queue.survives,
         "credentials": built.target.credentials().source or NOT_YET,
     }
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from forwarder import __version__
-from forwarder.cures import Cure, cure, storage_cure
+from forwarder.cures import OF_NOTES, Cure, Note, cure, storage_cure
+from forwarder.daemon.asides import SetAside
 from forwarder.daemon.lanes import Shared, TargetParts
 from forwarder.metrics import versions
 from forwarder.states import State, in_words
@@ -28,7 +29,7 @@ class Status:
         shared = self._shared
         kept = shared.letters.view()
         letters = kept.values()
-        in_memory = [each.lane.queue for each in self._built.values() if each.on_disk is None]
+        in_memory = [each.lane.queue for each in self._built.values() if not each.lane.queue.durable]
         return {
             "only_in_memory": sum(map(len, in_memory)),
             "version": __version__,
@@ -39,6 +40,7 @@ class Status:
             "targets": {
                 name: self._target(name, each, kept.get(name, (0, 0))) for name, each in self._built.items()
             },
+            "cures": {note: _cure(OF_NOTES[note]) for note in (Note.CLOCK, Note.STRANDED, Note.UNCONFIRMED)},
             "storage": {
                 "path": str(shared.config.storage.directory()),
                 "dead_letters_events": sum(events for events, _ in letters),
@@ -70,6 +72,7 @@ class Status:
 
     def _target(self, name: str, built: TargetParts, letters: tuple[int, int]) -> dict[str, Any]:
         lane, metrics = built.lane, self._shared.metrics
+        aside, note = built.set_aside, built.target.names.note()
         queue, gate = lane.queue.view(), lane.gate.view()
         rates, ledger = metrics.rates(name), metrics.ledger(name)
         credentials = built.target.credentials()
@@ -81,15 +84,16 @@ class Status:
             "state": gate.state,
             "reason": gate.reason,
             "since": gate.since_wall,
-            **_cure(None if gate.state is State.OPEN else cure(gate.state, gate.reason)),
-            "message": gate.message
-            or "; ".join(filter(None, (built.target.names.note(), built.set_aside.sentence()))),
+            **_cure(
+                _cure_of_notes(note, aside) if gate.state is State.OPEN else cure(gate.state, gate.reason)
+            ),
+            "message": gate.message or "; ".join(filter(None, (note, aside.sentence()))),
             "next_probe_seconds": gate.next_probe_in,
             "waiting": queue.waiting_events,
             "in_flight": queue.in_flight_events,
             "oldest_age_seconds": round(age, 3),
-            "queue": self._shared.config.targets[name].queue,
-            "set_aside": built.set_aside.described(),
+            "queue": self._shared.config.targets[name].queue.kind,
+            "set_aside": aside.described(),
             "waiting_bytes": queue.waiting_bytes,
             "capacity_events": queue.capacity_events,
             "capacity_bytes": queue.capacity_bytes,
@@ -115,6 +119,11 @@ class Status:
                 "delivered_per_second": rates.delivered_per_second,
             },
         }
+
+
+def _cure_of_notes(note: str, aside: SetAside) -> Cure | None:
+    """For the message of a target that is open; events that wait come before those that might be lost."""
+    return aside.cure() or (OF_NOTES[Note.UNVERIFIED] if note else None)
 
 
 def _cure(found: Cure | None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from itertools import islice
 
 from forwarder.delivery.lane import Lane
 from forwarder.model import Dead, Event
+from forwarder.queues.queue import Settlement
 from forwarder.states import Reason
 from forwarder.storage import StorageError
 
@@ -66,7 +67,7 @@ async def _keep(lane: Lane, dead: Sequence[Dead]) -> StorageError | None:
             cancelled = True  # what is being written will be written: wait for it, then go
     problem = keeping.exception()
     if problem is None:
-        lane.queue.settle(gone=events)
+        lane.queue.settle(Settlement(gone=events))
         lane.metrics.settled(dead=Counter(each.reason for each in dead))
         lane.gate.unblock(LETTERS)
     elif not isinstance(problem, StorageError):

@@ -98,6 +98,12 @@ class Decision(NamedTuple):
     load: Load = Load.UNKNOWN
     entered: Entered | None = None
 
+    @property
+    def only_sets_aside(self) -> bool:
+        """The events are set aside, and the target is not closed for them."""
+        closed = self.entered is not None and self.entered.state is not State.OPEN
+        return self.verdict.aside is not None and not closed
+
 
 class Health:
     """One target's health. ``begin`` and ``end`` enclose every call; ``on_result`` decides in between."""
@@ -105,6 +111,7 @@ class Health:
     def __init__(self, options: HealthOptions, chance: Chance = random.random) -> None:
         self.state = State.OPEN
         self.closed_until = 0.0
+        self.newest_began_at = -1.0  # of the calls with a result
         self._options = options
         self._chance = chance
         self._epoch = 0
@@ -125,14 +132,21 @@ class Health:
             return 0.0
         return math.inf if self._probing else max(0.0, self.closed_until - now)
 
+    def probe_in(self, now: float) -> float | None:
+        """Seconds until a closed target is tried again; None for an open one."""
+        return None if self.state is State.OPEN else max(0.0, self.closed_until - now)
+
     def begin(self, now: float) -> Passage:
         """A call begins, after ``wait`` allowed it."""
+        # One probe at a time. A dead AWS costs one call a back-off, and not as many as there are workers.
         probe = self.state is not State.OPEN
         self._probing = self._probing or probe
         return Passage(now, self._epoch, probe)
 
     def end(self, call: Passage) -> None:
         """The call is over, whatever became of it."""
+        # A probe without a result (cancelled, or nothing to send) lets the next one go. One with a result has
+        # decided already.
         if call.probe and call.epoch == self._epoch:
             self._probing = False
 
@@ -164,9 +178,10 @@ class Health:
 
         ``apart``: its trouble concerns only names that wait by themselves from now on.
         """
+        self.newest_began_at = max(self.newest_began_at, call.began_at)
         if Kind.DELIVERED in map(_kind_of, results.outcomes):
             self._delivered_at = now
-            self._suspects.clear()
+            self._suspects.clear()  # the envelope is good, so that each refusal was about its event
         if results.status is CallStatus.OK:
             return self._answered(call, self._load(results))
         if results.status is CallStatus.REFUSED:
@@ -189,6 +204,7 @@ class Health:
     def _answered(self, call: Passage, load: Load = Load.UNKNOWN, aside: float | None = None) -> Decision:
         """An answer opens a closed target, unless the call began before the target was closed."""
         verdict = self._verdict(aside)
+        # A call of an earlier epoch began before the trouble, so that its answer says nothing about now.
         if self.state is State.OPEN or call.epoch != self._epoch:
             return Decision(verdict, load)
         self.state = State.OPEN
@@ -198,6 +214,8 @@ class Health:
 
     def _refused(self, call: Passage, batch: Batch, results: Results, now: float) -> Decision:
         """AWS refused the whole call. If it has never accepted anything, the envelope is to blame: hold."""
+        # Only events that were refused alone are evidence: in a larger batch any one could be to blame.
+        # By id, so that one bad event that is tried again and again does not hold the target.
         suspects = self._suspects
         if len(batch.events) == 1 and self._delivered_at is None and len(suspects) < SUSPECTS:
             suspects.add(batch.events[0].id)
@@ -236,6 +254,8 @@ class Health:
         if stale and not news:
             return Decision(self._verdict(aside))
         load = Load.OVERLOADED if state is State.BACKING_OFF and before is State.OPEN else Load.UNKNOWN
+        # The new epoch counts trouble once. Of 32 calls that fail together, only the first lengthens the
+        # back-off: the others are of an epoch that has ended.
         self._failures = self._failures + 1 if state is before else 1
         self._epoch += 1
         self._probing = False
@@ -254,6 +274,7 @@ class Health:
             return min(options.probe, DRAIN_BACKOFF_CAP) if draining else min(options.probe_cap, doubled)
         pause = full_jitter(self._failures, options.backoff_base, options.backoff_cap, self._chance)
         if asked_for is not None:
+            # Not sooner than AWS asked for, and a little later at random: it asked others for the same delay.
             pause = max(pause, asked_for * (1 + self._chance() / 10))
         return min(pause, DRAIN_BACKOFF_CAP) if draining else pause
 

@@ -17,7 +17,8 @@ import msgspec
 from forwarder.delivery.disposition import Policy
 from forwarder.delivery.gate import Gate
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Batch, Chance, Clock, Dead, Queue, Removal, Results, Target
+from forwarder.model import Batch, Chance, Clock, Dead, Removal, Results, Target
+from forwarder.queues.queue import Queue
 from forwarder.receipts import Receipts
 from forwarder.states import Reason
 

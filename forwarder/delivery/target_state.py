@@ -1,4 +1,4 @@
-"""The state of one target as others see it: its own, and what blocks it beside that; since when, and logged.
+"""The state of one target as others see it: its own, and what blocks it, since when; and its log lines.
 
 Invariants:
 - What others see is a block before the target's own state, and an operator's pause before every other block.
@@ -14,9 +14,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from forwarder.apis import codes
 from forwarder.changes import Changes, Level
 from forwarder.cures import cure
-from forwarder.model import Clock
+from forwarder.logs import Log, limited
+from forwarder.metrics import GateView
+from forwarder.model import Clock, Results
 from forwarder.states import Reason, State
 
 
@@ -76,6 +79,20 @@ class TargetState:
         now = self._clock.monotonic() - own.since if own.state is State.BACKING_OFF else 0.0
         return self._backed_off + now
 
+    def view(self, probe_in: float | None, in_flight: int, limit: int) -> GateView:
+        """What others see, with what the gate counts."""
+        seen = self.seen
+        return GateView(
+            state=seen.state,
+            reason=seen.reason,
+            since_wall=seen.since_wall,
+            message=seen.message,
+            next_probe_in=probe_in,
+            in_flight=in_flight,
+            limit=limit,
+            throttle_wait_seconds=self.backed_off_seconds,
+        )
+
     def enter(self, state: State, reason: Reason = Reason.NONE, message: str = "") -> None:
         own = self._own
         if (state, reason) == (own.state, own.reason):
@@ -122,6 +139,13 @@ class TargetState:
         self._changes.say(
             level, event, reason=seen.reason, **cause, runbook=cure(seen.state, seen.reason).page
         )
+
+
+def say_set_aside(log: Log, target: str, results: Results) -> None:
+    """Log that events are set aside, at most once in a while for each reason."""
+    reason = codes.reason_of(results.status, results.code)
+    log = limited(log, f"{target} aside {reason}")
+    log.warning("events set aside", reason=reason, error=results.sentence)
 
 
 def _others_after_operator(block: Block) -> bool:

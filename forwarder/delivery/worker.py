@@ -20,6 +20,7 @@ from forwarder.delivery.disposition import Fate, dispose
 from forwarder.delivery.lane import Lane
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, CallStatus, Dead, Kind, Results
+from forwarder.queues.queue import Settlement
 
 
 async def work(lane: Lane) -> None:
@@ -49,9 +50,9 @@ async def _send_one(lane: Lane) -> Sequence[Dead]:
             verdict = call.record(batch, results, apart=lane.hear(batch, results))
             fate = dispose(batch, results, now, lane.current_policy(), verdict, lane.chance)
         except Exception:  # a bug, which ends the daemon: the others may still bring these events through
-            lane.queue.settle(retry=batch.events)
+            lane.queue.settle(Settlement(retry=batch.events))
             raise
-        lane.queue.settle(fate.delivered, fate.retry, fate.parts, fate.aside, part=batch.part)
+        lane.queue.settle(Settlement(fate.delivered, fate.retry, fate.parts, fate.aside, batch.part))
         account(lane.metrics, batch, results, fate, started, now)
         if lane.receipts.waits:
             lane.receipts.tell_delivered(batch, results)

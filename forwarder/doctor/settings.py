@@ -69,7 +69,7 @@ def _open_files(config: Config, open_files: Callable[[], int]) -> Iterator[Findi
 
 def _in_memory(config: Config) -> Iterator[Finding]:
     for name, options in config.targets.items():
-        if options.queue == "memory":
+        if not options.queue.durable:
             yield Finding(
                 "warn",
                 f"targets.{name}.queue",
@@ -79,7 +79,7 @@ def _in_memory(config: Config) -> Iterator[Finding]:
 
 
 def _room(config: Config) -> Iterator[Finding]:
-    wanted = sum(options.queue_bytes for options in config.targets.values() if options.queue == "disk")
+    wanted = sum(options.queue_bytes for options in config.targets.values() if options.queue.in_storage)
     if wanted > config.storage.max_bytes:
         yield Finding(
             "warn",

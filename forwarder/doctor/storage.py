@@ -15,10 +15,11 @@ from pathlib import Path
 
 from forwarder.config import StorageConfig
 from forwarder.doctor.findings import Finding
-from forwarder.files import nearest_existing
+from forwarder.files import is_other_than_directory, nearest_existing
+from forwarder.storage.access import cure_of_parent, refusal
 from forwarder.storage.ballast import BALLAST_BYTES, free_bytes
 from forwarder.storage.connection import used_bytes
-from forwarder.storage.file import FILE_NAME
+from forwarder.storage.file import FILE_NAME, USED
 from forwarder.storage.filesystem import NETWORK, filesystem_of
 
 LEAST_BYTES = 2 * BALLAST_BYTES
@@ -31,6 +32,10 @@ WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> Iterator[Finding]:
     directory = config.directory().absolute()
     there = nearest_existing(directory)
+    if there == directory and (denied := refusal(directory, map(directory.joinpath, USED))):
+        sentence, cure = denied
+        yield Finding("FAIL", ABOUT, sentence, f"{cure[0].upper()}{cure[1:]}")
+        return
     if (problem := _refused(directory, there)) is not None:
         yield Finding("FAIL", ABOUT, *_in_words(directory, problem))
         return
@@ -43,7 +48,7 @@ def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> 
 
 def _refused(directory: Path, there: Path) -> OSError | None:
     """Why nothing can be written, None when it can."""
-    if not there.is_dir():
+    if is_other_than_directory(there):
         return NotADirectoryError(errno.ENOTDIR, f"{there} is not a directory")
     if there != directory:
         if os.access(there, os.W_OK | os.X_OK):
@@ -73,6 +78,9 @@ def _in_words(directory: Path, problem: OSError) -> tuple[str, str]:
         return sentence, "Mount the file system for writing, or set storage.path to another one."
     if problem.errno == errno.EIO:
         return sentence, "Check the disk and the kernel's log: writes fail."
+    if problem.errno in (errno.EACCES, errno.EPERM):
+        cure = cure_of_parent(directory.parent, nearest_existing(directory))
+        return sentence, f"{cure[0].upper()}{cure[1:]}. Or set storage.path to another directory."
     return sentence, "Create a directory there for the daemon's user, or set storage.path."
 
 

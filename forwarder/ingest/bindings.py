@@ -21,7 +21,8 @@ from forwarder.apis.api import Api
 from forwarder.apis.put_events import DEFAULT_BUS
 from forwarder.ingest.errors import NOT_FOUND, VALIDATION
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Names, Queue, Refusal
+from forwarder.model import Names, Refusal
+from forwarder.queues.queue import Queue
 
 ANY_REGION = ""
 MAX_NAME = 200
@@ -133,7 +134,8 @@ class Bound(Generic[A]):
             region, of = wire.region_of_arn(name) or region, "The ARN is of"
         if not routes:
             message = (
-                f"{self._noun} {name[:MAX_NAME]!r} is not bound to a target, and no target is the default."
+                f"{self._noun} {name[:MAX_NAME]!r} is not bound to a target, and no target is the default "
+                "(targets.*.default)."
             )
             return Refusal(NOT_FOUND, message, "unknown_target")
         if region is None:

@@ -69,7 +69,7 @@ def too_many_events(most: int) -> BadRequest:
 
 
 def too_long(size: int, max_event_bytes: int) -> str:
-    return f"The event has {size} bytes of JSON; its target accepts at most {max_event_bytes} in a call."
+    return f"The event has {size} bytes of JSON; a call takes at most {max_event_bytes} (targets.*.batch)."
 
 
 def capped(message: str) -> str:

@@ -1,13 +1,14 @@
 """From admitted drafts to events in a queue.
 
 Invariants:
-- An event is ours when its queue's ``put`` returned; ids, answers and counts follow from that.
+- An event is ours when its queue accepted it; ids, answers and counts follow from that.
 - A queue accepts all events admitted for it, or none.
 - Pauses for many events come before the put, so the caller learns at once what a queue accepted.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -65,7 +66,9 @@ async def put(
         if work is not None:
             await work.rest()
     try:
-        await route.queue.put(events, complete=complete)
+        accepting = route.queue.put_nowait(events, complete=complete)
+        if accepting is not None:
+            await asyncio.shield(accepting)
     except (QueueFull, QueueUnavailable) as problem:
         if waiting is not None:
             waiting.forget(ids)
@@ -131,16 +134,15 @@ def within_limits(route: Route[Any], drafts: Sequence[Draft | Refusal]) -> Seque
     most = route.max_event_bytes
     for draft in drafts:
         if type(draft) is Draft and draft.size > most:
-            return [_limit(draft, most) for draft in drafts]
+            return [_limit(draft, most, route.name) for draft in drafts]
     return drafts
 
 
-def _limit(draft: Draft | Refusal, most: int) -> Draft | Refusal:
+def _limit(draft: Draft | Refusal, most: int, target: str) -> Draft | Refusal:
     if isinstance(draft, Refusal) or draft.size <= most:
         return draft
-    message = (
-        f"The event has {draft.size} bytes by AWS's formula; its target accepts at most {most} in a call."
-    )
+    most_allowed = f"a call takes at most {most} (targets.{target}.batch)."
+    message = f"The event has {draft.size} bytes by AWS's formula; {most_allowed}"
     return Refusal(VALIDATION, message, "too_large")
 
 

@@ -17,6 +17,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from http import HTTPStatus
 from time import perf_counter
 from typing import cast
 
@@ -34,7 +35,7 @@ from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.errors import INTERNAL, MALFORMED, VERSION, BadRequest
 from forwarder.ingest.exchange import Exchange
-from forwarder.ingest.http.answers import is_plain, ready, refuse, respond, retry_headers
+from forwarder.ingest.http.answers import is_plain, ready, refuse, respond
 from forwarder.ingest.http.browsers import check_origin, check_page, misdirected
 from forwarder.ingest.http.connections import Connection, headers_too_large
 from forwarder.ingest.http.cors import Cors
@@ -232,7 +233,7 @@ class IngestServer:
 
     def turned_away(self) -> TurnedAway:
         self._http.refused_connections += 1
-        return TurnedAway(self._turned_away, retry_headers(self._chance), self._most_turned_away)
+        return TurnedAway(self._turned_away, self._chance, self._most_turned_away)
 
     def came(self, size: int, peer: str) -> None:
         self._inflow.came(size, peer)
@@ -250,6 +251,8 @@ class IngestServer:
 
     def malformed(self, status: int) -> None:
         self._http.malformed(status)
+        if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            self._unbound.add_refused("invalid")
 
     def unread(self) -> None:
         self._http.unread_answers += 1
@@ -317,7 +320,7 @@ class IngestServer:
             if cors is not None and (preflight := cors.preflight(request)) is not None:
                 return preflight
             self._check_source(request, operation)
-            admission = ANYONE if self._guard is None else self._admit(request, connection, operation)
+            admission = self._admit(request, connection, operation)
             if request.method != "POST" and operation.known and not connection.head_too_large:
                 admission.check_nothing()
                 await self._enter(connection)
@@ -356,8 +359,9 @@ class IngestServer:
     ) -> None:
         """Count a refusal, and wait until it may be answered."""
         await self._enter(connection)
-        if call is not None and problem.events:
-            call.metrics.add_refused(problem.reason, problem.events)
+        if problem.events:
+            counts = self._unbound if call is None else call.metrics
+            counts.add_refused(problem.reason, problem.events)
         if "Expect" in request.headers and not request.content.is_eof():
             problem.close = True  # nobody can tell whether the body still comes
         lease = connection.lease
@@ -386,7 +390,6 @@ class IngestServer:
         try:
             check_version(request)
         except Unspoken as problem:
-            self._unbound.add_refused("invalid")
             code = VERSION if problem.status == 505 else MALFORMED
             raise BadRequest(problem.status, code, problem.message, close=True) from None
         headers = request.headers
@@ -394,22 +397,15 @@ class IngestServer:
             raise misdirected(headers["Host"])
         if request.method != "POST":
             return
-        try:
-            if operation.is_for_pages:
-                check_origin(headers, self._cors.allows if self._cors is not None else _no_origin)
-            elif self._settings.browsers == "refuse":
-                check_page(headers, self._paths.for_pages)
-        except BadRequest as problem:
-            self._unbound.add_refused(problem.reason)
-            raise
+        if operation.is_for_pages:
+            check_origin(headers, self._cors.allows if self._cors is not None else _no_origin)
+        elif self._settings.browsers == "refuse":
+            check_page(headers, self._paths.for_pages)
 
     def _admit(self, request: web.BaseRequest, connection: Connection, operation: Operation) -> Admission:
-        assert self._guard is not None
-        try:
-            return self._guard.admit(request, operation.dialect, operation.service, connection.sender)
-        except BadRequest as problem:
-            self._unbound.add_refused(problem.reason)  # nobody looked yet whose events they would be
-            raise
+        if self._guard is None:
+            return ANYONE
+        return self._guard.admit(request, operation.dialect, operation.service, connection.sender)
 
 
 def _open_call(headers: Mapping[str, str], connection: Connection, operation: Operation, name: str) -> Call:

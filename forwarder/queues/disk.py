@@ -1,4 +1,4 @@
-"""The disk queue: ``put`` returns when the events are on the disk, and they are there until they are settled.
+"""The disk queue: a put is done when the events are on the disk, and they are there until they are settled.
 
 Invariants:
 - What was put and not settled is handed out again after any end of the process; what was settled may be,
@@ -21,15 +21,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
 from forwarder.clock import ClockWatch
+from forwarder.config import Bytes
 from forwarder.logs import limited
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
-    FRONT_BYTES,
     STORED_JSON,
     AsideView,
     Batch,
@@ -38,7 +38,6 @@ from forwarder.model import (
     Limits,
     Names,
     QueueFull,
-    QueueUnavailable,
     QueueView,
     Removal,
     memory_bytes,
@@ -46,14 +45,15 @@ from forwarder.model import (
 from forwarder.queues import parking, registry, rows, tail
 from forwarder.queues.ages import RowAges
 from forwarder.queues.bounds import Bounds
+from forwarder.queues.building import QueueOptions, QueueParts
 from forwarder.queues.clumps import Parked
 from forwarder.queues.cutting import ROW_EVENTS
 from forwarder.queues.front import Front
-from forwarder.queues.gathering import Gathering
+from forwarder.queues.gathering import Gathering, tell
 from forwarder.queues.held import HeldRows
 from forwarder.queues.parking import Parking, parked_as
 from forwarder.queues.pieces import Piece, pieces_of
-from forwarder.queues.purging import Bury, Chosen, NameOf, Page
+from forwarder.queues.queue import Bury, Chosen, Letters, NameOf, Page, Settlement
 from forwarder.queues.registry import ParkedRow
 from forwarder.queues.row_purge import RowPurge
 from forwarder.queues.rows import Found, Head, Part
@@ -61,7 +61,11 @@ from forwarder.queues.settling import Row, Settling, removal_for
 from forwarder.queues.shares import Shares
 from forwarder.queues.tail import Tail
 from forwarder.queues.writing import Writing
-from forwarder.storage import Storage, StorageError, Work
+from forwarder.storage import Storage, Work
+from forwarder.waiters import ignore_outcome
+
+FRONT_BYTES = 16 << 20
+"""What of a disk queue is in memory, at most; the rest is read when it is wanted."""
 
 ASIDE = 4
 """One part in so many of the front may be set aside; what is more is parked on the disk."""
@@ -70,8 +74,41 @@ ENTER_EVENTS = 8192
 """Of one put so many events enter the front at once; the others are read from the disk in their turn."""
 
 
+class DiskOptions(QueueOptions, frozen=True, kw_only=True, tag_field="kind", tag="disk"):
+    """Events wait on disk, in the daemon's storage."""
+
+    durable: ClassVar[bool] = True
+    survives: ClassVar[str] = "a kill, a crash and a power cut"
+    in_storage: ClassVar[bool] = True
+    default_bytes: ClassVar[Bytes] = Bytes(1 << 30)
+
+    def memory_bytes(self, max_bytes: int) -> int:
+        return min(max_bytes, FRONT_BYTES)
+
+
+def build(options: DiskOptions, parts: QueueParts) -> DiskQueue:
+    return DiskQueue(
+        parts.target,
+        parts.limits,
+        parts.storage,
+        max_events=parts.max_events,
+        max_bytes=parts.max_bytes,
+        clock=parts.clock,
+        metrics=parts.metrics,
+        watch=parts.watch,
+        front_bytes=options.memory_bytes(parts.max_bytes),
+        kind=parts.target_kind,
+        codec=parts.codec,
+        boot=parts.boot,
+        names=parts.names,
+        name_of=parts.name_of,
+    )
+
+
 class DiskQueue:
     """A queue of at most ``max_events`` events and ``max_bytes`` bytes; ``open`` it once the storage is."""
+
+    durable = True
 
     def __init__(
         self,
@@ -123,7 +160,7 @@ class DiskQueue:
 
     async def open(self) -> None:
         """Find what an earlier process left; it is handed out first. StorageError when that cannot be."""
-        boot, (name, kind) = self._boot, self.owner
+        boot, (name, kind) = self._boot, self.stored_as
         found = await self._storage.run(lambda connection: registry.open_target(connection, name, kind, boot))
         self._number, self._writing.next = found.number, found.last + 1
         self._purge.first = rows.bounds_of(found.number)[0]
@@ -136,45 +173,48 @@ class DiskQueue:
         self._read_ahead()
 
     @property
-    def owner(self) -> tuple[str, str]:
-        """The name and the kind of the target whose events these are."""
+    def stored_as(self) -> tuple[str, str]:
         return self._name, self._kind
 
-    async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
-        if events:
-            await self._store(events, complete, None)
+    def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> asyncio.Future[None] | None:
+        if not events:
+            return None
+        if complete or len(events) <= ROW_EVENTS:
+            return self._store(events, self._pieces(events, complete), complete)
+        storing = asyncio.ensure_future(self._store_sliced(events))
+        storing.add_done_callback(ignore_outcome)
+        return storing
 
-    async def take_back(self, events: Sequence[Event], removal: Work[Any]) -> None:
-        """Put events that were dead letters. ``removal`` is done in the transaction that stores them: what it
-        raises is raised, and no event is taken."""
-        await self._store(events, False, removal)
+    async def take_back(self, events: Sequence[Event], letters: Letters) -> None:
+        """The letters are removed in the transaction that stores the events."""
+        await self._store_sliced(events, letters.removal())
 
-    async def _store(self, events: Sequence[Event], complete: bool, removal: Work[Any] | None) -> None:
-        at_once = complete or len(events) <= ROW_EVENTS
-        pieces = self._pieces(events, complete) if at_once else await self._slices(events)
+    async def _store_sliced(self, events: Sequence[Event], removal: Work[Any] | None = None) -> None:
+        """Store these, made into pieces in many turns of the event loop."""
+        pieces: list[Piece] = []
+        for at in range(0, len(events), ROW_EVENTS):
+            pieces += self._pieces(events[at : at + ROW_EVENTS], complete=False)
+            await asyncio.sleep(0)
+        await asyncio.shield(self._store(events, pieces, False, removal))
+
+    def _store(
+        self,
+        events: Sequence[Event],
+        pieces: list[Piece],
+        complete: bool,
+        removal: Work[Any] | None = None,
+    ) -> asyncio.Future[None]:
         if self._closed:
             raise QueueFull("the queue is closed")
         size = sum(piece.size for piece in pieces)
         held = len(self) + self._writing.events, self._held_bytes + self._writing.bytes
         self._bounds.check(len(events), size, *held)
         self._writing.expect(len(events), size)
-        if at_once and not complete and removal is None and not any(piece.name for piece in pieces):
-            writing = self._gathering.add(events, size)
-        else:
-            self._gathering.flush()  # it was here before
-            writing = self._writing.write(pieces, complete, removal)
-        try:
-            await asyncio.shield(writing)
-        except StorageError as problem:
-            raise QueueUnavailable(f"events cannot be stored now: {problem.brief}") from problem
-
-    async def _slices(self, events: Sequence[Event]) -> list[Piece]:
-        """The pieces of a large put, made in many turns of the event loop."""
-        pieces: list[Piece] = []
-        for at in range(0, len(events), ROW_EVENTS):
-            pieces += self._pieces(events[at : at + ROW_EVENTS], complete=False)
-            await asyncio.sleep(0)
-        return pieces
+        if len(pieces) == 1 and not pieces[0].name and not complete and removal is None:
+            return self._gathering.add(events, size)
+        self._gathering.flush()  # it was here before
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return tell(told, self._writing.write(pieces, complete, removal))
 
     def _pieces(self, events: Sequence[Event], complete: bool) -> list[Piece]:
         closed = self._front.closed_among(events) if self._names is not None else ()
@@ -191,17 +231,9 @@ class DiskQueue:
         self._read_ahead()
         return batch
 
-    def settle(
-        self,
-        gone: Sequence[Event] = (),
-        retry: Sequence[Event] = (),
-        parts: Sequence[Sequence[Event]] = (),
-        aside: Sequence[Sequence[Event]] = (),
-        *,
-        part: bool = False,
-    ) -> None:
-        self._front.settle(gone, retry, parts, aside, part=part)
-        self._held.settle(gone)
+    def settle(self, settlement: Settlement) -> None:
+        self._front.settle(settlement)
+        self._held.settle(settlement.gone)
         self._parking.spill()
         self._read_ahead()
 
@@ -284,7 +316,7 @@ class DiskQueue:
     def sendable(self) -> int:
         return self._front.sendable + self._tail.events
 
-    def close(self) -> list[Event]:
+    async def aclose(self) -> list[Event]:
         """End the queue; nothing is lost. What is settled is written before the storage is closed."""
         if self._closed:
             return []

@@ -99,6 +99,7 @@ class Forming:
 
     def put_back(self, events: Sequence[Event], *, part: bool = False, sealed: bool = False) -> None:
         """Return the events of one tried batch to the front, due at once."""
+        # To the front: these are older than all that waits for their key.
         group = self._tried(events, DUE, part=part)
         group.sealed |= sealed
         self._due.appendleft(group)
@@ -106,6 +107,7 @@ class Forming:
 
     def delay(self, events: Sequence[Event], now: float) -> None:
         """Return events that have a ``not_before``; then they are before all that were never tried."""
+        # One group for each event, since each has a delay of its own. When the delays end they join again.
         for together in [events] if self._limits.whole else [[event] for event in events]:
             self._push(self._tried(together, DUE), now)
         self._count += len(events)
@@ -113,6 +115,7 @@ class Forming:
     def step_aside(self, events: Sequence[Event], now: float, *, part: bool) -> None:
         """Return a batch that has a ``not_before``: to be tried by itself, behind all that waits by then."""
         group = self._tried(events, now, part=part)
+        # Sealed, so that no other event is tried together with these: they may be what the call fails for.
         group.sealed = True
         group.turn = self._push(group, now)
         self._count += len(events)
@@ -131,6 +134,8 @@ class Forming:
 
     def next_due_at(self, now: float) -> float | None:
         """When the next group is due: not after ``now`` means there is one; None, there is nothing."""
+        # Every open group waits equally long, so the first one of each dict is the next one that is due. No
+        # look at the others: this runs after each put and each take.
         self._ripen(now, now)
         if self._due:
             return DUE
@@ -143,6 +148,8 @@ class Forming:
         group = self._pop_due(now)
         if group is None:
             return None
+        # Only now, and not when the group became due: while all workers were busy its key may have got more
+        # events, and a fuller call costs AWS, and us, as much as this one.
         if not group.sealed:
             self._top_up(group)
         self._count -= len(group.events)
@@ -219,6 +226,7 @@ class Forming:
             group = heapq.heappop(self._delayed)[2]
             self.delayed_count -= len(group.events)
             if not group.sealed:
+                # Not due at once: delays of single events end one by one, and each would leave alone.
                 self._join(self._again, group.events, now, DUE)
             elif group.turn == DUE:
                 self._due.appendleft(group)
@@ -230,6 +238,8 @@ class Forming:
         max_events, max_bytes, joined = self._limits.max_events, self._limits.max_bytes, 0
         for event in events:
             group = groups.get(event.key)
+            # The event that does not fit completes the group and begins the next. A better fit would change
+            # the order of the events of one key.
             if group is not None and group.size + event.size > max_bytes:
                 self._complete(groups, group, Flush.BYTES)
                 group = None
@@ -251,6 +261,8 @@ class Forming:
 
     def _pop_due(self, now: float) -> Group | None:
         self._ripen(now, now)
+        # Three candidates, whatever the number of keys: the first of what is complete, and the oldest of each
+        # kind of open group. The earliest turn wins, so that a busy key cannot keep others waiting.
         chosen: Group | None = self._due[0] if self._due else None
         source: Groups | None = None
         for groups in (self._again, self._open):
@@ -268,6 +280,8 @@ class Forming:
         donor = self._open.get(group.key)
         if donor is None:
             return
+        # Its oldest events first, as many as fit in a row: skipping one that is too large would let younger
+        # events of its key pass it.
         room = self._limits.max_events - len(group.events)
         size, fits = group.size, 0
         for event in donor.events[:room]:

@@ -19,8 +19,9 @@ from forwarder.model import Batch, Clock, Event, Flush, Limits, Names, memory_by
 from forwarder.queues.aside import AsidePlace, Moved
 from forwarder.queues.clumps import Clump, Parked
 from forwarder.queues.forming import Forming
+from forwarder.queues.queue import Settlement
 from forwarder.queues.releasing import Releasing
-from forwarder.queues.waking import Waking
+from forwarder.waiters import FOREVER, WaitQueue
 
 SWEEP_SECONDS = 0.05
 """A look through all groups for events of closed names comes no sooner after the one before."""
@@ -44,7 +45,8 @@ class Front:
         self._clock = clock
         self._forming = Forming(limits)
         self._taken: dict[int, Event] = {}  # by identity: two events may have one id
-        self._waking = Waking(clock, lambda now: self._forming.next_due_at(now))
+        self._waiters = WaitQueue(self._must_wait)
+        self._closed = False
         self._names = names
         self._closing: set[str] = set()  # names of which events may still be in groups
         self._swept_at = float("-inf")
@@ -70,17 +72,22 @@ class Front:
         else:
             self._forming.add(events, now)
         self.forming_bytes += size
-        self._waking.wake(now)
+        self._waiters.wake_next()
 
     async def ripe(self) -> bool:
-        return await self._waking.due()
+        """Wait until a batch is due; False once this is closed."""
+        if self._must_wait() > 0:  # else this worker is as good as one that waits, which had to be woken
+            await self._waiters.wait_turn()
+        if self._closed:
+            self._waiters.wake_next()  # each wakes the next, so that all leave
+        return not self._closed
 
     def take(self) -> Batch | None:
         now = self._clock.monotonic()
         batch = self._forming.take(now) if not self._closing else self._take_open(now)
         if batch is not None:
             self._hold(batch.events)
-            self._waking.wake(now)
+            self._waiters.wake_next()
         return batch
 
     def release(self, name: str) -> None:
@@ -113,10 +120,9 @@ class Front:
         if name in self._closing:
             self._sweep()  # else the probe would be taken for what is still in the groups
         clump = self.aside.pop_batch(name, self._limits.max_events, self._limits.max_bytes)
-        now = self._clock.monotonic()
         self._forming.put_back(clump.events, part=clump.part, sealed=True)
         self.forming_bytes += clump.size
-        self._waking.wake(now)
+        self._waiters.wake_next()
         return True
 
     def closed_among(self, events: Sequence[Event]) -> set[str]:
@@ -137,20 +143,11 @@ class Front:
                     is_open(name, peer)
         return closed
 
-    def settle(
-        self,
-        gone: Sequence[Event] = (),
-        retry: Sequence[Event] = (),
-        parts: Sequence[Sequence[Event]] = (),
-        aside: Sequence[Sequence[Event]] = (),
-        *,
-        part: bool = False,
-    ) -> None:
-        now = self._clock.monotonic()
-        self._release(gone)
-        if retry or parts or aside:
-            self._return(retry, parts, aside, part, now)
-        self._waking.wake(now)
+    def settle(self, settlement: Settlement) -> None:
+        self._release(settlement.gone)
+        if settlement.retry or settlement.parts or settlement.aside:
+            self._return(settlement, self._clock.monotonic())
+        self._waiters.wake_next()
 
     def take_expired(self, received_before: float) -> list[Event]:
         return self.take_wanted(lambda event: event.received_at < received_before)
@@ -179,14 +176,12 @@ class Front:
         self._forming.age_again()
 
     def drain(self) -> None:
-        now = self._clock.monotonic()
-        self._forming.drain(now)
-        self._waking.wake(now)
+        self._forming.drain(self._clock.monotonic())
+        self._waiters.wake_next()
 
     def flush(self) -> None:
-        now = self._clock.monotonic()
-        self._forming.flush(now)
-        self._waking.wake(now)
+        self._forming.flush(self._clock.monotonic())
+        self._waiters.wake_next()
 
     def close(self) -> list[Event]:
         """End every wait and let go of everything; what was here."""
@@ -198,7 +193,8 @@ class Front:
         self.forming_bytes = self.taken_bytes = 0
         if self._sweeper is not None:
             self._sweeper.cancel()
-        self._waking.close()
+        self._closed = True
+        self._waiters.wake_next()
         return left
 
     def __len__(self) -> int:
@@ -256,14 +252,9 @@ class Front:
         self.taken_bytes -= size
         return size
 
-    def _return(
-        self,
-        retry: Sequence[Event],
-        parts: Sequence[Sequence[Event]],
-        aside: Sequence[Sequence[Event]],
-        part: bool,
-        now: float,
-    ) -> None:
+    def _return(self, settlement: Settlement, now: float) -> None:
+        retry, parts, aside = settlement.retry, settlement.parts, settlement.aside
+        part = settlement.part
         returned = sum(self._release(events) for events in (retry, *parts, *aside))
         if self._names is not None:
             before = self.aside.bytes
@@ -319,6 +310,13 @@ class Front:
             kept for batch in reversed(batches) if (kept := self._kept_open(batch, sealed=True, part=part))
         ][::-1]
 
+    def _must_wait(self) -> float:
+        """Seconds until a batch is due; FOREVER when nothing waits."""
+        if self._closed:
+            return 0.0
+        due_at = self._forming.next_due_at(now := self._clock.monotonic())
+        return FOREVER if due_at is None else due_at - now
+
     def _let_go(self, clump: Clump) -> None:
         now = self._clock.monotonic()
         if clump.sealed:
@@ -328,7 +326,7 @@ class Front:
         self.forming_bytes += clump.size
 
     def _woken(self) -> None:
-        self._waking.wake(self._clock.monotonic())
+        self._waiters.wake_next()
 
     def _take_open(self, now: float) -> Batch | None:
         """Like ``Forming.take``, while events of closed names are in the groups; those are set aside."""

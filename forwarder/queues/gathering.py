@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from forwarder.model import Event
+from forwarder.model import Event, QueueUnavailable
+from forwarder.storage import StorageError
+from forwarder.waiters import ignore_outcome
 
 Writing = asyncio.Future[None]
 Write = Callable[[Sequence[Event], int], Writing]
@@ -41,15 +43,27 @@ class Gathering:
         """Have all that was added written now."""
         if self._told is None:
             return
-        writing = self._write(self._events, self._size)
-        writing.add_done_callback(partial(_tell, self._told))
+        tell(self._told, self._write(self._events, self._size))
         self._events, self._size, self._told = [], 0, None
 
 
+def tell(told: Writing, writing: Writing) -> Writing:
+    """``told``, which gets the outcome of the write as those who put events are told it."""
+    writing.add_done_callback(partial(_tell, told))
+    return told
+
+
 def _tell(told: Writing, writing: Writing) -> None:
-    if writing.cancelled():
+    if told.done() or writing.cancelled():
         told.cancel()
-    elif (problem := writing.exception()) is not None:
-        told.set_exception(problem)
-    else:
+    elif (problem := writing.exception()) is None:
         told.set_result(None)
+    else:
+        told.set_exception(_unavailable(problem) if isinstance(problem, StorageError) else problem)
+        ignore_outcome(told)  # whoever waits for it raises it; nobody has to wait
+
+
+def _unavailable(problem: StorageError) -> QueueUnavailable:
+    unavailable = QueueUnavailable(f"its events cannot be stored now: {problem.brief}")
+    unavailable.__cause__ = problem
+    return unavailable

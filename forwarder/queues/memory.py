@@ -1,16 +1,18 @@
 """The memory queue: what waits is gone when the process is; a 2xx means "in this process's memory".
 
 Invariants:
-- ``put`` reserves the room for all of its events, or takes none. A large put is added in slices, one in a
-  turn of the event loop; what is still to be added counts against the bounds, and is refused by ``close``.
-- An event that was taken and not settled is still in the queue, inside the bound, and returned by ``close``.
+- A put reserves the room for all of its events, or takes none. A large put is added in slices, one in a
+  turn of the event loop; what is still to be added counts against the bounds, and is refused by ``aclose``.
+- An event that was taken and not settled is still in the queue, inside the bound, and returned by ``aclose``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
+from forwarder.config import Bytes
 from forwarder.metrics import TargetMetrics
 from forwarder.model import (
     AsideView,
@@ -24,8 +26,11 @@ from forwarder.model import (
     memory_bytes,
 )
 from forwarder.queues.bounds import Bounds
+from forwarder.queues.building import QueueOptions, QueueParts
 from forwarder.queues.front import Front
+from forwarder.queues.queue import Bury, Chosen, Letters, Page, Settlement
 from forwarder.queues.shares import Shares
+from forwarder.waiters import ignore_outcome
 
 SLICE_EVENTS = 4096
 """Events that are added in one turn of the event loop, at most, unless they are one batch."""
@@ -35,9 +40,30 @@ NAMED_SLICE_EVENTS = 500
 """The same, where they are for more than a few names: each may be set aside by itself, which costs 20 us."""
 
 
+class MemoryOptions(QueueOptions, frozen=True, kw_only=True, tag_field="kind", tag="memory"):
+    """Events wait in memory."""
+
+    durable: ClassVar[bool] = False
+    survives: ClassVar[str] = "a clean stop that can deliver, but not a kill"
+    default_bytes: ClassVar[Bytes] = Bytes(64 << 20)
+
+
+def build(options: MemoryOptions, parts: QueueParts) -> MemoryQueue:
+    return MemoryQueue(
+        parts.limits,
+        max_events=parts.max_events,
+        max_bytes=parts.max_bytes,
+        clock=parts.clock,
+        metrics=parts.metrics,
+        names=parts.names,
+    )
+
+
 class MemoryQueue:
     """A queue of at most ``max_events`` events and ``max_bytes`` bytes of memory."""
 
+    durable = False
+    stored_as = None
     knows_ages = True
 
     def __init__(
@@ -52,29 +78,33 @@ class MemoryQueue:
     ) -> None:
         self._bounds = Bounds(max_events, max_bytes)
         self._metrics = metrics
+        self._clock = clock
         self._shares = None if names is None else Shares(names, self._bounds, clock)
         self._front = Front(limits, clock, names, None if self._shares is None else self._shares.move)
         self._pending_events = self._pending_bytes = 0
         self._closed = False
 
-    async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+    async def open(self) -> None:
+        """Nothing is left from an earlier process."""
+
+    def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> asyncio.Future[None] | None:
         if not events:
-            return
+            return None
         step = _step_for(events)
         if complete or len(events) <= step:
             self._add(events, complete)
             self._metrics.add_accepted(len(events), sum(event.size for event in events))
-            return
+            return None
         added: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        added.add_done_callback(_look)
+        added.add_done_callback(ignore_outcome)
         self._add_sliced(self._reserved(events, step), added)
-        # Who is cancelled leaves the rest to be added: all or none.
-        await asyncio.shield(added)
+        return added
 
-    def take_back(self, events: Sequence[Event]) -> None:
-        """Put events that were dead letters; plain, so that nothing comes between this and their removal."""
+    async def take_back(self, events: Sequence[Event], letters: Letters) -> None:
+        # Nothing is awaited between these two: an event that dies again becomes a letter after the removal.
         self._add(events, complete=False)
         self._metrics.replayed += len(events)
+        await letters.remove()
 
     def _add(self, events: Sequence[Event], complete: bool) -> None:
         size = memory_bytes(events)
@@ -119,22 +149,17 @@ class MemoryQueue:
     def take(self) -> Batch | None:
         return self._front.take()
 
-    def settle(
-        self,
-        gone: Sequence[Event] = (),
-        retry: Sequence[Event] = (),
-        parts: Sequence[Sequence[Event]] = (),
-        aside: Sequence[Sequence[Event]] = (),
-        *,
-        part: bool = False,
-    ) -> None:
-        self._front.settle(gone, retry, parts, aside, part=part)
+    def settle(self, settlement: Settlement) -> None:
+        self._front.settle(settlement)
 
     def removal_for(self, events: Sequence[Event]) -> None:
         return None
 
     def take_expired(self, received_before: float) -> list[Event]:
         return self._front.take_expired(received_before)
+
+    def age_again(self) -> None:
+        """The monotonic clock gave every event its age."""
 
     def drain(self) -> None:
         self._front.drain()
@@ -168,9 +193,25 @@ class MemoryQueue:
         """Take the waiting events that are wanted, set aside or not: about ``most`` in one step."""
         return self._front.take_wanted(is_wanted, most)
 
-    def close(self) -> list[Event]:
+    async def purge_rows(
+        self,
+        chosen: Chosen,
+        bury: Bury | None,
+        *,
+        dry: bool = False,
+        gone: Callable[[int], None] = lambda events: None,
+    ) -> Page:
+        """Everything is in memory, so that there is nothing but to count it."""
+        is_wanted = chosen.picks(self._clock.monotonic())
+        wanted = [event for event in self._front.waiting() if is_wanted(event)] if dry else []
+        return Page([], 0, True, len(wanted), sum(len(event.body) + len(event.key) for event in wanted))
+
+    async def aclose(self) -> list[Event]:
         self._closed = True
         return self._front.close()
+
+    def forget(self) -> int:
+        return 0
 
     def __len__(self) -> int:
         return len(self._front)
@@ -199,8 +240,3 @@ def _step_for(events: Sequence[Event]) -> int:
     if len(events) <= NAMED_SLICE_EVENTS or len({event.name for event in events}) <= FEW_NAMES:
         return SLICE_EVENTS
     return NAMED_SLICE_EVENTS
-
-
-def _look(added: asyncio.Future[None]) -> None:
-    if not added.cancelled():
-        added.exception()  # whoever waits for it raises it

@@ -21,7 +21,8 @@ from forwarder.apis.wire import Native
 from forwarder.model import Event
 from forwarder.queues import registry, rows
 from forwarder.queues.ages import Ages
-from forwarder.queues.purging import Bury, Chosen, NameOf, Page, purge_page
+from forwarder.queues.purging import purge_page
+from forwarder.queues.queue import Bury, Chosen, NameOf, Page
 from forwarder.queues.rows import Found
 from forwarder.queues.salvage import rescue
 from forwarder.storage import Connection, Storage, StorageError, open_read_only, salvaged

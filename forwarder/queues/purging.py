@@ -10,58 +10,16 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, NamedTuple
-
-import msgspec
 
 from forwarder.model import Event, memory_bytes
 from forwarder.queues import rows
 from forwarder.queues.ages import Ages
+from forwarder.queues.queue import Bury, Chosen, Gone, Page
 from forwarder.queues.rows import Found, Mark
 from forwarder.storage import Connection
 
 PAGE_BYTES = 2 << 20
 """What one step reads, about; its rows are decoded in the storage's thread."""
-
-Bury = Callable[[Connection, Sequence[Event]], None]
-"""Keeps events as dead letters, or raises."""
-
-NameOf = Callable[[bytes, bytes], str]
-
-
-class Chosen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which events: those that match every member given. ``name``: the bus, app monitor or project, "" for
-    the default bus; ``older_than`` in seconds. ``after``: the place where an earlier step ended."""
-
-    name: str | None = None
-    older_than: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    delete: bool = False
-    after: int = 0
-
-    def picks(self, now: float) -> Callable[[Event], bool]:
-        """Whether an event is wanted, at this moment of the clock that its ``received_at`` is told by."""
-        name = self.name
-        before = float("inf") if self.older_than is None else now - self.older_than
-        return lambda event: event.received_at <= before and (name is None or event.name == name)
-
-
-class Gone(NamedTuple):
-    """What left one row."""
-
-    place: int
-    events: int
-    bytes: int
-
-
-class Page(NamedTuple):
-    """One step over rows: what left, how far it came, whether that was the end. ``wanted`` and ``cost``: the
-    events that were wanted, and the bytes of their bodies and keys."""
-
-    gone: list[Gone]
-    after: int
-    ended: bool
-    wanted: int
-    cost: int
 
 
 def purge_page(

@@ -17,7 +17,8 @@ from forwarder.queues import rows
 from forwarder.queues.ages import RowAges
 from forwarder.queues.front import Front
 from forwarder.queues.parking import Parking
-from forwarder.queues.purging import Bury, Chosen, NameOf, Page, purge_page
+from forwarder.queues.purging import purge_page
+from forwarder.queues.queue import Bury, Chosen, NameOf, Page
 from forwarder.queues.tail import Tail
 from forwarder.storage import Connection, Storage, Work
 

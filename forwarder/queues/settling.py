@@ -21,6 +21,7 @@ from forwarder.model import Event, memory_bytes
 from forwarder.queues import rows
 from forwarder.queues.rows import Mark
 from forwarder.storage import Connection, Storage, Work
+from forwarder.waiters import ignore_outcome
 
 SETTLE_SECONDS = 0.05
 AGAIN_SECONDS = 1.0
@@ -70,6 +71,8 @@ class Row:
 
     def mark(self) -> Mark:
         """What is to be written of a row that is done in part: all that is not known to be written."""
+        # A mark whose write failed is kept and joined with the next. Marks add up, so that it does not matter
+        # whether the failed one is on the disk after all.
         if self._fresh:
             mark, before = self.mark_of(self._fresh), self._unwritten
             self._unwritten = mark if before is None else _both(before, mark)
@@ -86,7 +89,7 @@ class Row:
 
     def wrote(self, mark: Mark) -> None:
         """``mark`` is on the disk; what was settled since is still to be written."""
-        if self._unwritten is mark:
+        if self._unwritten is mark:  # else more was settled meanwhile, and the mark of now has both
             self._unwritten = None
 
     def _forget(self) -> None:
@@ -128,6 +131,8 @@ class Settling:
 
     def flush_done(self) -> None:
         """Delete the rows that are done, with the next commit."""
+        # Only rows that are done: a put that waits for its commit should not wait for marks as well, most of
+        # which the next settled event would make needless.
         if not self._writing:
             self._write([row for row in self._changed.values() if not row.left or row.damaged])
 
@@ -138,6 +143,8 @@ class Settling:
 
     def _write(self, changed: list[Row]) -> None:
         """One such write at a time: what changes meanwhile is written after it."""
+        # Out of ``_changed`` first: what is settled while this is written adds its row there again, and is
+        # written by the next round. Until the close no row is in two writes at once.
         for row in changed:
             del self._changed[row.place]
         for some, marks, work in _works(changed):
@@ -150,7 +157,7 @@ class Settling:
         every = {**self._writing, **self._changed}.values()
         self._changed = {}
         for _, _, work in _works([row for row in every if not row.left or row.damaged]):
-            self._storage.submit(work).add_done_callback(_look)
+            self._storage.submit(work).add_done_callback(ignore_outcome)  # the storage says why
         marks = [row.mark() for row in every if row.left and not row.damaged]
 
         def mark_and_end(connection: Connection) -> None:
@@ -158,7 +165,7 @@ class Settling:
             last(connection)
 
         # When this fails the next start hands out again what was settled last, and counts.
-        self._storage.submit(mark_and_end).add_done_callback(_look)
+        self._storage.submit(mark_and_end).add_done_callback(ignore_outcome)  # the storage says why
 
     def _wrote(self, some: list[Row], marks: list[Mark], writing: asyncio.Future[None]) -> None:
         failed = writing.cancelled() or writing.exception() is not None  # the storage says why
@@ -167,10 +174,12 @@ class Settling:
                 row.wrote(mark)
         for row in some:
             del self._writing[row.place]
-            if failed:
+            if failed:  # unless it changed again meanwhile: then it is there already
                 self._changed.setdefault(row.place, row)
         if self._changed:
             self._flush_in(AGAIN_SECONDS if failed else SETTLE_SECONDS)
+        # One write may be several jobs, and a full disk fails only those that need room. Writing works again
+        # when all jobs of a round succeeded.
         self._failed |= failed
         if not self._writing:
             before, self._failing, self._failed = self._failing, self._failed, False
@@ -220,8 +229,3 @@ def _works(changed: Iterable[Row]) -> Iterator[tuple[list[Row], list[Mark], Work
 
 def _work(write: Callable[[Connection, list[T]], None], what: list[T]) -> Work[None]:
     return lambda connection: write(connection, what)
-
-
-def _look(done: asyncio.Future[None]) -> None:
-    if not done.cancelled():
-        done.exception()  # the storage says why

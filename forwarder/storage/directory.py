@@ -4,7 +4,8 @@
 
 Invariants:
 - The directory is open to its owner alone (0700); or to its group as well (2770), where the daemon runs in
-  group 0 or below a setgid directory, as in containers whose user changes. It is never open to others.
+  group 0 or below a setgid directory, as in containers whose user changes (``access.py``). It is never open
+  to others.
 - No file in it is a symbolic link, so no other user can make the daemon write elsewhere.
 - Files of an earlier version are moved completely or not at all, even if the process is killed. An earlier
   version then finds a file of a later format in the old place, which it refuses and leaves unchanged.
@@ -21,10 +22,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from forwarder.files import sync
+from forwarder.storage import access
+from forwarder.storage.access import GROUP_MODE
 from forwarder.storage.errors import StorageError
 
 OTHERS = 0o007
-GROUP_MODE = 0o660
 MOVED = 0x66776D76
 """``application_id`` of the marker file in the old place of the storage file."""
 
@@ -34,18 +36,18 @@ _SUFFIXES = ("-wal", "-shm")
 def make_own(directory: Path) -> None:
     """Make the directory, or check the one that is there. Raises OSError, StorageError."""
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
+    group = access.shared_group(directory.parent)
+    access.make(directory, group)
     about = directory.lstat()
     if not stat.S_ISDIR(about.st_mode):
         raise StorageError("unsafe", f"{directory} is not a directory: remove it, or set storage.path")
     if about.st_uid == os.geteuid():
-        directory.chmod(_mode_below(directory.parent))
+        access.give_to(directory, group)
     elif about.st_mode & OTHERS:
+        message = f"{directory} belongs to user {about.st_uid} and is open to others"
         mode = stat.S_IMODE(about.st_mode)
-        raise StorageError(
-            "unsafe", f"{directory} belongs to user {about.st_uid} and is open to others (mode {mode:04o})"
-        )
+        raise StorageError("unsafe", f"{message} (mode {mode:04o}): run as root: chmod o= {directory}")
+    refuse_denied(directory)
     for path in directory.iterdir():
         if path.is_symlink():
             raise StorageError("unsafe", f"{path} is a symbolic link: remove it")
@@ -59,9 +61,10 @@ def create(path: Path, flags: int) -> int:
     return file
 
 
-def _mode_below(parent: Path) -> int:
-    shared = os.getegid() == 0 or parent.stat().st_mode & stat.S_ISGID
-    return 0o2770 if shared else 0o700
+def refuse_denied(directory: Path, *names: str) -> None:
+    """Raise StorageError for what belongs to another user: SQLite says only that it cannot be opened."""
+    if denied := access.refusal(directory, map(directory.joinpath, names)):
+        raise StorageError("path", ": ".join(denied), "open")
 
 
 def is_moved(header: bytes) -> bool:

@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -21,7 +22,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from forwarder.clock import this_boot
-from forwarder.files import LASTING, sync
+from forwarder.files import LASTING, is_other_than_directory, sync
+from forwarder.storage.access import cure_of_parent
 from forwarder.storage.ballast import BALLAST_NAME
 from forwarder.storage.connection import PAGE_BYTES, Connection, connect, tune
 from forwarder.storage.damaged import open_damaged
@@ -31,6 +33,7 @@ from forwarder.storage.directory import (
     is_moved,
     leave_marker,
     make_own,
+    refuse_denied,
     remove_log,
     take_over,
 )
@@ -38,8 +41,9 @@ from forwarder.storage.errors import StorageError, translate
 from forwarder.storage.salvage import Rescue
 from forwarder.storage.wal import Damage, damage_at
 
-FILE_NAME = "forwarder.db"
-LOCK_NAME = "forwarder.lock"
+FILE_NAME, LOCK_NAME = "forwarder.db", "forwarder.lock"
+USED = (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", LOCK_NAME, BALLAST_NAME)
+"""The files that a daemon must be able to write."""
 
 CHECK_SECONDS, CHECK_STEPS = 3.0, 10_000
 """After a crash of the machine the file is looked through for so long at most: senders wait meanwhile."""
@@ -59,20 +63,14 @@ def _unusable(directory: Path, error: OSError) -> StorageError:
         return problem
     path = Path(error.filename or directory)
     there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
-    if not there.is_dir():
+    if is_other_than_directory(there):
         message = f"{there} is not a directory: set storage.path to a directory"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        cure = cure_of_parent(directory.parent, there)
+        message = f"{problem}; {cure}. Or set storage.path to another directory"
     else:
         message = f"{problem}. Let user {os.geteuid()} write there, or set storage.path to another directory"
     return StorageError("path", message, "open")
-
-
-def _check_access(directory: Path) -> None:
-    """Raise StorageError for files of another user: SQLite says of them only that they cannot be opened."""
-    for path in directory.glob(f"{FILE_NAME}*"):
-        if not os.access(path, os.R_OK | os.W_OK):
-            owner, user = path.stat().st_uid, os.geteuid()
-            message = f"user {user} may not read and write {path}, which belongs to user {owner}"
-            raise StorageError("path", f"{message}: run chown {user} {path}", "open")
 
 
 @contextmanager
@@ -83,12 +81,12 @@ def locked(directory: Path) -> Iterator[bool]:
     """
     try:
         make_own(directory)
+        refuse_denied(directory, *USED)
         lock = create(directory / LOCK_NAME, os.O_RDWR)
     except OSError as error:
         raise _unusable(directory, error) from error
     try:
         _lock(lock, directory)
-        _check_access(directory)
         boot = this_boot()
         same_boot = bool(boot) and boot in _words(lock)
         with suppress(OSError):  # a full disk has no place for the number; the lock is what counts

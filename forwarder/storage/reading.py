@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -89,7 +90,7 @@ def _log_damage(path: Path) -> Damage | None:
 
 
 def _file_in(where: Path) -> Path:
-    return where if where.is_file() else where / FILE_NAME
+    return where if os.path.isfile(where) else where / FILE_NAME
 
 
 def _reader(path: Path) -> Connection:

@@ -19,7 +19,8 @@ import structlog
 
 from forwarder.apis.codes import reason_of
 from forwarder.logs import limited, moment
-from forwarder.model import Queue, Results
+from forwarder.model import Results
+from forwarder.queues.queue import Queue
 from forwarder.states import Reason
 from forwarder.targets.buses import ELSEWHERE, UNASKABLE, UNVERIFIED, BusNames
 from forwarder.targets.names import CalledNames, TargetNames, display_name

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from forwarder.apis.api import Api
 from forwarder.metrics import CredentialsView
-from forwarder.model import Batch, Limits, Queue, Results
+from forwarder.model import Batch, Limits, Results
+from forwarder.queues.queue import Queue
 from forwarder.states import Reason
 from forwarder.targets.asking import Asker, Hold, Prober
 from forwarder.targets.client import AwsClient

@@ -104,6 +104,7 @@ class Signer:
         if second != self._second:
             self._prepare(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)))
             self._second = second
+        # A copied hash goes on where the original stopped, so that a call hashes little more than its body.
         request, text = self._request.copy(), self._text.copy()
         request.update(sha256(body).hexdigest().encode())
         text.update(request.hexdigest().encode())
@@ -111,6 +112,7 @@ class Signer:
 
     def _prepare(self, moment: str) -> None:
         form, keys, day = self._form, self._keys, moment[:8]
+        # Deriving the key takes five HMACs, and it is good for a whole day.
         if day != self._day:
             self._day, self._key = day, _key(keys.secret_key, day, form.region, form.service)
         own = {"X-Amz-Date": moment}
@@ -157,6 +159,8 @@ class Route:
 
     def headers(self, keys: Keys, body: bytes) -> dict[str, str]:
         """The headers of a call that is made now."""
+        # Compared for each call: a refresh changes the keys at any moment, and a call signed with the former
+        # ones would hold the target.
         if keys != self._keys:
             self._keys, self._signer = keys, Signer(self._form, keys)
         return self._signer.headers(int(self._wall()), body)
@@ -176,6 +180,7 @@ class Route:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    # Chunk by chunk: ``read`` would hold an answer of any size in memory before it can be judged.
     content = response.content
     body = await content.readany()
     while not content.at_eof():
@@ -224,14 +229,16 @@ class FastPath:
         """Find the route of this name, or that it is the SDK's; False when that could not be found out."""
         seen = await _rehearse(body, by_sdk)
         if seen is not None and seen.headers.get(_AUTHORIZATION, "").startswith(_SIGV4A):
-            self._remember(name, None)
+            self._remember(name, None)  # this name alone: a global endpoint. Others are signed with SigV4
             return True
         if seen is None or (unusual := seen.unusual()):
             self.unfit = "the SDK's requests cannot be intercepted" if seen is None else unusual
             return False
         route = Route(seen.session, seen.url, seen.form(), self._wall)
         if not seen.signed_with(keys):
-            return False  # the SDK has others since
+            return False  # the SDK has others since: nothing is wrong, and the next call finds out
+        # With the same moment, keys and body the signature must come out equal. If it does not, the SDK signs
+        # something that we do not know of, and AWS would refuse every call.
         headers = Signer(seen.form(), keys).headers(seen.second(), body)
         if headers["Authorization"] != seen.headers[_AUTHORIZATION]:
             self.unfit = "its signature differs from the SDK's"
@@ -241,7 +248,7 @@ class FastPath:
 
     def _remember(self, name: tuple[str, ...], route: Route | None) -> None:
         if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
+            self._routes.clear()  # each is found again by one rehearsal, so that no order has to be kept
         self._routes[name] = route
 
 
@@ -311,12 +318,13 @@ async def _rehearse(body: bytes, by_sdk: BySdk) -> Seen | None:
             headers = {name.lower(): value for name, value in sent.items()}
             proxied = asked.get("proxy") is not None
             seen.append(Seen(session, method, asked["url"], proxied, sent, headers))
+            # Before anything is sent: there is no other way out of the SDK at this point.
             raise _Rehearsed
 
     token = rehearsal.set(look)
     try:
         await by_sdk()
-    except Exception:
+    except Exception:  # the SDK may have wrapped ours in one of its own; what counts is what was seen
         if not seen:
             raise
     finally:

@@ -16,10 +16,12 @@ import msgspec
 from msgspec import Meta
 
 from forwarder.apis.api import Api
-from forwarder.config import Bytes, Duration, Problem, Secret, empty, shown_value
+from forwarder.config import Bytes, Duration, Problem, Secret, empty, of_kinds, shown_value
 from forwarder.model import Limits
+from forwarder.queues.building import QueueOptions
+from forwarder.queues.kinds import queue_types
+from forwarder.queues.memory import MemoryOptions
 
-QUEUE_BYTES = {"memory": Bytes(64 << 20), "disk": Bytes(1 << 30)}
 Count = Annotated[int, Meta(ge=1)]
 _HOST = r"[A-Za-z0-9._:-]+"
 _SESSION = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
@@ -172,11 +174,13 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "auto"
     queue: Annotated[
-        Literal["memory", "disk"],
-        Meta(
-            description="Where events wait, and so what a 2xx survives: a kill and a power cut with `disk`."
+        QueueOptions,
+        of_kinds(
+            queue_types,
+            description="Where events wait, and so what a 2xx survives: a kill and a power cut with `disk`. "
+            "`disk` is short for `{kind: disk}`.",
         ),
-    ] = "memory"
+    ] = msgspec.field(default_factory=MemoryOptions)
     ack: Annotated[
         Literal["queued", "delivered"],
         Meta(
@@ -228,7 +232,12 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     def queue_bytes(self) -> int:
         """The bound of the queue in bytes."""
         given = self.queue_limits.max_bytes
-        return int(QUEUE_BYTES[self.queue] if given is None else given)
+        return int(self.queue.default_bytes if given is None else given)
+
+    @property
+    def queue_memory(self) -> int:
+        """Bytes of memory that the full queue needs."""
+        return self.queue.memory_bytes(self.queue_bytes)
 
     @property
     def way(self) -> tuple[object, ...]:

@@ -10,15 +10,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from forwarder.clock import ClockWatch
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Clock, Limits, Names, Queue
+from forwarder.model import STORED_JSON, Clock, Limits, Names
+from forwarder.queues.building import QueueParts
 from forwarder.queues.disk import DiskQueue
+from forwarder.queues.kinds import QUEUES
 from forwarder.queues.memory import MemoryQueue
+from forwarder.queues.queue import Queue, Settlement
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
 from tests.clocks import LoopClock
+from tests.contract.third_queue import registered
 
 LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.02)
 
@@ -44,6 +49,9 @@ class Kind(Protocol):
     async def left(self, queue: Queue) -> list[str]:
         """Close the queue: the ids of the events it had, lost or kept."""
 
+    async def close(self) -> None:
+        """Leave nothing behind."""
+
 
 class Memory:
     async def __call__(
@@ -65,7 +73,9 @@ class Memory:
         )
 
     async def left(self, queue: Queue) -> list[str]:
-        return [event.id for event in queue.close()]
+        return [event.id for event in await queue.aclose()]
+
+    async def close(self) -> None: ...
 
 
 class Disk:
@@ -119,7 +129,7 @@ class Disk:
         return queue
 
     async def left(self, queue: Queue) -> list[str]:
-        assert queue.close() == []
+        assert await queue.aclose() == []
         await self.close()
         again = await self._open(self._names[id(queue)], LIMITS, 10**9, 10**12, LoopClock())
         return await take_everything(again)
@@ -128,6 +138,62 @@ class Disk:
         if self._storage is not None:
             await self._storage.close()
             self._storage = None
+
+
+class Journal:
+    """The queue of docs/adding-a-queue.md, in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._registered = registered()
+        self._registered.__enter__()
+        self._names: dict[int, str] = {}
+
+    async def __call__(
+        self,
+        limits: Limits = LIMITS,
+        *,
+        max_events: int = 100,
+        max_bytes: int = 10**9,
+        clock: Clock | None = None,
+        names: Names | None = None,
+    ) -> Queue:
+        target = f"t{len(self._names)}"
+        queue = await self._open(target, limits, max_events, max_bytes, clock or LoopClock(), names)
+        self._names[id(queue)] = target
+        return queue
+
+    async def _open(
+        self, target: str, limits: Limits, events: int, size: int, clock: Clock, names: Names | None = None
+    ) -> Queue:
+        parts = QueueParts(
+            target=target,
+            target_kind="eventbridge",
+            limits=limits,
+            max_events=events,
+            max_bytes=size,
+            clock=clock,
+            watch=ClockWatch(clock),
+            metrics=TargetMetrics(target),
+            storage=Storage(self._directory),
+            codec=STORED_JSON,
+            names=names,
+            name_of=name_in,
+            boot="",
+        )
+        kind = QUEUES["journal"]
+        options: Any = kind.options
+        queue = kind.build(options(directory=str(self._directory)), parts)
+        await queue.open()
+        return queue
+
+    async def left(self, queue: Queue) -> list[str]:
+        assert await queue.aclose() == []
+        again = await self._open(self._names[id(queue)], LIMITS, 10**9, 10**12, LoopClock())
+        return await take_everything(again)
+
+    async def close(self) -> None:
+        self._registered.__exit__(None, None, None)
 
 
 async def take_everything(queue: Queue) -> list[str]:
@@ -139,13 +205,14 @@ async def take_everything(queue: Queue) -> list[str]:
             assert await queue.ripe()
             while (batch := queue.take()) is not None:
                 ids += [event.id for event in batch.events]
-                queue.settle(gone=batch.events)
+                queue.settle(Settlement(gone=batch.events))
     return ids
 
 
-KINDS: dict[str, Callable[[Path], Memory | Disk]] = {
+KINDS: dict[str, Callable[[Path], Kind]] = {
     "memory": lambda directory: Memory(),
     "disk": Disk,
+    "journal": Journal,
     "disk with a small front": lambda directory: Disk(directory, front_bytes=4000),
 }
 
@@ -153,6 +220,7 @@ KINDS: dict[str, Callable[[Path], Memory | Disk]] = {
 @asynccontextmanager
 async def kind_of_queue(name: str, directory: Path) -> AsyncIterator[Kind]:
     kind = KINDS[name](directory)
-    yield kind
-    if isinstance(kind, Disk):
+    try:
+        yield kind
+    finally:
         await kind.close()

@@ -15,14 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forwarder.model import Batch, Event, Flush, Limits, Queue, QueueFull, memory_bytes
+from forwarder.model import Batch, Event, Flush, Limits, QueueFull, memory_bytes
+from forwarder.queues.queue import Queue, Settlement
 from tests.clocks import HandClock
 from tests.contract.kinds_of_queues import KINDS, Kind, kind_of_queue
+from tests.puts import put_in
 
 _ids = itertools.count()
 
 
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture(params=["memory", "disk", "journal"])
 async def make_queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kind]:
     async with kind_of_queue(request.param, tmp_path) as kind:
         yield kind
@@ -49,7 +51,7 @@ async def test_a_full_group_is_due_at_once_and_the_rest_waits_for_max_wait(make_
     clock = HandClock()
     queue = await make_queue(clock=clock)
     put = events(13)
-    await queue.put(put)
+    await put_in(queue, put)
     first = queue.take()
     assert first is not None
     assert first.reason is Flush.COUNT
@@ -66,32 +68,32 @@ async def test_a_group_never_exceeds_the_bytes_of_a_call(make_queue: Kind) -> No
     queue = await make_queue(
         Limits(max_events=10, max_bytes=100, max_event_bytes=100, max_wait=0.0), clock=HandClock()
     )
-    await queue.put([event(size=60), event(size=40), event(size=1), event(size=100)])
+    await put_in(queue, [event(size=60), event(size=40), event(size=1), event(size=100)])
     sizes = [[e.size for e in b.events] async for b in take_all(queue)]
     assert sizes == [[60, 40], [1], [100]]
 
 
 async def test_events_of_different_keys_never_share_a_batch(make_queue: Kind) -> None:
     queue = await make_queue(Limits(10, 1000, 1000, 0.0), clock=HandClock())
-    await queue.put([event(key=b"a"), event(key=b"b"), event(key=b"a")])
+    await put_in(queue, [event(key=b"a"), event(key=b"b"), event(key=b"a")])
     assert [b.key async for b in take_all(queue)] == [b"a", b"b"]
 
 
 async def test_a_full_queue_takes_none_of_the_events(make_queue: Kind) -> None:
     queue = await make_queue(max_events=5)
-    await queue.put(events(3))
+    await put_in(queue, events(3))
     with pytest.raises(QueueFull) as full:
-        await queue.put(events(3))
+        await put_in(queue, events(3))
     assert not full.value.never
     assert queue.view().events == 3
-    await queue.put(events(2))
+    await put_in(queue, events(2))
     assert queue.view().events == 5
 
 
 async def test_what_could_never_fit_says_never(make_queue: Kind) -> None:
     queue = await make_queue(max_events=5)
     with pytest.raises(QueueFull) as full:
-        await queue.put(events(6))
+        await put_in(queue, events(6))
     assert full.value.never
 
 
@@ -99,44 +101,44 @@ async def test_what_could_never_fit_says_never(make_queue: Kind) -> None:
 async def test_the_bound_in_bytes_holds_to_the_byte(make_queue: Kind, spare: int, fits: bool) -> None:
     one = memory_bytes([event()])
     queue = await make_queue(max_bytes=4 * one + spare)
-    await queue.put(events(3))
+    await put_in(queue, events(3))
     assert queue.view().waiting_bytes == 3 * one
     with contextlib.nullcontext() if fits else pytest.raises(QueueFull):
-        await queue.put(events(1))
+        await put_in(queue, events(1))
     assert queue.view().events == 3 + fits
 
 
 async def test_a_taken_event_still_counts_against_the_bound(make_queue: Kind) -> None:
     queue = await make_queue(Limits(10, 1000, 1000, 0.0), max_events=5)
-    await queue.put(events(5))
+    await put_in(queue, events(5))
     batch = queue.take()
     assert batch is not None
     view = queue.view()
     assert (view.waiting_events, view.in_flight_events) == (0, 5)
     with pytest.raises(QueueFull):
-        await queue.put(events(1))
-    queue.settle(gone=batch.events)
+        await put_in(queue, events(1))
+    queue.settle(Settlement(gone=batch.events))
     assert queue.view().events == 0
-    await queue.put(events(5))
+    await put_in(queue, events(5))
 
 
 async def test_an_event_settled_twice_is_an_error(make_queue: Kind) -> None:
     queue = await make_queue(Limits(10, 1000, 1000, 0.0))
-    await queue.put(events(1))
+    await put_in(queue, events(1))
     batch = queue.take()
     assert batch is not None
-    queue.settle(gone=batch.events)
+    queue.settle(Settlement(gone=batch.events))
     with pytest.raises(KeyError):
-        queue.settle(gone=batch.events)
+        queue.settle(Settlement(gone=batch.events))
 
 
 async def test_a_retry_without_not_before_goes_to_the_front(make_queue: Kind) -> None:
     queue = await make_queue(clock=HandClock())
     put = events(20)
-    await queue.put(put)
+    await put_in(queue, put)
     first = queue.take()
     assert first is not None
-    queue.settle(retry=first.events)
+    queue.settle(Settlement(retry=first.events))
     again = queue.take()
     assert again is not None
     assert again.events == put[:10]
@@ -147,13 +149,13 @@ async def test_a_retry_with_not_before_lets_its_neighbours_pass(make_queue: Kind
     clock = HandClock()
     queue = await make_queue(clock=clock)
     put = events(10)
-    await queue.put(put)
+    await put_in(queue, put)
     first = queue.take()
     assert first is not None
     put[3].not_before = clock.now + 5
-    queue.settle(gone=[e for e in put if e is not put[3]], retry=[put[3]])
+    queue.settle(Settlement(gone=[e for e in put if e is not put[3]], retry=[put[3]]))
     fresh = events(10)
-    await queue.put(fresh)
+    await put_in(queue, fresh)
     passed = queue.take()
     assert passed is not None
     assert passed.events == fresh
@@ -169,13 +171,13 @@ async def test_what_comes_back_from_a_delay_does_not_wait_behind_a_backlog(make_
     clock = HandClock()
     queue = await make_queue(clock=clock)
     put = events(10, received_at=clock.now)
-    await queue.put(put)
+    await put_in(queue, put)
     first = queue.take()
     assert first is not None
     put[3].not_before = clock.now + 1
-    queue.settle(gone=[e for e in put if e is not put[3]], retry=[put[3]])
+    queue.settle(Settlement(gone=[e for e in put if e is not put[3]], retry=[put[3]]))
     clock.now += 0.5
-    await queue.put(events(50, received_at=clock.now))
+    await put_in(queue, events(50, received_at=clock.now))
     clock.now += 0.51
     assert put[3].id not in ids(queue.take())  # ripe, it waits max_wait for company of its own
     clock.now += 0.03
@@ -185,11 +187,11 @@ async def test_what_comes_back_from_a_delay_does_not_wait_behind_a_backlog(make_
 async def test_halves_of_a_refused_batch_leave_by_themselves_and_in_order(make_queue: Kind) -> None:
     queue = await make_queue(clock=HandClock())
     put = events(10)
-    await queue.put(put)
+    await put_in(queue, put)
     batch = queue.take()
     assert batch is not None
-    queue.settle(parts=[put[:5], put[5:]])
-    await queue.put(events(10))
+    queue.settle(Settlement(parts=[put[:5], put[5:]]))
+    await put_in(queue, events(10))
     assert ids(queue.take()) == [e.id for e in put[:5]]
     assert ids(queue.take()) == [e.id for e in put[5:]]
 
@@ -200,7 +202,7 @@ async def test_a_batch_that_steps_aside_is_tried_again_behind_all_that_waits_by_
     clock = HandClock()
     queue = await make_queue(Limits(10, 1000, 1000, 0.02, whole=True), clock=clock)
     for key in (b"a", b"b", b"c"):
-        await queue.put(events(3, key=key), complete=True)
+        await put_in(queue, events(3, key=key), complete=True)
     tried = []
     for _ in range(6):
         batch = queue.take()
@@ -209,7 +211,7 @@ async def test_a_batch_that_steps_aside_is_tried_again_behind_all_that_waits_by_
         assert len(batch.events) == 3
         for each in batch.events:
             each.not_before = clock.now + 1
-        queue.settle(aside=[batch.events])
+        queue.settle(Settlement(aside=[batch.events]))
         clock.now += 1
     assert tried == [b"a", b"b", b"c"] * 2
 
@@ -218,17 +220,17 @@ async def test_a_part_is_known_as_one_on_every_try(make_queue: Kind) -> None:
     clock = HandClock()
     queue = await make_queue(clock=clock)
     put = events(10)
-    await queue.put(put)
+    await put_in(queue, put)
     batch = queue.take()
     assert batch is not None
     assert not batch.part
-    queue.settle(parts=[put[:5], put[5:]])
+    queue.settle(Settlement(parts=[put[:5], put[5:]]))
     first = queue.take()
     assert first is not None
     assert first.part
     for each in first.events:
         each.not_before = clock.now + 1
-    queue.settle(aside=[first.events], part=True)
+    queue.settle(Settlement(aside=[first.events], part=True))
     second = queue.take()
     assert second is not None
     clock.now += 1
@@ -242,13 +244,13 @@ async def test_while_draining_no_delay_is_long(make_queue: Kind) -> None:
     clock = HandClock()
     queue = await make_queue(clock=clock)
     put = events(10)
-    await queue.put(put)
+    await put_in(queue, put)
     queue.drain()
     batch = queue.take()
     assert batch is not None
     for each in batch.events:
         each.not_before = clock.now + 30
-    queue.settle(retry=batch.events)
+    queue.settle(Settlement(retry=batch.events))
     clock.now += 1.0
     assert len(ids(queue.take())) == 10
 
@@ -257,24 +259,24 @@ async def test_a_flush_makes_due_what_waits_and_nothing_that_comes_later(make_qu
     clock = HandClock()
     queue = await make_queue(clock=clock)
     put = [*events(2, key=b"a"), *events(2, key=b"b")]
-    await queue.put(put)
+    await put_in(queue, put)
     clock.now += 1.0
     delayed, aside = queue.take(), queue.take()
     assert delayed is not None
     assert aside is not None
     for each in (*delayed.events, *aside.events):
         each.not_before = clock.now + 600.0
-    queue.settle(retry=delayed.events, aside=[aside.events])
+    queue.settle(Settlement(retry=delayed.events, aside=[aside.events]))
     fresh = events(3, key=b"c")
-    await queue.put(fresh)
+    await put_in(queue, fresh)
     assert queue.take() is None
     queue.flush()
     batches = [batch async for batch in take_all(queue)]
     assert sorted(ids(each) for each in batches) == sorted(
         [[e.id for e in some] for some in (put[:2], put[2:], fresh)]
     )
-    queue.settle(retry=[e for batch in batches for e in batch.events if not e.not_before])
-    await queue.put(events(1, key=b"d"))
+    queue.settle(Settlement(retry=[e for batch in batches for e in batch.events if not e.not_before]))
+    await put_in(queue, events(1, key=b"d"))
     assert queue.take() is not None, "what was flushed and comes back"
     assert queue.take() is None, "what came after"
     assert len(queue) == 8
@@ -284,13 +286,13 @@ async def test_a_small_returned_batch_is_filled_up_from_what_came_since(make_que
     clock = HandClock()
     queue = await make_queue(clock=clock)
     old = events(3)
-    await queue.put(old)
+    await put_in(queue, old)
     clock.now += 1
     first = queue.take()
     assert first is not None
-    queue.settle(retry=first.events)
+    queue.settle(Settlement(retry=first.events))
     fresh = events(9)
-    await queue.put(fresh)
+    await put_in(queue, fresh)
     again = queue.take()
     assert again is not None
     assert again.events == old + fresh[:7]
@@ -300,8 +302,8 @@ async def test_a_small_returned_batch_is_filled_up_from_what_came_since(make_que
 async def test_a_batch_that_came_complete_leaves_whole_at_once_and_alone(make_queue: Kind) -> None:
     queue = await make_queue(clock=HandClock())
     own = events(15, key=b"session")
-    await queue.put(own, complete=True)
-    await queue.put(events(2, key=b"session"))
+    await put_in(queue, own, complete=True)
+    await put_in(queue, events(2, key=b"session"))
     batch = queue.take()
     assert batch is not None
     assert batch.events == own
@@ -313,14 +315,14 @@ async def test_with_whole_a_returned_batch_stays_as_it_was(make_queue: Kind) -> 
     clock = HandClock()
     queue = await make_queue(Limits(10, 1000, 1000, 0.02, whole=True), clock=clock)
     own = events(3)
-    await queue.put(own)
+    await put_in(queue, own)
     clock.now += 1
     first = queue.take()
     assert first is not None
-    await queue.put(events(4))
+    await put_in(queue, events(4))
     for each in own:
         each.not_before = clock.now + 1
-    queue.settle(retry=own)
+    queue.settle(Settlement(retry=own))
     clock.now += 1.5
     batches = [ids(b) async for b in take_all(queue)]
     assert [e.id for e in own] in batches
@@ -330,24 +332,24 @@ async def test_expired_events_are_taken_wherever_they_wait(make_queue: Kind) -> 
     clock = HandClock()
     queue = await make_queue(clock=clock)
     old = [event(received_at=1.0) for _ in range(12)]
-    await queue.put([*old, event(received_at=900.0)])
+    await put_in(queue, [*old, event(received_at=900.0)])
     batch = queue.take()
     assert batch is not None
     for each in batch.events:
         each.not_before = clock.now + 60
-    queue.settle(retry=batch.events)
+    queue.settle(Settlement(retry=batch.events))
     expired = queue.take_expired(2.0)
     assert {e.id for e in expired} == {e.id for e in old}
     view = queue.view()
     assert (view.waiting_events, view.in_flight_events) == (1, 12)
-    queue.settle(gone=expired)
+    queue.settle(Settlement(gone=expired))
     assert queue.view().events == 1
 
 
 async def test_a_batch_that_came_complete_expires_whole_or_not_at_all(make_queue: Kind) -> None:
     queue = await make_queue(clock=HandClock())
     own = [event(received_at=1.0), event(received_at=900.0)]
-    await queue.put(own, complete=True)
+    await put_in(queue, own, complete=True)
     assert queue.take_expired(2.0) == []
     assert queue.take_expired(901.0) == own
 
@@ -356,8 +358,8 @@ async def test_the_oldest_age_is_that_of_the_oldest_event_in_any_place(make_queu
     clock = HandClock()
     queue = await make_queue(clock=clock)
     assert queue.view().oldest_at is None
-    await queue.put([event(received_at=500.0)])
-    await queue.put([event(received_at=400.0, key=b"other")])
+    await put_in(queue, [event(received_at=500.0)])
+    await put_in(queue, [event(received_at=400.0, key=b"other")])
     assert queue.view().oldest_at == 400.0
     clock.now += 1
     batch = queue.take()
@@ -369,15 +371,15 @@ async def test_drain_makes_everything_due_and_still_takes_events(make_queue: Kin
     clock = HandClock()
     queue = await make_queue(clock=clock)
     delayed = events(10)
-    await queue.put(delayed)
+    await put_in(queue, delayed)
     batch = queue.take()
     assert batch is not None
     for each in delayed:
         each.not_before = clock.now + 60
-    queue.settle(retry=delayed)
-    await queue.put(events(2, key=b"b"))
+    queue.settle(Settlement(retry=delayed))
+    await put_in(queue, events(2, key=b"b"))
     queue.drain()
-    await queue.put(events(1, key=b"c"))
+    await put_in(queue, events(1, key=b"c"))
     assert await queue.ripe()
     assert sorted([len(b.events) async for b in take_all(queue)]) == [1, 2, 10]
 
@@ -385,20 +387,20 @@ async def test_drain_makes_everything_due_and_still_takes_events(make_queue: Kin
 async def test_close_ends_the_queue_and_what_waits_or_is_in_flight_is_not_forgotten(make_queue: Kind) -> None:
     queue = await make_queue(Limits(2, 1000, 1000, 0.0))
     put = events(5)
-    await queue.put(put)
+    await put_in(queue, put)
     queue.take()
     left = await make_queue.left(queue)
     assert sorted(left) == sorted(e.id for e in put)
     assert await queue.ripe() is False
     with pytest.raises(QueueFull):
-        await queue.put(events(1))
+        await put_in(queue, events(1))
 
 
 async def test_ripe_wakes_when_max_wait_has_passed(make_queue: Kind) -> None:
     queue = await make_queue()
     waiting = asyncio.ensure_future(queue.ripe())
     await asyncio.sleep(0)
-    await queue.put(events(1))
+    await put_in(queue, events(1))
     async with asyncio.timeout(5):
         assert await waiting
     assert queue.take() is not None
@@ -408,14 +410,14 @@ async def test_close_ends_every_wait(make_queue: Kind) -> None:
     queue = await make_queue()
     waiting = [asyncio.ensure_future(queue.ripe()) for _ in range(3)]
     await asyncio.sleep(0)
-    queue.close()
+    await queue.aclose()
     async with asyncio.timeout(5):
         assert await asyncio.gather(*waiting) == [False] * 3
 
 
 async def test_a_cancelled_waiter_passes_its_wake_up_on(make_queue: Kind) -> None:
     queue = await make_queue(Limits(10, 1000, 1000, 60.0))
-    await queue.put(events(1))
+    await put_in(queue, events(1))
     first = asyncio.ensure_future(queue.ripe())
     second = asyncio.ensure_future(queue.ripe())
     await asyncio.sleep(0)
@@ -433,7 +435,7 @@ async def _worker(queue: Queue, seen: Counter[str], sizes: list[int]) -> None:
         await asyncio.sleep(0)
         seen.update(ids(batch))
         sizes.append(len(batch.events))
-        queue.settle(gone=batch.events)
+        queue.settle(Settlement(gone=batch.events))
 
 
 async def test_five_thousand_keys_with_one_event_each_all_leave(make_queue: Kind) -> None:
@@ -442,11 +444,11 @@ async def test_five_thousand_keys_with_one_event_each_all_leave(make_queue: Kind
     seen: Counter[str] = Counter()
     sizes: list[int] = []
     workers = [asyncio.ensure_future(_worker(queue, seen, sizes)) for _ in range(2)]
-    await queue.put(put)
+    await put_in(queue, put)
     async with asyncio.timeout(30):
         while queue.view().events:
             await asyncio.sleep(0.01)
-    queue.close()
+    await queue.aclose()
     await asyncio.gather(*workers)
     assert seen == Counter(e.id for e in put)
 
@@ -455,7 +457,7 @@ async def _cost_of(queue: Queue, keys: int) -> int:
     """Steps of the interpreter that one put and take need beside that many open groups."""
     import sys
 
-    await queue.put([event(key=f"k{n}".encode()) for n in range(keys)])
+    await put_in(queue, [event(key=f"k{n}".encode()) for n in range(keys)])
     steps = 0
 
     def count(*_: object) -> object:
@@ -465,7 +467,7 @@ async def _cost_of(queue: Queue, keys: int) -> int:
 
     sys.settrace(count)  # type: ignore[arg-type]
     try:
-        await queue.put(events(10, key=b"mine"))
+        await put_in(queue, events(10, key=b"mine"))
         queue.take()
     finally:
         sys.settrace(None)
@@ -509,7 +511,7 @@ async def _live(make: Kind, rng: random.Random, steps: int) -> None:
                 flying.append(batch.events)
         elif act < 0.7:
             expired = queue.take_expired(clock.now - 5)
-            queue.settle(gone=expired)
+            queue.settle(Settlement(gone=expired))
             inside -= {e.id for e in expired}
         elif flying:
             inside -= _random_fate(queue, rng, flying.pop(rng.randrange(len(flying))), clock)
@@ -531,7 +533,7 @@ async def _random_put(queue: Queue, rng: random.Random, inside: set[str], clock:
         for _ in range(rng.randrange(1, 9))
     ]
     try:
-        await queue.put(some, complete=complete)
+        await put_in(queue, some, complete=complete)
     except QueueFull:
         return
     inside |= {e.id for e in some}
@@ -542,12 +544,12 @@ def _random_fate(queue: Queue, rng: random.Random, batch: list[Event], clock: Ha
         for each in batch:
             each.not_before = 0.0
         middle = len(batch) // 2
-        queue.settle(parts=[batch[:middle], batch[middle:]])
+        queue.settle(Settlement(parts=[batch[:middle], batch[middle:]]))
         return set()
     if rng.random() < 0.15:
         for each in batch:
             each.not_before = clock.now + rng.random() * 3
-        queue.settle(aside=[batch], part=rng.random() < 0.5)
+        queue.settle(Settlement(aside=[batch], part=rng.random() < 0.5))
         return set()
     gone, retry = [], []
     for each in batch:
@@ -556,7 +558,7 @@ def _random_fate(queue: Queue, rng: random.Random, batch: list[Event], clock: Ha
         else:
             each.not_before = rng.choice([0.0, clock.now, clock.now + rng.random() * 3])
             retry.append(each)
-    queue.settle(gone=gone, retry=retry)
+    queue.settle(Settlement(gone=gone, retry=retry))
     return {e.id for e in gone}
 
 
@@ -567,7 +569,7 @@ async def test_cancelled_workers_leave_their_events_in_the_queue(make_queue: Kin
     workers = [asyncio.ensure_future(_worker(queue, seen, [])) for _ in range(4)]
     put = events(1000)
     for start in range(0, 1000, 10):
-        await queue.put(put[start : start + 10])
+        await put_in(queue, put[start : start + 10])
         if rng.random() < 0.3:
             victim = rng.randrange(4)
             workers[victim].cancel()

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forwarder.model import Event, Limits, Queue, QueueFull, memory_bytes
+from forwarder.model import Event, Limits, QueueFull, memory_bytes
+from forwarder.queues.queue import Queue, Settlement
 from tests.clocks import HandClock
 from tests.contract.kinds_of_queues import KINDS, Kind, kind_of_queue
+from tests.puts import put_in
 from tests.unit.queues.names import FakeNames
 
 AT_ONCE = Limits(10, 100_000, 100_000, 0.0)
@@ -46,7 +48,7 @@ async def taken(queue: Queue, count: int) -> list[str]:
             assert await queue.ripe()
             if (batch := queue.take()) is not None:
                 found += ids(batch.events)
-                queue.settle(gone=batch.events)
+                queue.settle(Settlement(gone=batch.events))
     return found
 
 
@@ -62,9 +64,9 @@ async def test_events_of_a_closed_name_hold_up_no_others_and_leave_in_order_when
     names = FakeNames("gone")
     queue = await make_queue(AT_ONCE, max_events=MANY, names=names)
     apart, others = events(300, "gone"), events(40, "here")
-    await queue.put(apart[:200])
-    await queue.put(others)
-    await queue.put(apart[200:])
+    await put_in(queue, apart[:200])
+    await put_in(queue, others)
+    await put_in(queue, apart[200:])
     assert await taken(queue, 40) == ids(others)
     assert queue.take() is None
     assert (len(queue), queue.sendable, queue.view().waiting_events) == (300, 0, 300)
@@ -82,7 +84,7 @@ async def test_events_of_a_closed_name_hold_up_no_others_and_leave_in_order_when
 async def test_each_peer_that_waits_for_a_name_is_one_of_those_who_ask(make_queue: Kind) -> None:
     names = FakeNames("gone")
     queue = await make_queue(AT_ONCE, names=names)
-    await queue.put([*events(2, "gone", "a"), *events(1, "gone", "b"), *events(1, "", "c")])
+    await put_in(queue, [*events(2, "gone", "a"), *events(1, "gone", "b"), *events(1, "", "c")])
     assert {("gone", "a"), ("gone", "b")} == set(names.asked)
 
 
@@ -90,11 +92,11 @@ async def test_what_comes_back_from_a_worker_is_set_aside_when_its_name_has_clos
     names = FakeNames()
     queue = await make_queue(AT_ONCE, names=names)
     mixed = [*events(2, "gone"), *events(2, "here")]
-    await queue.put(mixed)
+    await put_in(queue, mixed)
     batch = queue.take()
     assert batch is not None
     names.closed.add("gone")
-    queue.settle(retry=batch.events)
+    queue.settle(Settlement(retry=batch.events))
     assert await taken(queue, 2) == ids(mixed[2:])
     assert queue.take() is None
     assert queue.aside_view()["gone"].events == 2
@@ -107,12 +109,12 @@ async def test_what_comes_back_from_a_worker_is_set_aside_when_its_name_has_clos
 async def test_so_is_what_comes_back_in_parts_or_alone(make_queue: Kind, way: str) -> None:
     names = FakeNames()
     queue = await make_queue(AT_ONCE, names=names)
-    await queue.put(events(4, "gone"))
+    await put_in(queue, events(4, "gone"))
     batch = queue.take()
     assert batch is not None
     names.closed.add("gone")
     halves = [batch.events[:2], batch.events[2:]]
-    queue.settle(parts=halves) if way == "parts" else queue.settle(aside=halves)
+    queue.settle(Settlement(parts=halves)) if way == "parts" else queue.settle(Settlement(aside=halves))
     queue.flush()
     assert queue.take() is None
     assert (len(queue), queue.sendable) == (4, 0)
@@ -125,14 +127,14 @@ async def test_waiting_events_of_a_name_that_closes_leave_the_groups_at_once(mak
     names = FakeNames()
     queue = await make_queue(AT_ONCE, max_events=MANY, names=names)
     some = [each for _ in range(20) for each in (*events(1, "gone"), *events(1, "also"), *events(1, "here"))]
-    await queue.put(some)
+    await put_in(queue, some)
     names.closed |= {"gone", "also"}
     queue.set_aside("gone")
     queue.set_aside("also")  # within the time in which the groups are looked through once
     assert await taken(queue, 20) == ids(each for each in some if each.name == "here")
     assert queue.take() is None
     late = events(5, "also")
-    await queue.put(late)
+    await put_in(queue, late)
     names.closed.clear()
     queue.release("gone")
     assert await taken(queue, 20) == ids(each for each in some if each.name == "gone")
@@ -144,7 +146,7 @@ async def test_a_release_that_is_under_way_when_the_name_closes_again_loses_noth
     names = FakeNames("gone")
     queue = await make_queue(AT_ONCE, max_events=MANY, names=names)
     apart = events(6000, "gone")
-    await queue.put(apart)
+    await put_in(queue, apart)
     names.closed.clear()
     queue.release("gone")
     names.closed.add("gone")
@@ -153,7 +155,7 @@ async def test_a_release_that_is_under_way_when_the_name_closes_again_loses_noth
     assert queue.take() is None
     assert queue.aside_view()["gone"].events == 6000
     more = events(10, "gone")
-    await queue.put(more)
+    await put_in(queue, more)
     names.closed.clear()
     queue.release("gone")
     assert await taken(queue, 6010) == [*ids(apart), *ids(more)]
@@ -163,17 +165,17 @@ async def test_what_comes_while_a_name_is_released_goes_behind_what_waited(make_
     names = FakeNames("gone")
     queue = await make_queue(AT_ONCE, max_events=MANY, names=names)
     apart, more = events(5000, "gone"), events(5, "gone")
-    await queue.put(apart)
+    await put_in(queue, apart)
     names.closed.clear()
     queue.release("gone")
-    await queue.put(more)
+    await put_in(queue, more)
     assert await taken(queue, 5005) == [*ids(apart), *ids(more)]
 
 
 async def test_a_release_takes_out_a_bounded_number_in_one_turn(make_queue: Kind) -> None:
     names = FakeNames("gone")
     queue = await make_queue(AT_ONCE, max_events=MANY, names=names)
-    await queue.put(events(20_000, "gone"))
+    await put_in(queue, events(20_000, "gone"))
     names.closed.clear()
     queue.release("gone")
     steps = [queue.sendable]
@@ -188,7 +190,7 @@ async def test_a_clients_own_batch_stays_whole(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, names=names)
     batches = [events(3, "monitor", key=b"monitor"), events(4, "monitor", key=b"monitor")]
     for each in batches:
-        await queue.put(each, complete=True)
+        await put_in(queue, each, complete=True)
     assert queue.take() is None
     names.closed.clear()
     queue.release("monitor")
@@ -198,7 +200,7 @@ async def test_a_clients_own_batch_stays_whole(make_queue: Kind) -> None:
             assert await queue.ripe()
             if (batch := queue.take()) is not None:
                 found.append(ids(batch.events))
-                queue.settle(gone=batch.events)
+                queue.settle(Settlement(gone=batch.events))
     assert found == [ids(each) for each in batches]
 
 
@@ -206,7 +208,7 @@ async def test_a_probe_lets_one_batch_go_and_it_comes_back_before_the_others(mak
     names = FakeNames("gone")
     queue = await make_queue(AT_ONCE, names=names)
     apart = events(25, "gone")
-    await queue.put(apart)
+    await put_in(queue, apart)
     assert not queue.probe("other")
     assert queue.probe("gone")
     assert await queue.ripe()
@@ -214,7 +216,7 @@ async def test_a_probe_lets_one_batch_go_and_it_comes_back_before_the_others(mak
     assert batch is not None
     assert ids(batch.events) == ids(apart[:10])
     assert queue.take() is None
-    queue.settle(retry=batch.events)
+    queue.settle(Settlement(retry=batch.events))
     assert queue.take() is None
     names.closed.clear()
     queue.release("gone")
@@ -223,7 +225,7 @@ async def test_a_probe_lets_one_batch_go_and_it_comes_back_before_the_others(mak
 
 async def test_draining_and_flushing_send_nothing_that_is_set_aside(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, names=FakeNames("gone"))
-    await queue.put(events(5, "gone"))
+    await put_in(queue, events(5, "gone"))
     queue.flush()
     queue.drain()
     assert queue.take() is None
@@ -233,8 +235,8 @@ async def test_draining_and_flushing_send_nothing_that_is_set_aside(make_queue: 
 async def test_what_is_set_aside_is_not_forgotten_by_close(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=MANY, names=FakeNames("gone"))
     apart, others = events(50, "gone"), events(5, "here")
-    await queue.put(apart)
-    await queue.put(others)
+    await put_in(queue, apart)
+    await put_in(queue, others)
     await a_while()
     assert sorted(await make_queue.left(queue)) == sorted([*ids(apart), *ids(others)])
 
@@ -243,14 +245,14 @@ async def test_what_is_set_aside_expires(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=MANY, names=FakeNames("gone"))
     now = asyncio.get_running_loop().time()
     old, young = events(50, "gone", at=now - 100), events(5, "gone", at=now)
-    await queue.put(old)
-    await queue.put(young)
+    await put_in(queue, old)
+    await put_in(queue, young)
     found: list[str] = []
     async with asyncio.timeout(20):
         while len(found) < 50:
             expired = queue.take_expired(now - 50)
             found += ids(expired)
-            queue.settle(gone=expired)
+            queue.settle(Settlement(gone=expired))
             await asyncio.sleep(0.002)
     assert found == ids(old)
     assert queue.aside_view()["gone"].events == 5
@@ -258,10 +260,10 @@ async def test_what_is_set_aside_expires(make_queue: Kind) -> None:
 
 async def test_what_is_set_aside_is_inside_the_bounds(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=10, names=FakeNames("gone"))
-    await queue.put(events(8, "gone"))
+    await put_in(queue, events(8, "gone"))
     with pytest.raises(QueueFull):
-        await queue.put(events(3, "here"))
-    await queue.put(events(2, "here"))
+        await put_in(queue, events(3, "here"))
+    await put_in(queue, events(2, "here"))
 
 
 # --- the share
@@ -270,7 +272,7 @@ async def test_what_is_set_aside_is_inside_the_bounds(make_queue: Kind) -> None:
 async def test_events_of_unknown_names_have_a_tenth_of_the_queue_in_events(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=1000, names=FakeNames("gone"))
     assert queue.share_refusal("gone", "p", 100, 100) is None
-    await queue.put(events(99, "gone"))
+    await put_in(queue, events(99, "gone"))
     assert queue.share_refusal("gone", "p", 1, 100) is None
     refusal = queue.share_refusal("gone", "p", 2, 100)
     assert refusal is not None
@@ -283,7 +285,7 @@ async def test_and_in_bytes_to_the_byte(make_queue: Kind, spare: int, fits: bool
     some = events(10, "gone")
     held = memory_bytes(some)
     queue = await make_queue(AT_ONCE, max_events=1000, max_bytes=20 * held, names=FakeNames("gone"))
-    await queue.put(some)
+    await put_in(queue, some)
     assert (queue.share_refusal("gone", "p", 1, held + spare) is None) is fits
 
 
@@ -292,7 +294,7 @@ async def test_a_name_without_a_share_is_not_limited_by_it(make_queue: Kind) -> 
     names.free.add("bound")
     queue = await make_queue(AT_ONCE, max_events=1000, names=names)
     assert queue.share_refusal("bound", "p", 900, 100) is None
-    await queue.put(events(500, "bound"))
+    await put_in(queue, events(500, "bound"))
     assert queue.share_refusal("gone", "p", 100, 100) is None
     names.free.clear()  # an answer came
     assert queue.share_refusal("gone", "p", 1, 100) is not None
@@ -302,17 +304,17 @@ async def test_a_name_without_a_share_is_not_limited_by_it(make_queue: Kind) -> 
 
 async def test_a_peer_with_less_than_its_part_is_accepted_within_a_quarter_more(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=1000, names=FakeNames("gone", "typo"))
-    await queue.put(events(100, "gone", "greedy"))
+    await put_in(queue, events(100, "gone", "greedy"))
     assert queue.share_refusal("gone", "greedy", 1, 10) is not None
     assert queue.share_refusal("typo", "other", 25, 10) is None
     assert queue.share_refusal("typo", "other", 26, 10) is not None
-    await queue.put(events(25, "typo", "other"))
+    await put_in(queue, events(25, "typo", "other"))
     assert queue.share_refusal("gone", "third", 1, 10) is not None  # no more than that for all together
 
 
 async def test_what_is_on_its_way_counts_in_the_share(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=1000, names=FakeNames("gone"))
-    putting = asyncio.ensure_future(queue.put(events(100, "gone")))
+    putting = asyncio.ensure_future(put_in(queue, events(100, "gone")))
     await asyncio.sleep(0)
     assert queue.share_refusal("gone", "p", 1, 10) is not None
     await putting
@@ -322,7 +324,7 @@ async def test_what_is_on_its_way_counts_in_the_share(make_queue: Kind) -> None:
 async def test_what_leaves_makes_room_in_the_share(make_queue: Kind) -> None:
     names = FakeNames("gone")
     queue = await make_queue(AT_ONCE, max_events=1000, names=names)
-    await queue.put([*events(60, "gone", "a"), *events(40, "gone", "b")])
+    await put_in(queue, [*events(60, "gone", "a"), *events(40, "gone", "b")])
     assert queue.share_refusal("gone", "a", 1, 10) is not None
     names.closed.clear()
     queue.release("gone")
@@ -337,9 +339,9 @@ async def test_nothing_gets_dearer_with_the_number_of_names(make_queue: Kind) ->
     """5,000 names with one event each are asked about once each; other events ask about their own alone."""
     names = FakeNames(*(f"n{number}" for number in range(5000)))
     queue = await make_queue(AT_ONCE, max_events=MANY, names=names)
-    await queue.put([each for number in range(5000) for each in events(1, f"n{number}")])
+    await put_in(queue, [each for number in range(5000) for each in events(1, f"n{number}")])
     before = len(names.asked)
-    await queue.put(events(10, "here"))
+    await put_in(queue, events(10, "here"))
     assert await taken(queue, 10)
     assert len(names.asked) - before <= 2
     names.closed -= {"n7"}
@@ -358,7 +360,9 @@ async def test_closing_many_names_looks_through_the_groups_once(make_queue: Kind
     queue = await make_queue(
         Limits(10, 100_000, 100_000, 60.0), max_events=MANY, names=names, clock=HandClock()
     )
-    await queue.put([each for number in range(500) for each in events(1, f"n{number}", key=b"%d" % number)])
+    await put_in(
+        queue, [each for number in range(500) for each in events(1, f"n{number}", key=b"%d" % number)]
+    )
     looked = Counter[str]()
 
     class Name(str):
@@ -383,27 +387,27 @@ async def test_closing_many_names_looks_through_the_groups_once(make_queue: Kind
 async def test_a_large_put_is_added_in_slices_and_is_all_there_in_order(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=MANY)
     some = events(20_000)
-    await queue.put(some)
+    await put_in(queue, some)
     assert len(queue) == 20_000
     assert await taken(queue, 20_000) == ids(some)
 
 
 async def test_a_large_put_has_its_room_before_the_first_slice(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=25_000)
-    putting = asyncio.ensure_future(queue.put(events(20_000)))
+    putting = asyncio.ensure_future(put_in(queue, events(20_000)))
     for _ in range(10):
         await asyncio.sleep(0)
     with pytest.raises(QueueFull):
-        await queue.put(events(5001))
+        await put_in(queue, events(5001))
     await putting
     with pytest.raises(QueueFull):
-        await queue.put(events(5001))
+        await put_in(queue, events(5001))
     assert len(queue) == 20_000
 
 
 async def test_no_turn_adds_more_than_a_slice(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=MANY)
-    putting = asyncio.ensure_future(queue.put(events(30_000)))
+    putting = asyncio.ensure_future(put_in(queue, events(30_000)))
     counts = [queue.sendable]
     while not putting.done():
         await asyncio.sleep(0)
@@ -414,7 +418,7 @@ async def test_no_turn_adds_more_than_a_slice(make_queue: Kind) -> None:
 async def test_a_large_put_that_close_overtakes_is_refused_or_kept(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=MANY)
     some = events(20_000)
-    putting = asyncio.ensure_future(queue.put(some))
+    putting = asyncio.ensure_future(put_in(queue, some))
     await asyncio.sleep(0)
     left = asyncio.ensure_future(make_queue.left(queue))
     try:
@@ -429,7 +433,7 @@ async def test_a_large_put_that_close_overtakes_is_refused_or_kept(make_queue: K
 
 async def test_who_is_cancelled_in_a_large_put_leaves_all_or_nothing(make_queue: Kind) -> None:
     queue = await make_queue(AT_ONCE, max_events=MANY)
-    putting = asyncio.ensure_future(queue.put(events(20_000)))
+    putting = asyncio.ensure_future(put_in(queue, events(20_000)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     putting.cancel()
@@ -465,7 +469,7 @@ async def _any_order(steps: list[tuple[str, str, int]], kind: str) -> None:
             for step, name, count in steps:
                 if step == "p":
                     some = events(count, name, f"peer{count % 2}")
-                    await queue.put(some)
+                    await put_in(queue, some)
                     put[name] += ids(some)
                 elif step == "o":
                     names.closed.discard(name)
@@ -477,9 +481,9 @@ async def _any_order(steps: list[tuple[str, str, int]], kind: str) -> None:
                     assert not names.closed & {event.name for event in batch.events}
                     for event in batch.events:
                         got[event.name].append(event.id)
-                    queue.settle(gone=batch.events)
+                    queue.settle(Settlement(gone=batch.events))
                 elif step == "k" and (batch := queue.take()) is not None:
-                    queue.settle(retry=batch.events)
+                    queue.settle(Settlement(retry=batch.events))
                 else:
                     await a_while()
             left = sum(map(len, put.values())) - sum(map(len, got.values()))
@@ -502,7 +506,7 @@ async def test_what_names_hold_beside_their_events_counts_as_memory(
     names = FakeNames(*(f"gone{n}" for n in range(100)))
     queue = await make_queue(AT_ONCE, max_events=MANY, names=names)
     for n in range(100):
-        await queue.put(events(1, f"gone{n}"))
+        await put_in(queue, events(1, f"gone{n}"))
     held = queue.memory
     assert held >= 100 * 600  # of which the events are the half, and on a disk nothing
     names.closed.clear()

@@ -11,9 +11,10 @@ import asyncio
 import base64
 import contextlib
 import json
+import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -101,40 +102,52 @@ class Tab:
         path.write_bytes(base64.b64decode(answer["data"]))
 
 
+@contextlib.contextmanager
+def a_browser(*options: str) -> Iterator[str]:
+    """A browser, started with these options as well; the URL of its DevTools."""
+    program = debian_program("chromium", "chromium")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen(
+            [program, f"--user-data-dir={folder}", *options, *OPTIONS],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield f"http://127.0.0.1:{_port(Path(folder) / 'DevToolsActivePort')}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@asynccontextmanager
+async def a_tab_in(browser: str) -> AsyncIterator[Tab]:
+    """A page of its own, in front of the others."""
+    async with aiohttp.ClientSession() as session:
+        async with session.put(f"{browser}/json/new?about:blank") as answer:
+            page = await answer.json()
+        async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+            tab = Tab(socket)
+            reading = asyncio.create_task(tab.read())
+            try:
+                await tab.tell("Page.bringToFront")
+                yield tab
+            finally:
+                reading.cancel()
+        async with session.get(f"{browser}/json/close/{page['id']}"):
+            pass
+
+
 @asynccontextmanager
 async def a_tab(*options: str) -> AsyncIterator[Tab]:
     """A page in a browser of its own, started with these options as well."""
-    program = debian_program("chromium", "chromium")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            f"--user-data-dir={folder}",
-            *options,
-            *OPTIONS,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            port = await _port(Path(folder) / "DevToolsActivePort")
-            async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                    (page,) = [each for each in await answer.json() if each["type"] == "page"]
-                async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                    tab = Tab(socket)
-                    reading = asyncio.create_task(tab.read())
-                    try:
-                        yield tab
-                    finally:
-                        reading.cancel()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+    with a_browser(*options) as browser:
+        async with a_tab_in(browser) as tab:
+            yield tab
 
 
-async def _port(path: Path) -> int:
+def _port(path: Path) -> int:
     deadline = time.monotonic() + PATIENCE
     while not (path.exists() and "\n" in path.read_text()):
         assert time.monotonic() < deadline, "Chromium did not start"
-        await asyncio.sleep(0.05)
+        time.sleep(0.05)
     return int(path.read_text().splitlines()[0])

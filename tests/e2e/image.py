@@ -6,6 +6,8 @@ Needs root, as namespaces and mounts do.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -23,11 +25,51 @@ PIP_FILES = ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
 
 def build() -> None:
-    """Build ``IMAGE`` from the Dockerfile; the base is made once."""
-    if not _buildah("images", "--quiet", BASE, check=False):
-        _make_base()
-    arguments = ["--pull-never", "--network=host", "--format", "docker", "--build-arg", "PYTHON=stand-in"]
-    _buildah("bud", *arguments, "--tag", IMAGE, str(PROJECT))
+    """Build ``IMAGE`` from the Dockerfile, unless it is of these very files; its base is made once.
+
+    Of several processes one builds, and the others wait for it.
+    """
+    PLACE.mkdir(parents=True, exist_ok=True)
+    with (PLACE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp, sources = PLACE / "built.txt", _sources()
+        if stamp.exists() and stamp.read_text() == sources and _exists(IMAGE):
+            return
+        if not _exists(BASE):
+            _make_base()
+        arguments = [
+            "--pull-never",
+            "--network=host",
+            "--format=docker",
+            "--build-arg=PYTHON=stand-in",
+            f"--tag={IMAGE}",
+        ]
+        _buildah("bud", *arguments, str(PROJECT))
+        stamp.write_text(sources)
+
+
+def _sources() -> str:
+    """A hash of what the Dockerfile copies, and of itself."""
+    names = (
+        "Dockerfile",
+        ".dockerignore",
+        "requirements.lock",
+        "requirements-build.lock",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    )
+    package = (
+        each for each in (PROJECT / "forwarder").rglob("*") if each.suffix != ".pyc" and each.is_file()
+    )
+    found = hashlib.sha256()
+    for path in (*(PROJECT / name for name in names), *sorted(package)):
+        found.update(f"{path.relative_to(PROJECT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()
+
+
+def _exists(image: str) -> bool:
+    return bool(_buildah("images", "--quiet", image, check=False))
 
 
 def size_mb(image: str = IMAGE) -> float:

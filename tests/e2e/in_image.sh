@@ -12,11 +12,11 @@ unshare --mount --pid --fork bash -ec '
   mount --bind /tmp "$root/tmp"
   mount -t proc proc "$root/proc"
   mount --bind /dev "$root/dev"
-  mount -t tmpfs -o uid=10001,gid=10001,mode=0700 tmpfs "$root/var/lib/forwarder"
+  mount -t tmpfs -o uid=10001,gid=0,mode=2770 tmpfs "$root/var/lib/forwarder"
   mount --bind /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
   mount -o remount,ro,bind "$root"
   cd "$root"
-  exec chroot --userspec=10001:10001 "$root" env -C /var/lib/forwarder -i PATH=/opt/forwarder/bin:/usr/bin:/bin \
+  exec chroot --userspec=10001:0 "$root" env -C /var/lib/forwarder -i PATH=/opt/forwarder/bin:/usr/bin:/bin \
     STATE_DIRECTORY=/var/lib/forwarder AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any "$@"
 ' engine "$root" "$@" &
 engine=$!

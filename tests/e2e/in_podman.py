@@ -17,8 +17,8 @@ import sys
 import time
 from uuid import uuid4
 
-USERS = ("10001:0", "1000650000:0", "1000650001:0")
-"""The last two are such as OpenShift chooses."""
+USERS = ("10001:10001", "1000650000:0", "10001:0", "1000650001:0")
+"""The first is outside group 0, the third the image's own; the others are such as OpenShift chooses."""
 
 EVENTS = 5
 PATIENCE = 120.0

@@ -128,6 +128,26 @@ KINDS = tuple(Kind(client, api) for client in CLIENTS for api in client.apis)
 OLDER_KINDS = tuple(Kind(client, api) for client in OLDER for api in client.apis)
 
 
+def _java_cloudevents() -> Command:
+    """Headers in UTF-8, as by default since Java 18; before, the locale decides."""
+    java, *options = _java("CloudEvents")
+    return [java, "-Dfile.encoding=UTF-8", *options]
+
+
+CLOUDEVENTS: dict[str, Callable[[], Command]] = {
+    "go": lambda: [go_program(SOURCES / "cloudevents-go")],
+    "java": _java_cloudevents,
+    "javascript": lambda: [debian_program("node", "nodejs", "npm"), _cloudevents("send.mjs")],
+    "python": lambda: [environment("cloudevents") / "python", _cloudevents("send.py")],
+}
+"""The programs with CloudEvents SDKs. Each reads one order, which cloudevents/send.py describes."""
+
+
+def _cloudevents(program: str) -> Path:
+    sources = SOURCES.parent / "cloudevents"
+    return (node_packages(sources) if program.endswith(".mjs") else sources) / program
+
+
 class Said(NamedTuple):
     """What came of one call: an answer, or an error's code and message."""
 

@@ -29,6 +29,7 @@ PAGE = (ROOT / "docs" / "clients.md").read_text()
 ADDRESS = "http://127.0.0.1:2780"
 NOT_TESTED = "*Not tested*"
 FOR_ALL = ("Clients", "What holds for all of them")
+CLOUDEVENTS_JS = '"cloudevents": "(.+?)"'
 ONE_CLIENT = "Only the client that sends"
 """Of all exports its blocks get the keys and the region: they say themselves where the daemon is."""
 _SECTION = re.compile(r"^##? ([^\n]+)\n(.*?)(?=^##? |\Z)", re.MULTILINE | re.DOTALL)
@@ -168,6 +169,15 @@ def test_the_versions_are_those_of_the_tests() -> None:
     assert "requests " + pinned("requirements-dev.lock", "^requests==(.+?) ") in PAGE
     assert "httpx " + pinned("tests/e2e/requirements-httpx.txt", "httpx==(.+?) ") in PAGE
     assert "RUM web client " + pinned("tests/e2e/browser/package.json", 'rum-web": "(.+?)"') in PAGE
+    cloudevents = (
+        f"Go {client('cloudevents-go/go.mod', '/sdk-go/v2 v(.+)')}, "
+        f"Java {client('java/pom.xml', '<cloudevents.version>(.+?)<')}, "
+        f"JavaScript {pinned('tests/e2e/cloudevents/package.json', CLOUDEVENTS_JS)}, Python"
+    )
+    assert (
+        f"{cloudevents} {pinned('tests/e2e/requirements-cloudevents.txt', 'cloudevents==(.+?) ')}"
+        in " ".join(PAGE.split())
+    )
     assert "RUM web client " + pinned("tests/e2e/browser/package.json", 'rum-web@(.+?)"') in PAGE
 
 

@@ -1,10 +1,16 @@
-"""The CloudEvents SDKs for Python and JavaScript, unmodified, through the daemon into the sandbox."""
+"""The CloudEvents SDKs for Go, Java, JavaScript and Python, unmodified, through the daemon into the sandbox.
+
+Invariants:
+- What docs/cloudevents.md says of an SDK is read from there, sent by that SDK, and must arrive as it says.
+- Where a process costs more than an event, one process sends all of them.
+"""
 
 from __future__ import annotations
 
 import base64
 import datetime
 import json
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +20,6 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.environments import debian_program, environment, node_packages
 from tests.e2e.processes import (
     FRESH,
     PATIENCE,
@@ -26,14 +31,20 @@ from tests.e2e.processes import (
     surroundings,
     until,
 )
+from tests.e2e.programs import CLOUDEVENTS
 from tests.e2e.test_throttling import TINY, held
 
-SOURCES = Path(__file__).parent / "cloudevents"
+PAGE = Path(__file__).parents[2] / "docs" / "cloudevents.md"
 EVENTS = 150
 ARN = "arn:aws:s3:::bucket:photos"
 SEND = "/v1/cloudevents"
 
 CLIENTS = (
+    "go binary",
+    "go structured",
+    "go batch",
+    "java binary",
+    "java structured",
     "python binary",
     "python structured",
     "python binary 1",
@@ -77,20 +88,19 @@ class Client:
         return self.end(self.begin(url, events, patience))
 
 
-@pytest.fixture(scope="session")
-def programs() -> dict[str, list[str | Path]]:
-    node = debian_program("node", "nodejs")
-    debian_program("npm", "npm")
-    return {
-        "python": [environment("cloudevents") / "python", SOURCES / "send.py"],
-        "javascript": [node, node_packages(SOURCES) / "send.mjs"],
-    }
-
-
 @pytest.fixture(params=CLIENTS)
-def client(request: pytest.FixtureRequest, programs: dict[str, list[str | Path]]) -> Client:
+def client(request: pytest.FixtureRequest) -> Client:
     language, _, mode = request.param.partition(" ")
-    return Client(language, programs[language], mode)
+    return a_client(language, mode)
+
+
+ONE_OF_EACH = pytest.mark.parametrize(
+    "client", ["go binary", "python binary", "javascript structured", "javascript batch"], indirect=True
+)
+
+
+def a_client(language: str, mode: str) -> Client:
+    return Client(language, CLOUDEVENTS[language](), mode)
 
 
 def event(id: str, **more: Any) -> dict[str, Any]:
@@ -114,17 +124,19 @@ SENT = [
         "bytes", base64=base64.b64encode(bytes(range(256))).decode(), datacontenttype="application/x-bytes"
     ),
 ]
+IN_UTF8 = ("go", "java")
+"""Their headers may have any letter."""
 NOT_ASCII = event("unicode", data={"é": "😀"}, datacontenttype=JSON, subject="Euro € 😀")
 
 
 def sent_by(client: Client) -> list[dict[str, Any]]:
     """Events with ids that are this client's alone, since the daemon is shared and takes each event once.
 
-    The SDK for JavaScript and release 1 of the one for Python leave headers as they are, where the binding
-    asks for percent-encoding; what they cannot send so is sent plainer, or not at all.
+    The SDKs for Go, Java and JavaScript and release 1 of the one for Python leave headers as they are, where
+    the binding asks for percent-encoding; what they cannot send so is sent plainer, or not at all.
     """
     encodes = not client.mode.startswith("binary") or (client.language, client.mode) == ("python", "binary")
-    sent = [*SENT, NOT_ASCII] if encodes else SENT
+    sent = [*SENT, NOT_ASCII] if encodes or client.language in IN_UTF8 else SENT
     plainer = {} if encodes else {"quotes": "a b"}
     return [
         {
@@ -139,8 +151,12 @@ def sent_by(client: Client) -> list[dict[str, Any]]:
     ]
 
 
-def payload(detail: Mapping[str, Any]) -> Any:
-    return base64.b64decode(detail["data_base64"]) if "data_base64" in detail else detail.get("data")
+def payload(detail: Mapping[str, Any], is_text: bool) -> Any:
+    """The data; SDKs send texts other than JSON as text or as bytes."""
+    if "data_base64" not in detail:
+        return detail.get("data")
+    data = base64.b64decode(detail["data_base64"])
+    return data.decode() if is_text else data
 
 
 def check_arrived(entry: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
@@ -158,12 +174,19 @@ def check_arrived(entry: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
     media = wanted.pop("datacontenttype")
     assert said == wanted
     assert detail["datacontenttype"] == media
-    assert payload(detail) == (base64.b64decode(sent["base64"]) if "base64" in sent else sent["data"])
+    is_text = isinstance(sent.get("data"), str)
+    assert payload(detail, is_text) == (
+        base64.b64decode(sent["base64"]) if "base64" in sent else sent["data"]
+    )
 
 
-def ids(answers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Our ids of the events that were taken."""
-    return [id for answer in answers if (id := answer["headers"].get("x-forwarder-event-id"))]
+def ids(answers: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Our ids of the events; None of one that was refused."""
+    found = []
+    for answer in answers:
+        batch = json.loads(answer["body"])["results"] if answer["body"] else [{}]
+        found += [answer["headers"].get("x-forwarder-event-id") or each.get("id") for each in batch]
+    return found
 
 
 def arrived(sandbox: Sandbox) -> dict[str, Any]:
@@ -209,6 +232,7 @@ def test_an_sdk_hears_what_is_wrong_with_one_event_and_the_others_arrive(
     assert set(arrived(sandbox)) == {f"{name} 1", f"{name} 3"}
 
 
+@ONE_OF_EACH
 def test_an_sdk_hears_why_nothing_of_its_request_can_be_taken(client: Client, daemon: Daemon) -> None:
     (answer,) = client(f"{daemon.url}{SEND}/nowhere", [event("1")])
     assert answer["status"] == 404
@@ -218,26 +242,122 @@ def test_an_sdk_hears_why_nothing_of_its_request_can_be_taken(client: Client, da
     assert "of kind rum" in json.loads(answer["body"])["error"]["message"]
 
 
-def test_an_event_that_an_sdk_sends_again_is_taken_once(
-    programs: dict[str, list[str | Path]], sandbox: Sandbox, daemon: Daemon
+MODES = {
+    "go": ("binary", "structured", "batch"),
+    "java": ("binary", "structured", "binary HttpClient"),
+    "javascript": ("binary", "structured", "batch"),
+    "python": ("binary", "structured"),
+}
+each_language = pytest.mark.parametrize("language", MODES)
+
+
+@each_language
+def test_an_event_is_taken_once_however_often_and_in_whichever_form_an_sdk_sends_it(
+    language: str, sandbox: Sandbox, daemon: Daemon
 ) -> None:
-    moment = "2026-11-21T12:00:00Z"  # SDKs set one where an event has none, and it decides the entry
-    names = set()
-    for mode in ("binary", "structured"):
-        for language, command in programs.items():
-            names.add(name := f"again by {language}, {mode}")
-            same = event(name, data="text", datacontenttype="text/plain", time=moment)
-            client = Client(language, command, mode)
-            heard = [id for _ in range(2) for id in ids(client(f"{daemon.url}{SEND}/orders", [same]))]
-            assert len(heard) == 2
-            assert len(set(heard)) == 1, name
+    given: list[dict[str, Any]] = [
+        {"data": "text", "datacontenttype": "text/plain"},
+        {"data": {"a": [1, None]}, "datacontenttype": JSON},
+        {"data": {"a": 1}},
+        {"base64": base64.b64encode(b'{ "a" : 1 }').decode(), "datacontenttype": JSON},
+        {"base64": "AP8=", "datacontenttype": "application/x-bytes"},
+        {"tenant": "blue", "number": 5, "yes": True, "no": False},
+        *[{"source": source, "subject": ARN} for source in URIS],
+    ]
+    same = [event(f"{language} {number}", **each) for number, each in enumerate(given)]
+    heard = [
+        ids(a_client(language, mode)(f"{daemon.url}{SEND}/orders", same * 2)) for mode in MODES[language]
+    ]
+    assert None not in heard[0]
+    assert len(set(heard[0])) == len(same)
+    for each in heard:
+        assert each == heard[0][: len(same)] * 2
     daemon.deliver("orders")
-    assert set(arrived(sandbox)) == names
+    assert len(arrived(sandbox)) == len(same)
 
 
-ONE_OF_EACH = pytest.mark.parametrize(
-    "client", ["python binary", "javascript structured", "javascript batch"], indirect=True
+URIS = (
+    "/a%20b",
+    "/a%2Fb",
+    "/a%2fb/%7E",
+    "/%C3%A9?q=%22#x",
+    "../x/./y?",
+    "//host/p",
+    "?q",
+    "#f%20",
+    "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66",
+    "mailto:a%20b@example.com",
+    "https://u:p%40w@Example.com:443/shop?a=1&b=%7B%7D#%E2%82%AC",
+    "http://[::1]:8/(~)!$&'*+,;=:@",
 )
+"""Valid references without a raw ``%25``."""
+
+
+@each_language
+def test_a_uri_arrives_as_it_was_set_in_an_sdk(language: str, sandbox: Sandbox, daemon: Daemon) -> None:
+    for mode in MODES[language]:
+        events = [
+            event(f"{language} {mode} {n}", source=uri, **({"dataschema": uri} if ":" in uri[:9] else {}))
+            for n, uri in enumerate(URIS)
+        ]
+        assert None not in ids(a_client(language, mode)(f"{daemon.url}{SEND}/orders", events))
+        daemon.deliver("orders")
+        entries = arrived(sandbox)
+        for each in events:
+            entry = entries[each["attributes"]["id"]]
+            assert entry["Source"] == each["attributes"]["source"]
+            assert json.loads(entry["Detail"]).get("dataschema") == each["attributes"].get("dataschema")
+        sandbox.reset()
+
+
+# --- the table of docs/cloudevents.md
+
+NAMED = {
+    "Go": ("go", "binary"),
+    "Java": ("java", "binary"),
+    "Java's HttpClient": ("java", "binary HttpClient"),
+    "JavaScript": ("javascript", "binary"),
+    "Python": ("python", "binary"),
+}
+_ROW = re.compile(r"^\| `(\w+): ([^`]+)`[^|]* \| ([^|]+) \| [^|]+ \| (?:\**`([^`]+)`|refused)", re.MULTILINE)
+ROWS = [
+    (name, attribute, value, arrives)
+    for attribute, value, senders, arrives in _ROW.findall(PAGE.read_text())
+    for name in senders.split(", ")
+]
+
+
+def test_the_table_has_a_row_for_each_sdk() -> None:
+    assert {name for name, *_ in ROWS} == set(NAMED)
+    assert len(ROWS) > 40
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_an_sdk_sends_in_headers_arrives_as_the_table_says(
+    name: str, sandbox: Sandbox, daemon: Daemon
+) -> None:
+    rows = [row[1:] for row in ROWS if row[0] == name]
+    events = [
+        event(**{"id": f"{name} {number}", "row": f"{name} {number}", attribute: value})
+        for number, (attribute, value, _) in enumerate(rows)
+    ]
+    answers = a_client(*NAMED[name])(f"{daemon.url}{SEND}/orders", events)
+    daemon.deliver("orders")
+    details = {detail["row"]: detail for detail in map(json.loads, details_of(sandbox))}
+    said = [
+        (attribute, value, details.get(f"{name} {number}", {}).get(attribute, ""))
+        for number, (attribute, value, _) in enumerate(rows)
+    ]
+    assert said == rows
+    refused = [
+        json.loads(answer["body"])["error"]["message"] for answer in answers if answer["status"] == 400
+    ]
+    assert len(refused) == len([arrives for _, _, arrives in rows if not arrives])
+    assert all("UTF-8" in message for message in refused)
+
+
+def details_of(sandbox: Sandbox) -> list[str]:
+    return [line["entry"]["Detail"] for line in sandbox.arrived("eventbridge")]
 
 
 @ONE_OF_EACH

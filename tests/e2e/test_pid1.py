@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ SANDBOX = """\
 ExecStart=/opt/forwarder/bin/forwarder sandbox --listen 127.0.0.1:2790
 """
 KEYS = "[default]\naws_access_key_id = any\naws_secret_access_key = any\n"
+DROP_IN = "systemd/system/forwarder.service.d/test.conf"
 DATA = "/var/lib/forwarder/data"
 
 pytestmark = pytest.mark.skipif(
@@ -168,3 +170,107 @@ def test_a_configuration_that_is_bad_is_left_alone(machine: Machine, started: Ma
         until(lambda: machine.show(UNIT, "ActiveState") == "active", "the mended one to start")
     finally:
         path.write_text(CONFIG)
+
+
+# --- forwarder doctor --service
+
+
+@pytest.fixture
+def drop_in(machine: Machine) -> Iterator[Callable[[str], None]]:
+    """Writes settings into a drop-in of the unit, and takes them back at the end."""
+    path = machine.root / "etc" / DROP_IN
+
+    def write(text: str) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"[Service]\n{text}\n")
+        machine.run("systemctl", "daemon-reload")
+
+    yield write
+    path.unlink()
+    machine.run("systemctl", "daemon-reload")
+
+
+def doctor(machine: Machine) -> dict[str, dict[str, Any]]:
+    """Its findings by what they are about, the last of each."""
+    said = machine.run("forwarder", "doctor", "--service", "forwarder", "--json", check=False)
+    return {each["about"]: each for each in json.loads(said)}
+
+
+def complaint(machine: Machine, *, user: str = "root") -> str:
+    """What it says, and its exit code."""
+    command = "PATH=/opt/forwarder/bin:$PATH forwarder doctor --service forwarder"
+    return machine.run("su", "-s", "/bin/sh", user, "-c", f"{command} 2>&1; echo exit code $?")
+
+
+def test_the_doctor_of_the_unit_runs_as_the_unit_does(machine: Machine) -> None:
+    """Before its first start, when its user and its directory are not there, and beside the service."""
+    stopped = doctor(machine)
+    assert {finding["level"] for finding in stopped.values()} == {"ok"}, stopped
+    assert "shared credentials file" in stopped["orders: credentials"]["sentence"]
+    machine.run("systemctl", "start", UNIT)
+    try:
+        before = main_pid(machine)
+        assert {finding["level"] for finding in doctor(machine).values()} == {"ok"}
+        assert main_pid(machine) == before
+        send(machine, 0, 1)
+    finally:
+        machine.run("systemctl", "stop", UNIT)
+    left = "systemctl list-units --all --no-legend 'forwarder-doctor*'; ls -d /run/credentials/*doctor*"
+    assert machine.run("sh", "-c", f"{left} /tmp/*doctor* 2>/dev/null", check=False) == ""
+
+
+def test_the_doctor_has_the_environment_credentials_user_and_sandbox_of_drop_ins(
+    machine: Machine, drop_in: Callable[[str], None]
+) -> None:
+    etc = machine.root / "etc"
+    (etc / "forwarder/more.env").write_text(
+        "AWS_ACCESS_KEY_ID=any\nAWS_SECRET_ACCESS_KEY='any'\nLEVEL=warning\n"
+    )
+    (etc / "forwarder/more.env").chmod(0o600)
+    (etc / "secret-token").write_text("shop " + "0" * 64)
+    (etc / "secret-token").chmod(0o600)
+    config = (
+        "log: {level: '${LEVEL}'}\ningest: {auth: {tokens: '${CREDENTIALS_DIRECTORY}/tokens'}}\n" + CONFIG
+    )
+    (etc / "forwarder/other.yaml").write_text(config)
+    drop_in(
+        "EnvironmentFile=/etc/forwarder/more.env\nLoadCredential=tokens:/etc/secret-token\nSetCredential=one:two\n"
+        'DynamicUser=no\nUser=daemon\nEnvironment=NAME=other "SPACES=a  b"\n'
+        "ExecStart=\nExecStart=/opt/forwarder/bin/forwarder run -c /etc/forwarder/${NAME}.yaml"
+    )
+    found = doctor(machine)
+    assert {finding["level"] for finding in found.values()} <= {"ok", "warn"}, found
+    assert "environment" in found["orders: credentials"]["sentence"]
+    assert "ingest.auth.tokens" in str(found)
+    drop_in("Environment=AWS_SHARED_CREDENTIALS_FILE=/root/.aws/credentials")  # ProtectHome= hides it
+    (machine.root / "root/.aws").mkdir(exist_ok=True)
+    (machine.root / "root/.aws/credentials").write_text(KEYS)
+    assert doctor(machine)["orders: credentials"]["level"] == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ("LoadCredential=tokens:/etc/gone", "LoadCredential=tokens: /etc/gone does not exist"),
+        ("EnvironmentFile=/etc/gone", "environment of the unit cannot be read: /etc/gone: No such file"),
+        ("DynamicUser=no\nUser=gone", "process as that of forwarder.service: User= does not exist"),
+        ("BindReadOnlyPaths=/etc/gone", "process as that of forwarder.service: the sandbox cannot be set up"),
+    ],
+)
+def test_what_keeps_the_unit_from_starting_is_said_by_the_doctor(
+    machine: Machine, drop_in: Callable[[str], None], settings: str, sentence: str
+) -> None:
+    drop_in(settings)
+    said = complaint(machine)
+    assert sentence in said
+    assert said.endswith("exit code 1\n")
+
+
+def test_another_user_s_doctor_says_what_needs_sudo(machine: Machine, drop_in: Callable[[str], None]) -> None:
+    said = complaint(machine, user="nobody")
+    assert "not as forwarder: use sudo to check files and rights" in said
+    assert "/etc/credstore/forwarder.aws cannot be read: Permission denied; use sudo" in said
+    drop_in("LoadCredential=\nEnvironment=AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any")
+    said = complaint(machine, user="nobody")
+    assert "orders: credentials: found in the environment" in said
+    assert re.search("FAIL +storage.path: .* cannot be written by user 65534", said)

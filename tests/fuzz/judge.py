@@ -19,6 +19,7 @@ from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.errors import BadRequest
 from forwarder.model import Event, Refusal, SystemClock
+from forwarder.queues.queue import Settlement
 from tests.fuzz.dialects import Dialect, entries_in, read, values_in
 from tests.unit.ingest.support import MIB, one_of_each
 
@@ -97,7 +98,7 @@ class Judge:
         self._queue.drain()
         events: list[Event] = []
         while (batch := self._queue.take()) is not None:
-            self._queue.settle(gone=batch.events)
+            self._queue.settle(Settlement(gone=batch.events))
             events += batch.events
         return sorted(events, key=lambda event: event.id)
 

@@ -98,6 +98,9 @@ class World:
     async def status(self, kind: str) -> dict[str, Any]:
         status = await self._get(f"{self.admin}/status")
         target: dict[str, Any] = status["targets"][TARGETS[kind]]
+        said = target["message"]
+        assert target["cure"] or not said or "now being sent" in said, f"a sentence without its cure: {said}"
+        assert not target["cure"] or target["runbook"]
         return target
 
     async def ready(self) -> bool:

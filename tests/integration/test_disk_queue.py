@@ -55,7 +55,9 @@ async def test_events_of_a_target_without_a_disk_queue_any_more_are_kept_and_sai
     await place.heal()
     async with daemon_beside(place) as daemon:
         await daemon.says(
-            "events on disk have no target with a disk queue", events={TARGETS["eventbridge"]: 30}
+            "events on disk have no target with a disk queue",
+            events={TARGETS["eventbridge"]: 30},
+            runbook="docs/runbook.md#note-stranded",
         )
         daemon.ask()
         assert await daemon.ended() == 0

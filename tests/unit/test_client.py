@@ -272,7 +272,14 @@ REPORT = {
         "dead_letters_events": 0,
         "dead_letters_bytes": 0,
         "trouble": "the disk is full",
+        "cure": "Make room.",
+        "runbook": "docs/runbook.md#storage-file-system",
         "stranded": {"old": 7},
+    },
+    "clock": "the wall clock moved",
+    "cures": {
+        note: {"cure": f"Cure of {note}.", "runbook": f"docs/runbook.md#{note}"}
+        for note in ("clock", "stranded", "unconfirmed")
     },
 }
 
@@ -290,8 +297,12 @@ def test_the_table_begins_with_what_a_kill_would_lose_and_ends_with_what_is_wron
             "orders: held (credentials) since 1970-01-01T00:00:01.000Z: "
             "ExpiredTokenException: The security token is expired (next try in 12s)",
             "  cure: Renew them. (docs/runbook.md#held-credentials)",
-            "old: 7 events wait on disk for a target that is not configured",
+            "old: 7 events on disk, but no target of this name and kind has a disk queue",
+            "  cure: Cure of stranded. (docs/runbook.md#stranded)",
+            "clock: the wall clock moved",
+            "  cure: Cure of clock. (docs/runbook.md#clock)",
             "storage: the disk is full",
+            "  cure: Make room. (docs/runbook.md#storage-file-system)",
             "dead letters: 0 events, 0 bytes in /var/lib/forwarder",
         ]
     )
@@ -306,8 +317,28 @@ def test_the_status_names_each_bus_with_unconfirmed_events_and_says_when_a_count
     orders = {**REPORT["targets"]["orders"], "unconfirmed_buses": buses}  # type: ignore[index]
     when = "was deleted between 2027-01-15T08:00:00.000Z and 2027-01-15T08:01:00.000Z"
     shown = render_status({**REPORT, "targets": {"orders": orders}}).splitlines()
-    assert f"orders: 1425 delivered events are unconfirmed: event bus shop {when}" in shown
-    assert f"orders: at least 1 delivered event is unconfirmed: event bus old {when}" in shown
+    first = shown.index(f"orders: 1425 delivered events are unconfirmed: event bus shop {when}")
+    assert shown[first + 1 : first + 3] == [
+        f"orders: at least 1 delivered event is unconfirmed: event bus old {when}",
+        "  cure: Cure of unconfirmed. (docs/runbook.md#unconfirmed)",
+    ]
+
+
+def test_names_that_are_set_aside_have_their_own_cure_where_it_differs() -> None:
+    largest = [
+        {"message": f"bus {name} does not exist", "events": 1, "cure": cure}
+        for name, cure in (("shop", "Create it."), ("mail", "Allow it."), ("news", "Allow it."))
+    ]
+    aside = {"names": 3, "events": 3, "reasons": {"missing": 1, "uncallable": 2}, "largest": largest}
+    orders = {**REPORT["targets"]["orders"], "cure": "Create it.", "set_aside": aside}  # type: ignore[index]
+    shown = render_status({**REPORT, "targets": {"orders": orders}}).splitlines()
+    first = shown.index("orders: 3 events of 3 names set aside (1 missing, 2 uncallable)")
+    assert shown[first + 1 : first + 5] == [
+        "  bus shop does not exist: 1 event",
+        "  bus mail does not exist: 1 event",
+        "    cure: Allow it.",
+        "  bus news does not exist: 1 event",
+    ]
 
 
 async def test_status_prints_the_table_or_the_json(

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.cures import OF_SET_ASIDE, OF_STATES, OF_STORAGE, RUNBOOK, Cure
+from forwarder.cures import OF_NOTES, OF_SET_ASIDE, OF_STATES, OF_STORAGE, RUNBOOK, Cure, Note
 from forwarder.metrics.families import SET_ASIDE_REASONS
 from forwarder.states import REASONS, State
 from forwarder.storage.errors import translate
 
 ROOT = Path(__file__).parents[2]
-EVERY = [*OF_STATES.values(), *OF_SET_ASIDE.values(), *OF_STORAGE.values()]
+EVERY = [*OF_STATES.values(), *OF_SET_ASIDE.values(), *OF_STORAGE.values(), *OF_NOTES.values()]
 
 
 def anchors(page: str) -> set[str]:
@@ -43,7 +43,17 @@ def test_every_cause_of_trouble_of_a_running_storage_has_a_cure() -> None:
     assert causes - {"full"} <= set(OF_STORAGE), "full is named by what is full"
 
 
+def test_every_note_has_a_cure() -> None:
+    assert set(OF_NOTES) == set(Note)
+
+
 @pytest.mark.parametrize("cure", EVERY, ids=lambda cure: cure.anchor)
 def test_each_cure_has_its_section_in_the_runbook(cure: Cure) -> None:
     assert cure.anchor in anchors((ROOT / RUNBOOK).read_text())
     assert cure.text.endswith(".")
+
+
+def test_each_section_about_a_state_a_storage_or_a_note_is_a_cure_s() -> None:
+    page = (ROOT / RUNBOOK).read_text()
+    told = {each for each in anchors(page) if re.match("(held|backing-off|storage|note)-", each)}
+    assert told == {cure.anchor for cure in EVERY if not cure.anchor.startswith("forwarder")}

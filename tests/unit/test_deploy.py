@@ -105,7 +105,7 @@ def test_the_memory_limit_is_the_budget_and_room_for_the_process(name: str, tmp_
 def test_it_runs_as_the_image_does_and_may_do_nothing_else(name: str) -> None:
     context = sidecar_of(name)["securityContext"]
     assert context["runAsUser"] == context["runAsGroup"] == USER == pod_of(name)["securityContext"]["fsGroup"]
-    assert f"USER {USER}:{USER}" in (ROOT / "Dockerfile").read_text()
+    assert f"USER {USER}:0\n" in (ROOT / "Dockerfile").read_text()
     assert (context["readOnlyRootFilesystem"], context["allowPrivilegeEscalation"]) == (True, False)
 
 
@@ -248,7 +248,7 @@ def test_the_task_starts_the_application_after_the_forwarder_and_stops_it_before
     assert app["dependsOn"] == [{"containerName": "forwarder", "condition": "HEALTHY"}]
     config = load(str(ROOT / "config/sidecar.yaml"), option_types())
     assert forwarder["stopTimeout"] >= stop_seconds(config) + MARGIN_SECONDS
-    assert forwarder["user"] == f"{USER}:{USER}"
+    assert forwarder["user"] == f"{USER}:0"
     (mount,) = forwarder["mountPoints"]
     assert mount["containerPath"] == str(config.storage.parent())
     variables = {each["name"]: each["value"] for each in app["environment"]}

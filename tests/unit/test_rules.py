@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from forwarder.metrics.families import PREFIX, VALUES
+from forwarder.states import REASONS, State
 from tests.promql import wrong_names
 
 ROOT = Path(__file__).parents[2]
@@ -68,10 +70,29 @@ def test_an_alert_leads_to_its_section_which_says_what_to_do(alert: str) -> None
     assert places == sorted(places)
 
 
-def test_the_runbook_names_only_metrics_that_exist() -> None:
-    told = set(re.findall(r"\bforwarder_[a-z_]+(?![a-z_]*:)", RUNBOOK))
-    exposed = {name for name in told if wrong_names(name) == [] or wrong_names(f"{name}_count") == []}
-    assert told - exposed == set()
+@pytest.mark.parametrize("alert", ALERTS)
+def test_the_section_of_an_alert_has_every_reason_for_which_it_fires(alert: str) -> None:
+    expression = ALERTS[alert]["expr"].partition("unless")[0]
+    for name, matchers in re.findall(r"(?<![\w:])(forwarder_\w+)(?:\{([^}]*)\})?", expression):
+        is_held = 'state="held"' in matchers
+        known = REASONS[State.HELD] if is_held else VALUES.get((name.removeprefix(PREFIX), "reason"), ())
+        reasons = {str(each) for each in known}
+        for operator, pattern in re.findall(r'reason(!?=~?)"([^"]*)"', matchers):
+            reasons = {each for each in reasons if bool(re.fullmatch(pattern, each)) is (operator[0] == "=")}
+        if len(reasons) > 1:
+            assert {each for each in reasons if f"`{each}`" not in SECTIONS[alert]} == set()
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_only_metrics_labels_and_values_that_exist(page: Path) -> None:
+    told = set(re.findall(r"\bforwarder_[a-z_]+(?![a-z_]*:)(?:\{[^}]*\})?", page.read_text()))
+    wrong = {
+        name: wrong_names(name) for name in told if wrong_names(re.sub(r"(?={|$)", "_count", name, count=1))
+    }
+    assert {name: each for name, each in wrong.items() if each} == {}
 
 
 @pytest.mark.parametrize("alert", ALERTS)

@@ -28,14 +28,15 @@ from forwarder.model import (
     Kind,
     Limits,
     Outcome,
-    Queue,
     Results,
     new_ids,
     same_for_all,
 )
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
+from forwarder.queues.queue import Queue
 from forwarder.storage import Storage, Work
+from tests.puts import put_in
 from tests.unit.turned_time import TurnedClock, run_in_turned_time
 
 T = TypeVar("T")
@@ -120,7 +121,7 @@ async def queue_of(
     try:
         yield queue
     finally:
-        queue.close()
+        await queue.aclose()
         await storage.close()
 
 
@@ -164,7 +165,7 @@ def test_an_hour_of_throttling_is_a_delay_and_never_a_loss(kind: str, tmp_path: 
                 put: list[str] = []
                 while clock.monotonic() < ends:  # programs do not stop meanwhile
                     some = events(clock, 7)
-                    await queue.put(some)
+                    await put_in(queue, some)
                     put += [event.id for event in some]
                     await asyncio.sleep(MINUTE)
                 tries = [at for at in aws.calls if at < ends]
@@ -188,10 +189,10 @@ def test_new_events_do_not_hammer_a_target_that_backs_off(tmp_path: Path) -> Non
             queue_of("memory", tmp_path, clock, metrics) as queue,
             lane_of(queue, aws, clock, metrics, Policy(max_age=24 * HOUR)),
         ):
-            await queue.put(events(clock, 1))
+            await put_in(queue, events(clock, 1))
             while clock.monotonic() < aws.throttles_until:
                 await asyncio.sleep(every)
-                await queue.put(events(clock, 10))
+                await put_in(queue, events(clock, 10))
             return len(aws.calls)
 
     quiet = run_in_turned_time(lambda clock: calls_in_an_hour(clock, HOUR))
@@ -208,10 +209,10 @@ def test_a_wall_clock_that_is_stepped_while_events_wait_expires_and_delays_nothi
         metrics, aws = TargetMetrics("t"), Aws(clock, clock.monotonic() + HOUR / 2)
         async with queue_of(kind, tmp_path, clock, metrics) as queue:
             async with lane_of(queue, aws, clock, metrics, Policy(max_age=HOUR)) as kept:
-                await queue.put(before := events(clock, 50))
+                await put_in(queue, before := events(clock, 50))
                 await asyncio.sleep(10 * MINUTE)
                 clock.stepped = step
-                await queue.put(after := events(clock, 50))
+                await put_in(queue, after := events(clock, 50))
                 await asyncio.sleep(10 * MINUTE)
                 oldest = queue.view().oldest_at
                 assert oldest is not None
@@ -233,11 +234,11 @@ def test_what_is_really_too_old_expires_whatever_the_wall_clock_says(
         metrics, aws = TargetMetrics("t"), Aws(clock, clock.monotonic() + 2 * HOUR)
         async with queue_of(kind, tmp_path, clock, metrics) as queue:
             async with lane_of(queue, aws, clock, metrics, Policy(max_age=HOUR)) as kept:
-                await queue.put(old := events(clock, 30))
+                await put_in(queue, old := events(clock, 30))
                 await asyncio.sleep(HOUR - 5 * MINUTE)
                 assert kept.dead == {}
                 clock.stepped = step
-                await queue.put(young := events(clock, 30))
+                await put_in(queue, young := events(clock, 30))
                 await asyncio.sleep(10 * MINUTE)
                 assert set(kept.dead) == {event.id for event in old}
                 assert {dead.reason for dead in kept.dead.values()} == {"expired"}
@@ -255,7 +256,7 @@ def test_a_wall_clock_that_is_stepped_while_the_daemon_is_down_expires_nothing_e
     async def restart(clock: TurnedClock) -> None:
         metrics, aws = TargetMetrics("t"), Aws(clock, clock.monotonic() + HOUR / 2)
         async with queue_of("disk", tmp_path, clock, metrics) as queue:
-            await queue.put(put := events(clock, 50))
+            await put_in(queue, some := events(clock, 50))
         clock.now += 10 * MINUTE
         clock.stepped = step
         async with queue_of("disk", tmp_path, clock, metrics) as queue:
@@ -265,6 +266,6 @@ def test_a_wall_clock_that_is_stepped_while_the_daemon_is_down_expires_nothing_e
                 assert clock.monotonic() - oldest == pytest.approx(10 * MINUTE, abs=1)
                 await is_empty(queue)
             assert kept.dead == {}
-            assert aws.taken == dict.fromkeys((event.id for event in put), 1)
+            assert aws.taken == dict.fromkeys((event.id for event in some), 1)
 
     run_in_turned_time(restart)

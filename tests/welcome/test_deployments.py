@@ -51,9 +51,11 @@ VOLUMES = {
     "fsGroup 2775": Volume("2775", 0, USER, SAME),
     "any user of group 0": Volume("0775", 0, 0, ((ANY_USER, 0), (ANY_USER, 0))),
     "another user of group 0": Volume("2775", 0, 0, ((ANY_USER, 0), (ANY_USER + 1, 0))),
+    "the image's user, then another of group 0": Volume("2770", USER, 0, ((USER, 0), (ANY_USER, 0))),
+    "a user outside group 0, then one of it": Volume("2770", USER, 0, ((USER, USER), (ANY_USER, 0))),
     "the user's own 0700": Volume("0700", USER, USER, SAME, umask="077"),
 }
-"""The last is what the image's volume and systemd's StateDirectory are."""
+"""The last is what systemd's StateDirectory is, the two before it the image's volume."""
 
 ELSEWHERE = ("any user of group 0", "the user's own 0700")
 """The volumes of a configuration that is no manifest of Kubernetes."""

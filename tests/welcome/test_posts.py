@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.e2e.browsers import Browser, a_browser
-from tests.e2e.environments import debian_program, environment, node_packages
+from tests.e2e.environments import debian_program, environment
 from tests.e2e.processes import PATIENCE, surroundings
+from tests.e2e.programs import CLOUDEVENTS
 from tests.e2e.samples import TEXT
 from tests.welcome.calls import BURST, LARGE, name
 from tests.welcome.stage import BEARER, PATHS, TRACED, Place
 
 HERE = Path(__file__).parent
-E2E = HERE.parent / "e2e"
 PROOFS = {"open": "none", "guarded": "token"}
 HEADERS: dict[str, dict[str, str]] = {"open": {}, "guarded": BEARER}
 LIBRARIES = ("curl", "requests", "httpx", "aiohttp", "fetch of Node")
@@ -161,19 +161,23 @@ def test_a_program_that_posts_json_is_accepted(
 
 # --- CloudEvents SDKs
 
-MODES = ("binary", "structured")
+MODES = {
+    "go": ("binary", "structured", "batch"),
+    "java": ("binary", "structured", "binary HttpClient"),
+    "javascript": ("binary", "structured", "batch"),
+    "python": ("binary", "structured"),
+}
 
 
 @pytest.mark.parametrize(
     ("place", "path"), [("open", "direct"), *[("guarded", path) for path in ("direct", "nginx", "haproxy")]]
 )
-@pytest.mark.parametrize("language", ["python", "javascript"])
+@pytest.mark.parametrize("language", CLOUDEVENTS)
 def test_a_cloudevents_sdk_is_accepted(
     language: str, place: str, path: str, places: dict[str, Place], judge: Judge
 ) -> None:
     sent: list[str] = []
-    modes = MODES if language == "python" else (*MODES, "batch")
-    for mode in modes:
+    for mode in MODES[language]:
         names = names_of(12)
         order = {
             "url": f"{places[place].ways[path]}/v1/cloudevents/orders",
@@ -184,7 +188,7 @@ def test_a_cloudevents_sdk_is_accepted(
             "headers": {**TRACED, **HEADERS[place]},
         }
         ran = subprocess.run(
-            cloudevents_program(language),
+            CLOUDEVENTS[language](),
             input=json.dumps(order),
             env=surroundings(),
             stdout=subprocess.PIPE,
@@ -195,12 +199,6 @@ def test_a_cloudevents_sdk_is_accepted(
         assert {each["status"] for each in answers} == {202}, answers
         sent += names
     judge(places[place], (f"CloudEvents {language}", PROOFS[place], path), sent, ["eventbridge"], ["orders"])
-
-
-def cloudevents_program(language: str) -> list[str | Path]:
-    if language == "python":
-        return [environment("cloudevents") / "python", E2E / "cloudevents" / "send.py"]
-    return [debian_program("node", "nodejs", "npm"), node_packages(E2E / "cloudevents") / "send.mjs"]
 
 
 def cloud_event(name: str, size: int = 0) -> dict[str, Any]:

@@ -17,23 +17,26 @@ export const ORDERS = {
   oldest: (target) => -target.oldest_age_seconds,
   "in/s": (target) => -target.rates.received_per_second,
   "out/s": (target) => -target.rates.delivered_per_second,
+  dead: (target) => -target.dead_lettered,
 };
 
-/** [name, target] of those that have the text in their name, state, reason or kind, in one of ORDERS. */
+/** [name, target] of those that have the text in their name, state, reason, kind or region, in one of ORDERS. */
 export function chosen(targets, text = "", order = "trouble") {
   const key = ORDERS[order], wanted = text.trim().toLowerCase();
-  const has = ([name, each]) =>
-    [name, each.state.replace("_", " "), each.reason, each.kind].some((word) => word.toLowerCase().includes(wanted));
+  const has = ([name, { state, reason, kind, region }]) =>
+    [name, state.replace("_", " "), reason, kind, region].some((word) => word.toLowerCase().includes(wanted));
   const compare = ([name, one], [other, two]) => key(one) - key(two) || (name < other ? -1 : 1);
   return Object.entries(targets).filter(has).sort(compare);
 }
 
-/** [names, target]: those with the same state, reason and message together, since when it was so for any. */
+/** [names, target]: those with the same state, reason and message together, since when it was so for any. An open
+    target with names that are set aside has its own sentence. */
 export function alike(entries) {
   const groups = new Map();
   for (const [name, each] of entries) {
     if (!each.message) continue;
-    const trouble = JSON.stringify([each.state, each.reason, each.message]);
+    const own = !each.reason && each.set_aside.names;
+    const trouble = own ? name : JSON.stringify([each.state, each.reason, each.message]);
     const group = groups.get(trouble);
     if (!group) {
       groups.set(trouble, [[name], { ...each }]);

@@ -1,8 +1,9 @@
 // Shows the daemon's own JSON, again and again. Whatever it says is text and never markup: a name or a
 // sentence of AWS's goes into the page by textContent alone.
 
-import { alike, chosen, inShort, ORDERS } from "./order.js";
+import { chosen, inShort, ORDERS } from "./order.js";
 import { plot } from "./plots.js";
+import { moment, sentences, span, standing, whole } from "./sentences.js";
 
 const LOOK_MS = 2000, PATIENCE_MS = 5000, LOOKS_PER_HISTORY = 3;
 const SENTENCES = 8, ROWS = 25, PLOTTED = 5;
@@ -16,8 +17,6 @@ const FATES = {
 };
 
 const place = (id) => document.getElementById(id);
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const UNITS = [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]];
 
 function make(tag, text, attributes = {}) {
   const node = document.createElement(tag);
@@ -26,32 +25,36 @@ function make(tag, text, attributes = {}) {
   return node;
 }
 
-/** A duration in its two largest units. */
-function span(seconds) {
-  if (seconds < 10) return `${seconds.toFixed(1)}s`;
-  const i = UNITS.findIndex(([, size]) => seconds >= size);
-  const [[unit, size], next] = [UNITS[i], UNITS[i + 1]];
-  const rest = next ? `${Math.floor((seconds % size) / next[1])}${next[0]}` : "";
-  return `${Math.floor(seconds / size)}${unit}${rest}`;
-}
-
 function bytes(size) {
   const unit = size >= 1 << 20 ? ["MiB", 1 << 20] : ["KiB", 1 << 10];
   return `${(size / unit[1]).toFixed(1)} ${unit[0]}`;
 }
 
-function moment(seconds) {
-  return new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC";
-}
+// What stays the same is left alone, so that a selection and the keyboard's focus survive the next look.
 
-/** A state and its reason in words. */
-function standing(each) {
-  const words = each.state.replace("_", " ");
-  return each.reason ? `${words} (${each.reason})` : words;
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 function fill(id, nodes) {
-  place(id).replaceChildren(...nodes);
+  const now = [...place(id).children];
+  if (nodes.length !== now.length || nodes.some((node, i) => node !== now[i])) place(id).replaceChildren(...nodes);
+}
+
+/** Rows of cells, each its text and its class; the first one is the head of its row. */
+function fillTable(id, rows) {
+  const lines = rows.map((cells, i) => {
+    const line = place(id).children[i] ?? make("tr", "");
+    if (line.children.length !== cells.length) {
+      line.replaceChildren(...cells.map((_, j) => (j ? make("td", "") : make("th", "", { scope: "row" }))));
+    }
+    cells.forEach(([text, style = ""], j) => {
+      put(line.children[j], text);
+      line.children[j].className = style;
+    });
+    return line;
+  });
+  fill(id, lines);
 }
 
 const unfolded = new Set();
@@ -69,71 +72,57 @@ function folded(id, items, most) {
   return all ? items : items.slice(0, most);
 }
 
-function row(cells) {
-  const line = document.createElement("tr");
-  line.append(...cells);
-  return line;
-}
-
 function showTargets(targets, shown) {
-  const cell = (text) => make("td", text);
-  const count = (value) => make("td", whole.format(value), { class: "number" });
+  const count = (value) => [whole.format(value), "number"];
   const known = Object.keys(targets).length;
-  const counted = shown.length === known ? "" : `${whole.format(shown.length)} of ${whole.format(known)} targets`;
-  if (place("counted").textContent !== counted) place("counted").textContent = counted;
-  fill("targets", folded("targets", shown, ROWS).map(([name, each]) => row([
-    make("th", name, { scope: "row" }),
-    make("td", `${SHAPES[each.state] ?? "?"} ${standing(each)}`, { class: `state ${each.state}` }),
+  put(place("counted"), shown.length === known ? "" : `${whole.format(shown.length)} of ${whole.format(known)} targets`);
+  fillTable("targets", folded("targets", shown, ROWS).map(([name, each]) => [
+    [name],
+    [`${SHAPES[each.state] ?? "?"} ${standing(each)}`, `state ${each.state}`],
     count(each.waiting),
     count(each.in_flight),
-    make("td", each.oldest_age_seconds ? span(each.oldest_age_seconds) : "–", { class: "number" }),
+    [each.oldest_age_seconds ? span(each.oldest_age_seconds) : "–", "number"],
     count(each.rates.received_per_second),
     count(each.rates.delivered_per_second),
     count(each.delivered),
-    cell(`${each.kind} ${each.region}`),
-    cell(`${each.queue}, of ${whole.format(each.capacity_events)}`),
-    cell(each.transport || "none yet"),
-  ])));
+    [`${each.kind} ${each.region}`],
+    [`${each.queue}, of ${whole.format(each.capacity_events)}`],
+    [each.transport || "none yet"],
+  ]));
 }
 
-/** Deliveries that nobody can confirm, bus by bus. */
-function unconfirmed(name, target) {
-  return target.unconfirmed_buses.map((bus) => {
-    const least = bus.at_least ? "at least " : "";
-    const events = `${whole.format(bus.events)} delivered ${bus.events === 1 ? "event is" : "events are"}`;
-    const when = `between ${moment(bus.since)} and ${moment(bus.until)}`;
-    return `${name}: ${least}${events} unconfirmed: event bus ${bus.name} was deleted ${when}`;
-  });
+const items = new Map();
+
+function itemOf(key) {
+  if (!items.has(key)) {
+    const item = make("li", ""), parts = make("details", "");
+    parts.append(make("summary", ""), make("div", ""));
+    item.append(make("span", ""), make("p", "", { class: "cure" }), parts);
+    items.set(key, item);
+  }
+  return items.get(key);
 }
 
-/** What is wrong: each a sentence, with what to do where that is known. */
-function sentences(status) {
-  const said = [];
-  const targets = chosen(status.targets);
-  for (const [names, each] of alike(targets)) {
-    const next = each.next_probe_seconds === null ? "" : ` (next try in ${span(each.next_probe_seconds)})`;
-    const cure = each.cure || each.set_aside.largest[0]?.cure;
-    const sentence = `${inShort(names)}, ${standing(each)} since ${moment(each.since)}: ${each.message}${next}`;
-    said.push({ sentence, cure, runbook: each.runbook });
-  }
-  for (const [name, each] of targets) {
-    for (const sentence of unconfirmed(name, each)) said.push({ sentence });
-  }
-  for (const [name, events] of Object.entries(status.storage.stranded)) {
-    said.push({ sentence: `${name}: ${whole.format(events)} events wait on disk for a target that is not configured` });
-  }
-  const { trouble, reason, cure, runbook } = status.storage;
-  if (trouble) said.unshift({ sentence: `storage (${reason}): ${trouble}`, cure, runbook });
-  return said;
-}
-
-function itemOf({ sentence, cure, runbook }) {
-  const item = make("li", sentence);
-  if (cure) item.append(make("p", runbook ? `What to do: ${cure} (${runbook})` : `What to do: ${cure}`, { class: "cure" }));
+/** A sentence with what to do; its parts are folded until a person opens them. */
+function itemFor({ key, sentence, cure, runbook, parts = [] }) {
+  const item = itemOf(key), [said, todo, details] = item.children, [summary, list] = details.children;
+  put(said, sentence);
+  put(todo, cure ? `What to do: ${cure}${runbook ? ` (${runbook})` : ""}` : "");
+  todo.hidden = !cure;
+  details.hidden = !parts.length;
+  put(summary, `Show all ${whole.format(parts.length)}`);
+  if (list.textContent !== parts.join("")) list.replaceChildren(...parts.map((part) => make("p", part)));
   return item;
 }
 
-function showSummary(status) {
+function showSentences(said) {
+  place("trouble").hidden = !said.length;
+  fill("sentences", folded("sentences", said, SENTENCES).map(itemFor));
+  const keys = new Set(said.map(({ key }) => key));
+  for (const key of items.keys()) if (!keys.has(key)) items.delete(key);
+}
+
+function showSummary(status, troubles) {
   const all = Object.entries(status.targets);
   const named = (chosen) => all.filter(([, each]) => chosen(each)).map(([name]) => name);
   const paused = named((each) => each.reason === "operator");
@@ -145,15 +134,15 @@ function showSummary(status) {
   if (paused.length) parts.push(`Paused by an operator: ${inShort(paused)}.`);
   if (slow.length) parts.push(`Backing off: ${inShort(slow)}.`);
   if (status.storage.trouble) parts.push("The storage has trouble.");
-  const bad = held.length || status.storage.trouble;
-  say(parts.join(" ") || "All targets are open.", bad ? "bad" : parts.length ? "busy" : "");
+  const mood = held.length || status.storage.trouble ? "bad" : parts.length || troubles ? "busy" : "";
+  if (!parts.length) parts.push(troubles ? "All targets are open. Below is what else is wrong." : "All targets are open.");
+  say(parts.join(" "), mood);
 }
 
 /** Readers of screens are told when it changes, and only then. */
 function say(text, mood) {
-  const summary = place("summary");
-  if (summary.textContent !== text) summary.textContent = text;
-  summary.className = mood;
+  put(place("summary"), text);
+  place("summary").className = mood;
 }
 
 function showTotals(status) {
@@ -168,8 +157,8 @@ function showTotals(status) {
     "Out, events a second": whole.format(sum((each) => each.rates.delivered_per_second)),
     "Dead letters kept": whole.format(status.storage.dead_letters_events),
   };
-  fill("totals", Object.entries(totals).map(([name, value]) => {
-    const pair = document.createElement("div");
+  place("totals").replaceChildren(...Object.entries(totals).map(([name, value]) => {
+    const pair = make("div", "");
     pair.append(make("dt", name), make("dd", value));
     return pair;
   }));
@@ -180,16 +169,11 @@ function showReasons(status, shown) {
   for (const [name, each] of shown) {
     for (const [fate, words] of Object.entries(FATES)) {
       for (const [reason, events] of Object.entries(each.reasons[fate])) {
-        rows.push(row([
-          make("th", name, { scope: "row" }),
-          make("td", words),
-          make("td", reason),
-          make("td", whole.format(events), { class: "number" }),
-        ]));
+        rows.push([[name], [words], [reason], [whole.format(events), "number"]]);
       }
     }
   }
-  fill("reasons", rows.length ? folded("reasons", rows, ROWS) : [row([make("td", "None.", { colspan: "4" })])]);
+  fillTable("reasons", rows.length ? folded("reasons", rows, ROWS) : [[["None."], [""], [""], [""]]]);
   const kept = shown.filter(([, each]) => each.dead_letters.events);
   const parts = kept.map(([name, { dead_letters: { events, bytes: size } }]) =>
     `${name} ${whole.format(events)} (${bytes(size)})`);
@@ -209,19 +193,19 @@ function showAgain() {
 
 /** Without ``summary`` the sentence on top stays: it may say that the daemon does not answer. */
 function showStatus(status, { summary = true } = {}) {
-  lastStatus = status;
+  if (lastStatus && lastStatus.version !== status.version) location.reload(); // this script is of the other one
   const shown = chosen(status.targets, place("filter").value, place("order").value);
   const up = span(status.uptime_seconds);
   place("about").textContent = `version ${status.version}, up ${up}`;
-  if (summary) showSummary(status);
   const said = sentences(status);
-  place("trouble").hidden = !said.length;
-  fill("sentences", folded("sentences", said, SENTENCES).map(itemOf));
+  if (summary) showSummary(status, said.length);
+  showSentences(said);
   showTotals(status);
   showTargets(status.targets, shown);
   showReasons(status, shown);
   const on = Object.entries(status.versions).map(([name, version]) => `${name} ${version}`);
   place("versions").textContent = `forwarder ${status.version}, ${on.join(", ")}`;
+  lastStatus = status;
 }
 
 const blocks = new Map();
@@ -256,8 +240,7 @@ function showHistory(history) {
     .map(([name]) => name).filter((name) => name in history.targets);
   const named = folded("plots", shown, ROWS);
   const nodes = named.map((name, i) => blockOf(name, i < PLOTTED));
-  const now = [...place("plots").children];
-  if (nodes.length !== now.length || nodes.some((node, i) => node !== now[i])) fill("plots", nodes);
+  fill("plots", nodes);
   nodes.forEach((block, i) => drawInto(block, named[i]));
 }
 
@@ -294,16 +277,24 @@ async function lookFurther() {
 }
 
 async function look() {
+  let status;
   try {
-    showStatus(await ask("status"));
-    lastAnswer = new Date();
-    if (looks % LOOKS_PER_HISTORY === 0) await lookFurther();
-    looks += 1;
+    status = await ask("status");
   } catch (error) {
-    const since = lastAnswer ? `since ${lastAnswer.toLocaleTimeString()}; what is below is from then` : "yet";
-    say(`No answer from the daemon ${since} (${error.message}).`, "bad");
+    const since = lastAnswer ? `since ${moment(lastAnswer)}; what is below is from then` : "yet";
+    say(`No answer from the daemon ${since} (${error.message}). See docs/runbook.md#forwarderdown.`, "bad");
     looks = 0;
+    return;
   }
+  lastAnswer = Date.now() / 1000;
+  try {
+    showStatus(status);
+  } catch (error) {
+    say(`This page cannot show the daemon's answer (${error.message}). Reload it, or read it as JSON: status.`, "bad");
+    return;
+  }
+  if (looks % LOOKS_PER_HISTORY === 0) await lookFurther();
+  looks += 1;
 }
 
 async function keepLooking() {

@@ -15,7 +15,10 @@ MISSING = "MissingAuthenticationTokenException"
 UNRECOGNIZED = "UnrecognizedClientException"
 
 _ANSWERS = {
-    "missing": (MISSING, "The request is not authenticated; this listener requires credentials."),
+    "missing": (
+        MISSING,
+        "The request has no token and no signature; this listener requires one (ingest.auth).",
+    ),
     "malformed": (INCOMPLETE, "The credentials of the request are incomplete or malformed."),
     "unknown": (UNRECOGNIZED, "The security token included in the request is invalid."),
     "scope": (INVALID, "The credential should be scoped to the service that is called."),

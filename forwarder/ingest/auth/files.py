@@ -80,6 +80,8 @@ class SecretFile(Generic[T]):
         warning = ""
         for path in self.paths:
             about = path.stat()
+            if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+                raise ValueError("it is not a regular file")  # reading a pipe could take for ever
             mode = stat.S_IMODE(about.st_mode)
             if mode & stat.S_IWOTH:
                 message = f"other users can write to it (mode {mode:04o}); use chmod o-w"

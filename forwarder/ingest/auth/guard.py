@@ -81,7 +81,8 @@ class Guard:
 
     def _judge(self, request: web.BaseRequest, dialect: Dialect, service: str, peer: str) -> Admission:
         if len(request.headers.getall("Authorization", ())) > 1:
-            raise BadRequest(400, MALFORMED, "Send one Authorization header, not several.")
+            message = "Send one Authorization header, not several."
+            raise BadRequest(400, MALFORMED, message, reason="unauthenticated")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._by_token(token.strip())

@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
 from forwarder.ingest.errors import NO_HEADERS, BadRequest, Dialect
@@ -62,43 +61,58 @@ class PrebuiltResponse(web.StreamResponse):
     def __init__(self, status: int, answer: bytes) -> None:
         super().__init__(status=status)
         self._answer = answer
+        self._request: web.BaseRequest | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        self._payload_writer = request.writer
-        return self._payload_writer
+        self._request = request
+        return request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:
-        writer = self._payload_writer
-        if len(self._answer) > PIECE and writer is not None and _is_secured(writer):
-            await _write_in_pieces(writer, self._answer)
-            await super().write_eof()
+        request, answer = self._request, self._answer
+        assert request is not None
+        if len(answer) > PIECE and _is_secured(request):
+            await _write_in_pieces(request, answer)
+            await request.writer.write_eof()
         else:
-            await super().write_eof(self._answer)
-        self._answer = b""  # aiohttp keeps the last answer of a connection for as long as that is idle
+            await request.writer.write_eof(answer)
+        # aiohttp keeps the last answer of a connection for as long as that is idle
+        self._request, self._answer = None, b""
 
 
 class _Answer(web.Response):
     """An answer that is let go of when it is written. Where its way is TLS a large one goes in pieces."""
 
+    _in_pieces_to: web.BaseRequest | None = None
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        writer, body = await super().prepare(request), self.body
+        if (
+            isinstance(body, bytes)
+            and len(body) > PIECE
+            and request.method != "HEAD"
+            and _is_secured(request)
+        ):
+            self._in_pieces_to = request
+        return writer
+
     async def write_eof(self, data: bytes = b"") -> None:
-        writer, body = self._payload_writer, self._body
-        if isinstance(body, bytes) and len(body) > PIECE and writer is not None and _is_secured(writer):
-            await _write_in_pieces(writer, body)
-            self._body = None
+        if self._in_pieces_to is not None:
+            await _write_in_pieces(self._in_pieces_to, cast(bytes, self.body))
+            self._in_pieces_to = self.body = None
         await super().write_eof(data)
-        self._body = None
+        self.body = None
 
 
-def _is_secured(writer: AbstractStreamWriter) -> bool:
-    transport = cast(StreamWriter, writer).transport
+def _is_secured(request: web.BaseRequest) -> bool:
+    transport = request.transport
     return transport is not None and transport.get_extra_info("sslcontext") is not None
 
 
-async def _write_in_pieces(writer: AbstractStreamWriter, answer: bytes) -> None:
-    whole, connection = memoryview(answer), cast(Any, writer).protocol
+async def _write_in_pieces(request: web.BaseRequest, answer: bytes) -> None:
+    whole, connection = memoryview(answer), cast(Any, request.protocol)
     for start in range(0, len(answer), PIECE):
-        await writer.write(whole[start : start + PIECE])
-        await writer.drain()
+        await request.writer.write(whole[start : start + PIECE])
+        await request.writer.drain()
         connection.pieces += 1
 
 
@@ -125,15 +139,20 @@ def _head(content_type: str, status: int, second: int) -> bytes:
 def refuse(dialect: Dialect, problem: BadRequest, chance: Chance = random.random) -> web.Response:
     """The answer to a request of which nothing was taken."""
     response = respond(dialect, problem.status, dialect.error(problem))
-    response.headers.update(problem.headers)
+    response.headers.update(refusal_headers(problem, chance))
     if dialect.aws:
         response.headers["x-amzn-ErrorType"] = problem.code
-    if problem.status in _RETRY_STATUSES:
-        response.headers.update(retry_headers(chance))
     if problem.close:
         response.headers["Connection"] = "close"
         response.force_close()
     return response
+
+
+def refusal_headers(problem: BadRequest, chance: Chance) -> Mapping[str, str]:
+    """The headers of its own, and when to come back if that may help."""
+    if problem.status in _RETRY_STATUSES:
+        return {**problem.headers, **retry_headers(chance)}
+    return problem.headers
 
 
 def retry_headers(chance: Chance = random.random) -> dict[str, str]:

@@ -31,6 +31,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from forwarder.aiohttp_private import HttpConnection, forget_chunks, forget_exception, join_chunks
 from forwarder.http2 import Http2Refusal, is_preface, may_be_preface
 from forwarder.ingest.budget import Lease, taken_back
 from forwarder.ingest.dialects import unknown
@@ -101,7 +102,7 @@ class Host(Protocol):
         """An answer was given up that its peer did not read."""
 
 
-class Connection(web.RequestHandler):
+class Connection(HttpConnection):
     """aiohttp's connection, with bounds on the head of a request and errors in JSON."""
 
     __slots__ = (
@@ -146,16 +147,7 @@ class Connection(web.RequestHandler):
         host: Host,
         before: Holder | None = None,
     ) -> None:
-        super().__init__(
-            server,
-            loop=loop,
-            max_line_size=max_head,
-            max_field_size=max_head,
-            keepalive_timeout=keep_alive,
-            auto_decompress=False,
-            lingering_time=BODY_LINGER,
-            access_log=None,  # type: ignore[arg-type]
-        )
+        super().__init__(server, loop, max_head=max_head, keep_alive=keep_alive, linger=BODY_LINGER)
         self.max_head = max_head
         self.before = before  # what had this connection's place until now: its TLS handshake
         self._host = host
@@ -207,7 +199,7 @@ class Connection(web.RequestHandler):
                 become(wire, self._host.turned_away())
                 return
             self._wire = wire
-            self._made_at = self._loop.time()
+            self._made_at = self.loop.time()
             wire.set_write_buffer_limits(
                 high=1, low=0
             )  # so that an answer is written when its coroutine ends
@@ -230,13 +222,13 @@ class Connection(web.RequestHandler):
         self._end_ahead()
         if self._unparsed is not None:
             self._unparsed.forget()
-        if not self._request_in_progress:
+        if not self.in_progress:
             self.end_lease()
 
     def data_received(self, data: bytes) -> None:
         if len(data) > LARGE_READ:
             self._host.came(len(data), self.peer)
-        if self._cut or self._close:
+        if self._cut or self.is_closing:
             return  # read and forgotten, so that our last word is not lost to a reset
         if not self._spoke:
             data, self._beginning = self._beginning + data, b""
@@ -256,20 +248,20 @@ class Connection(web.RequestHandler):
             self._parse_in_pieces(data)
 
     def _parse(self, data: bytes) -> None:
-        if self.handling or self._messages or not self._payload.is_eof():
+        if self.handling or self.queued or not self._payload.is_eof():
             self._feed(data)
-            begun = self.handling or self._request_in_progress
-            if self._messages and (begun or len(self._messages) > 1):
+            begun = self.handling or self.in_progress
+            if self.queued and (begun or len(self.queued) > 1):
                 self._came_ahead(len(data))
             return
         if not self._head_bytes:
-            self._head_since = self._loop.time()
+            self._head_since = self.loop.time()
         self._head_bytes += len(data)
         self._feed(data)
-        if len(self._messages) > 1:
+        if len(self.queued) > 1:
             self._came_ahead(len(data))
         if self._head_bytes > self.max_head:
-            self._loop.call_soon(self._check_head)  # after the request was begun, if this completed one
+            self.loop.call_soon(self._check_head)  # after the request was begun, if this completed one
 
     def _wait_for_more(self, data: bytes) -> None:
         """So few bytes begin HTTP/1 or HTTP/2; their sender has the time of a head from the first one on.
@@ -277,7 +269,7 @@ class Connection(web.RequestHandler):
         They are counted again with the rest of the head.
         """
         if not self._head_bytes:
-            self._head_since = self._loop.time()
+            self._head_since = self.loop.time()
         self._beginning, self._head_bytes = data, len(data)
 
     def _refuse_http2(self, data: bytes) -> None:
@@ -285,7 +277,7 @@ class Connection(web.RequestHandler):
         if self._http2 is None:
             self._http2, self._spoke = Http2Refusal(), True
             if not self._head_bytes:
-                self._head_since = self._loop.time()
+                self._head_since = self.loop.time()
             self._head_bytes += len(data)
         answer = self._http2.feed(data)
         if self.transport is not None:
@@ -293,44 +285,39 @@ class Connection(web.RequestHandler):
         if self._http2.done:
             self._cut, self._head_bytes = True, 0
             self._host.malformed(505)
-            self._loop.call_later(LINGER, self.force_close)
+            self.loop.call_later(LINGER, self.force_close)
 
     # --- what takes long to parse
 
     def _feed(self, data: bytes) -> None:
         """Parse this, then join what came in many small chunks."""
-        payload, known = self._messages[-1][1] if self._messages else self._payload, len(self._messages)
+        payload, known = self.queued[-1][1] if self.queued else self._payload, len(self.queued)
         super().data_received(data)
-        _join(payload)
-        for _, payload in islice(self._messages, known, None):
-            _join(payload)
-
-    @property
-    def _is_full(self) -> bool:
-        """Whether aiohttp holds as much as it may."""
-        return self._reading_paused or self._buffer_paused
+        join_chunks(payload, MOST_CHUNKS)
+        for _, payload in islice(self.queued, known, None):
+            join_chunks(payload, MOST_CHUNKS)
 
     def _parse_in_pieces(self, data: bytes) -> None:
         """Parse all of it now, unless this turn of the loop has parsed for long."""
         for start in range(0, len(data), PIECE):
-            if self._is_full or not self._host.has_time(self.peer, len(data)):
+            if self.is_full or not self._host.has_time(self.peer, len(data)):
                 self._parse_later(data[start:])
                 return
             self._parse(data[start : start + PIECE])  # no copy where this is all of it
-            if self._cut or self._close:
+            if self._cut or self.is_closing:
                 return
 
     def _parse_later(self, data: bytes) -> None:
         if self._unparsed is None:
             lease = self._host.lease_ahead(self.peer, self._drop_unparsed)
             self._unparsed = Unparsed(lease, self._parse_next)
-            self._pause_transport_reading()
+            self.pause_socket()
         try:
             self._unparsed.keep(data)
         except BadRequest as problem:
             self._drop_unparsed(problem)
             return
-        if not self._is_full:
+        if not self.is_full:
             self._host.parse_later(self._unparsed)
 
     def _parse_next(self) -> bool:
@@ -338,46 +325,48 @@ class Connection(web.RequestHandler):
         unparsed = self._unparsed
         assert unparsed is not None
         try:
-            if not self._cut and not self._close:
+            if not self._cut and not self.is_closing:
                 self._parse(unparsed.next_piece())
         except BaseException:
             if self._wire is not None:
                 self._wire.abort()
             raise
-        if self._unparsed is unparsed and (self._cut or self._close or not unparsed):
+        if self._unparsed is unparsed and (self._cut or self.is_closing or not unparsed):
             self._end_unparsed()
-        return self._unparsed is unparsed and not self._is_full
+        return self._unparsed is unparsed and not self.is_full
 
     def _end_unparsed(self) -> None:
         """All of it is parsed, or nothing more will be."""
         if self._unparsed is not None:
             self._unparsed.forget()
             self._unparsed = None
-        if not (self._is_full or self._held_back):
-            self._resume_transport_reading()
+        if not (self.is_full or self._held_back):
+            self.resume_socket()
         if self.ended and not self.is_lost:
-            self._loop.call_soon(self._check_end)  # after the request was begun, if this completed one
+            self.loop.call_soon(self._check_end)  # after the request was begun, if this completed one
 
     def _drop_unparsed(self, problem: BadRequest | None = None) -> None:
         """There is no memory for it: refuse the request that it belongs to, and read no more."""
-        payload = self._messages[-1][1] if self._messages else self._payload
+        payload = self.queued[-1][1] if self.queued else self._payload
         if not payload.is_eof():
-            if self._messages or self.handling:  # else it is answered, and its rest is only read away
+            if self.queued or self.handling:  # else it is answered, and its rest is only read away
                 problem = problem or taken_back()
                 problem.close = True  # what follows is not read
                 payload.set_exception(problem)
             self._cut = True
-        elif self._messages or self.handling or self._request_in_progress:
+        elif self.queued or self.handling or self.in_progress:
             self._drop_ahead()
         else:  # not even the head is parsed
             self.turn_away(problem or taken_back())
         self._end_unparsed()
 
-    def _resume_transport_reading(self) -> None:
+    def may_resume(self) -> bool:
+        """What was read before is parsed first."""
         if self._unparsed is None:
-            super()._resume_transport_reading()
-        elif not self._is_full:
+            return True
+        if not self.is_full:
             self._host.parse_later(self._unparsed)
+        return False
 
     # --- what comes ahead of its turn
 
@@ -391,16 +380,15 @@ class Connection(web.RequestHandler):
             self._drop_ahead()
             self._end_ahead()
             return
-        if not self._buffer_paused:
-            self._pause_reading_for_buffer()
+        if not self.queue_is_full:
+            self.pause_for_queued()
 
     def _drop_ahead(self) -> None:
         """Forget what was pipelined, and close after the answer to the request whose turn it is."""
-        first = 0 if self.handling or self._request_in_progress else 1
-        while len(self._messages) > first:
-            _, payload = self._messages.pop()
-            if payload is not EMPTY_PAYLOAD:
-                payload._buffer.clear()
+        first = 0 if self.handling or self.in_progress else 1
+        while len(self.queued) > first:
+            _, payload = self.queued.pop()
+            forget_chunks(payload)
             self._host.malformed(429)
         self._head_bytes = 0
         self.ended = True
@@ -413,15 +401,15 @@ class Connection(web.RequestHandler):
 
     def hold_back(self) -> None:
         """Read nothing for some turns of the loop: too much came in one."""
-        if not self._reading_paused and not self._buffer_paused:
+        if not self.is_full:
             self._held_back = True
-            self._pause_transport_reading()
+            self.pause_socket()
 
     def go_on(self) -> None:
         if self._held_back:
             self._held_back = False
-            if not self._reading_paused and not self._buffer_paused:
-                self._resume_transport_reading()
+            if not self.is_full:
+                self.resume_socket()
 
     # --- its answer
 
@@ -437,9 +425,9 @@ class Connection(web.RequestHandler):
             if isinstance(self._payload.exception(), BadRequest):
                 # The request was refused for it. Else aiohttp, which reads and forgets the rest of the body
                 # so that the peer gets the answer, would meet it and reset the connection.
-                self._payload._exception = None
-            if self._payload.is_eof() and self._payload is not EMPTY_PAYLOAD:
-                self._payload._buffer.clear()  # of a body that was refused unread
+                forget_exception(self._payload)
+            if self._payload.is_eof():
+                forget_chunks(self._payload)  # of a body that was refused unread
 
     def pause_writing(self) -> None:
         """The socket did not take all of an answer."""
@@ -489,9 +477,9 @@ class Connection(web.RequestHandler):
             return None
         if not self._spoke:
             return (0, self._made_at) if fair or now - self._made_at >= SILENT_SECONDS else None
-        idle = not self.busy and not self._messages and self._unparsed is None
-        if idle and self._waiter is not None and not self._waiter.done():
-            return 0, self._next_keepalive_close_time
+        idle = not self.busy and not self.queued and self._unparsed is None
+        if idle and self.is_idle:
+            return 0, self.idle_until
         if not fair:
             return None
         if self._head_bytes or not self._payload.is_eof():
@@ -513,7 +501,7 @@ class Connection(web.RequestHandler):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Asked for after every body: nearly always there was no pause, and nothing to parse again."""
-        if self._reading_paused:
+        if self.body_is_full:
             super().resume_reading(resume_parser)
 
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp narrowed what asyncio allows
@@ -522,7 +510,7 @@ class Connection(web.RequestHandler):
         Not over TLS, where asyncio knows no half of a connection.
         """
         self.ended = True
-        self._loop.call_soon(self._check_end)  # after the request was begun, if there is one
+        self.loop.call_soon(self._check_end)  # after the request was begun, if there is one
         return self.transport is None or self.transport.get_extra_info("sslcontext") is None
 
     def begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
@@ -530,10 +518,10 @@ class Connection(web.RequestHandler):
         self.handling = True
         self.entered = False
         self._payload = payload
-        if self._ahead is not None and not self._messages:
+        if self._ahead is not None and not self.queued:
             self._end_ahead()  # from here on it is the request's
-            if self._buffer_paused:
-                self._resume_reading_if_drained()
+            if self.queue_is_full:
+                self.resume_for_queued()
         if not 0 < self._head_bytes <= self.max_head:
             size = sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
             self.head_too_large = size > self.max_head
@@ -549,7 +537,7 @@ class Connection(web.RequestHandler):
 
         aiohttp's ``close`` leaves an idle one open and deaf: who sends on it waits until the process ends.
         """
-        if self._waiter is not None and not self._waiter.done():
+        if self.is_idle:
             self.force_close()
         else:
             self.close()
@@ -558,7 +546,7 @@ class Connection(web.RequestHandler):
         """Turn away a peer whose head began before that moment and is still not complete."""
         if not self._head_bytes or self._head_since >= before:
             return
-        if not self.handling and not self._messages and not self._cut:
+        if not self.handling and not self.queued and not self._cut:
             self.turn_away(TOO_SLOW)
 
     def turn_away(self, problem: BadRequest) -> None:
@@ -568,7 +556,7 @@ class Connection(web.RequestHandler):
         self._host.malformed(problem.status)
         if self.transport is not None:
             self.transport.write(raw_answer(problem))
-            self._loop.call_later(LINGER, self.force_close)
+            self.loop.call_later(LINGER, self.force_close)
 
     def handle_error(
         self,
@@ -600,15 +588,3 @@ class Connection(web.RequestHandler):
     def _check_head(self) -> None:
         if self._head_bytes > self.max_head and not self._cut:
             self.turn_away(headers_too_large(self.max_head))
-
-
-def _join(payload: StreamReader) -> None:
-    """Make one chunk of many. Where each of them ended is forgotten: nothing here asks for that."""
-    if payload is EMPTY_PAYLOAD or len(payload._buffer) <= MOST_CHUNKS:
-        return
-    whole = b"".join(payload._buffer)[payload._buffer_offset :]
-    payload._buffer_offset = 0
-    payload._buffer.clear()
-    payload._buffer.append(whole)
-    if payload._http_chunk_splits:
-        payload._http_chunk_splits.clear()

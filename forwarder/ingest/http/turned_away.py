@@ -7,16 +7,18 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
 from uuid import uuid4
 
 from forwarder.ingest.dialects import unknown
-from forwarder.ingest.errors import NO_HEADERS, UNAVAILABLE, BadRequest
-from forwarder.ingest.http.answers import SERVER
+from forwarder.ingest.errors import UNAVAILABLE, BadRequest
+from forwarder.ingest.http.answers import SERVER, refusal_headers
 from forwarder.ingest.http.peers import peer_of_address, sender_of
+from forwarder.model import Chance
 
 LINGER = 1.0
 """Seconds for a client to read the refusal before the connection is closed."""
@@ -29,9 +31,10 @@ TOO_MANY = BadRequest(
 )
 
 
-def raw_answer(problem: BadRequest, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
+def raw_answer(problem: BadRequest, chance: Chance = random.random) -> bytes:
     """A whole HTTP answer, for connections that have no request to answer."""
     body = unknown.DIALECT.error(problem)
+    headers = refusal_headers(problem, chance)
     more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     status = HTTPStatus(problem.status)
     head = (
@@ -73,10 +76,8 @@ class TurnedAway(asyncio.Protocol):
 
     __slots__ = ("_answer", "_is_answered", "_most", "_others", "_timer", "_transport")
 
-    def __init__(
-        self, others: set[TurnedAway], retry: Mapping[str, str], most: int = MAX_TURNED_AWAY
-    ) -> None:
-        self._answer = raw_answer(TOO_MANY, retry)
+    def __init__(self, others: set[TurnedAway], chance: Chance, most: int = MAX_TURNED_AWAY) -> None:
+        self._answer = raw_answer(TOO_MANY, chance)
         self._others = others
         self._most = most
         self._is_answered = False

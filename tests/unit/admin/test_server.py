@@ -253,7 +253,16 @@ async def test_everything_the_page_loads_is_there(base: str, session: aiohttp.Cl
     async with session.get(f"{base}/page.js") as response:
         script = await response.text()
     named = re.findall(r'(?:src|href)="([^":]+)"', page) + re.findall(r'from "\./([^"]+)"', script)
-    assert {"page.js", "page.css", "order.js", "plots.js", "status", "history", "config"} <= set(named)
+    assert {
+        "page.js",
+        "page.css",
+        "order.js",
+        "plots.js",
+        "sentences.js",
+        "status",
+        "history",
+        "config",
+    } <= set(named)
     for name in named:
         async with session.get(f"{base}/{name}") as response:
             assert response.status == 200, name

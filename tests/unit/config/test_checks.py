@@ -17,8 +17,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     default: bool | None = None
     only_bound: bool = False
     buses: list[str] = []
-    queue: str = "memory"
-    queue_bytes: Bytes = Bytes(64 << 20)
+    queue_memory: Bytes = Bytes(64 << 20)
 
 
 class Other(Options, frozen=True, kw_only=True):
@@ -71,8 +70,8 @@ def test_full_queues_and_four_bodies_fit_into_the_memory_budget(budget: str, goo
 
 
 @pytest.mark.parametrize(("budget", "good"), [("48MiB", True), (50_331_647, False)])
-def test_of_a_disk_queue_only_the_front_is_in_the_memory_budget(budget: str, good: bool) -> None:
-    target = "{kind: bus, queue: disk, queue_bytes: 1GiB}"
+def test_what_a_queue_needs_in_memory_is_in_the_budget(budget: str, good: bool) -> None:
+    target = "{kind: bus, queue_memory: 16MiB}"
     text = f"targets: {{a: {target}}}\ningest: {{max_body: 8MiB, memory_budget: {budget}}}"
     assert (problems(text) == []) == good
 

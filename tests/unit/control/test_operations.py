@@ -11,13 +11,14 @@ import pytest
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from forwarder.control.operations import STEP_LETTERS, Operations, Replayed, TargetHandle
-from forwarder.dead_letters import DeadLetters, LettersGone, Wanted, removal
+from forwarder.control.operations import STEP_LETTERS, LettersOf, Operations, Replayed, TargetHandle
+from forwarder.dead_letters import DeadLetters, LettersGone, Wanted
 from forwarder.delivery.gate import Gate, GateOptions
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Dead, Event, Limits, QueueFull, SystemClock
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
+from forwarder.queues.queue import Queue, Settlement
 from forwarder.storage import Storage, StorageError
 from tests.unit.queues.support import MANY, take_all
 
@@ -29,7 +30,7 @@ SESSION = b'{"Id":"a"}'
 class Room:
     """A storage with dead letters, and a target whose queue is in memory or on disk."""
 
-    def __init__(self, directory: Path, storage: Storage, queue: MemoryQueue | DiskQueue, rum: bool) -> None:
+    def __init__(self, directory: Path, storage: Storage, queue: Queue, rum: bool) -> None:
         self.directory = directory
         self.storage = storage
         self.queue = queue
@@ -62,7 +63,7 @@ class Room:
             batch = self.queue.take()
             assert batch is not None
             taken += batch.events
-            self.queue.settle(gone=batch.events)
+            self.queue.settle(Settlement(gone=batch.events))
         assert all(event.attempts == 0 and event.received_at > 0 for event in taken)
         return sorted(event.id for event in taken)
 
@@ -74,20 +75,20 @@ async def room_in(
     storage = Storage(directory, linger=0.0, max_bytes=max_bytes)
     await storage.open()
     clock, metrics = SystemClock(), TargetMetrics("orders")
-    queue: MemoryQueue | DiskQueue
+    queue: Queue
     if kind == "memory":
         queue = MemoryQueue(LIMITS, max_events=max_events, max_bytes=MANY, clock=clock, metrics=metrics)
     else:
         queue = DiskQueue(
             "orders", LIMITS, storage, max_events=max_events, max_bytes=MANY, clock=clock, metrics=metrics
         )
-        await queue.open()
+    await queue.open()
     room = Room(directory, storage, queue, rum)
     await room.letters.open()
     try:
         yield room
     finally:
-        queue.close()
+        await queue.aclose()
         await storage.close()
 
 
@@ -172,12 +173,11 @@ async def test_a_letter_that_vanished_takes_the_whole_put_with_it(tmp_path: Path
     async with room_in(tmp_path, "disk") as room:
         ids = await room.die(10, 10)
         events = [Event(id_, b"x", 1, b"", 1.0) for id_ in (*ids, "gone")]
-        assert isinstance(room.queue, DiskQueue)
         with pytest.raises(LettersGone):
-            await room.queue.take_back(events, removal([*ids, "gone"]))
+            await room.queue.take_back(events, LettersOf(room.letters, [*ids, "gone"], set()))
         assert len(room.queue) == 0
         assert room.ids() == ids
-        await room.queue.take_back(events[:2], removal(ids))
+        await room.queue.take_back(events[:2], LettersOf(room.letters, ids, set()))
         assert [event.id for event in await take_all(room.queue)] == ids
 
 

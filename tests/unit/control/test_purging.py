@@ -20,9 +20,10 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Limits, QueueFull, SystemClock
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
-from forwarder.queues.purging import Chosen
+from forwarder.queues.queue import Chosen, Queue, Settlement
 from forwarder.storage import Storage
 from forwarder.storage.directory import leave_marker
+from tests.puts import put_in
 from tests.unit.queues.names import FakeNames
 from tests.unit.queues.support import MANY, ids, name_in, named, queue_in, stored, take_all
 
@@ -35,7 +36,7 @@ class Room:
         self.directory = directory
         self.metrics = TargetMetrics("orders")
         clock = SystemClock()
-        self.queue: MemoryQueue | DiskQueue
+        self.queue: Queue
         if kind == "memory":
             self.queue = MemoryQueue(
                 LIMITS, max_events=MANY, max_bytes=MANY, clock=clock, metrics=self.metrics, names=names
@@ -87,12 +88,11 @@ async def room_in(
     await storage.open()
     room = Room(directory, storage, kind, names or FakeNames(), letters_bytes)
     await room.letters.open()
-    if isinstance(room.queue, DiskQueue):
-        await room.queue.open()
+    await room.queue.open()
     try:
         yield room
     finally:
-        room.queue.close()
+        await room.queue.aclose()
         await storage.close()
 
 
@@ -103,9 +103,9 @@ async def test_what_waits_becomes_dead_letters_set_aside_or_not(tmp_path: Path, 
         apart = named(700, "gone", received_at=now)
         others = named(900, "here", received_at=now)
         for start in range(0, 700, 100):
-            await room.queue.put(apart[start : start + 100])
-            await room.queue.put(others[start : start + 100])
-        await room.queue.put(others[700:])
+            await put_in(room.queue, apart[start : start + 100])
+            await put_in(room.queue, others[start : start + 100])
+        await put_in(room.queue, others[700:])
         assert await room.purge(Chosen(name="gone")) == 700
         assert room.dead() == sorted(ids(apart))
         assert (len(room.queue), room.ledger_adds_up()) == (900, True)
@@ -122,13 +122,13 @@ async def test_what_waits_becomes_dead_letters_set_aside_or_not(tmp_path: Path, 
 async def test_what_is_in_flight_is_left(tmp_path: Path, kind: str) -> None:
     async with room_in(tmp_path, kind) as room:
         some = named(100, "here", received_at=time.monotonic())
-        await room.queue.put(some)
+        await put_in(room.queue, some)
         assert await room.queue.ripe()
         batch = room.queue.take()
         assert batch is not None
         assert await room.purge(Chosen()) == 90
         assert room.dead() == sorted(ids(some[10:]))
-        room.queue.settle(gone=batch.events)
+        room.queue.settle(Settlement(gone=batch.events))
         room.metrics.settled(delivered=10)
         assert (len(room.queue), room.ledger_adds_up()) == (0, True)
 
@@ -136,7 +136,7 @@ async def test_what_is_in_flight_is_left(tmp_path: Path, kind: str) -> None:
 @KINDS
 async def test_deleting_counts_them_as_dropped(tmp_path: Path, kind: str) -> None:
     async with room_in(tmp_path, kind) as room:
-        await room.queue.put(named(50, "here", received_at=time.monotonic()))
+        await put_in(room.queue, named(50, "here", received_at=time.monotonic()))
         assert await room.purge(Chosen(delete=True)) == 50
         assert (room.dead(), room.metrics.dropped["purged"], len(room.queue)) == ([], 50, 0)
         assert room.ledger_adds_up()
@@ -147,8 +147,8 @@ async def test_only_older_ones_leave_when_an_age_is_given(tmp_path: Path, kind: 
     async with room_in(tmp_path, kind) as room:
         now = time.monotonic()
         old, young = named(30, "here", received_at=now - 7200), named(30, "here", received_at=now)
-        await room.queue.put(old)
-        await room.queue.put(young)
+        await put_in(room.queue, old)
+        await put_in(room.queue, young)
         assert await room.purge(Chosen(older_than=3600.0)) == 30
         assert room.dead() == sorted(ids(old))
 
@@ -159,7 +159,7 @@ async def test_it_is_counted_first_and_refused_when_the_letters_have_no_room(
 ) -> None:
     async with room_in(tmp_path, kind, letters_bytes=3000) as room:
         some = named(40, "here", size=100, received_at=time.monotonic())
-        await room.queue.put(some)
+        await put_in(room.queue, some)
         count = await room.controls.count_queue("orders", Chosen())
         assert (count.events, count.more, count.room) == (40, False, 3000)
         assert count.bytes > count.room
@@ -173,7 +173,7 @@ async def test_it_is_counted_first_and_refused_when_the_letters_have_no_room(
 
 async def test_what_was_counted_is_what_is_needed(tmp_path: Path) -> None:
     async with room_in(tmp_path, "disk") as room:
-        await room.queue.put(named(40, "here", size=100, received_at=time.monotonic()))
+        await put_in(room.queue, named(40, "here", size=100, received_at=time.monotonic()))
         count = await room.controls.count_queue("orders", Chosen())
         await room.purge(Chosen())
         assert room.letters.view()["orders"] == (40, count.bytes)
@@ -184,10 +184,10 @@ async def test_a_batch_that_stays_whole_ends_the_purge(tmp_path: Path, kind: str
     """A refused call's part holds events for two buses, and only one of them is to be purged."""
     async with room_in(tmp_path, kind) as room:
         now = time.monotonic()
-        await room.queue.put([*named(3, "gone", received_at=now), *named(3, "here", received_at=now)])
+        await put_in(room.queue, [*named(3, "gone", received_at=now), *named(3, "here", received_at=now)])
         batch = room.queue.take()
         assert batch is not None
-        room.queue.settle(parts=[batch.events])
+        room.queue.settle(Settlement(parts=[batch.events]))
         async with asyncio.timeout(5):
             assert await room.purge(Chosen(name="gone")) == 0
         assert (len(room.queue), room.ledger_adds_up()) == (6, True)
@@ -196,7 +196,7 @@ async def test_a_batch_that_stays_whole_ends_the_purge(tmp_path: Path, kind: str
 async def test_the_ledger_adds_up_in_every_turn_of_the_loop(tmp_path: Path) -> None:
     async with room_in(tmp_path, "disk with a small front", FakeNames("gone")) as room:
         for _ in range(20):
-            await room.queue.put(named(100, "gone", received_at=time.monotonic()))
+            await put_in(room.queue, named(100, "gone", received_at=time.monotonic()))
         loop = asyncio.get_running_loop()
         uneven: list[bool] = []
 
@@ -211,7 +211,7 @@ async def test_the_ledger_adds_up_in_every_turn_of_the_loop(tmp_path: Path) -> N
 
 async def test_a_purge_whose_operator_is_gone_is_counted(tmp_path: Path) -> None:
     async with room_in(tmp_path, "disk", FakeNames("gone")) as room:
-        await room.queue.put(named(100, "gone", received_at=time.monotonic()))
+        await put_in(room.queue, named(100, "gone", received_at=time.monotonic()))
         purging = asyncio.create_task(room.purge(Chosen(delete=True)))
         await asyncio.sleep(0)
         purging.cancel()
@@ -228,7 +228,7 @@ async def left_on_the_disk(directory: Path) -> tuple[int, int]:
         queue = queue_in(storage, metrics=metrics)
         await queue.open()
         await take_all(queue)
-        queue.close()
+        await queue.aclose()
     return metrics.recovered, metrics.dropped["damaged"]
 
 
@@ -236,8 +236,8 @@ async def test_a_purge_that_begins_after_the_queue_was_closed_removes_nothing(tm
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=FakeNames("gone"))
         await queue.open()
-        await queue.put(named(100, "gone"))
-        queue.close()
+        await put_in(queue, named(100, "gone"))
+        await queue.aclose()
         with pytest.raises(QueueFull, match="closed"):
             await queue.purge_rows(Chosen(delete=True), None)
     assert await left_on_the_disk(tmp_path) == (100, 0)
@@ -250,7 +250,7 @@ async def test_a_count_beside_a_purge_whose_operator_is_gone_leaves_no_wrong_tot
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=FakeNames("gone"))
         await queue.open()
-        await queue.put(named(100, "gone"))
+        await put_in(queue, named(100, "gone"))
         storage.submit(lambda connection: go_on.wait(10), within=0.0)
         steps = [
             asyncio.create_task(queue.purge_rows(Chosen(delete=True), None)),
@@ -259,7 +259,7 @@ async def test_a_count_beside_a_purge_whose_operator_is_gone_leaves_no_wrong_tot
         await asyncio.sleep(0)
         for each in steps:
             each.cancel()
-        queue.close()
+        await queue.aclose()
         go_on.set()
     assert await left_on_the_disk(tmp_path) == (0, 0)
 
@@ -290,14 +290,14 @@ async def fill(directory: Path) -> list[str]:
     apart = named(100, "gone", received_at=time.monotonic())
     for event in apart:
         event.body = body
-    await queue.put(apart[:50])
+    await put_in(queue, apart[:50])
     names.closed.add("gone")
-    await queue.put(apart[50:])
+    await put_in(queue, apart[50:])
     others = named(10, "", received_at=time.monotonic())
     for event in others:
         event.body = b'{"Detail":"{}"}'
-    await queue.put(others)
-    queue.close()
+    await put_in(queue, others)
+    await queue.aclose()
     await storage.close()
     assert room is not None
     return ids(apart)
@@ -321,7 +321,7 @@ async def recovered(directory: Path) -> tuple[int, int]:
     while queue.take() is None:
         await asyncio.sleep(0.005)
     depth = len(queue)
-    queue.close()
+    await queue.aclose()
     await storage.close()
     assert metrics.dropped["damaged"] == 0
     return metrics.recovered, depth
@@ -412,8 +412,8 @@ async def test_a_purge_that_meets_damage_loses_nothing_that_can_be_read(tmp_path
         queue = queue_in(storage)
         await queue.open()
         for _ in range(400):
-            await queue.put(named(1, "other", size=400))
-        queue.close()
+            await put_in(queue, named(1, "other", size=400))
+        await queue.aclose()
     path = tmp_path / "forwarder.db"
     data = bytearray(path.read_bytes())
     leaves = [

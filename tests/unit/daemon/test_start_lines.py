@@ -9,11 +9,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder.daemon.start_lines import EACH, LINES, NOT_YET, endpoint_in_words, say_targets
+from forwarder.queues.kinds import QUEUES
 
 
 def options(queue: str = "memory", **more: Any) -> SimpleNamespace:
     given = {"endpoint_url": None, "use_fips": False, "use_dualstack": False, **more}
-    return SimpleNamespace(kind="eventbridge", queue=queue, **given)
+    return SimpleNamespace(kind="eventbridge", queue=QUEUES[queue].options(), **given)
 
 
 def built(region: str = "eu-west-1", source: str = "") -> Any:

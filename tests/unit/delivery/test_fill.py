@@ -20,6 +20,7 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, CallStatus, Dead, Event, Kind, Limits, Outcome, Results
 from forwarder.queues.memory import MemoryQueue
 from tests.clocks import LoopClock
+from tests.puts import put_in
 
 MAX_WAIT = 0.1
 LIMITS = Limits(10, 1_000_000, 1_000_000, MAX_WAIT)
@@ -81,11 +82,11 @@ async def _load(service: Service, rate: float, least: int) -> Lane:
     lane = Lane("t", service, queue, gate, Policy(3600.0), NoLetters(), metrics, clock)
     workers = [asyncio.ensure_future(work(lane)) for _ in range(WORKERS)]
     for number in range(EVENTS):
-        await queue.put([Event(f"{number}", b"{}", 2, b"", clock.monotonic())])
+        await put_in(queue, [Event(f"{number}", b"{}", 2, b"", clock.monotonic())])
         await asyncio.sleep(1 / rate)
     while len(queue):
         await asyncio.sleep(0.01)
-    queue.close()
+    await queue.aclose()
     await asyncio.gather(*workers)
     return lane
 

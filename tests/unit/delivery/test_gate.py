@@ -8,8 +8,9 @@ import itertools
 import pytest
 import structlog
 
+from forwarder.delivery.call import Call
 from forwarder.delivery.concurrency import START
-from forwarder.delivery.gate import Call, Gate, GateOptions
+from forwarder.delivery.gate import Gate, GateOptions
 from forwarder.delivery.health import SUSPECTS, Verdict
 from forwarder.delivery.pace import SLACK_SECONDS
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all

@@ -26,6 +26,7 @@ STRUCTURED = {"Content-Type": "application/cloudevents+json; charset=UTF-8"}
 BATCH = {"Content-Type": "application/cloudevents-batch+json; charset=UTF-8"}
 NEEDED = {"specversion": "1.0", "type": "com.example.someevent", "source": "/mycontext", "id": "A234-1234"}
 JSON = {"Content-Type": "application/json"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 ARN = "arn:aws:s3:::bucket:x"
 EXTENSIONS: dict[str, Any] = {"comexampleextension1": "value", "comexampleothervalue": 5}
 THRIFT = "application/vnd.apache.thrift.binary"
@@ -329,10 +330,16 @@ FORMS: list[tuple[dict[str, str], bytes, dict[str, Any]]] = [
     ({"ce-source": "/a%20b"}, b"", {"source": "/a%20b"}),
     ({"ce-source": "/%C3%A9"}, b"", {"source": "/é"}),
     ({"ce-n": "5", "ce-b": "true"}, b"", {"n": 5, "b": True}),
+    ({"ce-b": "True"}, b"", {"b": True}),  # from Python
     ({"ce-subject": "%C3%A9"}, b"", {"subject": "é"}),
     ({"ce-time": "2026-11-21T12:00:00Z"}, b"", {"time": "2026-11-21T13:00:00.000+01:00"}),
     ({**JSON}, b'{"a":1}', {"data": {"a": 1}}),
     ({"Content-Type": "application/json; charset=utf-8"}, b'{ "a" : 1 }', {"data": {"a": 1}}),
+    ({**JSON}, b'{ "a" : 1 }', {"data_base64": "eyAiYSIgOiAxIH0=", "datacontenttype": "application/json"}),
+    ({}, b'{ "a" : 1 }', {"data_base64": "eyAiYSIgOiAxIH0="}),
+    ({**FORM}, b'{"a":1}', {"data": {"a": 1}}),  # from Java's HttpURLConnection
+    ({**FORM}, b"", {}),
+    ({**FORM}, b"a=1", {"data": "a=1", "datacontenttype": FORM["Content-Type"]}),
     ({"Content-Type": "text/plain"}, "é".encode(), {"data": "é", "datacontenttype": "text/plain"}),
     ({"Content-Type": "text/plain"}, b"a", {"data_base64": "YQ==", "datacontenttype": "text/plain"}),
     ({"Content-Type": THRIFT}, b"\x00\x01", {"data_base64": "AAE=", "datacontenttype": THRIFT}),
@@ -494,6 +501,8 @@ async def test_the_bus_is_the_extensions_else_the_targets() -> None:
         (THRIFT, b"\x00\x01", {"data_base64": "AAE="}),
         ("", b'{"a":1}', {"data": {"a": 1}}),
         ("", b"\x00", {"data_base64": "AA=="}),
+        (FORM["Content-Type"], b"a=1&b=%7B%7D", {"data": "a=1&b=%7B%7D"}),
+        (FORM["Content-Type"], b"5", {"data": "5"}),
         ("application/json", b"", {}),
     ],
 )
@@ -505,6 +514,14 @@ async def test_binary_data_takes_the_form_that_json_has_for_it(media: str, body:
         **form,
         **({"datacontenttype": media} if media else {}),
     }
+
+
+@pytest.mark.parametrize("body", [b'{"a":1}', b" [1]", b""])
+async def test_a_content_type_that_http_clients_set_by_themselves_is_not_the_events(body: bytes) -> None:
+    """curl, urllib and Java's HttpURLConnection say that it is a form, if the program says nothing."""
+    async with serving() as ingest:
+        said = detail(await sent(body, {**heads(), **FORM}, ingest))
+    assert said == (event(data=json.loads(body)) if body else event())
 
 
 async def test_data_that_is_declared_json_and_is_none_is_refused() -> None:
@@ -536,6 +553,9 @@ async def test_structured_data_stays_as_it_is(data: dict[str, Any]) -> None:
         (event(data='{"a":1}'), "data must be a JSON object"),
         (event(), "data must be a JSON object"),
         (event(data_base64="e30="), "data must be a JSON object"),
+        (event(data_base64="W10=", datacontenttype="application/json"), "data must be a JSON object"),
+        (event(data_base64="ew==", datacontenttype="application/json"), "data must be a JSON object"),
+        (event(data_base64="eyLDKCI6MX0=", datacontenttype="application/json"), "data is not valid UTF-8"),
     ],
 )
 async def test_a_target_for_data_refuses_what_is_no_object(given: dict[str, Any], words: str) -> None:
@@ -554,6 +574,13 @@ async def test_a_target_for_data_has_the_data_as_detail_byte_for_byte() -> None:
             "Detail": '{ "n" : 1.0 }',
             "Time": 1522949460,
         }
+
+
+async def test_a_target_for_data_takes_an_object_that_an_sdk_sent_as_bytes() -> None:
+    """Go's SDK sends bytes as data_base64 also where they are declared to be JSON."""
+    async with serving(Routes().add("orders", PutEvents(cloudevents="data"), default=True)) as ingest:
+        given = event(data_base64="eyAibiIgOiAxLjAgfQ==", datacontenttype="application/json; charset=utf-8")
+        assert (await sent(given, STRUCTURED, ingest))["Detail"] == '{ "n" : 1.0 }'
 
 
 # --- answers

@@ -15,9 +15,10 @@ import pytest
 from aiohttp import web_protocol
 
 from forwarder.apis.put_events import PutEvents
+from forwarder.ingest.errors import BadRequest
 from forwarder.ingest.http import connections
 from forwarder.ingest.http.seats import RETRY_SECONDS
-from forwarder.ingest.http.turned_away import MAX_TURNED_AWAY
+from forwarder.ingest.http.turned_away import MAX_TURNED_AWAY, raw_answer
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from tests.unit.ingest.support import (
@@ -221,6 +222,14 @@ async def test_a_silent_connection_goes_for_one_of_its_own_peer_after_a_while(
             await peer.close()
 
 
+@pytest.mark.parametrize("status", [408, 429, 431, 503])
+def test_a_refusal_without_a_request_says_when_to_come_back_if_that_may_help(status: int) -> None:
+    problem = BadRequest(status, "Code", "Why.", headers={"X-Own": "kept"})
+    head = raw_answer(problem, chance=lambda: 0.25).decode().split("\r\n")
+    assert "X-Own: kept" in head
+    assert ("Retry-After: 2" in head) == ("x-amz-retry-after: 1500" in head) == (status in (429, 503))
+
+
 @pytest.mark.parametrize("data", [b"POST / HT", HALF], ids=["slow heads", "slow bodies"])
 async def test_what_one_peer_does_not_finish_keeps_no_other_out(data: bytes) -> None:
     async with serving(max_connections=20) as ingest:
@@ -363,7 +372,7 @@ async def test_a_sender_that_closes_its_side_too_early_is_hung_up_on() -> None:
 
 async def test_an_error_of_ours_is_500_and_takes_nothing_with_it() -> None:
     class Broken(MemoryQueue):
-        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+        def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> None:
             raise RuntimeError("the queue broke")
 
     routes = Routes().add("orders", PutEvents(), default=True)
@@ -380,7 +389,7 @@ async def test_an_error_of_ours_is_500_and_takes_nothing_with_it() -> None:
 
 async def test_events_that_cannot_be_stored_are_refused_with_503_and_when_to_come_back() -> None:
     class Diskless(MemoryQueue):
-        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+        def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> None:
             raise QueueUnavailable("events cannot be stored now: the disk is full")
 
     routes = Routes().add("orders", PutEvents(), default=True)
@@ -399,7 +408,7 @@ async def test_events_that_cannot_be_stored_are_refused_with_503_and_when_to_com
 
 async def test_entries_beside_those_that_cannot_be_stored_are_taken() -> None:
     class Diskless(MemoryQueue):
-        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+        def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> None:
             raise QueueUnavailable("events cannot be stored now")
 
     routes = Routes().add("orders", PutEvents(), default=True).add("other", PutEvents(), names=("other",))

@@ -31,12 +31,15 @@ class Slow(MemoryQueue):
         self.refuses: list[bool] = []
         self.begun = 0
 
-    async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+    def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> asyncio.Future[None]:
         self.begun += 1
+        return asyncio.ensure_future(self._put_later(events, complete))
+
+    async def _put_later(self, events: Sequence[Event], complete: bool) -> None:
         await self.may.wait()
         if self.refuses and self.refuses.pop(0):
             raise QueueFull("the queue is full")
-        await super().put(events, complete=complete)
+        super().put_nowait(events, complete=complete)
 
 
 def slow() -> tuple[Routes, Slow]:

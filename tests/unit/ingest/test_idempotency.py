@@ -27,6 +27,7 @@ from forwarder.ingest.idempotency import (
 from forwarder.ingest.operations.operation import Reply
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
+from forwarder.queues.queue import Settlement
 from tests.clocks import HandClock
 from tests.unit.ingest.support import (
     ENTRY,
@@ -156,7 +157,7 @@ async def test_a_refusal_is_not_remembered() -> None:
         assert (await ingest.post(NATIVE, {**EVENT, "Source": "first"})).status == 202
         assert (await ingest.post(NATIVE, EVENT, key)).status == 429
         [batch] = ingest.batches()
-        ingest.queues["orders"].settle(gone=batch.events)
+        ingest.queues["orders"].settle(Settlement(gone=batch.events))
         assert (await ingest.post(NATIVE, EVENT, key)).status == 202
 
 
@@ -164,10 +165,12 @@ async def test_what_could_not_be_stored_is_neither_remembered_nor_waited_for() -
     class Diskless(MemoryQueue):
         broken = True
 
-        async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+        def put_nowait(
+            self, events: Sequence[Event], *, complete: bool = False
+        ) -> asyncio.Future[None] | None:
             if self.broken:
                 raise QueueUnavailable("events cannot be stored now")
-            await super().put(events, complete=complete)
+            return super().put_nowait(events, complete=complete)
 
     routes = one_of_each()
     metrics = routes.metrics.for_target("orders")

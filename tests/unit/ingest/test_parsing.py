@@ -148,7 +148,7 @@ async def test_small_chunks_that_are_not_read_yet_are_held_as_one() -> None:
         head = request(NATIVE, b"", {"Transfer-Encoding": "chunked"})
         await peer.send(request(NATIVE, EVENT, {"Prefer": "wait=1"}) + head + chunked(b" " * 1_000))
         await until(lambda: ingest.budget.used > 5_000)
-        _, payload = connection(ingest)._messages[-1]
+        _, payload = connection(ingest).queued[-1]
         assert payload.total_bytes == 1_000
         assert len(payload._buffer) <= MOST_CHUNKS
         assert len(payload._http_chunk_splits or ()) <= MOST_CHUNKS

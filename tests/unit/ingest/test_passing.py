@@ -31,7 +31,7 @@ class Refusing(MemoryQueue):
 
     problem: Exception
 
-    async def put(self, events: Sequence[Event], *, complete: bool = False) -> None:
+    def put_nowait(self, events: Sequence[Event], *, complete: bool = False) -> None:
         raise self.problem
 
 
@@ -49,7 +49,7 @@ async def with_a_full_queue() -> AsyncIterator[Ingest]:
 @asynccontextmanager
 async def with_a_closed_queue() -> AsyncIterator[Ingest]:
     async with serving(one_target(), origins=[ORIGIN]) as ingest:
-        ingest.queues["web"].close()
+        await ingest.queues["web"].aclose()
         yield ingest
 
 

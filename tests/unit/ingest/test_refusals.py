@@ -15,6 +15,8 @@ from forwarder.ingest.errors import BadRequest
 from forwarder.ingest.http.manners import FIRST_PAUSE, Manners
 from forwarder.ingest.refusals import LOOK_SECONDS, Refusals
 from forwarder.model import Event
+from forwarder.queues.queue import Settlement
+from tests.puts import put_in
 from tests.unit.ingest.support import EVENT, NATIVE, PUT_EVENTS, Routes, request, serving, until
 from tests.unit.turned_time import TurnedClock, run_in_turned_time
 
@@ -34,14 +36,14 @@ class Full:
         self.let_in: list[str] = []
 
     async def fill(self, events: int = 100) -> None:
-        await self.queue.put([Event(str(n), b"{}", 2, b"", 0.0) for n in range(events)])
+        await put_in(self.queue, [Event(str(n), b"{}", 2, b"", 0.0) for n in range(events)])
 
     def leave(self, events: int) -> None:
         """So many are delivered."""
         while events > 0:
             batch = self.queue.take()
             assert batch is not None
-            self.queue.settle(gone=batch.events)
+            self.queue.settle(Settlement(gone=batch.events))
             events -= len(batch.events)
 
     async def ask(
@@ -214,7 +216,7 @@ async def test_a_refused_connection_goes_on_with_the_date_to_come_back() -> None
             assert 1 <= int(answer.headers["retry-after"]) <= 3
             assert "connection" not in answer.headers
         (batch,) = ingest.batches()
-        ingest.queues["orders"].settle(gone=batch.events)
+        ingest.queues["orders"].settle(Settlement(gone=batch.events))
         await peer.send(request(NATIVE, EVENT))
         assert (await peer.answer()).status == 202
         await peer.close()

@@ -13,6 +13,7 @@ import pytest
 from botocore.config import Config
 
 from forwarder.apis.put_events import PutEvents
+from forwarder.queues.queue import Settlement
 from tests.unit.ingest.support import MONITOR, Ingest, Routes, serving
 
 ENTRY = {"Source": "shop", "DetailType": "größe", "Detail": '{"n": "é"}', "Time": 1767323045.6789}
@@ -91,7 +92,7 @@ async def test_a_throttled_client_comes_back_by_itself() -> None:
             while not ingest.refused():
                 await asyncio.sleep(0.01)
             [batch] = ingest.batches()
-            ingest.queues["orders"].settle(gone=batch.events)
+            ingest.queues["orders"].settle(Settlement(gone=batch.events))
             answer = await sending
         assert answer["FailedEntryCount"] == 0
         assert answer["ResponseMetadata"]["RetryAttempts"] >= 1

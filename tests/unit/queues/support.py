@@ -18,8 +18,10 @@ from forwarder.metrics import TargetMetrics
 from forwarder.model import Clock, Event, Limits, Names, SystemClock, new_ids
 from forwarder.queues import registry
 from forwarder.queues.disk import DiskQueue
+from forwarder.queues.queue import Queue, Settlement
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
+from tests.puts import put_in
 
 LIMITS = Limits(max_events=10, max_bytes=100_000, max_event_bytes=100_000, max_wait=0.0)
 MANY = 10**9
@@ -83,7 +85,7 @@ async def stored(directory: Path, max_bytes: int | None = None) -> AsyncIterator
 
 
 async def stranded(storage: Storage, opened: list[DiskQueue]) -> dict[str, int]:
-    return await storage.run(partial(registry.stranded, opened={queue.owner for queue in opened}))
+    return await storage.run(partial(registry.stranded, opened={queue.stored_as for queue in opened}))
 
 
 @asynccontextmanager
@@ -96,7 +98,7 @@ async def opened(
         queue = queue_in(storage, front_bytes=front_bytes, clock=clock, metrics=metrics, boot=boot)
         await queue.open()
         yield queue, metrics
-        queue.close()
+        await queue.aclose()
 
 
 async def take(queue: DiskQueue, count: int) -> list[Event]:
@@ -111,14 +113,14 @@ async def take(queue: DiskQueue, count: int) -> list[Event]:
     return taken
 
 
-async def take_all(queue: DiskQueue) -> list[Event]:
+async def take_all(queue: Queue) -> list[Event]:
     """Take and settle until the queue is empty."""
     queue.drain()
     taken: list[Event] = []
     async with asyncio.timeout(60):
         while len(queue):  # asked again and again: what waits may turn out to be damage, which never ripens
             while (batch := queue.take()) is not None:
-                queue.settle(gone=batch.events)
+                queue.settle(Settlement(gone=batch.events))
                 taken += batch.events
             await asyncio.sleep(0.001)
     return taken
@@ -130,7 +132,7 @@ async def _put_for_ever(directory: Path) -> None:
         async def put() -> None:
             for count in itertools.cycle((1, 10, 100)):
                 some = events(count)
-                await queue.put(some)
+                await put_in(queue, some)
                 print(*ids(some), flush=True)
 
         await asyncio.gather(*(put() for _ in range(8)))

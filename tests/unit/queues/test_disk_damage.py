@@ -16,7 +16,9 @@ from forwarder.model import Event, SystemClock, memory_bytes
 from forwarder.queues import rows, settling
 from forwarder.queues.cutting import ROW_BYTES, ROW_EVENTS, cut
 from forwarder.queues.disk import DiskQueue
+from forwarder.queues.queue import Settlement
 from forwarder.storage import Connection
+from tests.puts import put_in
 from tests.unit.queues.support import LIMITS, events, ids, opened, queue_in, stored, stranded, take, take_all
 
 
@@ -42,16 +44,16 @@ async def test_an_event_that_waits_for_long_does_not_keep_its_row_on_the_disk(tm
         queue = queue_in(storage)
         await queue.open()
         for _ in range(20):  # of half a megabyte each
-            await queue.put(events(500, size=1000))
+            await put_in(queue, events(500, size=1000))
             taken = await take(queue, 500)
-            queue.settle(gone=taken[:200])
+            queue.settle(Settlement(gone=taken[:200]))
             queue.flush()
             await storage.run(lambda connection: None)
             await asyncio.sleep(0.06)
-            queue.settle(gone=taken[200:-1])
+            queue.settle(Settlement(gone=taken[200:-1]))
             waiting += taken[-1:]
             await asyncio.sleep(0.06)
-        queue.close()
+        await queue.aclose()
     async with opened(tmp_path) as (queue, metrics):
         assert metrics.recovered == 20
         assert [(event.id, event.body) for event in await take_all(queue)] == [
@@ -66,9 +68,9 @@ async def test_an_event_that_waits_for_long_does_not_keep_the_ids_of_its_row_in_
     async with opened(tmp_path) as (queue, _):
         tracemalloc.start()
         for _ in range(8):
-            await queue.put(events(4096))
+            await put_in(queue, events(4096))
             taken = await take(queue, 4096)
-            queue.settle(gone=taken[:-1])
+            queue.settle(Settlement(gone=taken[:-1]))
             await asyncio.sleep(0.06)
         del taken
         held, _ = tracemalloc.get_traced_memory()
@@ -78,9 +80,9 @@ async def test_an_event_that_waits_for_long_does_not_keep_the_ids_of_its_row_in_
 
 async def test_a_mark_that_says_other_events_than_it_did_says_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as (queue, _):
-        await queue.put(events(10))
+        await put_in(queue, events(10))
         taken = await take(queue, 10)
-        queue.settle(gone=taken[:5])
+        queue.settle(Settlement(gone=taken[:5]))
     change(tmp_path, "UPDATE queue_settled SET bitmap = x'e003'")
     async with opened(tmp_path) as (queue, metrics):
         assert ids(await take_all(queue)) == ids(taken)
@@ -96,12 +98,12 @@ async def test_a_damaged_head_costs_its_row_and_no_other(tmp_path: Path, head: s
     async with opened(tmp_path) as (queue, _):
         put = [events(10, size=1000) for _ in range(4)]
         for some in put:
-            await queue.put(some)
+            await put_in(queue, some)
     if not totals:
         change(tmp_path, "DELETE FROM queue_totals")
     change(tmp_path, f"UPDATE queue_rows SET {head} WHERE place = (SELECT min(place) FROM queue_rows)")
     async with opened(tmp_path, front_bytes=20_000) as (queue, metrics):
-        await queue.put(events(2))
+        await put_in(queue, events(2))
         found = ids(await take_all(queue))
         async with asyncio.timeout(10):
             while len(found) < 32:  # what a damaged count hides is found when all is read
@@ -116,7 +118,7 @@ async def test_a_damaged_head_costs_its_row_and_no_other(tmp_path: Path, head: s
 async def test_only_the_last_damaged_rows_are_kept(tmp_path: Path) -> None:
     async with opened(tmp_path) as (queue, _):
         for _ in range(rows.DAMAGED_ROWS + 9):
-            await queue.put(events(1))
+            await put_in(queue, events(1))
     change(tmp_path, "UPDATE queue_rows SET crc = 0")
     async with opened(tmp_path) as (queue, metrics):
         async with asyncio.timeout(10):
@@ -130,11 +132,11 @@ async def test_events_of_one_id_are_each_delivered(tmp_path: Path) -> None:
     async with opened(tmp_path) as (queue, metrics):
         one = events(3)
         twins = [Event(event.id, b"other", 5, b"k", event.received_at) for event in one]
-        await queue.put([*one, twins[0]])
-        await queue.put(twins[1:])
+        await put_in(queue, [*one, twins[0]])
+        await put_in(queue, twins[1:])
         taken = await take(queue, 6)
-        queue.settle(gone=taken[:2])
-        queue.settle(gone=taken[2:3])
+        queue.settle(Settlement(gone=taken[:2]))
+        queue.settle(Settlement(gone=taken[2:3]))
         await asyncio.sleep(0.1)
         assert metrics.accepted == 3 + len(queue)
     async with opened(tmp_path) as (queue, _):
@@ -143,7 +145,7 @@ async def test_events_of_one_id_are_each_delivered(tmp_path: Path) -> None:
 
 def other_kind(queue: DiskQueue, kind: str) -> DiskQueue:
     return DiskQueue(
-        queue.owner[0],
+        queue.stored_as[0],
         LIMITS,
         queue._storage,
         max_events=1000,
@@ -158,19 +160,19 @@ async def test_a_target_of_another_kind_is_not_handed_the_events_of_its_name(tmp
     async with stored(tmp_path) as storage:
         queue = other_kind(queue_in(storage), "eventbridge")
         await queue.open()
-        await queue.put(events(5))
-        queue.close()
+        await put_in(queue, events(5))
+        await queue.aclose()
     async with stored(tmp_path) as storage:
         queue = other_kind(queue_in(storage), "rum")
         await queue.open()
         assert len(queue) == 0
         assert await stranded(storage, [queue]) == {"orders (eventbridge)": 5}
-        queue.close()
+        await queue.aclose()
     async with stored(tmp_path) as storage:
         queue = other_kind(queue_in(storage), "eventbridge")
         await queue.open()
         assert len(await take_all(queue)) == 5
-        queue.close()
+        await queue.aclose()
 
 
 async def test_while_settles_cannot_be_written_only_so_much_more_is_handed_out(
@@ -187,13 +189,13 @@ async def test_while_settles_cannot_be_written_only_so_much_more_is_handed_out(
     monkeypatch.setattr(rows, "delete", delete)
     async with opened(tmp_path, front_bytes=8000) as (queue, _):
         for _ in range(100):
-            await queue.put(events(1, size=1000))
+            await put_in(queue, events(1, size=1000))
         queue.drain()
         ends = asyncio.get_running_loop().time() + 0.5
         settled = 0
         while asyncio.get_running_loop().time() < ends:
             while (batch := queue.take()) is not None:
-                queue.settle(gone=batch.events)
+                queue.settle(Settlement(gone=batch.events))
                 settled += len(batch.events)
             await asyncio.sleep(0.005)
         assert 10 <= settled < 40

@@ -24,9 +24,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, Event, SystemClock
 from forwarder.queues.disk import DiskQueue
-from forwarder.queues.purging import Chosen
+from forwarder.queues.queue import Chosen, Settlement
 from forwarder.storage import Connection, Storage
 from forwarder.storage.ballast import Ballast
+from tests.puts import put_in
 from tests.unit.queues.names import FakeNames
 from tests.unit.queues.support import events, ids, named, queue_in, take_all
 
@@ -57,7 +58,7 @@ class DiskQueueLife(RuleBasedStateMachine):
         return self._metrics.recovered
 
     async def _stop(self) -> None:
-        self.queue.close()
+        await self.queue.aclose()
         await self._storage.close()
 
     @rule(count=st.integers(1, 9), complete=st.booleans(), key=st.binary(max_size=1), size=st.integers(1, 60))
@@ -104,14 +105,14 @@ class DiskQueueLife(RuleBasedStateMachine):
         gone: list[Event] = []
         while some := self.queue.take_wanted(chosen.picks(SystemClock.monotonic()), 5):
             assert {event.name for event in some} == {chosen.name}
-            self.queue.settle(gone=some)
+            self.queue.settle(Settlement(gone=some))
             gone += some
         page = await self.queue.purge_rows(chosen, lambda connection, some: gone.extend(some))
         assert page.ended
         return set(ids(gone))
 
     async def _put(self, some: list[Event], complete: bool) -> None:
-        await self.queue.put(some, complete=complete)
+        await put_in(self.queue, some, complete=complete)
 
     @rule(count=st.integers(1, 9), looks=st.integers(0, 3))
     def put_and_be_cancelled(self, count: int, looks: int) -> None:
@@ -120,7 +121,7 @@ class DiskQueueLife(RuleBasedStateMachine):
         self.ours |= set(ids(some))
 
     async def _put_cancelled(self, some: list[Event], looks: int) -> None:
-        putting = asyncio.ensure_future(self.queue.put(some))
+        putting = asyncio.ensure_future(put_in(self.queue, some))
         for _ in range(looks + 1):
             await asyncio.sleep(0)
         putting.cancel()
@@ -150,7 +151,7 @@ class DiskQueueLife(RuleBasedStateMachine):
         self.settled |= set(ids(by["g"]))
 
     async def _settle(self, gone: list[Event], retry: list[Event], aside: list[list[Event]]) -> None:
-        self.queue.settle(gone=gone, retry=retry, aside=aside)
+        self.queue.settle(Settlement(gone=gone, retry=retry, aside=aside))
 
     @rule()
     def wait(self) -> None:

@@ -17,6 +17,7 @@ from forwarder.delivery.worker import work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, CallStatus, Kind, Outcome, QueueUnavailable, Results, SystemClock
 from forwarder.storage import Storage
+from tests.puts import put_in
 from tests.unit.queues.support import LIMITS, events, queue_in, stored
 
 
@@ -39,7 +40,7 @@ async def fill(storage: Storage, size: int, count: int, young: bool) -> Lane:
     with suppress(QueueUnavailable):
         for number in range(10_000):
             age = -1e5 if young and number % 2 else 1e5
-            await queue.put(events(count, size=size, received_at=clock.monotonic() - age))
+            await put_in(queue, events(count, size=size, received_at=clock.monotonic() - age))
     gate = Gate("orders", GateOptions(probe=0.2), clock)
     return Lane("orders", Delivers(), queue, gate, Policy(0.5), letters, metrics, clock)
 
@@ -61,4 +62,4 @@ async def test_what_expires_in_a_full_file_leaves_it(
         await asyncio.wait(jobs)
         assert lane.metrics.accepted == lane.metrics.delivered + lane.metrics.dead_lettered["expired"]
         assert lane.gate.view().message == ""
-        lane.queue.close()
+        await lane.queue.aclose()

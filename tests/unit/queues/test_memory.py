@@ -9,6 +9,7 @@ from itertools import pairwise
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Event, Limits, SystemClock
 from forwarder.queues.memory import NAMED_SLICE_EVENTS, SLICE_EVENTS, MemoryQueue
+from tests.puts import put_in
 from tests.unit.queues.names import FakeNames
 from tests.unit.queues.support import MANY, named
 
@@ -29,7 +30,7 @@ def queue_of(max_events: int = MANY) -> MemoryQueue:
 async def steps_of(events: list[Event]) -> list[int]:
     """How many events each turn of the loop adds."""
     queue = queue_of()
-    putting = asyncio.create_task(queue.put(events))
+    putting = asyncio.create_task(put_in(queue, events))
     seen = [0]
     while not putting.done():
         await asyncio.sleep(0)
@@ -47,7 +48,7 @@ async def test_events_for_many_names_are_added_in_smaller_slices() -> None:
 
 async def test_what_is_still_to_be_added_is_nobodys_room() -> None:
     queue = queue_of(2 * SLICE_EVENTS)
-    putting = asyncio.create_task(queue.put(named(2 * SLICE_EVENTS, "bus", received_at=time.monotonic())))
+    putting = asyncio.create_task(put_in(queue, named(2 * SLICE_EVENTS, "bus", received_at=time.monotonic())))
     await asyncio.sleep(0)
     assert 0 < len(queue) < 2 * SLICE_EVENTS
     assert queue.room() == 0

@@ -14,6 +14,8 @@ import pytest
 from forwarder.cli import main
 from forwarder.model import STORED_JSON, Event
 from forwarder.queues import rows
+from forwarder.queues.queue import Settlement
+from tests.puts import put_in
 from tests.unit.queues.support import events, ids, opened, queue_in, stored, take
 from tests.unit.queues.test_disk import until_settled
 
@@ -30,7 +32,7 @@ def entries(count: int) -> list[Event]:
 async def filled(directory: Path, *puts: Sequence[Event]) -> None:
     async with opened(directory) as (queue, _):
         for some in puts:
-            await queue.put(some)
+            await put_in(queue, some)
 
 
 def change(directory: Path, statement: str) -> None:
@@ -61,8 +63,8 @@ async def test_only_what_is_not_settled_is_written_in_order_and_beside_a_daemon(
 ) -> None:
     put = entries(30)
     async with opened(tmp_path) as (queue, _):
-        await queue.put(put)
-        queue.settle(gone=(await take(queue, 30))[5:12])
+        await put_in(queue, put)
+        queue.settle(Settlement(gone=(await take(queue, 30))[5:12]))
     async with opened(tmp_path) as (queue, _):
         assert dumped(tmp_path, capfdbinary) == (0, ids([*put[:5], *put[12:]]), "")
         assert len(queue) == 23
@@ -93,7 +95,7 @@ async def test_a_damaged_row_is_said_and_costs_no_other(
     assert (code, len(written)) == (1, 20)
     assert "orders: 10 events not written: row " in said
     async with opened(tmp_path) as (queue, _):
-        queue.settle(gone=await take(queue, 20))
+        queue.settle(Settlement(gone=await take(queue, 20)))
         await until_settled(tmp_path, 0)
     assert main(["queue", "check", str(tmp_path)]) == 1
     said = capfdbinary.readouterr().out.decode()
@@ -216,8 +218,8 @@ async def test_stats_say_what_waits_and_what_nobody_will_send(
         for name, count in (("orders", 3), ("old", 2), ("idle", 0)):
             queue = queue_in(storage, name)
             await queue.open()
-            await queue.put(entries(count))
-            queue.close()
+            await put_in(queue, entries(count))
+            await queue.aclose()
     config = tmp_path / "config.yaml"
     target = "{kind: eventbridge, region: eu-west-1, queue: disk}"
     config.write_text(f"{{storage: {{path: {tmp_path}}}, targets: {{orders: {target}}}}}")

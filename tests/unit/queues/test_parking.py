@@ -14,9 +14,11 @@ import pytest
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Event, QueueUnavailable
 from forwarder.queues.disk import DiskQueue
+from forwarder.queues.queue import Settlement
 from forwarder.queues.salvage import rescue
 from forwarder.storage import Connection, Storage, StorageError
 from forwarder.storage.ballast import Ballast
+from tests.puts import put_in
 from tests.unit.queues.names import FakeNames
 from tests.unit.queues.support import ids, named, queue_in, stored, take_all
 
@@ -35,7 +37,7 @@ async def taken(queue: DiskQueue, count: int) -> list[str]:
             assert await queue.ripe()
             if (batch := queue.take()) is not None:
                 found += ids(batch.events)
-                queue.settle(gone=batch.events)
+                queue.settle(Settlement(gone=batch.events))
     return found
 
 
@@ -48,7 +50,7 @@ async def all_come_back(queue: DiskQueue, count: int) -> None:
             if (batch := queue.take()) is not None:
                 flying += batch.events
     for start in range(count - 10, -1, -10):
-        queue.settle(retry=flying[start : start + 10])
+        queue.settle(Settlement(retry=flying[start : start + 10]))
 
 
 def sql(directory: Path, statement: str) -> list[tuple[int, ...]]:
@@ -64,7 +66,7 @@ async def test_what_comes_back_is_parked_when_it_is_much_and_keeps_its_order(tmp
         queue = queue_in(storage, names=names, front_bytes=FRONT)
         await queue.open()
         some = named(50, "gone")
-        await queue.put(some)
+        await put_in(queue, some)
         names.closed.add("gone")
         await all_come_back(queue, 50)
         await until_quiet(queue)
@@ -75,7 +77,7 @@ async def test_what_comes_back_is_parked_when_it_is_much_and_keeps_its_order(tmp
         names.closed.clear()
         queue.release("gone")
         assert await taken(queue, 50) == ids(some)
-        queue.close()
+        await queue.aclose()
 
 
 async def test_parked_rows_are_parked_again_after_a_restart(tmp_path: Path) -> None:
@@ -84,9 +86,9 @@ async def test_parked_rows_are_parked_again_after_a_restart(tmp_path: Path) -> N
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=names, front_bytes=FRONT)
         await queue.open()
-        await queue.put(some)
-        await queue.put(others)
-        queue.close()
+        await put_in(queue, some)
+        await put_in(queue, others)
+        await queue.aclose()
     metrics = TargetMetrics("orders")
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=names, front_bytes=FRONT, metrics=metrics)
@@ -98,7 +100,7 @@ async def test_parked_rows_are_parked_again_after_a_restart(tmp_path: Path) -> N
         queue.release("gone")
         assert await taken(queue, 300) == ids(some)
         assert len(queue) == 20
-        queue.close()
+        await queue.aclose()
 
 
 async def test_names_that_are_open_at_start_are_released_then(tmp_path: Path) -> None:
@@ -107,13 +109,13 @@ async def test_names_that_are_open_at_start_are_released_then(tmp_path: Path) ->
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=names)
         await queue.open()
-        await queue.put(some)
-        queue.close()
+        await put_in(queue, some)
+        await queue.aclose()
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=FakeNames())
         await queue.open()
         assert await taken(queue, 300) == ids(some)
-        queue.close()
+        await queue.aclose()
 
 
 async def test_rows_of_closed_names_that_an_earlier_version_wrote_hold_up_nothing(tmp_path: Path) -> None:
@@ -123,9 +125,9 @@ async def test_rows_of_closed_names_that_an_earlier_version_wrote_hold_up_nothin
         queue = queue_in(storage)  # which knows no names
         await queue.open()
         for start in range(0, 2000, 50):
-            await queue.put(some[start : start + 50])
-        await queue.put(others)
-        queue.close()
+            await put_in(queue, some[start : start + 50])
+        await put_in(queue, others)
+        await queue.aclose()
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=FakeNames("gone"), front_bytes=FRONT)
         await queue.open()
@@ -135,7 +137,7 @@ async def test_rows_of_closed_names_that_an_earlier_version_wrote_hold_up_nothin
                 await asyncio.sleep(0.005)
         assert (len(queue), queue.sendable) == (2000, 0)
         queue.release("gone")
-        queue.close()
+        await queue.aclose()
 
 
 async def test_a_version_that_knows_no_names_finds_each_event_once(tmp_path: Path) -> None:
@@ -150,19 +152,19 @@ async def test_a_version_that_knows_no_names_finds_each_event_once(tmp_path: Pat
     async with stored(own) as storage:
         queue = queue_in(storage, names=names, front_bytes=FRONT)
         await queue.open()
-        await queue.put(some)
+        await put_in(queue, some)
         names.closed.add("gone")
         await all_come_back(queue, 60)
         await storage.run(lambda connection: None)  # commits the move
         await storage.run(copy_files)
-        queue.close()
+        await queue.aclose()
     assert sql(copy, "SELECT count(*) > 0 FROM queue_aside") == [(1,)]
     sql(copy, "DROP TABLE queue_aside")  # an earlier version would not look at it
     async with stored(copy) as storage:
         queue = queue_in(storage)
         await queue.open()
         assert sorted(ids(await take_all(queue))) == sorted(ids(some))
-        queue.close()
+        await queue.aclose()
 
 
 async def test_an_entry_for_another_row_is_dropped(tmp_path: Path) -> None:
@@ -170,19 +172,19 @@ async def test_an_entry_for_another_row_is_dropped(tmp_path: Path) -> None:
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=FakeNames("gone"))
         await queue.open()
-        await queue.put(named(5, "gone"))
-        queue.close()
+        await put_in(queue, named(5, "gone"))
+        await queue.aclose()
     ((place, name, row, crc),) = sql(tmp_path, "SELECT * FROM queue_aside")
     async with stored(tmp_path) as storage:
         queue = queue_in(storage)
         await queue.open()
         await take_all(queue)
-        queue.close()
+        await queue.aclose()
     async with stored(tmp_path) as storage:
         queue = queue_in(storage)
         await queue.open()
-        await queue.put(named(5, "here"))
-        queue.close()
+        await put_in(queue, named(5, "here"))
+        await queue.aclose()
     assert sql(tmp_path, "SELECT place FROM queue_rows") == [(place,)]
     sql(tmp_path, f"INSERT INTO queue_aside VALUES ({place}, '{name}', {row}, {crc})")
     async with stored(tmp_path) as storage:
@@ -190,7 +192,7 @@ async def test_an_entry_for_another_row_is_dropped(tmp_path: Path) -> None:
         await queue.open()
         assert not queue.aside_view()
         assert len(await take_all(queue)) == 5
-        queue.close()
+        await queue.aclose()
     assert sql(tmp_path, "SELECT * FROM queue_aside") == []
 
 
@@ -200,8 +202,8 @@ async def test_a_damaged_parked_row_is_dropped_counted_and_costs_no_other(tmp_pa
         queue = queue_in(storage, names=names, metrics=metrics)
         await queue.open()
         some = named(10, "gone")
-        await queue.put(some[:5])
-        await queue.put(some[5:])
+        await put_in(queue, some[:5])
+        await put_in(queue, some[5:])
 
         def damage(connection: Connection) -> None:
             connection.execute(
@@ -214,7 +216,7 @@ async def test_a_damaged_parked_row_is_dropped_counted_and_costs_no_other(tmp_pa
         assert await taken(queue, 5) == ids(some[5:])
         assert (metrics.dropped["damaged"], len(queue)) == (5, 0)
         assert metrics.accepted == 10
-        queue.close()
+        await queue.aclose()
 
 
 async def test_on_a_full_disk_they_stay_in_memory_and_are_parked_when_there_is_room(tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ async def test_on_a_full_disk_they_stay_in_memory_and_are_parked_when_there_is_r
         queue = queue_in(storage, names=names, front_bytes=FRONT)
         await queue.open()
         some = named(50, "gone")
-        await queue.put(some)
+        await put_in(queue, some)
         flying: list[Event] = []
         while len(flying) < 50:
             batch = queue.take()
@@ -232,10 +234,10 @@ async def test_on_a_full_disk_they_stay_in_memory_and_are_parked_when_there_is_r
         filling = 0
         with suppress(QueueUnavailable):
             while True:
-                await queue.put(named(1, "here", size=6000))
+                await put_in(queue, named(1, "here", size=6000))
                 filling += 1
         names.closed.add("gone")
-        queue.settle(retry=flying)
+        queue.settle(Settlement(retry=flying))
         tries: list[object] = []
         submit = storage.submit
 
@@ -255,7 +257,7 @@ async def test_on_a_full_disk_they_stay_in_memory_and_are_parked_when_there_is_r
         names.closed.clear()
         queue.release("gone")
         assert await taken(queue, 50) == ids(some)
-        queue.close()
+        await queue.aclose()
 
 
 async def test_the_share_counts_parked_rows_and_who_sent_them(tmp_path: Path) -> None:
@@ -263,17 +265,17 @@ async def test_the_share_counts_parked_rows_and_who_sent_them(tmp_path: Path) ->
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, names=names, max_events=1000)
         await queue.open()
-        await queue.put(named(60, "gone", peer="a"))
-        await queue.put(named(40, "gone", peer="b"))
+        await put_in(queue, named(60, "gone", peer="a"))
+        await put_in(queue, named(40, "gone", peer="b"))
         assert queue.share_refusal("gone", "a", 1, 10) is not None
         assert queue.share_refusal("gone", "c", 1, 10) is None
-        queue.close()
+        await queue.aclose()
     async with stored(tmp_path) as storage:  # what a restart finds stays, beyond the share too
         queue = queue_in(storage, names=names, max_events=500)
         await queue.open()
         assert len(queue) == 100
         assert queue.share_refusal("gone", "", 1, 10) is not None
-        queue.close()
+        await queue.aclose()
 
 
 async def test_parked_rows_of_a_file_that_is_replaced_while_in_use_are_read_once(tmp_path: Path) -> None:
@@ -284,8 +286,8 @@ async def test_parked_rows_of_a_file_that_is_replaced_while_in_use_are_read_once
     metrics = TargetMetrics("orders")
     queue = queue_in(storage, names=names, front_bytes=FRONT, metrics=metrics)
     await queue.open()
-    await queue.put(some)
-    await queue.put(others)
+    await put_in(queue, some)
+    await put_in(queue, others)
     with pytest.raises(StorageError, match="malformed"):
         await storage.submit(damaged)
     names.closed.clear()
@@ -293,7 +295,7 @@ async def test_parked_rows_of_a_file_that_is_replaced_while_in_use_are_read_once
     assert sorted(await taken(queue, 340)) == sorted(ids([*some, *others]))
     await until_quiet(queue)
     assert (len(queue), metrics.recovered, sum(metrics.dropped.values())) == (0, 0, 0)
-    queue.close()
+    await queue.aclose()
     await storage.close()
     assert sql(tmp_path, "SELECT count(*) FROM queue_rows") == [(0,)]
 
@@ -302,8 +304,8 @@ async def test_rows_of_a_damaged_file_stay_of_this_boot(tmp_path: Path) -> None:
     async with stored(tmp_path) as storage:
         queue = queue_in(storage, boot="this")
         await queue.open()
-        await queue.put(named(5, ""))
-        queue.close()
+        await put_in(queue, named(5, ""))
+        await queue.aclose()
     with (tmp_path / "forwarder.db").open("r+b") as file:
         file.write(bytes(100))
     storage = Storage(tmp_path, linger=0.0, ballast=Ballast(tmp_path, 0), rescues=(rescue,))
@@ -312,7 +314,7 @@ async def test_rows_of_a_damaged_file_stay_of_this_boot(tmp_path: Path) -> None:
     await queue.open()
     assert len(queue) == 5
     assert queue.knows_ages
-    queue.close()
+    await queue.aclose()
     await storage.close()
 
 

@@ -116,19 +116,26 @@ async def test_the_directory_of_another_user_of_the_group_is_used_unless_it_is_o
         assert (await refusal(state / "data")).reason == "unsafe"
 
 
-def stores_as(user: int, umask: int, directory: Path) -> bool:
-    """Whether a process of this user and group 0 alone can write there as a daemon does."""
+def stores_as(user: int, umask: int, directory: Path, group: int = 0) -> str:
+    """What refuses a process of this user and group that writes there as a daemon does; "" if nothing."""
+    out, into = os.pipe()
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os.close(into)
+        with os.fdopen(out) as said:
+            refused = said.read()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, refused
+        return refused
     try:
         os.umask(umask)
         os.setgroups([])
-        os.setgid(0)
+        os.setgid(group)
         os.setuid(user)
         asyncio.run(stored(directory))
+    except StorageError as error:
+        os.write(into, f"{error.reason}: {error}".encode())
     except BaseException:
-        traceback.print_exc()
+        os.write(into, traceback.format_exc().encode())
         os._exit(1)
     os._exit(0)
 
@@ -149,11 +156,76 @@ def volume() -> Iterator[Path]:
 def test_users_of_group_0_follow_each_other_on_one_volume(volume: Path, umask: int) -> None:
     users = [1_000_650_000, 1_000_650_001, 1_000_650_000, 12345]
     for user in users:
-        assert stores_as(user, umask, volume / "data")
+        assert not stores_as(user, umask, volume / "data")
     assert rows(volume / "data" / FILE) == 3 * len(users)
     assert {path.stat().st_uid for path in (volume / "data").iterdir()} <= set(users)
     for path in (volume / "data", *(volume / "data").iterdir()):
         assert not mode(path) & 0o007, path
+
+
+OPENSHIFT, OUTSIDE = 1_000_650_000, 10001
+"""A user of group 0 alone, and a user and group outside it."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_user_outside_group_0_leaves_a_storage_to_it_below_a_setgid_directory(
+    volume: Path, umask: int
+) -> None:
+    os.chown(volume, OUTSIDE, 0)
+    volume.chmod(0o2770)
+    for _ in range(2):
+        assert not stores_as(OUTSIDE, umask, volume / "data", OUTSIDE)
+    for path in (volume / "data", *(volume / "data").iterdir()):
+        assert path.stat().st_gid == 0, path
+    assert mode(volume / "data") == 0o2770
+    assert not stores_as(OPENSHIFT, umask, volume / "data")
+    assert not stores_as(OUTSIDE, umask, volume / "data", OUTSIDE), "and back, after a stop in order"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_storage_of_its_user_alone_is_refused_to_group_0_with_a_command_that_lifts_it(volume: Path) -> None:
+    volume.chmod(0o777)
+    data = volume / "data"
+    assert not stores_as(OUTSIDE, 0o022, data, OUTSIDE)
+    refused = stores_as(OPENSHIFT, 0o022, data)
+    assert refused == (
+        f"path: user {OPENSHIFT} of group 0 may not read and write {data}, which belongs to user {OUTSIDE} "
+        f"and group {OUTSIDE} (mode 0700): run as root: chown -R {OPENSHIFT}:0 {data}"
+    )
+    subprocess.run(refused.rpartition("run as root: ")[2].split(), check=True)
+    assert not stores_as(OPENSHIFT, 0o022, data)
+    assert not stores_as(OPENSHIFT + 1, 0o022, data), "and to every other user of the group"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_its_owner_gives_a_storage_to_group_0_once_it_is_of_that_group(volume: Path) -> None:
+    volume.chmod(0o777)
+    assert not stores_as(OUTSIDE, 0o022, volume / "data", OUTSIDE)
+    assert mode(volume / "data" / FILE) == 0o600
+    assert not stores_as(OUTSIDE, 0o022, volume / "data", 0)
+    assert not stores_as(OPENSHIFT, 0o022, volume / "data", 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("name", [FILE, "forwarder.lock", "forwarder.ballast"])
+def test_a_file_of_another_user_is_named_with_the_command_that_lifts_it(volume: Path, name: str) -> None:
+    data = volume / "data"
+    assert not stores_as(OPENSHIFT, 0o022, data)
+    os.chown(data / name, OUTSIDE, OUTSIDE)
+    refused = stores_as(OPENSHIFT, 0o022, data)
+    assert f"may not read and write {data / name}, which belongs to user {OUTSIDE}" in refused
+    assert refused.endswith(f"run as root: chown -R {OPENSHIFT}:0 {data}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_parent_without_access_is_refused_with_the_command_that_makes_or_gives_it(volume: Path) -> None:
+    volume.chmod(0o700)
+    given = stores_as(OUTSIDE, 0o022, volume / "data", OUTSIDE)
+    assert f"run as root: chown {OUTSIDE}:{OUTSIDE} {volume}. Or set storage.path" in given
+    volume.chmod(0o755)
+    made = stores_as(OUTSIDE, 0o022, volume / "state" / "data", OUTSIDE)
+    assert f"run as root: install -d -o {OUTSIDE} -g {OUTSIDE} -m 0700 {volume / 'state'}. Or" in made
 
 
 # --- what an earlier version left

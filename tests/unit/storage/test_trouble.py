@@ -28,6 +28,7 @@ from forwarder.storage import Connection, Storage, StorageError
 from forwarder.storage.ballast import LOW_BYTES, Ballast
 from forwarder.storage.filesystem import filesystem_of
 from forwarder.storage.trouble import Trouble
+from tests.puts import put_in
 from tests.unit.queues.support import events, ids, queue_in, take_all
 
 BALLAST = LOW_BYTES
@@ -102,7 +103,7 @@ async def test_a_full_disk_costs_the_ballast_and_what_is_new_until_there_is_room
         async with storage_on(tmp_path, disk, max_bytes=1 << 20) as storage:
             queue = queue_in(storage)
             await queue.open()
-            await queue.put(events(10))
+            await put_in(queue, events(10))
             disk.free = LOW_BYTES - 1
             with pytest.raises(StorageError, match="is full"):
                 await storage.run(fill)
@@ -114,15 +115,15 @@ async def test_a_full_disk_costs_the_ballast_and_what_is_new_until_there_is_room
             assert len(await take_all(queue)) == 10
             disk.free = 2 * BALLAST
             await storage.run(note)
-            await queue.put(events(1))
+            await put_in(queue, events(1))
             assert (tmp_path / "forwarder.ballast").exists()
-            queue.close()
+            await queue.aclose()
     assert [line["event"] for line in lines] == ["storage cannot write", "storage works again"]
 
 
 async def refused(queue: DiskQueue) -> None:
     with pytest.raises(Exception, match="full"):
-        await queue.put(events(1))
+        await put_in(queue, events(1))
 
 
 async def test_without_room_for_the_ballast_nothing_new_is_taken_from_the_start(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ async def test_without_room_for_the_ballast_nothing_new_is_taken_from_the_start(
         queue = queue_in(storage)
         await queue.open()
         await refused(queue)
-        queue.close()
+        await queue.aclose()
 
 
 ON_A_SMALL_DISK = """
@@ -140,6 +141,7 @@ import asyncio, os, subprocess, sys
 from pathlib import Path
 from forwarder.model import QueueUnavailable
 from forwarder.storage import Storage
+from tests.puts import put_in
 from tests.unit.queues.support import events, ids, queue_in, take, take_all
 
 async def main(directory):
@@ -151,7 +153,7 @@ async def main(directory):
     try:
         while True:
             some = events(50, size=2000)
-            await queue.put(some)
+            await put_in(queue, some)
             put += ids(some)
     except QueueUnavailable:
         pass
@@ -168,13 +170,13 @@ async def main(directory):
     os.unlink(directory / "others")
     for _ in range(200):
         try:
-            await queue.put(events(1))
+            await put_in(queue, events(1))
             break
         except QueueUnavailable:
             await asyncio.sleep(0.05)
     else:
         sys.exit("it never took another event")
-    queue.close()
+    await queue.aclose()
     await storage.close()
     print("drained", len(found))
 
@@ -297,11 +299,11 @@ async def kept(directory: Path, rows: int, size: int) -> list[str]:
     put = [events(1, size) for _ in range(rows)]
     writing = []
     for each in put:
-        writing.append(asyncio.ensure_future(queue.put(each)))
+        writing.append(asyncio.ensure_future(put_in(queue, each)))
         await asyncio.sleep(0)  # what comes in one turn of the loop is one row
         await asyncio.sleep(0)
     await asyncio.gather(*writing)
-    queue.close()
+    await queue.aclose()
     await storage.close()
     return [id for some in put for id in ids(some)]
 
@@ -318,7 +320,7 @@ async def found(directory: Path) -> tuple[list[str], dict[str, int]]:
     given = await take_all(queue)
     assert all(event.body == b"x" * len(event.body) for event in given)
     ledger = {"recovered": metrics.recovered, "dropped": metrics.dropped["damaged"]}
-    queue.close()
+    await queue.aclose()
     await storage.close()
     return ids(given), ledger
 

@@ -19,10 +19,12 @@ from structlog.testing import capture_logs
 from forwarder.apis.wire import Native
 from forwarder.metrics import StorageMetrics, TargetMetrics
 from forwarder.queues.offline import check, dump
+from forwarder.queues.queue import Settlement
 from forwarder.queues.salvage import rescue
 from forwarder.storage import Storage, StorageError
 from forwarder.storage.ballast import Ballast
 from forwarder.storage.wal import FRAME_BYTES, HEADER_BYTES, damage_of
+from tests.puts import put_in
 from tests.unit.queues.support import events, ids, queue_in, take_all
 
 COMMITS = 40
@@ -38,11 +40,11 @@ async def _killed(directory: Path) -> list[str]:
     promised: list[str] = []
     for number in range(COMMITS):
         some = events(1, size=300 if number % 3 else 20_000)
-        await queue.put(some)
+        await put_in(queue, some)
         promised += ids(some)
     for name in FILES:
         shutil.copy(directory / "open" / name, directory / name)
-    queue.close()
+    await queue.aclose()
     await storage.close()
     shutil.rmtree(directory / "open")
     return promised
@@ -75,7 +77,7 @@ async def started(directory: Path) -> tuple[list[str], bool, int]:
         queue = queue_in(storage, metrics=metrics)
         await queue.open()
         found = await take_all(queue)
-        queue.close()
+        await queue.aclose()
         await storage.close()
     assert all(event.body == b"x" * len(event.body) for event in found)
     said = any("damaged" in line["event"] for line in lines)
@@ -168,9 +170,9 @@ async def test_readers_beside_a_daemon_that_writes_find_no_damage(tmp_path: Path
 
     async def put_for_ever() -> None:
         while True:
-            await queue.put(events(1, size=9000))
+            await put_in(queue, events(1, size=9000))
             if batch := queue.take():
-                queue.settle(gone=batch.events)
+                queue.settle(Settlement(gone=batch.events))
 
     putting = asyncio.create_task(put_for_ever())
     for _ in range(20):
@@ -178,7 +180,7 @@ async def test_readers_beside_a_daemon_that_writes_find_no_damage(tmp_path: Path
         assert said == []
     putting.cancel()
     await asyncio.wait([putting])
-    queue.close()
+    await queue.aclose()
     await storage.close()
 
 

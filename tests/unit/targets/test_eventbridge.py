@@ -38,6 +38,7 @@ from forwarder.targets.eventbridge import EventBridgeOptions, build, weigh
 from forwarder.targets.options import Hold
 from forwarder.targets.questions import Answer as BusAnswer
 from forwarder.targets.questions import answer_of
+from tests.puts import put_in
 from tests.unit.targets.fake_aws import Answer, Call, FakeAws, aws_environment, fake_aws
 
 __all__ = ["aws_environment"]
@@ -105,7 +106,7 @@ class Running:
             self.held.append(sentence)
 
     async def put(self, *buses: str | None) -> None:
-        await self.queue.put([event(i, bus) for i, bus in enumerate(buses)])
+        await put_in(self.queue, [event(i, bus) for i, bus in enumerate(buses)])
 
     async def delivered(self, count: int) -> list[str]:
         """Wait for so many events at AWS; their buses, in order."""
@@ -162,7 +163,7 @@ async def running(answer: Answer, **options: Any) -> AsyncIterator[Running]:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            queue.close()
+            await queue.aclose()
 
 
 def kinds(results: Results) -> list[Kind]:

@@ -73,7 +73,7 @@ async def test_who_makes_no_calls_is_held_for_its_credentials_and_by_an_owner_of
     assert {owner for owner, _, _ in held} == {"credentials"}
     watching.cancel()
     await asyncio.wait([watching])
-    queue.close()
+    await queue.aclose()
     await target.close()
 
 

@@ -36,7 +36,7 @@ def test_defaults(kind: str, max_wait: float, max_age: float, pace: float | None
     assert options.retry.max_attempts is None
     assert (options.hold.probe, options.hold.probe_cap) == (30, 300)
     assert (options.timeouts.connect, options.timeouts.read) == (3, 15)
-    assert (options.queue, options.queue_limits.max_events, options.queue_bytes) == (
+    assert (options.queue.kind, options.queue_limits.max_events, options.queue_bytes) == (
         "memory",
         100_000,
         64 << 20,

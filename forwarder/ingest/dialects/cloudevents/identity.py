@@ -1,8 +1,8 @@
 """What a CloudEvent is known by when it comes again, in whichever form.
 
 Invariants:
-- The binary and the structured form of one event are one event: headers have strings only, percent-encode
-  what is not ASCII, and carry data as bytes.
+- The binary and the structured form of one event are one event: headers have strings only (Python's SDK
+  writes ``True``), percent-encode what is not ASCII, and carry data as bytes.
 - All attributes count as the sender gave them, before Time, TraceHeader and an id are filled in: two events
   with one ``source`` and ``id`` for two buses are two events.
 """
@@ -53,6 +53,8 @@ def _known_as(name: str, value: Value) -> str:
     if name == "datacontenttype":
         return _media(value)
     text = _string(value)
+    if text in ("True", "False"):
+        return text.lower()
     if name in URIS and not (text.isascii() and " " not in text):
         return quote(text, safe=_ASCII)
     return text
@@ -73,14 +75,26 @@ def _media(value: Value) -> str:
 
 
 def _content(event: CloudEvent, media: Value | None) -> bytes:
+    """The bytes that binary mode would carry; of JSON, without the space that SDKs put in one form only."""
+    holds_json = media is None or is_json(plain_media(media))
     if event.base64 is not None:
-        return binascii.a2b_base64(event.base64)
-    if event.data is None:
-        return b""
-    data, is_text = bytes(event.data), media is not None and not is_json(plain_media(media))
+        data = binascii.a2b_base64(event.base64)
+        return _without_space(data) if holds_json else data
+    data = b"" if event.data is None else bytes(event.data)
+    if holds_json or data[:1] != b'"':
+        return _without_space(data)
     try:
-        if is_text and data[:1] == b'"':
-            return _text.decode(data).encode()
-        return msgspec.json.format(data, indent=-1)  # without space, which SDKs put in one form only
-    except (msgspec.DecodeError, ValueError, RecursionError):  # half of a surrogate pair, or no UTF-8
+        return _text.decode(data).encode()
+    except ValueError:  # half of a surrogate pair
+        return data
+
+
+def _without_space(data: bytes) -> bytes:
+    try:
+        return msgspec.json.format(data, indent=-1)
+    except (
+        msgspec.DecodeError,
+        ValueError,
+        RecursionError,
+    ):  # half of a surrogate pair, no UTF-8, or no JSON
         return data

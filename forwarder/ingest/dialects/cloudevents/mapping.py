@@ -2,26 +2,30 @@
 
 Invariants:
 - ``envelope``: Detail is the whole event in the JSON format, so that nothing of it is lost. ``data``: Detail
-  is the event's data alone, which must then be a JSON object.
+  is the event's data alone, which must then be a JSON object, in whichever member it came.
 - Source is ``source``, DetailType ``type``, Time ``time``; both forms have the same entry beside Detail.
 """
 
 from __future__ import annotations
 
+import binascii
 from typing import Literal
 
 import msgspec
 
-from forwarder.apis import utf8
+from forwarder.apis import surrogates, utf8
 from forwarder.apis.put_events import MAX_DETAIL_TYPE, MAX_RESOURCE, MAX_RESOURCES, Entry, PutEvents
 from forwarder.apis.trace_header import TRACEPARENT, from_traceparent
 from forwarder.apis.wire import object_text
+from forwarder.ingest.dialects.broken import BROKEN
 from forwarder.ingest.dialects.cloudevents.attributes import Attributes, InvalidEvent, moment
-from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, starts_with
+from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, is_json, plain_media, starts_with
 
 Form = Literal["envelope", "data"]
 BUS, RESOURCES = "eventbusname", "resources"
 """Extensions that are ours: the event's bus, and its resources with commas between."""
+
+_any = msgspec.json.Decoder(msgspec.Raw)
 
 
 def entry_of(
@@ -50,7 +54,7 @@ def entry_of(
 
 
 def _detail(event: CloudEvent, form: Form, longest: int) -> str:
-    raw = msgspec.Raw(event.envelope()) if form == "envelope" else event.data
+    raw = msgspec.Raw(event.envelope()) if form == "envelope" else _json_data(event)
     if raw is None or not starts_with(raw, b"{"):
         raise InvalidEvent("data must be a JSON object, because this target sends only the data of an event.")
     detail = object_text(raw, longest)
@@ -58,6 +62,16 @@ def _detail(event: CloudEvent, form: Form, longest: int) -> str:
         fault = utf8.fault(raw)
         raise InvalidEvent(f"data is {fault}." if fault else "data or an attribute is nested too deeply.")
     return detail
+
+
+def _json_data(event: CloudEvent) -> msgspec.Raw | None:
+    """The data as JSON: also of bytes that are declared to be JSON, as SDKs send it in ``data_base64``."""
+    if event.base64 is None or not is_json(plain_media(event.attributes.get("datacontenttype", ""))):
+        return event.data
+    try:
+        return surrogates.decode(_any, binascii.a2b_base64(event.base64))
+    except BROKEN:
+        return None
 
 
 def _bus(attributes: Attributes) -> str:

@@ -8,6 +8,7 @@ Invariants:
 - The events of a batch are counted, and the length and the attributes of each, before anything is made of
   them; all of that goes in steps.
 - Data that is JSON stays byte for byte as it came; a JSON string in ``data`` is never parsed again.
+- A Content-Type that an HTTP client set by itself is not the event's: its JSON is JSON.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ _MAX_MEMBERS = MAX_ATTRIBUTES + 2  # data and data_base64
 _FEW_MEMBERS = 5 * _MAX_MEMBERS  # bytes: "": and a value, and a comma, are five
 _charset = re.compile(r';\s*charset\s*=\s*"?([^\s;"]+)', re.IGNORECASE).search
 _UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
+_CLIENT_DEFAULT = "application/x-www-form-urlencoded"
+"""What curl, urllib and Java's HttpURLConnection send when the program names no Content-Type."""
 _TEXT_ENDINGS = ("/xml", "+xml", "/yaml", "+yaml", "/x-www-form-urlencoded", "/javascript")
 
 
@@ -254,10 +257,16 @@ def _binary(headers: Mapping[str, str], body: bytes, bounds: Bounds) -> Generato
         if name.startswith(HEADER):
             _add(attributes, name.removeprefix(HEADER), value)
     media = headers.get("Content-Type")
-    if media:
+    if media and not _is_client_default(media, body):
         attributes["datacontenttype"] = characters(media)
     yield from check(attributes, bounds.max_event_bytes)
     return (yield from _with_data(attributes, str(attributes.get("datacontenttype", "")), body))
+
+
+def _is_client_default(media: str, body: bytes) -> bool:
+    """Whether an HTTP client set this Content-Type, and not the event: it names a form, and there is no body,
+    or one that begins as JSON objects and arrays do, and no form."""
+    return plain_media(media) == _CLIENT_DEFAULT and body.lstrip(_SPACE)[:1] in (b"", b"{", b"[")
 
 
 def _add(attributes: Attributes, name: str, header: str) -> None:

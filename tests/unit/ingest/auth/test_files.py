@@ -23,6 +23,7 @@ BAD: dict[str, Callable[[Path], Any]] = {
     "cut short": lambda path: path.write_text(NEXT_LINE[:-1]),
     "not text": lambda path: path.write_bytes(b"\xff"),
     "a folder": lambda path: os.mkdir(path.rename(path.with_name("moved")).with_name("tokens")),
+    "a pipe": lambda path: os.mkfifo(path.rename(path.with_name("moved")).with_name("tokens"), 0o600),
     "writable by others": lambda path: path.chmod(0o602),
     "endless": lambda path: path.write_text("#" * (MAX_FILE_BYTES + 1)),
 }
@@ -84,6 +85,8 @@ async def test_a_bad_file_leaves_the_last_good_one_and_is_said_once(file: Path, 
             assert ingest.metrics.senders.stale == {"tokens": True}
             if file.is_dir():
                 file.rmdir()
+            elif file.is_fifo():
+                file.unlink()
             elif file.exists():
                 file.chmod(0o600)
             file.write_text(NEXT_LINE)
