@@ -39,7 +39,7 @@ lint: $(READY)  ## Format, lint, types, import rules
 	$(BIN)/lint-imports
 
 check: lint  ## The same, and unit and contract tests (generated files among them)
-	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/contract
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/contract tests/repository
 
 e2e: $(READY)  ## Real clients against real processes
 	$(BIN)/python -m tests.e2e.prepare image

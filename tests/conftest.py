@@ -6,7 +6,7 @@ from __future__ import annotations
 import hypothesis
 import pytest
 
-from tests.skips import pytest_runtest_makereport, pytest_terminal_summary
+from tests.support.skips import pytest_runtest_makereport, pytest_terminal_summary
 
 # How long something takes on a busy machine is no failure.
 hypothesis.settings.register_profile(

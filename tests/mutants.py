@@ -2494,7 +2494,7 @@ MUTATIONS = [
         "forwarder/config/schema.py",
         "    return {**description, **schema}\n",
         "    return schema\n",
-        "tests/unit/test_references.py",
+        "tests/repository/test_references.py",
         "what_it_does",
     ),
     mutation(

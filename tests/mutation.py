@@ -25,7 +25,7 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from queue import SimpleQueue
 
-from tests.forked import Runs
+from tests.support.forked import Runs
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("forwarder", "tests", "config", "docs", "pyproject.toml")

@@ -22,7 +22,7 @@ from tests.abuse.figures import Attack, Context, Figure, fairness, longest_turn,
 from tests.abuse.sent import TARGETS
 from tests.abuse.stage import KEY_ID, MIB, SECRET, Daemon, Neighbour, a_stage
 from tests.abuse.wire import ATTACKER, NEIGHBOUR, Request
-from tests.unit.ingest.auth.authorities import Authority
+from tests.support.authorities import Authority
 
 NEIGHBOUR_SECONDS = 3.0
 CONTROL_SECONDS = 1.5

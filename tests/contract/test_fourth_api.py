@@ -27,10 +27,10 @@ from forwarder.doctor import examine
 from forwarder.model import CallStatus, Kind
 from forwarder.sandbox import SandboxSettings, running
 from forwarder.targets import known_apis, option_types
-from tests.contract.fourth_api import registered
-from tests.integration.harness import World, until
-from tests.unit.ingest.auth.signing import KEY_ID, SECRET, by_header
-from tests.unit.targets.fake_aws import aws_environment
+from tests.support.fake_aws import aws_environment
+from tests.support.fourth_api import registered
+from tests.support.harness import World, until
+from tests.support.signing import KEY_ID, SECRET, by_header
 
 __all__ = ["aws_environment"]
 pytestmark = pytest.mark.usefixtures("aws_environment")

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from forwarder.model import Batch, Event, Flush, Limits, QueueFull, memory_bytes
 from forwarder.queues.queue import Queue, Settlement
-from tests.clocks import HandClock
-from tests.contract.kinds_of_queues import KINDS, Kind, kind_of_queue
-from tests.puts import put_in
+from tests.support.clocks import HandClock
+from tests.support.kinds_of_queues import KINDS, Kind, kind_of_queue
+from tests.support.puts import put_in
 
 _ids = itertools.count()
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from forwarder.model import Event, Limits, QueueFull, memory_bytes
 from forwarder.queues.queue import Queue, Settlement
-from tests.clocks import HandClock
-from tests.contract.kinds_of_queues import KINDS, Kind, kind_of_queue
-from tests.puts import put_in
-from tests.unit.queues.names import FakeNames
+from tests.support.bus_names import FakeNames
+from tests.support.clocks import HandClock
+from tests.support.kinds_of_queues import KINDS, Kind, kind_of_queue
+from tests.support.puts import put_in
 
 AT_ONCE = Limits(10, 100_000, 100_000, 0.0)
 MANY = 10**6

@@ -19,7 +19,7 @@ from forwarder.config import Duration
 from forwarder.model import Batch, CallStatus, Draft, Event, Flush, Kind, Results
 from forwarder.targets import TARGETS, AwsTarget, option_types
 from forwarder.targets.options import Timeouts
-from tests.unit.targets.fake_aws import (
+from tests.support.fake_aws import (
     Answer,
     FakeAws,
     aws_environment,

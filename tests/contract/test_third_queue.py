@@ -23,10 +23,10 @@ from forwarder.daemon import process
 from forwarder.doctor.settings import examine
 from forwarder.queues.kinds import QUEUES
 from forwarder.targets import option_types
-from tests.contract.third_queue import registered
-from tests.integration.events import KINDS, TARGETS, event, events, markers
-from tests.integration.harness import World, daemon_in, daemon_of, for_each, until, world
-from tests.unit.targets.fake_aws import aws_environment
+from tests.support.events import KINDS, TARGETS, event, events, markers
+from tests.support.fake_aws import aws_environment
+from tests.support.harness import World, daemon_in, daemon_of, for_each, until, world
+from tests.support.third_queue import registered
 
 __all__ = ["aws_environment"]
 pytestmark = pytest.mark.usefixtures("aws_environment")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
-from tests.dashboard import Panel
+from tests.support.dashboard import Panel
 
 CELL_WIDTH, CELL_HEIGHT, GAP, HEAD, FOOT, LINE = 50, 26, 8, 22, 4, 13
 LINES_OF_LEGEND, NARROW = 3, 350

@@ -14,10 +14,10 @@ import threading
 import time
 from pathlib import Path
 
-from tests.dashboard import Panel, filled_in, panels
 from tests.e2e.drawing import Series, draw, legend
 from tests.e2e.processes import Daemon, Sandbox, a_daemon, a_sandbox, ask
 from tests.e2e.prometheus import ROOT, Prometheus, a_prometheus
+from tests.support.dashboard import Panel, filled_in, panels
 
 PICTURE = ROOT / "docs" / "pictures" / "dashboard.svg"
 TARGETS = """\

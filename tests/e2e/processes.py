@@ -83,7 +83,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-FRESH = (sys.executable, str(Path(__file__).parents[1] / "fresh.py"))
+FRESH = (sys.executable, str(Path(__file__).parents[1] / "support" / "fresh.py"))
 
 
 def ask(url: str, body: object = None, method: str = "GET", media: str = "application/json") -> bytes:

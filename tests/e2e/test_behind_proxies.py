@@ -23,8 +23,8 @@ from forwarder.ingest import server
 from forwarder.ingest.idempotency import IdempotencyCache
 from tests.e2e.environments import debian_program
 from tests.e2e.processes import PATIENCE, free_port
-from tests.unit.ingest.auth.signing import KEY_ID, SECRET, by_header
-from tests.unit.ingest.support import ENTRY, EVENT, NATIVE, PUT_EVENTS, Answer, Ingest, Peer, request, serving
+from tests.support.ingest import ENTRY, EVENT, NATIVE, PUT_EVENTS, Answer, Ingest, Peer, request, serving
+from tests.support.signing import KEY_ID, SECRET, by_header
 
 PROXIES = ("nginx", "haproxy")
 A, B = "127.0.0.2", "127.0.0.3"

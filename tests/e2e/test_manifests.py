@@ -11,7 +11,7 @@ from tests.e2e.environments import environment
 
 MANIFESTS = Path(__file__).parents[2] / "deploy/kubernetes"
 CUSTOM = {"podmonitor.yaml"}
-"""Of kinds that Kubernetes itself does not know; tests/unit/test_deploy.py reads these."""
+"""Of kinds that Kubernetes itself does not know; tests/repository/test_deploy.py reads these."""
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in MANIFESTS.glob("*.yaml")))

@@ -13,9 +13,9 @@ import yaml
 
 from forwarder.metrics import FAMILIES
 from forwarder.metrics.families import PREFIX
-from tests.dashboard import filled_in, panels
 from tests.e2e.processes import Daemon, Sandbox, a_daemon, ask, until
 from tests.e2e.prometheus import ROOT, Prometheus, a_prometheus, a_victoria_metrics, promtool
+from tests.support.dashboard import filled_in, panels
 
 TARGET = """\
   orders:

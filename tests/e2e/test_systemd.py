@@ -29,10 +29,10 @@ import pytest
 
 from tests.e2e.environments import debian_program
 from tests.integration.conftest import aws_environment, place
-from tests.integration.harness import Settings, World, until
-from tests.integration.processes import HAND_OVER, Process, daemon_beside, run_command, running
 from tests.integration.test_listeners import Load, load_on
-from tests.service_manager import Ear, an_ear
+from tests.support.harness import Settings, World, until
+from tests.support.processes import HAND_OVER, Process, daemon_beside, run_command, running
+from tests.support.service_manager import Ear, an_ear
 
 __all__ = ["aws_environment", "place"]
 

@@ -21,7 +21,7 @@ from forwarder.ingest.errors import BadRequest
 from forwarder.model import Event, Refusal, SystemClock
 from forwarder.queues.queue import Settlement
 from tests.fuzz.dialects import Dialect, entries_in, read, values_in
-from tests.unit.ingest.support import MIB, one_of_each
+from tests.support.ingest import MIB, one_of_each
 
 ROOM = MIB // 4
 SAID_PER_EVENT = 2000

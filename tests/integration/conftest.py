@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.events import KINDS
-from tests.integration.harness import World, world
-from tests.unit.targets.fake_aws import aws_environment
+from tests.support.events import KINDS
+from tests.support.fake_aws import aws_environment
+from tests.support.harness import World, world
 
 __all__ = ["aws_environment"]
 

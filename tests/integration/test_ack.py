@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.events import KINDS, MONITOR, TARGETS, Event, event, events, markers
-from tests.integration.harness import World, daemon_in, daemon_of, until
-from tests.integration.processes import daemon_beside
 from tests.integration.test_holds import Disk
+from tests.support.events import KINDS, MONITOR, TARGETS, Event, event, events, markers
+from tests.support.harness import World, daemon_in, daemon_of, until
+from tests.support.processes import daemon_beside
 from tests.unit.ingest.test_aws import rum_call
 
 TOLD: Any = {"ack": "delivered"}

@@ -19,8 +19,8 @@ from botocore.parsers import create_parser
 from yarl import URL
 
 from tests.aws_cases import Case, common_errors, put_events, put_project_events, put_rum_events
-from tests.integration.events import MONITOR
-from tests.integration.harness import World, daemon_in, until, world
+from tests.support.events import MONITOR
+from tests.support.harness import World, daemon_in, until, world
 
 # aiohttp's advice about bodies over 1 MiB, to the SDK in the daemon: a warning here would fail the call
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")

@@ -11,12 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder.client.status import render_status
-from tests.integration import credential_sources as sources
-from tests.integration.credential_sources import serving
-from tests.integration.events import TARGETS, event, events, markers
-from tests.integration.harness import World, daemon_in, daemon_of, until
-from tests.integration.processes import daemon_beside
-from tests.unit.targets.fake_aws import forget_credentials
+from tests.support import credential_sources as sources
+from tests.support.credential_sources import serving
+from tests.support.events import TARGETS, event, events, markers
+from tests.support.fake_aws import forget_credentials
+from tests.support.harness import World, daemon_in, daemon_of, until
+from tests.support.processes import daemon_beside
 
 SLEEPER = str(172_800 + os.getpid())
 """Seconds that no other program sleeps."""

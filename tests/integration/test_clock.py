@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.events import KINDS, events, markers
-from tests.integration.harness import World, daemon_in, daemon_of, for_each, until
+from tests.support.events import KINDS, events, markers
+from tests.support.harness import World, daemon_in, daemon_of, for_each, until
 
 HOURS = 7200.0
 TIME_OF = {"eventbridge": "Time", "rum": "timestamp", "evidently": "timestamp"}

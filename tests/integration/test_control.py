@@ -16,12 +16,12 @@ import pytest
 
 from forwarder import client
 from forwarder.cli import main
-from tests.integration.credential_sources import write_keys
-from tests.integration.events import TARGETS, event, events, markers
-from tests.integration.harness import Settings, World, daemon_in, daemon_of, until
-from tests.integration.processes import daemon_beside
 from tests.integration.test_ledger import scraping
-from tests.unit.targets.fake_aws import forget_credentials
+from tests.support.credential_sources import write_keys
+from tests.support.events import TARGETS, event, events, markers
+from tests.support.fake_aws import forget_credentials
+from tests.support.harness import Settings, World, daemon_in, daemon_of, until
+from tests.support.processes import daemon_beside
 
 LONG: Settings = {"retry": {"base": "600s", "cap": "600s"}, "hold": {"probe": "600s", "probe_cap": "600s"}}
 DISK: Settings = {"queue": "disk"}

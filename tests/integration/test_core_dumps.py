@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.integration.harness import World
-from tests.integration.processes import daemon_beside
+from tests.support.harness import World
+from tests.support.processes import daemon_beside
 
 
 async def test_a_running_daemon_may_not_dump_its_core(place: World) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration import credential_sources as sources
-from tests.integration.credential_sources import (
+from tests.support import credential_sources as sources
+from tests.support.credential_sources import (
     LATER,
     SOON,
     SOON_FOR_AN_INSTANCE,
@@ -19,9 +19,9 @@ from tests.integration.credential_sources import (
     serving,
     write_keys,
 )
-from tests.integration.events import KINDS, TARGETS, events, markers
-from tests.integration.harness import Settings, World, daemon_in, until
-from tests.unit.targets.fake_aws import forget_credentials
+from tests.support.events import KINDS, TARGETS, events, markers
+from tests.support.fake_aws import forget_credentials
+from tests.support.harness import Settings, World, daemon_in, until
 
 EXPIRY = "forwarder_credentials_expiry_timestamp_seconds"
 EXPIRED = 'code="ExpiredTokenException"'

@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 
 from tests.e2e.processes import free_port
-from tests.integration.events import KINDS, events, markers
-from tests.integration.harness import World, until
-from tests.integration.processes import daemon_beside
+from tests.support.events import KINDS, events, markers
+from tests.support.harness import World, until
+from tests.support.processes import daemon_beside
 
 DEPLOYS = 2
 BATCH = 150

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
-from tests.integration.events import KINDS, TARGETS, events, markers
-from tests.integration.harness import Settings, World
-from tests.integration.processes import daemon_beside
+from tests.support.events import KINDS, TARGETS, events, markers
+from tests.support.harness import Settings, World
+from tests.support.processes import daemon_beside
 
 DISK: Settings = {"queue": "disk", "hold": {"probe": "600s", "probe_cap": "600s"}}
 

@@ -16,17 +16,17 @@ from forwarder.cli import main
 from forwarder.config import Config, parse
 from forwarder.doctor import Finding, examine, format_findings, is_well, settings
 from forwarder.targets import option_types
-from tests.integration.credential_sources import (
+from tests.support.certificates import self_signed
+from tests.support.credential_sources import (
     container,
     serving,
     sts,
     use_container,
     use_web_identity,
 )
-from tests.integration.events import KINDS, MONITOR
-from tests.integration.harness import World
-from tests.unit.targets.certificates import self_signed
-from tests.unit.targets.fake_aws import fails, fake_aws, forget_credentials, says
+from tests.support.events import KINDS, MONITOR
+from tests.support.fake_aws import fails, fake_aws, forget_credentials, says
+from tests.support.harness import World
 
 TARGET = {"kind": "eventbridge", "region": "eu-west-1", "queue": "disk", "timeouts": {"connect": "5s"}}
 SMALL = {**TARGET, "queue_limits": {"max_bytes": "1MiB"}}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.events import KINDS, TARGETS, event, events, markers
-from tests.integration.harness import Settings, World, daemon_in, for_each, full_ledger
+from tests.support.events import KINDS, TARGETS, event, events, markers
+from tests.support.harness import Settings, World, daemon_in, for_each, full_ledger
 
 WITH_RESULTS = ("eventbridge", "evidently")
 

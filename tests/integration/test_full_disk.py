@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.events import events, markers
-from tests.integration.harness import World, until
-from tests.integration.processes import Process, daemon_beside
+from tests.support.events import events, markers
+from tests.support.harness import World, until
+from tests.support.processes import Process, daemon_beside
 from tests.torture.disks import fill, tmpfs, why_not_mountable
 
 KIND = "eventbridge"

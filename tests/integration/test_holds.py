@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.events import KINDS, MONITOR, TARGETS, event, events, markers
-from tests.integration.harness import World, daemon_in, daemon_of, full_ledger, until
-from tests.integration.processes import daemon_beside
-from tests.unit.targets.fake_aws import forget_credentials, set_credentials
+from tests.support.events import KINDS, MONITOR, TARGETS, event, events, markers
+from tests.support.fake_aws import forget_credentials, set_credentials
+from tests.support.harness import World, daemon_in, daemon_of, full_ledger, until
+from tests.support.processes import daemon_beside
 
 DENIED = {"fault": "access_denied"}
 

@@ -16,11 +16,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.events import MONITOR, event, events, markers
-from tests.integration.harness import World, until
-from tests.integration.processes import Process, daemon_beside
-from tests.integration.watching import MIB, OVERHEAD, Neighbour, anonymous_bytes, at_work, highest
-from tests.unit.ingest.support import Answer, Peer, code, request
+from tests.support.events import MONITOR, event, events, markers
+from tests.support.harness import World, until
+from tests.support.ingest import Answer, Peer, code, request
+from tests.support.processes import Process, daemon_beside
+from tests.support.watching import MIB, OVERHEAD, Neighbour, anonymous_bytes, at_work, highest
 
 PATH = "/v1/targets/orders/events"
 PUT_EVENTS = {"X-Amz-Target": "AWSEvents.PutEvents"}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.harness import DEADLINE
+from tests.support.harness import DEADLINE
 
 IPV4_ONLY = "sysctl -qw net.ipv6.conf.all.disable_ipv6=1"
 IPV6_ONLY = "ip address del 127.0.0.1/8 dev lo"

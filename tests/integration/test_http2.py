@@ -13,7 +13,7 @@ from forwarder.addresses import Listens
 from forwarder.admin.server import AdminServer
 from forwarder.http2 import MESSAGE, PREFACE, Http2Refusal, is_preface
 from forwarder.metrics import Metrics
-from tests.unit.ingest.support import serving
+from tests.support.ingest import serving
 
 SETTINGS = bytes.fromhex("000000040000000000")
 HEADERS = bytes.fromhex("000001010500000001 82")

@@ -15,8 +15,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from tests.integration.events import MONITOR
-from tests.integration.harness import World, daemon_in
+from tests.support.events import MONITOR
+from tests.support.harness import World, daemon_in
 
 ENTRY = {"Source": "shop", "DetailType": "order", "Detail": '{"marker": "once"}'}
 BATCH = {

@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.integration import scraper
-from tests.integration.events import KINDS, TARGETS, event, markers
-from tests.integration.harness import World, until
-from tests.integration.processes import daemon_beside
+from tests.support import scraper
+from tests.support.events import KINDS, TARGETS, event, markers
+from tests.support.harness import World, until
+from tests.support.processes import daemon_beside
 
 SCRAPES = 5
 REPORT_SECONDS = 30.0

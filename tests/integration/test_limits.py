@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.integration.events import KINDS, event, events, markers
-from tests.integration.harness import World, daemon_in, until
+from tests.support.events import KINDS, event, events, markers
+from tests.support.harness import World, daemon_in, until
 
 LARGE = 400_000
 

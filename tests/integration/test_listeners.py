@@ -18,9 +18,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.integration.events import event, markers
-from tests.integration.harness import DEADLINE, LOOK, Settings, World, until
-from tests.integration.processes import daemon_beside, run_command, running
+from tests.support.events import event, markers
+from tests.support.harness import DEADLINE, LOOK, Settings, World, until
+from tests.support.processes import daemon_beside, run_command, running
 
 SENDERS = 8
 MORE = 60

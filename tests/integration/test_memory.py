@@ -16,10 +16,10 @@ from io import BytesIO
 from itertools import cycle
 from typing import Any
 
-from tests.integration.events import MONITOR, TARGETS, event, events, markers
-from tests.integration.harness import World, until
-from tests.integration.processes import daemon_beside
-from tests.integration.watching import MIB, OVERHEAD, Neighbour, anonymous_bytes, at_work, highest
+from tests.support.events import MONITOR, TARGETS, event, events, markers
+from tests.support.harness import World, until
+from tests.support.processes import daemon_beside
+from tests.support.watching import MIB, OVERHEAD, Neighbour, anonymous_bytes, at_work, highest
 
 FLOOD_SECONDS = float(os.environ.get("FLOOD_SECONDS", "3"))
 QUEUE, BODY = 12 * MIB, 1 * MIB

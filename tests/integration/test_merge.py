@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.events import MONITOR, marker_of, markers
-from tests.integration.harness import World, daemon_in, daemon_of
+from tests.support.events import MONITOR, marker_of, markers
+from tests.support.harness import World, daemon_in, daemon_of
 
 SESSIONS = tuple(str(uuid.UUID(int=number, version=4)) for number in (1, 2, 3))
 PER_BATCH = 2

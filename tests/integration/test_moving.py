@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from forwarder.cli import main
-from tests.integration.events import (
+from tests.support.events import (
     KINDS,
     MONITOR,
     SESSION,
@@ -25,8 +25,8 @@ from tests.integration.events import (
     marker_of,
     markers,
 )
-from tests.integration.harness import Settings, World, daemon_in, until
-from tests.integration.processes import daemon_beside
+from tests.support.harness import Settings, World, daemon_in, until
+from tests.support.processes import daemon_beside
 
 DISK: Settings = {"queue": "disk"}
 HELD: Settings = {**DISK, "hold": {"probe": "600s", "probe_cap": "600s"}}

@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.events import event, events, markers
-from tests.integration.harness import World, daemon_in, daemon_of, until
+from tests.support.events import event, events, markers
+from tests.support.harness import World, daemon_in, daemon_of, until
 
 PUT_EVENTS = {"X-Amz-Target": "AWSEvents.PutEvents", "Content-Type": "application/x-amz-json-1.1"}
 DESCRIBE = {**PUT_EVENTS, "X-Amz-Target": "AWSEvents.DescribeEventBus"}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.integration.events import events, markers
-from tests.integration.harness import World, until
-from tests.integration.processes import Process, run_command, running
+from tests.support.events import events, markers
+from tests.support.harness import World, until
+from tests.support.processes import Process, run_command, running
 
 LIMIT = 200
 FLOOD = 3 * LIMIT

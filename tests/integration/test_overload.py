@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.events import event
-from tests.integration.harness import World, daemon_in, until
-from tests.unit.ingest.support import Peer, request
+from tests.support.events import event
+from tests.support.harness import World, daemon_in, until
+from tests.support.ingest import Peer, request
 
 PATH = "/v1/targets/orders/events"
 CONNECTIONS, PER_POST, ENOUGH = 16, 20, 2_000

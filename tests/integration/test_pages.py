@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from forwarder.sandbox.faults import FAULT_KINDS, NEEDS_RESULTS, FaultKind
-from tests.integration.events import MONITOR, markers
-from tests.integration.harness import World, daemon_in, until
+from tests.support.events import MONITOR, markers
+from tests.support.harness import World, daemon_in, until
 
 ORIGIN = "https://shop.example.com"
 TROUBLES = [fault for fault in FAULT_KINDS if fault not in NEEDS_RESULTS]

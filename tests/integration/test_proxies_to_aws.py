@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.events import KINDS, TARGETS, events, markers
-from tests.integration.harness import World
-from tests.integration.processes import run_command, running
-from tests.unit.ingest.auth.authorities import Authority
+from tests.support.authorities import Authority
+from tests.support.events import KINDS, TARGETS, events, markers
+from tests.support.harness import World
+from tests.support.processes import run_command, running
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 NAME, PASSWORD = "egress", "s3cret"

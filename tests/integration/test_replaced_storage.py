@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.events import TARGETS, events, markers
-from tests.integration.harness import Settings, World, until
-from tests.integration.processes import daemon_beside
+from tests.support.events import TARGETS, events, markers
+from tests.support.harness import Settings, World, until
+from tests.support.processes import daemon_beside
 
 DISK: Settings = {"queue": "disk"}
 KIND = "eventbridge"

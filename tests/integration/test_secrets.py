@@ -20,9 +20,9 @@ import aiohttp
 import pytest
 
 from forwarder.ingest.auth import tokens
-from tests.integration.harness import until
-from tests.integration.processes import ROOT, Process, running
-from tests.unit.targets.fake_aws import Call, FakeAws, fails, fake_aws, says
+from tests.support.fake_aws import Call, FakeAws, fails, fake_aws, says
+from tests.support.harness import until
+from tests.support.processes import ROOT, Process, running
 
 ACCESS_KEY, SECRET_KEY = "AKIAPLANTEDACCESSKEY", "planted-secret-access-key-0123456789abcdef"
 SESSION_TOKEN = "planted-session-token-" + "0123456789abcdef" * 8

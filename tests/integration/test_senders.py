@@ -19,11 +19,11 @@ import pytest
 
 from forwarder.config import AuthConfig
 from forwarder.ingest.auth.tokens import make
-from tests.integration.events import event, markers
-from tests.integration.harness import Settings, World, until
-from tests.integration.processes import Process, daemon_beside, run_command, running
-from tests.unit.ingest.auth.authorities import Authority
-from tests.unit.ingest.auth.signing import JSON_1_1, by_header
+from tests.support.authorities import Authority
+from tests.support.events import event, markers
+from tests.support.harness import Settings, World, until
+from tests.support.processes import Process, daemon_beside, run_command, running
+from tests.support.signing import JSON_1_1, by_header
 
 TOKEN, LINE = make("shop")
 NEXT, NEXT_LINE = make("shop")

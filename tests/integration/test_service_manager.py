@@ -19,13 +19,13 @@ import pytest
 
 from forwarder.client.control import ControlClient
 from tests.e2e.processes import free_port
-from tests.integration.events import event, events, markers
-from tests.integration.harness import Settings, World, until
-from tests.integration.processes import Process, daemon_beside, run_command, running
-from tests.integration.scraper import balances
 from tests.integration.test_control import socket_of
 from tests.integration.test_stop import dead_end
-from tests.service_manager import Ear, an_ear
+from tests.support.events import event, events, markers
+from tests.support.harness import Settings, World, until
+from tests.support.processes import Process, daemon_beside, run_command, running
+from tests.support.scraper import balances
+from tests.support.service_manager import Ear, an_ear
 
 WATCHDOG_SECONDS = 0.6
 BEATS = 3

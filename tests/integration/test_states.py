@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.integration.events import TARGETS, events, markers
-from tests.integration.harness import World, daemon_in, until
+from tests.support.events import TARGETS, events, markers
+from tests.support.harness import World, daemon_in, until
 
 QUICKLY = {"connect": "300ms", "read": "300ms"}
 

@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from tests.integration.events import KINDS, TARGETS, event, events, markers
-from tests.integration.harness import DEADLINE, Settings, World, daemon_of, until
-from tests.integration.processes import Process, daemon_beside
-from tests.integration.scraper import balances
+from tests.support.events import KINDS, TARGETS, event, events, markers
+from tests.support.harness import DEADLINE, Settings, World, daemon_of, until
+from tests.support.processes import Process, daemon_beside
+from tests.support.scraper import balances
 
 
 def dead_end() -> str:

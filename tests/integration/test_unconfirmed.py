@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from forwarder import client
-from tests.integration.events import event, events, markers
-from tests.integration.harness import Settings, World, daemon_in, daemon_of, until
-from tests.integration.processes import daemon_beside
 from tests.integration.test_control import socket_of
+from tests.support.events import event, events, markers
+from tests.support.harness import Settings, World, daemon_in, daemon_of, until
+from tests.support.processes import daemon_beside
 
 QUESTION = {"api": "eventbridge", "operation": "DescribeEventBus"}
 NO_ANSWER = {"fault": "throttle", **QUESTION}

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import aiohttp
 
 from tests.e2e.processes import free_port, surroundings
-from tests.integration.scraper import Ledger, balances, ledgers
+from tests.support.scraper import Ledger, balances, ledgers
 from tests.torture.events import TARGETS, WORKERS
 
 ROOT = Path(__file__).parents[2]

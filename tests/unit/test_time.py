@@ -36,8 +36,8 @@ from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.queue import Queue
 from forwarder.storage import Storage, Work
-from tests.puts import put_in
-from tests.unit.turned_time import TurnedClock, run_in_turned_time
+from tests.support.puts import put_in
+from tests.support.turned_time import TurnedClock, run_in_turned_time
 
 T = TypeVar("T")
 

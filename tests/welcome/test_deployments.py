@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.unit.ingest.auth.authorities import Authority
+from tests.support.authorities import Authority
 from tests.welcome.conftest import Record
 from tests.welcome.judge import Row, refusals
 from tests.welcome.stage import ACCESS_KEYS, BEARER, TOKENS

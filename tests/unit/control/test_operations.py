@@ -20,7 +20,7 @@ from forwarder.queues.disk import DiskQueue
 from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.queue import Queue, Settlement
 from forwarder.storage import Storage, StorageError
-from tests.unit.queues.support import MANY, take_all
+from tests.support.queues import MANY, take_all
 
 LIMITS = Limits(max_events=10, max_bytes=100_000, max_event_bytes=500, max_wait=0.0)
 BATCH = b'{"Id":"a","BatchId":"00000000-0000-4000-8000-0000000000aa"}'

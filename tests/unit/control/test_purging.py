@@ -23,9 +23,9 @@ from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.queue import Chosen, Queue, Settlement
 from forwarder.storage import Storage
 from forwarder.storage.directory import leave_marker
-from tests.puts import put_in
-from tests.unit.queues.names import FakeNames
-from tests.unit.queues.support import MANY, ids, name_in, named, queue_in, stored, take_all
+from tests.support.bus_names import FakeNames
+from tests.support.puts import put_in
+from tests.support.queues import MANY, ids, name_in, named, queue_in, stored, take_all
 
 LIMITS = Limits(max_events=10, max_bytes=100_000, max_event_bytes=500, max_wait=0.0)
 KINDS = pytest.mark.parametrize("kind", ["memory", "disk", "disk with a small front"])

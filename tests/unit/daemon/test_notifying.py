@@ -15,7 +15,7 @@ from forwarder.daemon import service_manager
 from forwarder.daemon.report import ending_of
 from forwarder.daemon.service_manager import ServiceManager
 from forwarder.daemon.watchdog import Watchdog
-from tests.service_manager import READ_BYTES, Ear, an_ear
+from tests.support.service_manager import READ_BYTES, Ear, an_ear
 
 
 @pytest.fixture(params=["path", "abstract"])

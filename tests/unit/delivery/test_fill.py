@@ -19,8 +19,8 @@ from forwarder.delivery.worker import work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, CallStatus, Dead, Event, Kind, Limits, Outcome, Results
 from forwarder.queues.memory import MemoryQueue
-from tests.clocks import LoopClock
-from tests.puts import put_in
+from tests.support.clocks import LoopClock
+from tests.support.puts import put_in
 
 MAX_WAIT = 0.1
 LIMITS = Limits(10, 1_000_000, 1_000_000, MAX_WAIT)

@@ -15,7 +15,7 @@ from forwarder.delivery.health import SUSPECTS, Verdict
 from forwarder.delivery.pace import SLACK_SECONDS
 from forwarder.model import Batch, CallStatus, Event, Flush, Kind, Outcome, Results, same_for_all
 from forwarder.states import Reason
-from tests.clocks import HandClock
+from tests.support.clocks import HandClock
 
 GOOD = Results(CallStatus.OK, [Outcome(Kind.DELIVERED)])
 THROTTLED = same_for_all(CallStatus.THROTTLED, 1, "ThrottlingException", "Rate exceeded")

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from forwarder.changes import Changes
 from forwarder.delivery.target_state import TargetState
 from forwarder.states import Reason, State
-from tests.clocks import HandClock
+from tests.support.clocks import HandClock
 
 
 def made() -> tuple[TargetState, HandClock]:

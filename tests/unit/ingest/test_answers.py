@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from tests.unit.ingest.support import ENTRY, EVENT, NATIVE, PUT_EVENTS, request, serving
+from tests.support.ingest import ENTRY, EVENT, NATIVE, PUT_EVENTS, request, serving
 
 OLD = b"HTTP/1.0\r\nConnection: keep-alive"
 

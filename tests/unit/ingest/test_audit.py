@@ -24,7 +24,8 @@ from forwarder.ingest.auth.tokens import make
 from forwarder.ingest.http import bodies
 from forwarder.model import QueueFull, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
-from tests.unit.ingest.support import (
+from tests.repository.test_refusals_page import rows
+from tests.support.ingest import (
     ENTRY,
     EVENT,
     LIMITS,
@@ -40,7 +41,6 @@ from tests.unit.ingest.support import (
     serving,
 )
 from tests.unit.ingest.test_aws import rum_call
-from tests.unit.test_refusals_page import rows
 
 WELCOME = Path(__file__).parents[2] / "welcome"
 CLOUDEVENT = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t"}

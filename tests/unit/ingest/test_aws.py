@@ -11,7 +11,7 @@ import pytest
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from tests.unit.ingest.support import ENTRY, MONITOR, NATIVE, PUT_EVENTS, Answer, Routes, serving
+from tests.support.ingest import ENTRY, MONITOR, NATIVE, PUT_EVENTS, Answer, Routes, serving
 
 PROJECT = "/events/projects/shop"
 MONITOR_PATH = f"/appmonitors/{MONITOR}"

@@ -10,7 +10,7 @@ from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from tests.aws_cases import Case, put_events, put_project_events, put_rum_events
-from tests.unit.ingest.support import Answer, Routes, serving
+from tests.support.ingest import Answer, Routes, serving
 
 CASES = (
     *put_events.ENTRIES,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.ingest.support import ENTRY, EVENT, MONITOR, NATIVE, PUT_EVENTS, one_of_each, serving
+from tests.support.ingest import ENTRY, EVENT, MONITOR, NATIVE, PUT_EVENTS, one_of_each, serving
 
 CLOUDEVENTS = "/v1/cloudevents/orders"
 CLOUD_EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": {"n": 1}}

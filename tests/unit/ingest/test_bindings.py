@@ -8,7 +8,7 @@ from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.ingest.bindings import Bindings, Route
 from forwarder.model import Refusal
-from tests.unit.ingest.support import ENTRY, EVENT, NATIVE, Routes, serving
+from tests.support.ingest import ENTRY, EVENT, NATIVE, Routes, serving
 
 HERE, THERE = "eu-west-1", "us-east-1"
 

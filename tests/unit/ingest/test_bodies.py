@@ -13,7 +13,7 @@ import pytest
 from forwarder.ingest.budget import PARSED_EVENT_BYTES
 from forwarder.ingest.http import bodies
 from forwarder.ingest.http.bodies import CHUNK_BYTES
-from tests.unit.ingest.support import (
+from tests.support.ingest import (
     EVENT,
     MIB,
     NATIVE,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.unit.ingest.support import ENTRY, EVENT, MONITOR, NATIVE, PUT_EVENTS, Ingest, code, serving
+from tests.support.ingest import ENTRY, EVENT, MONITOR, NATIVE, PUT_EVENTS, Ingest, code, serving
 from tests.unit.ingest.test_aws import rum_call
 
 EVIL = "https://evil.test"

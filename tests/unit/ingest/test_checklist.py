@@ -18,7 +18,7 @@ import pytest
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
-from tests.unit.ingest.support import (
+from tests.support.ingest import (
     ENTRY,
     EVENT,
     MONITOR,

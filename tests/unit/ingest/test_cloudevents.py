@@ -19,7 +19,7 @@ from forwarder.ingest.dialects import cloudevents
 from forwarder.ingest.errors import BadRequest
 from forwarder.model import Refusal
 from forwarder.receipts import Receipt
-from tests.unit.ingest.support import Answer, Ingest, Routes, code, one_of_each, serving, until
+from tests.support.ingest import Answer, Ingest, Routes, code, one_of_each, serving, until
 
 PATH = "/v1/cloudevents/orders"
 STRUCTURED = {"Content-Type": "application/cloudevents+json; charset=UTF-8"}

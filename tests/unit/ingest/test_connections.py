@@ -21,7 +21,7 @@ from forwarder.ingest.http.seats import RETRY_SECONDS
 from forwarder.ingest.http.turned_away import MAX_TURNED_AWAY, raw_answer
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
-from tests.unit.ingest.support import (
+from tests.support.ingest import (
     ENTRY,
     EVENT,
     LIMITS,

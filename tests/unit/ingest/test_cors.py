@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.unit.ingest.support import EVENT, MONITOR, NATIVE, PUT_EVENTS, Answer, Ingest, serving
+from tests.support.ingest import EVENT, MONITOR, NATIVE, PUT_EVENTS, Answer, Ingest, serving
 from tests.unit.ingest.test_aws import is_aws_error, rum_call
 
 PATH = f"/appmonitors/{MONITOR}"

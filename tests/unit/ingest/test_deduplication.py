@@ -14,8 +14,8 @@ from forwarder.ingest.deduplication import SeenEvents
 from forwarder.ingest.dialects import cloudevents
 from forwarder.model import Event, QueueFull, SystemClock
 from forwarder.queues.memory import MemoryQueue
-from tests.clocks import HandClock
-from tests.unit.ingest.support import LIMITS, MIB, Ingest, Routes, code, request, serving, until
+from tests.support.clocks import HandClock
+from tests.support.ingest import LIMITS, MIB, Ingest, Routes, code, request, serving, until
 from tests.unit.ingest.test_cloudevents import BATCH, JSON, PATH, STRUCTURED, detail, event, heads
 
 ID = "x-forwarder-event-id"

@@ -28,8 +28,8 @@ from forwarder.ingest.operations.operation import Reply
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.queue import Settlement
-from tests.clocks import HandClock
-from tests.unit.ingest.support import (
+from tests.support.clocks import HandClock
+from tests.support.ingest import (
     ENTRY,
     EVENT,
     LIMITS,

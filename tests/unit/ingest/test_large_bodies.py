@@ -15,7 +15,7 @@ from forwarder.ingest.dialects import lines
 from forwarder.ingest.errors import BadRequest
 from forwarder.ingest.http.unpacking import MAX_MEMBERS, unpack
 from forwarder.ingest.slices import Work
-from tests.unit.ingest.support import EVENT, MIB, MONITOR, NATIVE, PUT_EVENTS, serving
+from tests.support.ingest import EVENT, MIB, MONITOR, NATIVE, PUT_EVENTS, serving
 
 LINES = {"Content-Type": "application/x-ndjson"}
 BATCH = {"Content-Type": "application/cloudevents-batch+json"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forwarder.apis.put_rum_events import PutRumEvents, read_envelope
-from tests.unit.ingest.support import MONITOR, Routes, serving
+from tests.support.ingest import MONITOR, Routes, serving
 from tests.unit.ingest.test_aws import MONITOR_PATH, is_aws_error, rum_call
 
 OTHER = "00000000-0000-4000-8000-0000000000bb"

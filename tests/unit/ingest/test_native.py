@@ -8,7 +8,7 @@ import json
 import pytest
 
 from forwarder.apis.put_events import PutEvents
-from tests.unit.ingest.support import EVENT, MONITOR, NATIVE, Routes, request, serving
+from tests.support.ingest import EVENT, MONITOR, NATIVE, Routes, request, serving
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 

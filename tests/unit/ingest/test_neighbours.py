@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.ingest.support import ENTRY, EVENT, MONITOR, NATIVE, PUT_EVENTS, one_of_each, serving
+from tests.support.ingest import ENTRY, EVENT, MONITOR, NATIVE, PUT_EVENTS, one_of_each, serving
 
 BATCH = {"Content-Type": "application/cloudevents-batch+json"}
 STRUCTURED = {"Content-Type": "application/cloudevents+json"}

@@ -17,8 +17,8 @@ from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.ingest.openapi.answers import codes
 from forwarder.receipts import Receipt
-from tests.integration.test_readme import ROWS_NATIVE, Bad, answer_to, routes
-from tests.unit.ingest.support import EVENT, MONITOR, Answer, Ingest, Routes, one_of_each, serving, until
+from tests.repository.test_readme import ROWS_NATIVE, Bad, answer_to, routes
+from tests.support.ingest import EVENT, MONITOR, Answer, Ingest, Routes, one_of_each, serving, until
 from tests.unit.ingest.test_cloudevents import BATCH, STRUCTURED, event
 
 PATH = "/v1/openapi.json"

@@ -12,7 +12,7 @@ from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.http.connections import MOST_CHUNKS, Connection
 from forwarder.ingest.http.unparsed import PIECE, SMALL_READ, Parsing, Unparsed
 from forwarder.ingest.slices import SLICE_SECONDS
-from tests.unit.ingest.support import EVENT, NATIVE, Ingest, request, serving, until
+from tests.support.ingest import EVENT, NATIVE, Ingest, request, serving, until
 
 STEP = SLICE_SECONDS / 4
 

@@ -14,7 +14,7 @@ import pytest
 from forwarder.apis.put_rum_events import PutRumEvents
 from forwarder.model import Event, QueueUnavailable, SystemClock
 from forwarder.queues.memory import MemoryQueue
-from tests.unit.ingest.support import LIMITS, MIB, MONITOR, Ingest, Routes, code, serving
+from tests.support.ingest import LIMITS, MIB, MONITOR, Ingest, Routes, code, serving
 from tests.unit.ingest.test_aws import rum_call
 
 ORIGIN = "https://shop.example.com"

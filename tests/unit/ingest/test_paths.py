@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.unit.ingest.support import (
+from tests.support.ingest import (
     ENTRY,
     EVENT,
     MONITOR,

@@ -9,7 +9,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from forwarder.config import IngestConfig
 from forwarder.ingest.http.peers import MAX_HOPS, Peers, peer_of_address, peer_of_certificate, peer_of_sender
-from tests.unit.ingest.support import EVENT, NATIVE, serving
+from tests.support.ingest import EVENT, NATIVE, serving
 
 
 def forwarded(*values: str) -> CIMultiDictProxy[str]:

@@ -16,9 +16,9 @@ from forwarder.ingest.http.manners import FIRST_PAUSE, Manners
 from forwarder.ingest.refusals import LOOK_SECONDS, Refusals
 from forwarder.model import Event
 from forwarder.queues.queue import Settlement
-from tests.puts import put_in
-from tests.unit.ingest.support import EVENT, NATIVE, PUT_EVENTS, Routes, request, serving, until
-from tests.unit.turned_time import TurnedClock, run_in_turned_time
+from tests.support.ingest import EVENT, NATIVE, PUT_EVENTS, Routes, request, serving, until
+from tests.support.puts import put_in
+from tests.support.turned_time import TurnedClock, run_in_turned_time
 
 ONE = 300
 """Bytes of a body of one event."""

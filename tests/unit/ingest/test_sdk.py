@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.queues.queue import Settlement
-from tests.unit.ingest.support import MONITOR, Ingest, Routes, serving
+from tests.support.ingest import MONITOR, Ingest, Routes, serving
 
 ENTRY = {"Source": "shop", "DetailType": "größe", "Detail": '{"n": "é"}', "Time": 1767323045.6789}
 

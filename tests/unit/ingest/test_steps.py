@@ -30,7 +30,7 @@ from forwarder.ingest.operations.put_events import PutEventsOperation
 from forwarder.ingest.operations.put_project_events import PutProjectEventsOperation
 from forwarder.ingest.operations.put_rum_events import PutRumEventsOperation
 from forwarder.model import SystemClock
-from tests.unit.ingest.support import MONITOR, Routes
+from tests.support.ingest import MONITOR, Routes
 
 MIB = 1 << 20
 BODY = 8 * MIB - 1024

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from forwarder.apis.put_events import PutEvents
+from tests.support.ingest import ENTRY, EVENT, NATIVE, PUT_EVENTS, Routes, serving
 from tests.unit.apis.test_trace_header import AMZN, HEADER, PARENT
-from tests.unit.ingest.support import ENTRY, EVENT, NATIVE, PUT_EVENTS, Routes, serving
 from tests.unit.ingest.test_cloudevents import PATH, STRUCTURED, event
 
 OWN = "Root=1-00000000-000000000000000000000001"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.ingest.dialects import values
-from tests.unit.ingest.support import EVENT, NATIVE, serving
+from tests.support.ingest import EVENT, NATIVE, serving
 
 T = TypeVar("T")
 LINES = {"Content-Type": "application/x-ndjson"}

@@ -11,7 +11,7 @@ from forwarder.apis.put_events import PutEvents
 from forwarder.ingest.budget import PARSED_EVENT_BYTES
 from forwarder.ingest.dialects.native import answer_bytes
 from forwarder.ingest.waiting import preferred_wait
-from tests.unit.ingest.support import ENTRY, EVENT, NATIVE, PUT_EVENTS, Routes, request, serving, until
+from tests.support.ingest import ENTRY, EVENT, NATIVE, PUT_EVENTS, Routes, request, serving, until
 
 
 @pytest.mark.parametrize(

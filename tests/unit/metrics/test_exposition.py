@@ -28,7 +28,7 @@ from forwarder.metrics.families import (
 from forwarder.metrics.senders import MAX_SENDERS
 from forwarder.model import QueueView
 from forwarder.states import REASONS, Reason, State
-from tests.clocks import HandClock
+from tests.support.clocks import HandClock
 
 RULES = Path(__file__).parents[3] / "deploy" / "prometheus" / "rules.yml"
 LOST_BY_ITSELF = {"shutdown", "damaged", "storage"}

@@ -19,10 +19,10 @@ from forwarder.model import Dead, QueueFull, QueueUnavailable, SystemClock, memo
 from forwarder.queues.cutting import ROW_EVENTS
 from forwarder.queues.queue import Settlement
 from forwarder.storage import Connection, Storage, StorageError
-from tests.clocks import HandClock
-from tests.puts import put_in
-from tests.unit.queues import support
-from tests.unit.queues.support import events, ids, opened, queue_in, stored, stranded, take, take_all
+from tests.support import queues as support
+from tests.support.clocks import HandClock
+from tests.support.puts import put_in
+from tests.support.queues import events, ids, opened, queue_in, stored, stranded, take, take_all
 
 
 @pytest.fixture(autouse=True)

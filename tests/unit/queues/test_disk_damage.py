@@ -18,8 +18,8 @@ from forwarder.queues.cutting import ROW_BYTES, ROW_EVENTS, cut
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.queue import Settlement
 from forwarder.storage import Connection
-from tests.puts import put_in
-from tests.unit.queues.support import LIMITS, events, ids, opened, queue_in, stored, stranded, take, take_all
+from tests.support.puts import put_in
+from tests.support.queues import LIMITS, events, ids, opened, queue_in, stored, stranded, take, take_all
 
 
 @pytest.fixture(autouse=True)

@@ -27,9 +27,9 @@ from forwarder.queues.disk import DiskQueue
 from forwarder.queues.queue import Chosen, Settlement
 from forwarder.storage import Connection, Storage
 from forwarder.storage.ballast import Ballast
-from tests.puts import put_in
-from tests.unit.queues.names import FakeNames
-from tests.unit.queues.support import events, ids, named, queue_in, take_all
+from tests.support.bus_names import FakeNames
+from tests.support.puts import put_in
+from tests.support.queues import events, ids, named, queue_in, take_all
 
 NAMES = st.sampled_from(["one", "two", "three"])
 

@@ -17,8 +17,8 @@ from forwarder.delivery.worker import work
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Batch, CallStatus, Kind, Outcome, QueueUnavailable, Results, SystemClock
 from forwarder.storage import Storage
-from tests.puts import put_in
-from tests.unit.queues.support import LIMITS, events, queue_in, stored
+from tests.support.puts import put_in
+from tests.support.queues import LIMITS, events, queue_in, stored
 
 
 class Delivers:

@@ -9,9 +9,9 @@ from itertools import pairwise
 from forwarder.metrics import TargetMetrics
 from forwarder.model import Event, Limits, SystemClock
 from forwarder.queues.memory import NAMED_SLICE_EVENTS, SLICE_EVENTS, MemoryQueue
-from tests.puts import put_in
-from tests.unit.queues.names import FakeNames
-from tests.unit.queues.support import MANY, named
+from tests.support.bus_names import FakeNames
+from tests.support.puts import put_in
+from tests.support.queues import MANY, named
 
 LIMITS = Limits(max_events=10, max_bytes=100_000, max_event_bytes=500, max_wait=0.0)
 

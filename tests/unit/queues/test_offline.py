@@ -15,8 +15,8 @@ from forwarder.cli import main
 from forwarder.model import STORED_JSON, Event
 from forwarder.queues import rows
 from forwarder.queues.queue import Settlement
-from tests.puts import put_in
-from tests.unit.queues.support import events, ids, opened, queue_in, stored, take
+from tests.support.puts import put_in
+from tests.support.queues import events, ids, opened, queue_in, stored, take
 from tests.unit.queues.test_disk import until_settled
 
 BODY = b'{"Source":"s","DetailType":"d","Detail":"{}"}'

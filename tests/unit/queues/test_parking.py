@@ -18,9 +18,9 @@ from forwarder.queues.queue import Settlement
 from forwarder.queues.salvage import rescue
 from forwarder.storage import Connection, Storage, StorageError
 from forwarder.storage.ballast import Ballast
-from tests.puts import put_in
-from tests.unit.queues.names import FakeNames
-from tests.unit.queues.support import ids, named, queue_in, stored, take_all
+from tests.support.bus_names import FakeNames
+from tests.support.puts import put_in
+from tests.support.queues import ids, named, queue_in, stored, take_all
 
 FRONT = 40_000
 

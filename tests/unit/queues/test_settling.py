@@ -17,7 +17,7 @@ from forwarder.queues import rows
 from forwarder.queues.rows import Mark
 from forwarder.queues.settling import DELETE_ROWS, UNWRITTEN_ROWS, Row, Settling
 from forwarder.storage import StorageError
-from tests.unit.turned_time import TurnedClock, run_in_turned_time
+from tests.support.turned_time import TurnedClock, run_in_turned_time
 
 
 class Disk:

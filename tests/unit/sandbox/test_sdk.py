@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from forwarder.sandbox import Sandbox, SandboxSettings, running
-from tests.unit.sandbox.sdk import BATCH, MONITOR, client, code, parameters, put, results
+from tests.support.sdk import BATCH, MONITOR, client, code, parameters, put, results
 
 APIS = ["eventbridge", "rum", "evidently"]
 WITH_RESULTS = ["eventbridge", "evidently"]

@@ -14,7 +14,7 @@ import pytest
 from forwarder.sandbox import Sandbox, SandboxSettings, running
 from forwarder.sandbox.faults import FAULT_KINDS
 from forwarder.sandbox.markers import TIMES
-from tests.unit.sandbox.sdk import BATCH, MONITOR
+from tests.support.sdk import BATCH, MONITOR
 
 PUT_EVENTS = {"X-Amz-Target": "AWSEvents.PutEvents"}
 BODY = b'{"Entries":[{"Source":"app","DetailType":"t","Detail":"{}"}]}'

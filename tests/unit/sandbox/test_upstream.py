@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from forwarder.sandbox import Sandbox, SandboxSettings, running
-from tests.unit.sandbox.sdk import client, code, put, results
+from tests.support.sdk import client, code, put, results
 
 LISTEN = "127.0.0.1:0"
 

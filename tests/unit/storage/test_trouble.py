@@ -28,8 +28,8 @@ from forwarder.storage import Connection, Storage, StorageError
 from forwarder.storage.ballast import LOW_BYTES, Ballast
 from forwarder.storage.filesystem import filesystem_of
 from forwarder.storage.trouble import Trouble
-from tests.puts import put_in
-from tests.unit.queues.support import events, ids, queue_in, take_all
+from tests.support.puts import put_in
+from tests.support.queues import events, ids, queue_in, take_all
 
 BALLAST = LOW_BYTES
 PAGE = 8192
@@ -141,8 +141,8 @@ import asyncio, os, subprocess, sys
 from pathlib import Path
 from forwarder.model import QueueUnavailable
 from forwarder.storage import Storage
-from tests.puts import put_in
-from tests.unit.queues.support import events, ids, queue_in, take, take_all
+from tests.support.puts import put_in
+from tests.support.queues import events, ids, queue_in, take, take_all
 
 async def main(directory):
     storage = Storage(directory, linger=0)

@@ -24,8 +24,8 @@ from forwarder.queues.salvage import rescue
 from forwarder.storage import Storage, StorageError
 from forwarder.storage.ballast import Ballast
 from forwarder.storage.wal import FRAME_BYTES, HEADER_BYTES, damage_of
-from tests.puts import put_in
-from tests.unit.queues.support import events, ids, queue_in, take_all
+from tests.support.puts import put_in
+from tests.support.queues import events, ids, queue_in, take_all
 
 COMMITS = 40
 FILES = ("forwarder.db", "forwarder.db-wal", "forwarder.db-shm", "forwarder.lock")

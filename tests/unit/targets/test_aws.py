@@ -24,7 +24,7 @@ from forwarder.targets.options import Role, TargetOptions
 from forwarder.targets.rum import RumOptions
 from forwarder.targets.sources import _trouble
 from forwarder.targets.translation import before_call, translate
-from tests.unit.targets.fake_aws import (
+from tests.support.fake_aws import (
     Answer,
     Call,
     aws_environment,

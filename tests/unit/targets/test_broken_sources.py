@@ -26,9 +26,9 @@ from forwarder.targets.client import AwsClient
 from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.options import Role
 from forwarder.targets.source_table import NO_RESTART, RESTART
-from tests.integration import credential_sources as sources
-from tests.integration.credential_sources import Source, serving
-from tests.unit.targets.fake_aws import FakeAws, aws_environment, fake_aws, forget_credentials, says
+from tests.support import credential_sources as sources
+from tests.support.credential_sources import Source, serving
+from tests.support.fake_aws import FakeAws, aws_environment, fake_aws, forget_credentials, says
 
 __all__ = ["aws_environment"]
 pytestmark = pytest.mark.usefixtures("aws_environment")

@@ -15,7 +15,7 @@ from forwarder.targets import searches
 from forwarder.targets.credentials import Credentials
 from forwarder.targets.searches import LONGEST_SECONDS
 from forwarder.targets.sources import CREDENTIALS, Keys, Progress, SourceTrouble
-from tests.unit.turned_time import TurnedClock
+from tests.support.turned_time import TurnedClock
 
 LASTING, DUE = 7200.0, 800.0
 """Seconds to the end: long before it, and within the time in which keys are renewed."""

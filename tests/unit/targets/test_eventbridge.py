@@ -38,8 +38,8 @@ from forwarder.targets.eventbridge import EventBridgeOptions, build, weigh
 from forwarder.targets.options import Hold
 from forwarder.targets.questions import Answer as BusAnswer
 from forwarder.targets.questions import answer_of
-from tests.puts import put_in
-from tests.unit.targets.fake_aws import Answer, Call, FakeAws, aws_environment, fake_aws
+from tests.support.fake_aws import Answer, Call, FakeAws, aws_environment, fake_aws
+from tests.support.puts import put_in
 
 __all__ = ["aws_environment"]
 pytestmark = pytest.mark.usefixtures("aws_environment")

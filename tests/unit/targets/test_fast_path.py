@@ -28,8 +28,8 @@ from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.fast_path import FastPath, Form, Signer
 from forwarder.targets.session import rehearsal
 from forwarder.targets.sources import Keys
-from tests.unit.targets.certificates import self_signed
-from tests.unit.targets.fake_aws import (
+from tests.support.certificates import self_signed
+from tests.support.fake_aws import (
     Answer,
     Call,
     FakeAws,

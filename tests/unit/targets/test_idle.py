@@ -15,7 +15,7 @@ from forwarder.targets import TARGETS, eventbridge, idle, rum
 from forwarder.targets.credentials import Credentials
 from forwarder.targets.options import TargetOptions
 from forwarder.targets.sources import CREDENTIALS, Keys, Progress, SourceTrouble
-from tests.unit.targets.fake_aws import aws_environment, forget_credentials
+from tests.support.fake_aws import aws_environment, forget_credentials
 
 __all__ = ["aws_environment"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from forwarder.model import Batch, CallStatus, Event, Flush
 from forwarder.targets.rum import RumOptions, build
-from tests.unit.targets.fake_aws import aws_environment, fails, fake_aws, says
+from tests.support.fake_aws import aws_environment, fails, fake_aws, says
 
 __all__ = ["aws_environment"]
 pytestmark = pytest.mark.usefixtures("aws_environment")

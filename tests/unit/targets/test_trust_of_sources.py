@@ -20,10 +20,10 @@ from forwarder.targets import source_table
 from forwarder.targets.client import AwsClient
 from forwarder.targets.eventbridge import EventBridgeOptions
 from forwarder.targets.options import Role
-from tests.integration import credential_sources as sources
-from tests.integration.credential_sources import Source
-from tests.unit.targets.certificates import self_signed
-from tests.unit.targets.fake_aws import aws_environment, fake_aws, says
+from tests.support import credential_sources as sources
+from tests.support.certificates import self_signed
+from tests.support.credential_sources import Source
+from tests.support.fake_aws import aws_environment, fake_aws, says
 from tests.unit.targets.test_broken_sources import OK, Stage, put, sso
 
 __all__ = ["aws_environment"]

@@ -21,7 +21,7 @@ from forwarder.targets.evidently import EvidentlyOptions
 from forwarder.targets.rum import RumOptions
 from forwarder.targets.session import NoRedirectSession
 from forwarder.targets.warm_up import warm_up
-from tests.unit.targets.fake_aws import aws_environment, fake_aws, says
+from tests.support.fake_aws import aws_environment, fake_aws, says
 
 __all__ = ["aws_environment"]
 

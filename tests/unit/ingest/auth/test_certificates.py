@@ -12,7 +12,7 @@ from cryptography import x509
 from forwarder.config import TlsConfig
 from forwarder.ingest.auth.certificates import ends_at
 from forwarder.ingest.auth.tls import make_tls
-from tests.unit.ingest.auth.authorities import Authority
+from tests.support.authorities import Authority
 
 
 @pytest.mark.parametrize("year", [1999, 2026, 2049, 2050, 9999])

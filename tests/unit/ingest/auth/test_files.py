@@ -13,7 +13,7 @@ import structlog
 from forwarder.config import AuthConfig, ConfigError
 from forwarder.ingest.auth.files import MAX_FILE_BYTES
 from forwarder.ingest.auth.tokens import make
-from tests.unit.ingest.support import EVENT, NATIVE, Ingest, serving
+from tests.support.ingest import EVENT, NATIVE, Ingest, serving
 
 TOKEN, LINE = make("shop")
 NEXT, NEXT_LINE = make("shop")

@@ -19,8 +19,7 @@ from botocore.config import Config
 from forwarder.config import AuthConfig
 from forwarder.ingest.auth.tokens import make
 from forwarder.logs import _last_lines
-from tests.unit.ingest.auth.signing import BODY, KEY_ID, SECRET, by_header
-from tests.unit.ingest.support import (
+from tests.support.ingest import (
     ENTRY,
     EVENT,
     MONITOR,
@@ -33,6 +32,7 @@ from tests.unit.ingest.support import (
     request,
     serving,
 )
+from tests.support.signing import BODY, KEY_ID, SECRET, by_header
 
 TOKEN, LINE = make("shop")
 OTHER, OTHER_LINE = make("till")

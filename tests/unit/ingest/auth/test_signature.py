@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from forwarder.ingest.auth.access_keys import AccessKey
 from forwarder.ingest.auth.errors import AuthError
 from forwarder.ingest.auth.signature import Request, believed, check_body, check_head, claim_of
-from tests.unit.ingest.auth.signing import (
+from tests.support.signing import (
     BODY,
     HOST,
     JSON_1_1,

@@ -14,8 +14,8 @@ import pytest
 from cryptography import x509
 
 from forwarder.config import ConfigError, TlsConfig
-from tests.unit.ingest.auth.authorities import HOUR, Authority, now
-from tests.unit.ingest.support import EVENT, NATIVE, Ingest, Peer, request, serving, until
+from tests.support.authorities import HOUR, Authority, now
+from tests.support.ingest import EVENT, NATIVE, Ingest, Peer, request, serving, until
 
 
 @pytest.fixture

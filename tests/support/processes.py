@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.integration.harness import DEADLINE, Settings, World, settings, until
+from tests.support.harness import DEADLINE, Settings, World, settings, until
 
 ROOT = Path(__file__).parents[2]
 END_SECONDS = 2 * DEADLINE
@@ -112,7 +112,7 @@ def run_command(place: World, **changes: Any) -> list[str]:
     place.storage.parent.mkdir(parents=True, exist_ok=True)
     config = place.storage.with_suffix(".yaml")
     config.write_text(json.dumps(settings(place.sandbox, place.storage, **changes)))
-    return [sys.executable, str(ROOT / "tests" / "fresh.py"), "run", "-c", str(config)]
+    return [sys.executable, str(ROOT / "tests" / "support" / "fresh.py"), "run", "-c", str(config)]
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from forwarder.queues.disk import DiskQueue
 from forwarder.queues.queue import Queue, Settlement
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
-from tests.puts import put_in
+from tests.support.puts import put_in
 
 LIMITS = Limits(max_events=10, max_bytes=100_000, max_event_bytes=100_000, max_wait=0.0)
 MANY = 10**9

@@ -10,9 +10,9 @@ import yaml
 
 from forwarder.metrics import FAMILIES
 from forwarder.metrics.families import PREFIX
-from tests.dashboard import DASHBOARD, Panel, dashboard, filled_in, panels
-from tests.promql import wrong_names
-from tests.unit.test_rules import RECORDED, ROOT
+from tests.repository.test_rules import RECORDED, ROOT
+from tests.support.dashboard import DASHBOARD, Panel, dashboard, filled_in, panels
+from tests.support.promql import wrong_names
 
 PANELS = list(panels())
 QUERIES = [(panel.title, query.expression) for panel in PANELS for query in panel.queries]

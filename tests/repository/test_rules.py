@@ -11,7 +11,7 @@ import yaml
 
 from forwarder.metrics.families import PREFIX, VALUES
 from forwarder.states import REASONS, State
-from tests.promql import wrong_names
+from tests.support.promql import wrong_names
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"

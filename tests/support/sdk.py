@@ -13,7 +13,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-MODELS = Path(__file__).parents[3] / "forwarder" / "targets" / "models"
+MODELS = Path(__file__).parents[2] / "forwarder" / "targets" / "models"
 MONITOR = "00000000-0000-4000-8000-0000000000aa"
 BATCH = "00000000-0000-4000-8000-0000000000bb"
 SERVICES = {"eventbridge": "events", "rum": "rum", "evidently": "evidently"}

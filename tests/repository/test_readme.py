@@ -35,7 +35,7 @@ from forwarder.metrics.families import PREFIX
 from forwarder.sandbox.faults import FaultKind
 from forwarder.sandbox.markers import Word
 from forwarder.targets import TARGETS, option_types
-from tests.unit.ingest.support import MONITOR, Answer, Ingest, Routes, request, serving
+from tests.support.ingest import MONITOR, Answer, Ingest, Routes, request, serving
 
 ROOT = Path(__file__).parents[2]
 ARRIVED, STOP = "### What arrived\n", "### Stop\n"
@@ -149,7 +149,7 @@ def command(folder: Path, ports: Mapping[str, int]) -> dict[str, str]:
     urls = f"ingest='http://127.0.0.1:{ports['2780']}', admin='http://127.0.0.1:{ports['2781']}'"
     code = (
         f"import forwarder.cli as c; c.place.PORTS.update({urls}); "
-        f"c.SANDBOX = '127.0.0.1:{ports['2790']}'; c.sys.exit(c.main())"
+        f"c.sandbox.SANDBOX = '127.0.0.1:{ports['2790']}'; c.sys.exit(c.main())"
     )
     shims = folder / "bin"
     shims.mkdir()

@@ -12,7 +12,7 @@ from forwarder.config import Config
 from forwarder.metrics import FAMILIES
 from forwarder.metrics.families import VALUES
 from forwarder.targets import option_types
-from tests.unit.config.test_examples import paths
+from tests.repository.test_examples import paths
 
 ROOT = Path(__file__).parents[2]
 

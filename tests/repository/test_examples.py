@@ -16,7 +16,7 @@ from forwarder.config.reading import struct_in
 from forwarder.targets import TARGETS, option_types
 from forwarder.targets.options import TargetOptions
 
-CONFIGS = Path(__file__).parents[3] / "config"
+CONFIGS = Path(__file__).parents[2] / "config"
 FULL = yaml.safe_load((CONFIGS / "full.yaml").read_text())
 
 

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.integration.events import events, markers
-from tests.integration.harness import World
-from tests.integration.processes import Process
+from tests.support.events import events, markers
+from tests.support.harness import World
+from tests.support.processes import Process
 
 MIB = 1 << 20
 OVERHEAD = 32 * MIB

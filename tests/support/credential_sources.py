@@ -19,7 +19,7 @@ from typing import Protocol
 import pytest
 from aiohttp import web
 
-from tests.unit.targets.fake_aws import forget_credentials
+from tests.support.fake_aws import forget_credentials
 
 ROLE = "arn:aws:iam::123456789012:role/events"
 SECRET = "secret"

@@ -22,8 +22,8 @@ from forwarder.queues.memory import MemoryQueue
 from forwarder.queues.queue import Queue, Settlement
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
-from tests.clocks import LoopClock
-from tests.contract.third_queue import registered
+from tests.support.clocks import LoopClock
+from tests.support.third_queue import registered
 
 LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.02)
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 
 from forwarder import targets
-from tests.contract.example_pages import executed
+from tests.support.example_pages import executed
 
 
 def registered() -> AbstractContextManager[dict[str, ModuleType]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards" / "forwarder.json"
+DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards" / "forwarder.json"
 
 
 class Query(NamedTuple):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.skips import allowed_skips
+from tests.support.skips import allowed_skips
 
 ROOT = Path(__file__).parents[2]
-CONFTEST = "from tests.skips import pytest_runtest_makereport, pytest_terminal_summary"
+CONFTEST = "from tests.support.skips import pytest_runtest_makereport, pytest_terminal_summary"
 TESTS = """
 import pytest
 

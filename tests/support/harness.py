@@ -26,9 +26,9 @@ from forwarder.dead_letters import Letter, list_
 from forwarder.model import Clock
 from forwarder.sandbox import SandboxSettings, running
 from forwarder.targets import option_types
-from tests.integration.events import KINDS, MONITOR, TARGETS, Event, chunks, marker_of
-from tests.integration.scraper import Ledger, balances, ledgers
-from tests.unit.ingest.support import Peer
+from tests.support.events import KINDS, MONITOR, TARGETS, Event, chunks, marker_of
+from tests.support.ingest import Peer
+from tests.support.scraper import Ledger, balances, ledgers
 
 DEADLINE = float(os.environ.get("TEST_DEADLINE", "30"))
 """Seconds after which something never happened. Less where the code is broken on purpose."""
