@@ -51,7 +51,7 @@ def _refused(directory: Path, there: Path) -> OSError | None:
     if is_other_than_directory(there):
         return NotADirectoryError(errno.ENOTDIR, f"{there} is not a directory")
     if there != directory:
-        if os.access(there, os.W_OK | os.X_OK):
+        if os.access(there, os.W_OK | os.X_OK, effective_ids=True):
             return None
         return PermissionError(errno.EACCES, f"no file can be created in {there}")
     try:

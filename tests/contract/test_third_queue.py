@@ -55,7 +55,7 @@ def journal(place: World, **more: Any) -> dict[str, Any]:
 
 async def told(place: World, *arguments: str) -> int:
     socket = str(place.storage / "data" / "control.sock")
-    return await asyncio.to_thread(main, (*arguments, "--socket", socket))
+    return await asyncio.to_thread(main, (*arguments, "--url", f"unix:{socket}"))
 
 
 # --- configuration
@@ -235,8 +235,10 @@ async def test_a_queue_that_does_not_close_delays_a_stop_but_does_not_end_it(
     with capture_logs() as lines:
         async with daemon_of(place, **journal(place)) as daemon:
             queue = daemon._queues["orders"]
-            monkeypatch.setattr(queue, "aclose", lambda: asyncio.sleep(3600), raising=True)
-            assert await daemon.stop() == 0
+            with monkeypatch.context() as patch:
+                patch.setattr(queue, "aclose", lambda: asyncio.sleep(3600), raising=True)
+                assert await daemon.stop() == 0
+            await queue.aclose()
     said = [line["target"] for line in lines if line["event"] == "queue does not respond; it was not closed"]
     assert said == ["orders"]
 

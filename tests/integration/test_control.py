@@ -207,12 +207,12 @@ async def test_a_flush_asks_about_a_missing_bus_and_prints_what_came_of_it(
         await place.send("eventbridge", events("eventbridge", names := markers(3)))
         await operate(place, "flush", "eventbridge")
         first, second = printed(capsys)
-        assert first == "orders: held (missing), 3 events wait: event bus shop does not exist in eu-west-1"
+        assert first == "orders: held (missing), 3 events queued: event bus shop does not exist in eu-west-1"
         assert second.startswith("  cure: Create the event bus")
         assert (await place.status("eventbridge"))["since"] == since
         await place.make_bus("shop")
         await operate(place, "flush", "eventbridge")
-        assert printed(capsys) == ["orders: open, 0 events wait"]
+        assert printed(capsys) == ["orders: open, 0 events queued"]
         assert await place.arrived("eventbridge") == dict.fromkeys(names, 1)
 
 
@@ -225,7 +225,7 @@ async def test_a_flush_waits_for_an_outcome_but_not_for_long(
         await place.send("eventbridge", events("eventbridge", markers(3)))
         await place.held("eventbridge")
         await operate(place, "flush", "eventbridge")
-        assert printed(capsys)[0].startswith("orders: held (access) (no answer yet), 0 events wait: Access")
+        assert printed(capsys)[0].startswith("orders: held (access) (no answer yet), 0 events queued: Access")
         await place.heal()
 
 

@@ -12,6 +12,7 @@ import yaml
 from msgspec.structs import replace
 
 from forwarder.config import Config, load
+from forwarder.config.kinds import kinds_of
 from forwarder.config.reading import struct_in
 from forwarder.targets import TARGETS, option_types
 from forwarder.targets.options import TargetOptions
@@ -38,7 +39,7 @@ def test_the_minimal_example_has_four_lines() -> None:
 def paths(type_: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
     for field in msgspec.structs.fields(type_):
         struct = struct_in(field.type)
-        if struct is None:
+        if struct is None or kinds_of(field.type) is not None:
             yield prefix + field.encode_name
         else:
             yield from paths(struct, f"{prefix}{field.encode_name}.")

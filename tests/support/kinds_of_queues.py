@@ -147,6 +147,7 @@ class Journal:
         self._directory = directory
         self._registered = registered()
         self._registered.__enter__()
+        self._opened: list[Any] = []
         self._names: dict[int, str] = {}
 
     async def __call__(
@@ -185,6 +186,7 @@ class Journal:
         options: Any = kind.options
         queue = kind.build(options(directory=str(self._directory)), parts)
         await queue.open()
+        self._opened.append(queue)
         return queue
 
     async def left(self, queue: Queue) -> list[str]:
@@ -193,6 +195,8 @@ class Journal:
         return await take_everything(again)
 
     async def close(self) -> None:
+        for queue in self._opened:
+            queue._file.close()  # as the end of a process does
         self._registered.__exit__(None, None, None)
 
 

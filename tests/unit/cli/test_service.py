@@ -226,7 +226,7 @@ def test_the_doctor_of_a_unit_judges_the_file_that_the_unit_names(
             "systemd cannot start a process as that of forwarder.service: User= does not exist (journalctl",
         ),
         ("255", "systemd cannot start a process as that of forwarder.service: exit code 255 (journalctl"),
-        ("", "systemd cannot run the doctor: Unknown assignment: Sandbox=yes"),
+        ("", "cannot run the doctor in systemd: Unknown assignment: Sandbox=yes"),
     ],
 )
 def test_a_unit_that_systemd_cannot_start_is_said_and_leaves_nothing(

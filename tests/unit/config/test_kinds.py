@@ -87,9 +87,9 @@ def test_a_word_a_mapping_and_a_variable_mean_the_same(queue: str) -> None:
         ("{kind: disk, max_bytes: 1GiB}", ["queue.max_bytes: unknown key; known: kind"]),
         (
             "kind: ${NONE}",
-            ["queue.kind: the environment has no NONE; ${NONE:-something} gives a default"],
+            ["queue.kind: environment variable NONE is not set; set it, or write ${NONE:-default}"],
         ),
-        ("${NONE}", ["queue: the environment has no NONE; ${NONE:-something} gives a default"]),
+        ("${NONE}", ["queue: environment variable NONE is not set; set it, or write ${NONE:-default}"]),
     ],
 )
 def test_a_wrong_kind_is_named_with_its_path_value_and_what_is_allowed(

@@ -78,5 +78,5 @@ def test_a_directory_that_this_user_may_not_look_into_is_a_finding_and_no_traceb
     (finding,) = storage.examine(config.storage)
     assert finding.level == "FAIL"
     assert finding.sentence == (
-        f"{private}/data cannot be written by user {NOBODY}: nothing can be made in {private}"
+        f"{private}/data cannot be written by user {NOBODY}: no file can be created in {private}"
     )

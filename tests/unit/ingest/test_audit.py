@@ -135,11 +135,11 @@ def with_queue(**methods: Any) -> Routes:
     return routes
 
 
-async def cannot_store(*_: Any, **__: Any) -> None:
-    raise QueueUnavailable("its events cannot be stored now: the storage is full (storage.max_bytes)")
+def cannot_store(*_: Any, **__: Any) -> None:
+    raise QueueUnavailable("events cannot be stored now: the storage is full (storage.max_bytes)")
 
 
-async def is_full(*_: Any, **__: Any) -> None:
+def is_full(*_: Any, **__: Any) -> None:
     raise QueueFull("the queue is full: raise targets.orders.queue_limits")
 
 
@@ -267,7 +267,7 @@ CASES = (
         "events for a full queue",
         post(NATIVE, EVENT),
         *(429, "ThrottlingException", "queue_full", QUEUE),
-        given={"routes": lambda: with_queue(put=is_full)},
+        given={"routes": lambda: with_queue(put_nowait=is_full)},
         lifted={},
     ),
     Case(
@@ -288,7 +288,7 @@ CASES = (
         "events for a disk queue",
         post(NATIVE, EVENT),
         *(503, "ServiceUnavailable", "storage", BUSES),
-        given={"routes": lambda: with_queue(put=cannot_store)},
+        given={"routes": lambda: with_queue(put_nowait=cannot_store)},
         lifted={},
     ),
     Case(
