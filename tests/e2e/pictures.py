@@ -76,7 +76,7 @@ def take_screen(daemon: Daemon, folder: Path) -> None:
     with a_terminal(folder) as terminal:
         command = [sys.executable, "-m", "forwarder", "status", "--watch", "--url", daemon.admin]
         terminal.run(command, columns=110, lines=42)
-        until(lambda: "q leaves" in terminal.screen(), "the status on the screen")
+        until(lambda: "q quits" in terminal.screen(), "the status on the screen")
         text = re.sub(r"in /tmp/\S+", "in /var/lib/forwarder", terminal.screen())
         (PICTURES / "status-watch.txt").write_text(text.rstrip() + "\n")
         terminal.type("q")

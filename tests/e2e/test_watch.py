@@ -27,7 +27,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 def watch(terminal: Terminal, daemon: Daemon, columns: int = 100) -> None:
     command = [sys.executable, "-m", "forwarder", "status", "--watch", "0.2", "--url", daemon.admin]
     terminal.run(command, columns, lines=30)
-    until(lambda: "q leaves" in terminal.screen(), "the status on the screen")
+    until(lambda: "q quits" in terminal.screen(), "the status on the screen")
 
 
 def row(terminal: Terminal) -> list[str]:
@@ -85,4 +85,4 @@ def test_the_screen_in_the_documents_is_one_of_these() -> None:
     assert lines[0].startswith("would be lost if killed now: ")
     assert " ".join(lines[3].split()).startswith("TARGET KIND STATE WAITING IN FLIGHT OLDEST IN/S OUT/S")
     assert "the last 15 minutes" in "\n".join(lines)
-    assert lines[-1].endswith("q leaves")
+    assert lines[-1].endswith("q quits")
