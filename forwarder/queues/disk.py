@@ -322,7 +322,8 @@ class DiskQueue:
             return []
         self._closed = True
         self._gathering.flush()
-        self._tail.close(len(self), self._held_bytes)  # all that is left is on the disk
+        size = self._held_bytes - self._front.aside.names_bytes  # names are not on the disk
+        self._tail.close(len(self), size)  # all that is left is
         self._parking.close()
         self._front.close()
         self._held.clear()

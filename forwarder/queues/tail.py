@@ -52,7 +52,7 @@ class Tail:
 
     def open(self, number: int, events: int, size: int, oldest: Head | None) -> None:
         self.read_to, self._end = rows.bounds_of(number)
-        self.events, self.bytes = max(0, events), max(0, size)
+        self.events, self.bytes = max(0, events), max(0, size) if events > 0 else 0
         self.exists = oldest is not None or self.events > 0  # events without rows are damage
         self.oldest = oldest
 
@@ -71,7 +71,7 @@ class Tail:
     def shrink(self, events: int, size: int) -> None:
         """So much of it is gone."""
         self.events = max(0, self.events - events)
-        self.bytes = max(0, self.bytes - size)
+        self.bytes = max(0, self.bytes - size) if self.events else 0
 
     @property
     def oldest_at(self) -> float | None:

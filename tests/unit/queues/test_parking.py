@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from forwarder.metrics import TargetMetrics
-from forwarder.model import Event, QueueUnavailable
+from forwarder.model import Event, QueueUnavailable, memory_bytes
 from forwarder.queues.disk import DiskQueue
 from forwarder.queues.queue import Settlement
 from forwarder.queues.salvage import rescue
@@ -100,6 +100,23 @@ async def test_parked_rows_are_parked_again_after_a_restart(tmp_path: Path) -> N
         queue.release("gone")
         assert await taken(queue, 300) == ids(some)
         assert len(queue) == 20
+        await queue.aclose()
+
+
+async def test_names_are_no_bytes_of_events_after_a_restart(tmp_path: Path) -> None:
+    for each in range(3):  # starts: an error would grow with each
+        async with stored(tmp_path) as storage:
+            names = FakeNames("one", "two", "three")
+            queue = queue_in(storage, names=names)
+            await queue.open()
+            assert queue.view().waiting_bytes == each * memory_bytes(named(3, "three"))
+            await put_in(queue, named(3, "three"))
+            await queue.aclose()
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, names=FakeNames())
+        await queue.open()
+        assert len(await take_all(queue)) == 9
+        assert queue.view().waiting_bytes == 0
         await queue.aclose()
 
 
