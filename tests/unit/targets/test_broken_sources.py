@@ -279,6 +279,8 @@ TOKEN_VARIABLE = "AWS_WEB_IDENTITY_TOKEN_FILE"
 CA_CURE = "name a readable file of PEM certificates"
 SHARED = "Correct the shared files"
 SLOW = "no answer within"
+ALSO = {SLOW: ("Read timeout on endpoint URL",)}
+"""What a busy machine may come to first: the SDK's own time-out for one try."""
 GIVE = "Give the forwarder credentials"
 
 CASES = [
@@ -465,7 +467,8 @@ async def test_a_broken_source_holds_by_name_and_cure_and_works_once_it_is_mende
                 results = await put(client)
                 assert (results.status, results.code) == (CallStatus.HELD, case.code), results.message
                 assert not results.called
-                for words in (case.source, case.words, case.cure):
+                assert any(words in results.message for words in (case.words, *ALSO.get(case.words, ())))
+                for words in (case.source, case.cure):
                     assert words in results.message
             assert aws.calls == []
             case.mends(stage)
