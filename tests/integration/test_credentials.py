@@ -104,7 +104,8 @@ async def test_credentials_are_refreshed_before_they_end_and_no_call_meets_the_o
 
         async def renewed() -> bool:  # by a call; one may have met a search that began before
             names.extend(await deliver(place))
-            return len(source.keys) > given and (await value(place, EXPIRY) or 0) - time.time() > way.soon + MINUTES
+            lasts = (await value(place, EXPIRY) or 0) - time.time()
+            return len(source.keys) > given and lasts > way.soon + MINUTES
 
         await until(renewed, "the keys are renewed")
 
