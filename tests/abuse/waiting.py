@@ -114,6 +114,7 @@ def purged(daemon: Daemon) -> Iterator[Figure]:
     before = daemon.status()["targets"]["orders"]
     command = ("queue", "purge", "--target", "orders", "--delete", "--yes")
     done = daemon.forwarder(*command, "-c", str(daemon.folder / "forwarder.yaml"))
+    time.sleep(1.1)  # an answer of the admin listener may be a second old
     left = daemon.status()["targets"]["orders"]
     waited = before["waiting"] + before["in_flight"]
     said = f"of {waited}; {(done.stdout + done.stderr).strip().splitlines()[-1:]}"
