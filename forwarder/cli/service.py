@@ -4,7 +4,7 @@ Invariants:
 - For root, systemd runs the doctor: in a transient unit with the user, environment, credentials, directories
   and sandbox of the judged one. Nothing of it is left afterwards.
 - Other users may not ask for that. For them it runs as they are, with the unit's environment, and says so.
-- The environment of the person who asks does not count.
+- The caller's own environment is not used.
 - Credentials are copied into memory only (tmpfs), for this user alone, and removed at the end.
 """
 

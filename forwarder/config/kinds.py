@@ -1,4 +1,4 @@
-"""Settings that are of one of several kinds, each with options of its own: ``disk``, or ``{kind: disk}``.
+"""Settings with a choice of kinds, where each kind has its own options: ``disk``, or ``{kind: disk}``.
 
 Invariants:
 - No kind is known here: a setting's type says where the table of its kinds is, which is read at every use.

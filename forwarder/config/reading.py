@@ -190,7 +190,7 @@ class _Reader:
         return None
 
     def _type_of(self, kinds: Types, kind: object, path: str) -> type[msgspec.Struct] | None:
-        """The type of a kind's options; None for what is no kind."""
+        """The type of the options of this kind; None if there is no such kind."""
         if isinstance(kind, str) and kind in kinds:
             return kinds[kind]
         if path not in self._bad:  # else a variable that the environment does not have

@@ -28,7 +28,7 @@ def examine(
             "warn",
             "ingest.auth.allow_unauthenticated",
             f"anyone who reaches {config.ingest.listen.text} may send with the daemon's credentials",
-            "Configure tokens, access_keys or tls.client_ca, or make sure that nobody else can reach it.",
+            "Configure tokens, access_keys or tls.client_ca, or block access from other hosts.",
         )
     for warning in (*warnings(config), *unknown_regions(config.targets)):
         yield Finding("warn", warning.path, warning.message)

@@ -107,7 +107,7 @@ class Forming:
 
     def delay(self, events: Sequence[Event], now: float) -> None:
         """Return events that have a ``not_before``; then they are before all that were never tried."""
-        # One group for each event, since each has a delay of its own. When the delays end they join again.
+        # One group per event, because each has its own delay. They join again when the delays end.
         for together in [events] if self._limits.whole else [[event] for event in events]:
             self._push(self._tried(together, DUE), now)
         self._count += len(events)

@@ -242,9 +242,8 @@ def test_the_doctor_has_the_environment_credentials_user_and_sandbox_of_drop_ins
     assert {finding["level"] for finding in found.values()} <= {"ok", "warn"}, found
     assert "environment" in found["orders: credentials"]["sentence"]
     assert "ingest.auth.tokens" in str(found)
-    drop_in("Environment=AWS_SHARED_CREDENTIALS_FILE=/root/.aws/credentials")  # ProtectHome= hides it
-    (machine.root / "root/.aws").mkdir(exist_ok=True)
-    (machine.root / "root/.aws/credentials").write_text(KEYS)
+    drop_in("Environment=AWS_SHARED_CREDENTIALS_FILE=/home/keys")  # ProtectHome= hides it
+    (machine.root / "home/keys").write_text(KEYS)
     assert doctor(machine)["orders: credentials"]["level"] == "FAIL"
 
 

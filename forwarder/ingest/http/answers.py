@@ -149,13 +149,13 @@ def refuse(dialect: Dialect, problem: BadRequest, chance: Chance = random.random
 
 
 def refusal_headers(problem: BadRequest, chance: Chance) -> Mapping[str, str]:
-    """The headers of its own, and when to come back if that may help."""
+    """The problem's own headers, plus Retry-After for statuses that a retry can cure."""
     if problem.status in _RETRY_STATUSES:
-        return {**problem.headers, **retry_headers(chance)}
+        return {**problem.headers, **_retry_headers(chance)}
     return problem.headers
 
 
-def retry_headers(chance: Chance = random.random) -> dict[str, str]:
+def _retry_headers(chance: Chance) -> dict[str, str]:
     """When to come back, in seconds for everyone and in milliseconds for AWS's clients."""
     delay = RETRY_AFTER_BASE + RETRY_AFTER_SPREAD * chance()
     return {"Retry-After": str(math.ceil(delay)), "x-amz-retry-after": str(math.ceil(delay * 1000))}

@@ -264,8 +264,8 @@ def _binary(headers: Mapping[str, str], body: bytes, bounds: Bounds) -> Generato
 
 
 def _is_client_default(media: str, body: bytes) -> bool:
-    """Whether an HTTP client set this Content-Type, and not the event: it names a form, and there is no body,
-    or one that begins as JSON objects and arrays do, and no form."""
+    """Whether this is the default Content-Type of an HTTP client: it says "form", but the body is empty or
+    begins like a JSON object or array, as no form does."""
     return plain_media(media) == _CLIENT_DEFAULT and body.lstrip(_SPACE)[:1] in (b"", b"{", b"[")
 
 
