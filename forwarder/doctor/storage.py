@@ -34,7 +34,7 @@ def examine(config: StorageConfig, free: Callable[[Path], int] = free_bytes) -> 
     there = nearest_existing(directory)
     if there == directory and (denied := refusal(directory, map(directory.joinpath, USED))):
         sentence, cure = denied
-        yield Finding("FAIL", ABOUT, sentence, f"{cure[0].upper()}{cure[1:]}")
+        yield Finding("FAIL", ABOUT, sentence, _capitalized(cure))
         return
     if (problem := _refused(directory, there)) is not None:
         yield Finding("FAIL", ABOUT, *_in_words(directory, problem))
@@ -80,8 +80,12 @@ def _in_words(directory: Path, problem: OSError) -> tuple[str, str]:
         return sentence, "Check the disk and the kernel's log: writes fail."
     if problem.errno in (errno.EACCES, errno.EPERM):
         cure = cure_of_parent(directory.parent, nearest_existing(directory))
-        return sentence, f"{cure[0].upper()}{cure[1:]}. Or set storage.path to another directory."
+        return sentence, f"{_capitalized(cure)}. Or set storage.path to another directory."
     return sentence, "Create a directory there for the daemon's user, or set storage.path."
+
+
+def _capitalized(cure: str) -> str:
+    return f"{cure[:1].upper()}{cure[1:]}"
 
 
 def _has_no_inodes(directory: Path) -> bool:

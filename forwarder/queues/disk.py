@@ -322,8 +322,8 @@ class DiskQueue:
             return []
         self._closed = True
         self._gathering.flush()
-        size = self._held_bytes - self._front.aside.names_bytes  # names are not on the disk
-        self._tail.close(len(self), size)  # all that is left is
+        # From now on all that is left is on the disk, where names hold nothing.
+        self._tail.close(len(self), self._held_bytes - self._front.aside.names_bytes)
         self._parking.close()
         self._front.close()
         self._held.clear()

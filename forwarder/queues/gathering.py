@@ -64,6 +64,6 @@ def _tell(told: Writing, writing: Writing) -> None:
 
 
 def _unavailable(problem: StorageError) -> QueueUnavailable:
-    unavailable = QueueUnavailable(f"its events cannot be stored now: {problem.brief}")
+    unavailable = QueueUnavailable(f"events cannot be stored now: {problem.brief}")
     unavailable.__cause__ = problem
     return unavailable

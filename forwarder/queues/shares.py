@@ -70,8 +70,7 @@ class Shares:
         return (
             f"{why.rstrip('.')}. Events for such names may fill a tenth of the queue ({self._share[0]} "
             f"events, {self._share[1]} bytes), and {used[0]} events of {used[1]} bytes are queued. "
-            "Correct the "
-            "name, bind it in the configuration, or remove waiting events with 'forwarder queue purge'"
+            "Correct the name, bind it in the configuration, or remove events with 'forwarder queue purge'"
         )
 
     def _limit(self, peer: str, events: int, size: int) -> None:

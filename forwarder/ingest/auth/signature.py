@@ -120,9 +120,8 @@ def _of_query(request: Request) -> Claim:
     if len(given) != sum(name.startswith("X-Amz-") for name, _ in pairs) or not given.keys() >= {*_OF_QUERY}:
         raise AuthError("malformed", f"A signed query must have {', '.join(_OF_QUERY)}, each once.")
     if given["X-Amz-Algorithm"] != ALGORITHM or not re.fullmatch("[1-9][0-9]{0,5}", given["X-Amz-Expires"]):
-        raise AuthError(
-            "malformed", (f"X-Amz-Algorithm must be {ALGORITHM}, and X-Amz-Expires a number of seconds.")
-        )
+        message = f"X-Amz-Algorithm must be {ALGORITHM}, and X-Amz-Expires a number of seconds."
+        raise AuthError("malformed", message)
     if int(given["X-Amz-Expires"]) > MAX_LIFETIME_SECONDS:
         raise AuthError("malformed", f"X-Amz-Expires must be at most {MAX_LIFETIME_SECONDS}.")
     return _claim(

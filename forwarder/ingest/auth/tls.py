@@ -34,7 +34,7 @@ def make_tls(settings: TlsConfig) -> Tls:
         context.load_cert_chain(settings.certificate, settings.key, password=_no_password)
     except ssl.SSLError as problem:
         raise ValueError(
-            f"the certificate and its key {settings.key} cannot be used:  {_reason(problem)}"
+            f"the certificate and its key {settings.key} cannot be used: {_reason(problem)}"
         ) from None
     if settings.client_ca is not None:
         _ask_for_certificates(context, settings.client_ca)
