@@ -40,21 +40,13 @@ async def put(
     ``waiting`` watches them from before the put; ``peer`` sent them; ``work``: of the request, which pauses
     when they are many. BadRequest: the queue is full, or cannot store them.
     """
-    if len(drafts) > MANY:
-        work = work or Work(peer)
-        drafts, names = await work.through(_judged(route, drafts))
-    else:
-        drafts = within_limits(route, drafts)
-        names = names_in(drafts)
-    if names:
-        drafts = await within_share(route, drafts, names, peer)
-    if work is not None:
-        await work.rest()
+    if work is None and len(drafts) > MANY:
+        work = Work(peer)
+    drafts = await _judge(route, drafts, peer, work)
     admitted = [draft for draft in drafts if type(draft) is Draft]
     if not admitted:
         return list(drafts)  # type: ignore[arg-type] # refusals, all of them
-    if len(admitted) > MANY:
-        work = work or Work(peer)
+    if work is not None and len(admitted) > MANY:
         await work.pause()  # collecting ids is a slice
         ids = _ids_of(admitted, clock)
         events = await _make_many(ids, admitted, clock.monotonic(), peer, work)
@@ -77,6 +69,22 @@ async def put(
         return ids  # type: ignore[return-value] # the caller's alone
     remaining = iter(ids)
     return [draft if type(draft) is Refusal else next(remaining) for draft in drafts]
+
+
+async def _judge(
+    route: Route[Any], drafts: Sequence[Draft | Refusal], peer: str, work: Work | None
+) -> Sequence[Draft | Refusal]:
+    """Refuse what is too large, and what the share of names that may not exist has no room for."""
+    if work is not None and len(drafts) > MANY:
+        drafts, names = await work.through(_judged(route, drafts))
+    else:
+        drafts = within_limits(route, drafts)
+        names = names_in(drafts)
+    if names:
+        drafts = await within_share(route, drafts, names, peer)
+    if work is not None:
+        await work.rest()
+    return drafts
 
 
 def _ids_of(drafts: Sequence[Draft], clock: Clock) -> list[str]:
