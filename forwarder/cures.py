@@ -46,7 +46,7 @@ _OF_STATES: Mapping[tuple[State, Reason], str] = {
     ),
     (State.HELD, Reason.OPERATOR): "Run `forwarder resume` when the target may deliver again.",
     (State.HELD, Reason.CONFIGURATION): (
-        "Correct what the message names: region, profile, endpoint_url, certificate or app monitor. "
+        "Fix the setting in the message: region, profile, endpoint_url, certificate or app monitor. "
         "A changed setting needs a restart."
     ),
     (State.BACKING_OFF, Reason.THROTTLED): (

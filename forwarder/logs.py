@@ -207,7 +207,9 @@ def _missing(lines: int, reason: str) -> str:
 
 def _log_unraisable(problem: sys.UnraisableHookArgs) -> None:
     exception = problem.exc_value or problem.exc_type()
-    structlog.get_logger("python").error(problem.err_msg or "exception in a finalizer", exc_info=exception)
+    structlog.get_logger("python").error(
+        problem.err_msg or "unexpected exception during object cleanup", exc_info=exception
+    )
 
 
 def _log_of_thread(problem: threading.ExceptHookArgs) -> None:

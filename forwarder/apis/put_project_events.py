@@ -101,7 +101,7 @@ _RULES: dict[str, Schema] = {
         "type": "string",
         "maxLength": MAX_PROJECT,
         "pattern": f"^({PROJECT_PATTERN})$",
-        "description": "A name or an ARN. By default the target's, if it has exactly one.",
+        "description": "A name or an ARN. If omitted: the target's project, if it has exactly one.",
     },
 }
 

@@ -122,7 +122,10 @@ _RULES: dict[str, Schema] = {
     "type": {"type": "string", "minLength": 1, "maxLength": MAX_TYPE},
     "details": OBJECT,
     "metadata": OBJECT,
-    "AppMonitorId": {**UUID_SCHEMA, "description": "By default the target's, if it has exactly one."},
+    "AppMonitorId": {
+        **UUID_SCHEMA,
+        "description": "If omitted: the target's app monitor, if it has exactly one.",
+    },
     "AppMonitorDetails": struct(AppMonitorDetails, {"name": TEXT, "id": TEXT, "version": TEXT}),
     "UserDetails": struct(UserDetails, {"userId": UUID_SCHEMA, "sessionId": UUID_SCHEMA}),
     "Alias": {"type": "string", "minLength": 1, "maxLength": MAX_ALIAS},

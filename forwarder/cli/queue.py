@@ -33,7 +33,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ):
         action = actions.add_parser(name, help=sentence)
         place.add(action, "control").add_argument(
-            "directory", nargs="?", help="the same as --path; or a damaged file that the daemon set aside"
+            "directory",
+            nargs="?",
+            help="the storage directory (same as --path), or a `.damaged-` file that the daemon kept",
         )
         if function is _dump:
             action.add_argument("--target", help="only the events of this target")

@@ -36,7 +36,7 @@ STEPS = {
     203: f"{sys.executable} cannot be run",
     216: "Group= or SupplementaryGroups= does not exist",
     217: "User= does not exist",
-    226: "the sandbox cannot be set up: a path in it may be missing",
+    226: "the sandbox of systemd cannot be set up: a path in it may be missing",
     233: "RuntimeDirectory= cannot be made",
     238: "StateDirectory= cannot be made",
     243: "a credential cannot be loaded",
@@ -92,7 +92,7 @@ def _by_systemd(unit: Unit, command: list[str]) -> int:
             stream.flush()
     if code >= FIRST_STEP:
         step = STEPS.get(code, f"exit code {code}")
-        message = f"systemd cannot start a process as that of {unit.name}: {step}"
+        message = f"systemd cannot start a process with the settings of {unit.name}: {step}"
         raise CommandError(EXIT_INCOMPLETE, f"{message} (journalctl -u {name} has the details)")
     return code
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "token", help="make a bearer token, and the line for the file of ingest.auth.tokens"
+        "token",
+        help="create a bearer token, and print the line to add to the tokens file (ingest.auth.tokens)",
     )
     parser.add_argument("name", help="the sender's name, for metrics")
     parser.set_defaults(command=_token)

@@ -74,8 +74,8 @@ def _of_address(url: str, cause: OSError | None) -> str:
         return f"no daemon at {url}: the host name cannot be resolved. Correct it, {ELSEWHERE}"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
-            f"the certificate of {url} is not trusted: {cause.verify_message}. Name the daemon with --url as "
-            "its certificate does, and your authority's file in SSL_CERT_FILE"
+            f"the certificate of {url} is not trusted: {cause.verify_message}. Use in --url the "
+            "host name of the certificate, and set SSL_CERT_FILE to your CA's file"
         )
     if isinstance(cause, ssl.SSLError):
         return f"{url} answers without TLS, or with an unsupported version of TLS. Try http:// in the URL"

@@ -79,9 +79,9 @@ def _reached_by_name_only(targets: Mapping[str, Any]) -> Iterator[Problem]:
         field = getattr(targets[first], "bound_by", "names")
         yield Problem(
             f"targets.{first}",
-            f"SDK calls for this target are refused, because it lists no {field} and there are other targets "
-            f"of its kind: only POST {events_of(first)} reaches it. List {field}, set default: true "
-            f"in one target of each kind and region, or set default: false to accept this{others(names)}",
+            f"SDK calls for this target are refused: it lists no {field}, and other targets have the same "
+            f"kind. List {field}, or set default: true in one target of each kind and region. If POST "
+            f"{events_of(first)} is enough, set default: false{others(names)}",
         )
 
 
@@ -118,7 +118,7 @@ def _elsewhere(targets: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _place(options: Any) -> str:
     region = getattr(options, "region", None)
-    return f"in {region}" if region else "in the region of the environment"
+    return f"in {region}" if region else "in the region from AWS_REGION or the profile"
 
 
 def _two_defaults(targets: Mapping[str, Any]) -> Iterator[Problem]:

@@ -151,15 +151,15 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     max_body: Annotated[
         Bytes,
-        Meta(description="Largest body of a request, before and after unpacking."),
+        Meta(description="Maximum body size of a request, compressed and uncompressed."),
     ] = Bytes(8 << 20)
     max_events: Annotated[
         Count,
-        Meta(description="Most events in a request; a request with more is refused with 413."),
+        Meta(description="Maximum events in a request; a request with more is refused with 413."),
     ] = 65_536
-    max_header_bytes: Annotated[
-        Bytes, Meta(description="Largest size of all headers of a request together.")
-    ] = Bytes(16 << 10)
+    max_header_bytes: Annotated[Bytes, Meta(description="Maximum total size of a request's headers.")] = (
+        Bytes(16 << 10)
+    )
     read_timeout: Annotated[
         Duration,
         Meta(description="Time limit for the headers of a request, and again for its body."),
@@ -184,7 +184,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Annotated[
         Count,
         Meta(
-            description="Most connections; beyond it, an idle one is closed for a new one, or the new one "
+            description="Maximum connections; beyond it, an idle one is closed for a new one, or the new one "
             "gets 503."
         ),
     ] = 1024
@@ -292,7 +292,8 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     linger: Annotated[
         Duration,
         Meta(
-            description="How long a commit waits for others to share it; each answer takes this much longer."
+            description="How long to collect events for one commit to disk; each "
+            "response takes this much longer."
         ),
     ] = Duration(0.003)
     dead_letters: DeadLettersConfig = msgspec.field(default_factory=DeadLettersConfig)

@@ -19,7 +19,7 @@ def say_ledgers(ledgers: Mapping[str, Mapping[str, int]], kept: int | None) -> C
         total.update(ledger)
         log.info("ledger", target=name, **ledger)
     if lost := total["dropped"]:
-        log.error("stopped with losses", lost=lost)
+        log.error("stopped; some events were lost", lost=lost)
     elif kept is not None:
         log.error("stopped after a storage failure", events=kept)
     elif unconfirmed := total["unconfirmed"]:

@@ -81,7 +81,9 @@ async def _name(place: SplitResult, seconds: float) -> Finding:
     if _address(host) is not None:
         return Finding("ok", about, f"{host} is an address and needs no DNS look-up")
     if place.scheme in getproxies() and not proxy_bypass(host):
-        return Finding("ok", about, f"{host} is resolved by the proxy of the environment")
+        return Finding(
+            "ok", about, f"{host} is resolved by the proxy (HTTPS_PROXY), and was not checked here"
+        )
     try:
         async with asyncio.timeout(seconds):
             found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)

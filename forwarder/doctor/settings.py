@@ -48,8 +48,8 @@ def _pages(config: Config) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "ingest.browsers",
-            f"any web page in a browser that reaches {config.ingest.listen.text} may send with the daemon's "
-            "credentials",
+            f"a browser that can reach {config.ingest.listen.text} lets any web page send events with the "
+            "daemon's credentials",
             "Set it to refuse, and list the origins of your own pages in ingest.cors.origins.",
         )
 

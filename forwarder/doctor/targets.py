@@ -109,7 +109,7 @@ def _nowhere(facts: Facts) -> Finding:
         "FAIL",
         "endpoint",
         f"there is no endpoint to send to: {facts.url_problem}",
-        "Set region (or AWS_REGION), and correct profile.",
+        "Set region (or AWS_REGION), and fix the setting `profile`.",
     )
 
 

@@ -44,7 +44,7 @@ class MemoryOptions(QueueOptions, frozen=True, kw_only=True, tag_field="kind", t
     """Events wait in memory."""
 
     durable: ClassVar[bool] = False
-    survives: ClassVar[str] = "a clean stop that can deliver, but not a kill"
+    survives: ClassVar[str] = "a clean stop if all events can be delivered; not a kill"
     default_bytes: ClassVar[Bytes] = Bytes(64 << 20)
 
 

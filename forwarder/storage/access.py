@@ -89,8 +89,8 @@ def _may_use(path: Path) -> bool:
 def _in_words(directory: Path, path: Path, about: os.stat_result) -> tuple[str, str]:
     user, group = os.geteuid(), os.getegid()
     sentence = (
-        f"user {user} of group {group} may not read and write {path}, which belongs to user {about.st_uid} "
-        f"and group {about.st_gid} (mode {stat.S_IMODE(about.st_mode):04o})"
+        f"user {user} (group {group}) cannot read and write {path} (user {about.st_uid}, group "
+        f"{about.st_gid}, mode {stat.S_IMODE(about.st_mode):04o})"
     )
     if about.st_uid == user:
         return sentence, f"run chmod u+rw {path}"

@@ -18,7 +18,7 @@ _SENTENCES = {
     sqlite3.SQLITE_IOERR: ("io", "the disk failed to read or write"),
     sqlite3.SQLITE_CORRUPT: ("damaged", "the storage file is damaged"),
     sqlite3.SQLITE_NOTADB: ("damaged", "the storage file is damaged"),
-    sqlite3.SQLITE_READONLY: ("io", "the storage file may not be written"),
+    sqlite3.SQLITE_READONLY: ("io", "the storage file is read-only for the daemon"),
     sqlite3.SQLITE_CANTOPEN: ("io", "the storage file cannot be opened"),
     sqlite3.SQLITE_BUSY: ("locked", "another program holds the storage file"),
 }

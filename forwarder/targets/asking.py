@@ -146,7 +146,7 @@ class Asker:
         follow in a second line."""
         for each in self._names.deliveries.unsaid():
             self._log.error(
-                "delivered events are unconfirmed: their event bus was deleted",
+                "delivered events are unconfirmed and may be lost: their event bus was deleted",
                 bus=display_name(each.name),
                 events=each.unsaid,
                 count="exact" if each.exact else "at least",

@@ -154,7 +154,7 @@ class AwsClient:
             return await by_sdk()
         answer = await client.fast.post((operation, *params.values()), keys, body, by_sdk)
         if answer is None and client.fast.unfit and self._options.transport == FAST:
-            raise errors.InvalidConfigError(error_msg=f"transport is fast, but {client.fast.unfit}")
+            raise errors.InvalidConfigError(error_msg=f"transport: fast cannot be used: {client.fast.unfit}")
         self._took(client.fast.unfit)
         return await by_sdk() if answer is None else _read_fast(answer, operation, self._codec)
 

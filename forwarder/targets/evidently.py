@@ -29,14 +29,14 @@ PROJECT_FORMS = (
     "arn:aws:evidently:eu-west-1:123456789012:project/shop"
 )
 
-UNASKED = "the projects were not checked, because the endpoint is your own"
+UNASKED = "the projects were not checked, because endpoint_url is not an AWS endpoint"
 
 
 class EvidentlyBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one call."""
 
     max_events: Annotated[int, Meta(ge=1, le=50, description="Most events in a call.")] = 50
-    max_bytes: Annotated[Bytes, Meta(description="Most bytes in a call, by the API's formula.")] = Bytes(
+    max_bytes: Annotated[Bytes, Meta(description="Maximum bytes in a call, as the API counts them.")] = Bytes(
         1 << 20
     )
     max_wait: Annotated[

@@ -232,7 +232,7 @@ class FastPath:
             self._remember(name, None)  # this name alone: a global endpoint. Others are signed with SigV4
             return True
         if seen is None or (unusual := seen.unusual()):
-            self.unfit = "the SDK's requests cannot be intercepted" if seen is None else unusual
+            self.unfit = "the requests that the SDK prepares cannot be read" if seen is None else unusual
             return False
         route = Route(seen.session, seen.url, seen.form(), self._wall)
         if not seen.signed_with(keys):

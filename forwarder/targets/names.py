@@ -131,8 +131,8 @@ class CalledNames:
         if self.is_known(name):
             return ""
         return (
-            f"{self._noun} {display_name(name)} has not received events before; its first batch waits "
-            "for its turn"
+            f"{self._noun} {display_name(name)} is new; its first batch waits, because new "
+            "names are tried one at a time"
         )
 
     def why(self, name: str) -> str:

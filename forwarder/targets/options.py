@@ -136,8 +136,8 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     default: Annotated[
         bool | None,
         Meta(
-            description="Accept names that no target lists; if unset, the only target of its kind that "
-            "lists none does."
+            description="Accept names that are in no target's list; if unset, this is true for the only "
+            "target of its kind, if that has no list."
         ),
     ] = None
     only_bound: Annotated[
@@ -177,8 +177,8 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
         QueueOptions,
         of_kinds(
             queue_types,
-            description="Where events wait, and so what a 2xx survives: a kill and a power cut with `disk`. "
-            "`disk` is short for `{kind: disk}`.",
+            description="Where events are queued. With `disk`, accepted events survive a kill and a power "
+            "cut. `disk` is short for `{kind: disk}`.",
         ),
     ] = msgspec.field(default_factory=MemoryOptions)
     ack: Annotated[
@@ -224,7 +224,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
             if getattr(self, name):
                 yield Problem(
                     name,
-                    "must not be true together with endpoint_url, because it chooses a host of AWS",
+                    "must not be true together with endpoint_url, because this setting selects an AWS host",
                     about=("endpoint_url",),
                 )
 

@@ -36,7 +36,7 @@ class RumBatch(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: Annotated[
         Bytes,
         Meta(
-            description="Most bytes in a call, by the API's formula; a client's own batch and a larger "
+            description="Maximum bytes in a call, as the API counts them; a client's own batch and a larger "
             "event are sent whole."
         ),
     ] = Bytes(256 << 10)

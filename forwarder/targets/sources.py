@@ -170,7 +170,7 @@ def _what_was_looked_at(session: AioSession) -> str:
         instance = "IMDS (instance metadata) did not answer, or has no role"
     return (
         "AWS_ACCESS_KEY_ID, AWS_WEB_IDENTITY_TOKEN_FILE and AWS_CONTAINER_CREDENTIALS_* are not set; "
-        f"{instance}; profile {profile} has none in {files}"
+        f"{instance}; profile {profile} has no credentials in {files}"
     )
 
 

@@ -252,8 +252,11 @@ def test_the_doctor_has_the_environment_credentials_user_and_sandbox_of_drop_ins
     [
         ("LoadCredential=tokens:/etc/gone", "LoadCredential=tokens: /etc/gone does not exist"),
         ("EnvironmentFile=/etc/gone", "environment of the unit cannot be read: /etc/gone: No such file"),
-        ("DynamicUser=no\nUser=gone", "process as that of forwarder.service: User= does not exist"),
-        ("BindReadOnlyPaths=/etc/gone", "process as that of forwarder.service: the sandbox cannot be set up"),
+        ("DynamicUser=no\nUser=gone", "process with the settings of forwarder.service: User= does not exist"),
+        (
+            "BindReadOnlyPaths=/etc/gone",
+            "process with the settings of forwarder.service: the sandbox of systemd cannot be set up",
+        ),
     ],
 )
 def test_what_keeps_the_unit_from_starting_is_said_by_the_doctor(

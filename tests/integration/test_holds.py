@@ -320,4 +320,4 @@ async def test_a_dead_letter_that_can_never_be_written_is_counted_as_lost_at_the
         daemon.ask(signal.SIGTERM)
         assert await daemon.ended() == 3
     assert daemon.ledger("orders")["dropped"] == 1
-    assert daemon.said("stopped with losses", lost=1)
+    assert daemon.said("stopped; some events were lost", lost=1)

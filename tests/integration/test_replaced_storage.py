@@ -74,7 +74,7 @@ async def test_another_file_in_the_storages_place_ends_the_daemon_which_says_how
         another.replace(place.storage / "data" / "forwarder.db")
         assert await daemon.ended() == 70
         assert daemon.said("storage failed; stopping")[0]["events"][TARGETS[KIND]] == 20
-        assert daemon.said("stopped with losses")[0]["lost"] == 20
+        assert daemon.said("stopped; some events were lost")[0]["lost"] == 20
         assert not daemon.said("stopped, nothing lost")
         ledger = daemon.ledger(TARGETS[KIND])
         assert (ledger["dropped"], ledger["in_queue"], ledger["balanced"]) == (20, 0, True)

@@ -55,7 +55,7 @@ async def test_a_stop_with_aws_unreachable_says_how_much_is_lost(place: World) -
         await place.settled("rum")
         daemon.ask()
         assert await daemon.ended() == 3
-    assert daemon.said("stopped with losses", lost=35)
+    assert daemon.said("stopped; some events were lost", lost=35)
     assert (daemon.ledger("orders")["dropped"], daemon.ledger("orders")["accepted"]) == (35, 35)
     assert all(balances(line) for line in daemon.said("ledger"))
     assert await place.arrived("rum") == dict.fromkeys(kept, 1)
@@ -73,7 +73,7 @@ async def test_a_held_target_gets_one_last_try_and_is_not_waited_for(place: Worl
         daemon.ask()
         assert await daemon.ended() == 3
         assert (await place.summary("eventbridge"))["calls"] > before
-    assert daemon.said("stopped with losses", lost=12)
+    assert daemon.said("stopped; some events were lost", lost=12)
 
 
 async def test_a_held_target_that_is_well_again_delivers_with_its_last_try(place: World) -> None:
@@ -143,7 +143,7 @@ async def test_a_second_signal_ends_the_drain(place: World) -> None:
         await daemon.says("stopping")
         daemon.ask()
         assert await daemon.ended() == 3
-    assert daemon.said("stopped with losses", lost=7)
+    assert daemon.said("stopped; some events were lost", lost=7)
 
 
 async def test_events_are_taken_during_the_input_grace_and_not_after_it(place: World) -> None:
@@ -206,7 +206,7 @@ async def test_events_in_the_hands_of_workers_that_died_are_counted_as_lost(plac
     (ledger,) = [line for line in lines if line["event"] == "ledger" and line["target"] == "orders"]
     assert balances(ledger)
     assert ledger["dropped"] == 30
-    assert {line.get("lost") for line in lines if line["event"] == "stopped with losses"} == {30}
+    assert {line.get("lost") for line in lines if line["event"] == "stopped; some events were lost"} == {30}
 
 
 async def test_a_daemon_that_cannot_have_its_port_or_its_storage_says_so_and_starts_nothing(

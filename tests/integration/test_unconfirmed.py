@@ -23,7 +23,7 @@ from tests.support.processes import daemon_beside
 QUESTION = {"api": "eventbridge", "operation": "DescribeEventBus"}
 NO_ANSWER = {"fault": "throttle", **QUESTION}
 QUICK: Settings = {"verify_interval": "200ms"}
-UNCONFIRMED = "delivered events are unconfirmed: their event bus was deleted"
+UNCONFIRMED = "delivered events are unconfirmed and may be lost: their event bus was deleted"
 COUNTER = re.compile(r'^forwarder_events_unconfirmed_total\{target="orders"\} (\S+)$', re.MULTILINE)
 
 

@@ -38,13 +38,13 @@ def ends_at(chain: str) -> float:
 def _value(data: bytes) -> tuple[int, bytes, bytes]:
     """The tag and the content of the first value, and what comes after it."""
     if len(data) < 2:
-        raise ValueError("the certificate is cut short")
+        raise ValueError("the certificate is truncated")
     tag, size, start = data[0], data[1], 2
     if size & 0x80:
         start += size & 0x7F
         size = int.from_bytes(data[2:start])
     if start + size > len(data):
-        raise ValueError("the certificate is cut short")
+        raise ValueError("the certificate is truncated")
     return tag, data[start : start + size], data[start + size :]
 
 

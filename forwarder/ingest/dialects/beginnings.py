@@ -79,7 +79,7 @@ def _packed(name: str, magic: bytes, codings: Sequence[str]) -> str:
         return f"The body is {name}, not JSON, {undone}: {begins}. Pack it once."
     coding = _ACCEPTED.get(name)
     if coding is None:
-        return f"The body is {name}, not JSON: {begins}. Send it as gzip, deflate, or not packed."
+        return f"The body is {name}, not JSON: {begins}. Send it as gzip, deflate, or uncompressed."
     return (
         f"The body is {name}, not JSON: {begins}. Send the header Content-Encoding: {coding} with it, or do "
         "not pack it."

@@ -99,7 +99,9 @@ def _native(route: Route[Any], settings: IngestConfig) -> Schema:
             "parameters": _PARAMETERS,
             "requestBody": {"required": True, "description": _GZIP, "content": content},
             "responses": {
-                "200": _answer("After a wait: the outcome of every event is known.", "Fates", _ACK),
+                "200": _answer(
+                    "If the request waited for delivery: the outcome of every event.", "Fates", _ACK
+                ),
                 "202": _answer("At least one event was accepted.", "Results", _ACK),
                 **error_responses(),
             },
@@ -131,7 +133,9 @@ def _cloudevents(route: Route[Any], settings: IngestConfig) -> Schema:
                 },
             },
             "responses": {
-                "200": _answer("After a wait: the outcome of every event is known.", "Fates", _ACK),
+                "200": _answer(
+                    "If the request waited for delivery: the outcome of every event.", "Fates", _ACK
+                ),
                 "202": _answer(taken, "Results", {**_EVENT_ID, **_ACK}),
                 "204": {
                     "description": "After a wait: the single event is delivered.",

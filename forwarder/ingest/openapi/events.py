@@ -31,7 +31,8 @@ CLOUDEVENT: Schema = {
         "subject": {"description": "An ARN becomes the entry's Resources."},
         "time": {"description": "RFC 3339. Becomes the entry's Time; by default the time of arrival."},
         BUS: {
-            "description": "The event's bus. By default the target's only one, else the default bus.",
+            "description": "The event's bus. If omitted: the target's bus if it has "
+            "exactly one, otherwise the default bus.",
             "anyOf": [BUS_SCHEMA, {"type": "null"}],
         },
         RESOURCES: {

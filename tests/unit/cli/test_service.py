@@ -223,9 +223,14 @@ def test_the_doctor_of_a_unit_judges_the_file_that_the_unit_names(
     [
         (
             "217",
-            "systemd cannot start a process as that of forwarder.service: User= does not exist (journalctl",
+            "systemd cannot start a process with the settings of "
+            "forwarder.service: User= does not exist (journalctl",
         ),
-        ("255", "systemd cannot start a process as that of forwarder.service: exit code 255 (journalctl"),
+        (
+            "255",
+            "systemd cannot start a process with the settings of "
+            "forwarder.service: exit code 255 (journalctl",
+        ),
         ("", "cannot run the doctor in systemd: Unknown assignment: Sandbox=yes"),
     ],
 )

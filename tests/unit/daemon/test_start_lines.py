@@ -46,7 +46,7 @@ def test_a_target_has_a_line_with_where_its_events_go_and_what_they_survive() ->
 def test_a_memory_queue_and_credentials_that_were_not_found_yet_are_said() -> None:
     (line,) = said({"orders": built("")}, {"orders": options()})
     assert (line["region"], line["credentials"]) == ("none", NOT_YET)
-    assert line["survives"] == "a clean stop that can deliver, but not a kill"
+    assert line["survives"] == "a clean stop if all events can be delivered; not a kill"
 
 
 @pytest.mark.parametrize(

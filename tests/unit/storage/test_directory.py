@@ -190,8 +190,8 @@ def test_a_storage_of_its_user_alone_is_refused_to_group_0_with_a_command_that_l
     assert not stores_as(OUTSIDE, 0o022, data, OUTSIDE)
     refused = stores_as(OPENSHIFT, 0o022, data)
     assert refused == (
-        f"path: user {OPENSHIFT} of group 0 may not read and write {data}, which belongs to user {OUTSIDE} "
-        f"and group {OUTSIDE} (mode 0700): run as root: chown -R {OPENSHIFT}:0 {data}"
+        f"path: user {OPENSHIFT} (group 0) cannot read and write {data} (user {OUTSIDE}, "
+        f"group {OUTSIDE}, mode 0700): run as root: chown -R {OPENSHIFT}:0 {data}"
     )
     subprocess.run(refused.rpartition("run as root: ")[2].split(), check=True)
     assert not stores_as(OPENSHIFT, 0o022, data)
@@ -214,7 +214,7 @@ def test_a_file_of_another_user_is_named_with_the_command_that_lifts_it(volume: 
     assert not stores_as(OPENSHIFT, 0o022, data)
     os.chown(data / name, OUTSIDE, OUTSIDE)
     refused = stores_as(OPENSHIFT, 0o022, data)
-    assert f"may not read and write {data / name}, which belongs to user {OUTSIDE}" in refused
+    assert f"cannot read and write {data / name} (user {OUTSIDE}," in refused
     assert refused.endswith(f"run as root: chown -R {OPENSHIFT}:0 {data}")
 
 
