@@ -219,6 +219,14 @@ MUTATIONS = [
         "two_parts",
     ),
     mutation(
+        "a queue that cannot be closed ends the stop halfway",
+        "forwarder/daemon/process.py",
+        "        except Exception:  # the others must be closed all the same, and the report said\n",
+        "        except ZeroDivisionError:\n",
+        THIRD,
+        "costs_no_other",
+    ),
+    mutation(
         "a refusal without a request does not say when to come back",
         "forwarder/ingest/http/turned_away.py",
         "    headers = refusal_headers(problem, chance)\n",

@@ -33,7 +33,7 @@ from forwarder.daemon.refusal_log import RefusalLog
 from forwarder.daemon.reload import Rereading
 from forwarder.daemon.report import ending_of, say_ledgers
 from forwarder.daemon.senders import Senders
-from forwarder.daemon.start_errors import StartError, cannot_listen
+from forwarder.daemon.start_errors import StartError, cannot_listen, cannot_open
 from forwarder.daemon.start_lines import say_inherited, say_memory_only, say_targets
 from forwarder.daemon.status import Status
 from forwarder.dead_letters import DeadLetters
@@ -264,8 +264,11 @@ class Daemon:
                 await each.remembered.load()
 
     async def _open_queues(self) -> None:
-        for queue in self._queues.values():
-            await queue.open()
+        for name, queue in self._queues.items():
+            try:
+                await queue.open()
+            except OSError as problem:
+                raise cannot_open(f"targets.{name}.queue", problem) from None
         if found := {name: len(queue) for name, queue in self._queues.items() if len(queue)}:
             self._log.info("events recovered from an earlier run; sending them first", events=found)
         owners = frozenset(filter(None, (queue.stored_as for queue in self._queues.values())))
@@ -408,6 +411,11 @@ class Daemon:
                 lost = len(await self._queues[name].aclose())
         except TimeoutError:
             self._log.error("queue does not respond; it was not closed", target=name)
+            self._failed |= not self._queues[name].durable  # else what was accepted is there in any case
+            return
+        except Exception:  # the others must be closed all the same, and the report said
+            self._log.error("queue could not be closed", target=name, exc_info=True)
+            self._failed = True
             return
         if lost:
             self._metrics.for_target(name).settled(dropped={"shutdown": lost})

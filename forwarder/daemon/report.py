@@ -22,6 +22,8 @@ def say_ledgers(ledgers: Mapping[str, Mapping[str, int]], kept: int | None) -> C
         log.error("stopped; some events were lost", lost=lost)
     elif kept is not None:
         log.error("stopped after a storage failure", events=kept)
+    elif not all(ledger["balanced"] for ledger in ledgers.values()):
+        log.error("stopped; the ledger does not balance, so events may be lost")
     elif unconfirmed := total["unconfirmed"]:
         log.error("stopped; some delivered events are unconfirmed", unconfirmed=unconfirmed)
     else:

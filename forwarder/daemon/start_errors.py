@@ -15,6 +15,11 @@ class StartError(Exception):
         self.lasting = lasting
 
 
+def cannot_open(name: str, problem: OSError) -> StartError:
+    """``name``: the setting."""
+    return StartError(f"{name}: {problem}", lasting=problem.errno in LASTING)
+
+
 def cannot_listen(name: str, problem: OSError) -> StartError:
     """``name``: the setting and its value."""
     message, lasting = f"{name}: {problem.strerror or problem}", problem.errno in LASTING

@@ -198,7 +198,10 @@ class Queue(Protocol):
         """The queue's depth, counted now."""
 
     async def aclose(self) -> list[Event]:
-        """End the queue, once no worker holds events of it. Returns the events that are lost by that."""
+        """End the queue, once no worker holds events of it. Returns the events that are lost by that.
+
+        Afterwards ``len`` and ``view`` say what is kept for the next start.
+        """
 
     def forget(self) -> int:
         """The daemon's storage is gone, with what the closed queue kept there: how many events that were."""

@@ -20,7 +20,9 @@ from docs import generate
 from forwarder.cli import main
 from forwarder.config import ConfigError, json_schema, parse, redacted
 from forwarder.daemon import process
+from forwarder.daemon.start_errors import StartError
 from forwarder.doctor.settings import examine
+from forwarder.model import Event
 from forwarder.queues.kinds import QUEUES
 from forwarder.targets import option_types
 from tests.support.events import KINDS, TARGETS, event, events, markers
@@ -149,6 +151,8 @@ async def test_what_a_stop_could_not_send_is_kept_and_sent_by_the_next_start(pla
     async with daemon_of(place, **journal(place), shutdown={"drain_timeout": 0}) as daemon:
         await place.send("eventbridge", events("eventbridge", names))
         assert await daemon.stop() == 0
+        ledger = daemon._metrics.ledger("orders")
+        assert (ledger["in_queue"], ledger["balanced"]) == (20, True)
     await place.heal()
     async with daemon_in(place, **journal(place)):
         assert set((await place.all_arrive("eventbridge", names)).values()) == {1}
@@ -241,6 +245,32 @@ async def test_a_queue_that_does_not_close_delays_a_stop_but_does_not_end_it(
             await queue.aclose()
     said = [line["target"] for line in lines if line["event"] == "queue does not respond; it was not closed"]
     assert said == ["orders"]
+
+
+async def test_a_queue_that_cannot_be_closed_costs_no_other_its_close_nor_the_report(
+    place: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> list[Event]:
+        raise OSError(5, "Input/output error")
+
+    with capture_logs() as lines:
+        async with daemon_of(place, **journal(place)) as daemon:
+            queue = daemon._queues["orders"]
+            with monkeypatch.context() as patch:
+                patch.setattr(queue, "aclose", broken)
+                assert await daemon.stop() == 70
+            await queue.aclose()
+    said = [line["event"] for line in lines]
+    assert "queue could not be closed" in said
+    assert said.count("ledger") == 3
+    assert daemon._storage.ended_by is None
+
+
+async def test_a_queue_that_cannot_be_opened_is_a_start_that_fails_with_its_setting(place: World) -> None:
+    with pytest.raises(StartError, match=r"^targets\.\w+\.queue: .*No such file") as error:
+        async with daemon_of(place, queue={"kind": "journal", "directory": str(place.storage / "gone")}):
+            pass
+    assert error.value.lasting
 
 
 # --- who knows kinds
