@@ -1232,8 +1232,8 @@ MUTATIONS = [
     mutation(
         "only a queue in the storage is opened",
         "forwarder/daemon/process.py",
-        "        for queue in self._queues.values():\n            await queue.open()\n",
-        "        for queue in self._stored.values():\n            await queue.open()\n",
+        "        for name, queue in self._queues.items():\n            try:\n",
+        "        for name, queue in self._stored.items():\n            try:\n",
         THIRD,
         "next_start",
     ),

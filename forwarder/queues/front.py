@@ -76,8 +76,8 @@ class Front:
 
     async def ripe(self) -> bool:
         """Wait until a batch is due; False once this is closed."""
-        # A woken worker may wait at the gate before it takes. No other needs to be woken for that batch, because
-        # all workers of a queue wait at the same gate.
+        # A woken worker may wait at the gate before it takes. No other needs to be woken for that batch,
+        # because all workers of a queue wait at the same gate.
         if self._must_wait() > 0:  # else this worker is as good as one that waits, which had to be woken
             await self._waiters.wait_turn()
         if self._closed:
