@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
-from weakref import WeakSet
 
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
@@ -49,19 +48,20 @@ class Answer:
 class Peer:
     """One connection to the server."""
 
-    _all: ClassVar[WeakSet[Peer]] = WeakSet()
+    # Not weak: a stream that its task drops unclosed is a warning, whenever the collector comes by.
+    _open: ClassVar[set[Peer]] = set()
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        self._all.add(self)
+        self._open.add(self)
 
     @classmethod
     def abort_all(cls) -> None:
         """Close what a test left open: a stream that outlives its event loop fails a later test."""
-        for peer in tuple(cls._all):
+        for peer in cls._open:
             peer.writer.transport.abort()
-        cls._all.clear()
+        cls._open.clear()
 
     @classmethod
     async def connect(cls, address: str, source: str | None = None) -> Peer:
@@ -105,6 +105,7 @@ class Peer:
         await self.close()
 
     async def close(self) -> None:
+        self._open.discard(self)
         self.writer.close()
         with suppress(OSError):
             await self.writer.wait_closed()
