@@ -21,6 +21,8 @@ from tests.support.kinds_of_queues import KINDS, Kind, kind_of_queue
 from tests.support.puts import put_in
 
 AT_ONCE = Limits(10, 100_000, 100_000, 0.0)
+EARLY = 1.0
+"""Monotonic seconds: in the past even on a machine that has just been booted."""
 MANY = 10**6
 _ids = itertools.count()
 
@@ -31,7 +33,7 @@ async def make_queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         yield kind
 
 
-def events(count: int, name: str = "", peer: str = "p", key: bytes = b"", at: float = 1000.0) -> list[Event]:
+def events(count: int, name: str = "", peer: str = "p", key: bytes = b"", at: float = EARLY) -> list[Event]:
     body = f"{name}:x".encode()
     return [Event(f"e{next(_ids)}", body, 10, key, at, name=name, peer=peer) for _ in range(count)]
 
@@ -71,9 +73,9 @@ async def test_events_of_a_closed_name_hold_up_no_others_and_leave_in_order_when
     assert queue.take() is None
     assert (len(queue), queue.sendable, queue.view().waiting_events) == (300, 0, 300)
     assert queue.view().waiting_bytes == memory_bytes(apart)
-    assert queue.view().oldest_at == 1000.0
+    assert queue.view().oldest_at == EARLY
     view = queue.aside_view()["gone"]
-    assert (view.events, view.bytes, view.oldest_at) == (300, memory_bytes(apart), 1000.0)
+    assert (view.events, view.bytes, view.oldest_at) == (300, memory_bytes(apart), EARLY)
     names.closed.clear()
     queue.release("gone")
     assert await taken(queue, 300) == ids(apart)
