@@ -2294,6 +2294,22 @@ MUTATIONS = [
         "decides",
     ),
     mutation(
+        "a signed header may be cut into two",
+        "forwarder/ingest/auth/signature.py",
+        "    if repeated := _repeated(request.headers):\n",
+        "    if repeated := []:\n",
+        SIGNATURES,
+        "cut_into_two",
+    ),
+    mutation(
+        "all white space is alike in a signed header",
+        "forwarder/ingest/auth/signature.py",
+        '_spaces(" ", value).strip(" ")',
+        '" ".join(value.split())',
+        SIGNATURES,
+        "alike",
+    ),
+    mutation(
         "an unsigned idempotency key is believed",
         "forwarder/ingest/auth/signature.py",
         '_DECISIVE = frozenset({"idempotency-key"})\n',
