@@ -2294,6 +2294,14 @@ MUTATIONS = [
         "decides",
     ),
     mutation(
+        "a dump writes an event to a terminal as it is",
+        "forwarder/cli/queue.py",
+        "for_terminal(line) if on_terminal else line",
+        "line",
+        "tests/unit/queues/test_offline.py",
+        "terminal",
+    ),
+    mutation(
         "a signed header may be cut into two",
         "forwarder/ingest/auth/signature.py",
         "    if repeated := _repeated(request.headers):\n",
