@@ -2302,6 +2302,22 @@ MUTATIONS = [
         "terminal",
     ),
     mutation(
+        "senders of one IPv6 network share their idempotency keys",
+        "forwarder/ingest/exchange.py",
+        "call.metrics.name, name, lease.source)",
+        "call.metrics.name, name)",
+        PEERS,
+        "keys_of_their_own",
+    ),
+    mutation(
+        "senders of one IPv6 network share the identities of CloudEvents",
+        "forwarder/ingest/operations/cloudevents.py",
+        'f"{lease.peer} {lease.source}"',
+        "lease.peer",
+        PEERS,
+        "two_events",
+    ),
+    mutation(
         "a signed header may be cut into two",
         "forwarder/ingest/auth/signature.py",
         "    if repeated := _repeated(request.headers):\n",
