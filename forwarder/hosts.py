@@ -49,15 +49,23 @@ def _plain(host: str) -> str:
     """A name or address without its port, brackets and final dot, in lower case."""
     host = host.strip().lower()
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        name, closed, port = host[1:].partition("]")
+        return name if closed and _is_port(port) else host
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdecimal() and ":" not in name else host).removesuffix(".")
+
+
+def _is_port(text: str) -> bool:
+    """Whether this may follow an address in brackets."""
+    return not text or (text[0] == ":" and text[1:].isdecimal())
 
 
 def _is_loopback(name: str) -> bool:
     if name == LOCALHOST or name.endswith(f".{LOCALHOST}"):
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback  # Python before 3.13 does not look into ::ffff:127.0.0.1

@@ -105,11 +105,19 @@ def _console() -> Callable[[Any, str, Fields], str]:
     renderer = structlog.dev.ConsoleRenderer(colors=has_colours(), pad_event_to=30, sort_keys=False)
 
     def render(logger: Any, method: str, fields: Fields) -> str:
+        fields = {key: _harmless(value) for key, value in fields.items()}
         fields["timestamp"] = _timestamp()
         first = {"target": fields.pop("target")} if "target" in fields else {}
         return str(renderer(logger, method, {**first, **fields}))
 
     return render
+
+
+def _harmless(value: Any) -> Any:
+    """A text without terminal sequences; its lines stay, as an exception has several."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "\n".join(map(one_line, value.split("\n")))
 
 
 def has_colours() -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from forwarder.cli import place
 from forwarder.cli.common import Arguments, with_storage
-from forwarder.cli.terminal import json_for_terminal
+from forwarder.cli.terminal import for_terminal, json_for_terminal
 from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_IO, EXIT_OK, EXIT_USAGE
 from forwarder.nearest import plural
 
@@ -160,9 +160,7 @@ def _export(where: Path, arguments: Arguments, done: dict[str, bool]) -> int:
     on_terminal = sys.stdout.isatty()
     for letter in _letters(where, arguments, done):
         line = as_json(letter)
-        if on_terminal:
-            line = json_for_terminal(line.decode("utf-8", "replace")).encode()
-        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.write((for_terminal(line) if on_terminal else line) + b"\n")
     sys.stdout.buffer.flush()
     _say_what_there_is(where, bool(done))
     return EXIT_OK

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from forwarder.cli import place, queue_purge
 from forwarder.cli.common import Arguments, config_file, with_storage
+from forwarder.cli.terminal import for_terminal
 from forwarder.exit_codes import EXIT_INCOMPLETE, EXIT_OK
 from forwarder.nearest import plural
 
@@ -133,10 +134,10 @@ def _dump(where: Path, arguments: Arguments) -> int:
 
 
 def _write(lines: Iterable[bytes | Lost | Damage]) -> int:
-    code = EXIT_OK
+    code, on_terminal = EXIT_OK, sys.stdout.isatty()
     for line in lines:
         if isinstance(line, bytes):
-            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.write(for_terminal(line) if on_terminal else line)
             continue
         print(line, file=sys.stderr)
         code = EXIT_INCOMPLETE

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import re
 import sys
@@ -21,14 +22,20 @@ from forwarder.exit_codes import EXIT_IO
 from forwarder.nearest import did_you_mean
 
 _CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 """All controls (C0, C1) but tab and line feed, directional marks, and characters that are not seen."""
 
 
 def json_for_terminal(text: str) -> str:
     """JSON text with every such character as ``\\uXXXX``. They occur only inside of its strings."""
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def for_terminal(line: bytes) -> bytes:
+    """The same for lines of JSON in bytes."""
+    return json_for_terminal(line.decode("utf-8", "replace")).encode()
 
 
 def prepare() -> None:

@@ -130,13 +130,15 @@ class Lease:
     """What one request of ``peer`` has of the budget; given back when the ``with`` block ends.
 
     ``proven``: nothing remains to be asked about who sends it. ``answer``: how much of it is for the answer.
+    ``source``: which sender of the peer, "" where it is one.
     """
 
-    __slots__ = ("_budget", "answer", "held", "peer", "proven")
+    __slots__ = ("_budget", "answer", "held", "peer", "proven", "source")
 
-    def __init__(self, budget: Budget, peer: str = "", *, proven: bool = True) -> None:
+    def __init__(self, budget: Budget, peer: str = "", *, proven: bool = True, source: str = "") -> None:
         self._budget = budget
         self.peer = peer
+        self.source = source
         self.proven = proven
         self.held = 0
         self.answer = 0
@@ -159,7 +161,7 @@ class Lease:
         """The sender is proven: from now on the request is this peer's."""
         if not self.proven:
             self._budget.prove(self.held, self.peer, peer)
-            self.peer, self.proven = peer, True
+            self.peer, self.proven, self.source = peer, True, ""
 
     def revocable(self, revoke: Callable[[], None] | None) -> None:
         """Let the budget take all of it back for another peer, by calling ``revoke``; with None no longer."""

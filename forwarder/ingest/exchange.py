@@ -79,7 +79,7 @@ class Exchange:
         connection.entered = True
         if not self._turns.may_enter():
             await self._turns.enter(lease.peer)
-        scope = (lease.peer, operation.label, call.metrics.name, name)
+        scope = (lease.peer, operation.label, call.metrics.name, name, lease.source)
         values = values_of(headers, names_batch=operation.names_batch)
         attempt, repeated = self._repeats.claim(scope, values, body) if values else (None, False)
         if attempt is not None and repeated:

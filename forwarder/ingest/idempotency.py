@@ -47,7 +47,7 @@ FORGOTTEN_AT_ONCE = 500
 """Answers that are too old and are forgotten in one step: 1 ms. 28,000 would take 50 ms."""
 
 Scope = tuple[str, ...]
-"""Who asks for what: peer, operation, target, name."""
+"""Who asks for what: peer, operation, target, name, and which sender of the peer."""
 Key = tuple[Scope, str, str]
 Waits = Callable[[Callable[[], None]], AbstractContextManager[None]]
 """Within its ``with`` block the argument is called when the peer is gone."""
@@ -60,8 +60,9 @@ def values_of(headers: Mapping[str, str], *, names_batch: bool) -> list[tuple[st
     """
     values = [(name, value) for name in HEADERS if (value := headers.get(name))]
     for name, value in values:
-        if len(value) > MAX_KEY_BYTES:
-            message = f"{name} must have at most {MAX_KEY_BYTES} characters, got {len(value)}."
+        size = len(value) if value.isascii() else len(value.encode("utf-8", "surrogateescape"))
+        if size > MAX_KEY_BYTES:
+            message = f"{name} must have at most {MAX_KEY_BYTES} bytes, got {size}."
             raise BadRequest(400, VALIDATION, message)
     if names_batch:
         values.append((BATCH_ID, ""))

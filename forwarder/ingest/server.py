@@ -334,7 +334,8 @@ class IngestServer:
                 size = request.content_length or 0
                 place = await self._refusals.wait(call.metrics.name, size, peer, connection.manners)
             with place:
-                lease = connection.lease = Lease(self._budget, peer, proven=admission.proven)
+                source = self._peers.source_of(peer, request.headers, connection.sender)
+                lease = connection.lease = Lease(self._budget, peer, proven=admission.proven, source=source)
                 reply = await self._exchange.reply(
                     request, headers, connection, operation, name, call, lease, admission
                 )

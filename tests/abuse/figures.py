@@ -22,13 +22,17 @@ Unit = Literal["ms", "MiB", "s", ""]
 
 @dataclass(frozen=True)
 class Figure:
-    """``bound`` None: only told, and not judged. ``detail``: which input it was, or the control run."""
+    """``bound`` None: only told, and not judged. ``detail``: which input it was, or the control run.
+
+    ``listed``: the page's table has it although it is not judged, with its detail.
+    """
 
     what: str
     value: float
     bound: float | None
     unit: Unit = ""
     detail: str = ""
+    listed: bool = False
 
     @property
     def holds(self) -> bool:

@@ -38,6 +38,9 @@ def _measured(result: Mapping[str, Any]) -> str:
             value, bound = (number(figure[name], figure["unit"]) for name in ("value", "bound"))
             mark = "" if figure["holds"] else "**broken** "
             shown.append(f"{mark}{figure['what']} {value} ({bound})")
+        elif figure.get("listed"):
+            value = number(figure["value"], figure["unit"])
+            shown.append(f"{figure['what']} {value} ({figure['detail']}, not judged)")
     return "; ".join(shown)
 
 

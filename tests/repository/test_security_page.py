@@ -29,3 +29,11 @@ def test_a_broken_bound_is_shown_as_broken() -> None:
     name = attacks()[0].name
     page = rewritten(PAGE.read_text(), [{"attack": name, "problem": "", "figures": [figure]}])
     assert "**broken** CPU in one step 90 ms (50 ms)" in page
+
+
+def test_a_figure_that_is_not_judged_is_shown_with_its_control_run_where_it_is_listed() -> None:
+    figure = {"what": "answered in", "value": 3.3, "bound": None, "unit": "ms", "holds": True}
+    figures = [{**figure, "detail": "3 ms without", "listed": True}, {**figure, "what": "other"}]
+    result = {"attack": attacks()[0].name, "problem": "", "figures": figures}
+    page = rewritten(PAGE.read_text(), [result])
+    assert "| answered in 3.3 ms (3 ms without, not judged) |" in page

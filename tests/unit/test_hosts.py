@@ -8,9 +8,11 @@ import pytest
 
 from forwarder.hosts import Hosts
 
-LOOPBACK = ["localhost", "LOCALHOST:2781", "a.localhost.", "127.0.0.1", "127.9.9.9:1", "[::1]:2781", "[::1]"]
+LOOPBACK = ["localhost", "LOCALHOST:2781", "a.localhost.", "127.0.0.1", "127.9.9.9:1", "[::1]:2781", "[::1]",
+            "[::ffff:127.0.0.1]:2781"]  # fmt: skip
 OTHERS = ["evil.test", "evil.test:2781", "127.0.0.1.evil.test", "localhost.evil.test", "0.0.0.0", "10.0.0.1",
-          "[::2]:1", "notlocalhost", "192.0.2.1:2781"]  # fmt: skip
+          "[::2]:1", "notlocalhost", "[::1].evil.test", "[::1", "[::ffff:10.0.0.1]",
+          "192.0.2.1:2781"]  # fmt: skip
 
 
 @pytest.mark.parametrize("host", [*LOOPBACK, None, ""])

@@ -88,6 +88,29 @@ def test_on_a_console_the_target_is_the_first_field(capsys: pytest.CaptureFixtur
     assert re.search(r"target held +target=orders age=1 reason=access error=no", capsys.readouterr().err)
 
 
+def test_nothing_that_a_console_shows_can_control_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    configure(format="console")
+    hostile = "\x1b[31m\x9b2J\u202eb\u2066\x07"
+    structlog.get_logger().warning(f"held{hostile}", error=hostile, more=f"a {hostile}", all=[hostile])
+    text = capsys.readouterr().err
+    assert text.endswith("\n")
+    assert text[:-1].isprintable()
+
+
+def test_a_console_still_shows_a_traceback_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(format="console")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        structlog.get_logger().exception("unexpected")
+    text = capsys.readouterr().err
+    assert "\nTraceback " in text
+    assert "\nValueError: broken" in text
+
+
 def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     configure("warning", "json")
     structlog.get_logger().info("quiet")

@@ -11,7 +11,20 @@ from forwarder.cli.terminal import json_for_terminal
 
 @pytest.mark.parametrize(
     "hostile",
-    ["\x7f", "\x9b31m", "\x9d0;title\x9c", "\u202e\u2066", "\u200b", "\u2028", "\ufeff", "\u061c"],
+    [
+        "\x7f",
+        "\x9b31m",
+        "\x9d0;title\x9c",
+        "\u202e\u2066",
+        "\u200b",
+        "\u2028",
+        "\ufeff",
+        "\u061c",
+        "\xad",
+        "\u180e",
+        "\ufff9",
+        "\U000e0041",
+    ],
     ids=ascii,
 )
 def test_a_character_that_controls_a_terminal_is_shown_as_its_escape(hostile: str) -> None:

@@ -8,6 +8,7 @@ Invariants:
 - The host and every header that decides what a request means are among what was signed: ``x-amz-*``,
   ``ce-*``, ``Idempotency-Key``, and ``Content-Encoding`` unless it is identity. So is the body:
   UNSIGNED-PAYLOAD is refused.
+- Each header that decides came once: a signature cannot tell one header from its parts.
 - What was not signed and may have been added on the way (``Prefer``, trace headers, most content types) is
   not refused, since clients and proxies add it honestly; it is not believed either.
 - A signature is compared in constant time.
@@ -56,6 +57,8 @@ _CREDENTIAL = re.compile(
 )
 _SIGNED_HEADERS = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+(?:;[a-z0-9!#$%&'*+.^_`|~-]+)*", re.ASCII)
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_spaces = re.compile("[ \t]+").sub
+"""Only these: other white space is part of a value, and one must not become another on the way."""
 _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 _OF_QUERY = ["X-Amz-Algorithm", "X-Amz-Credential", DATE, "X-Amz-Expires", "X-Amz-SignedHeaders", SIGNATURE]
 
@@ -194,6 +197,9 @@ def check_head(
     signed = set(claim.signed_headers.split(";"))
     if unsigned := sorted(_must_be_signed(request.headers) - signed):
         raise AuthError("signature", f"These headers must be signed: {', '.join(unsigned)[:MAX_NAMED]}.")
+    if repeated := _repeated(request.headers):
+        message = f"In a signed request, these headers must be sent once: {', '.join(repeated)[:MAX_NAMED]}."
+        raise AuthError("signature", message)
     if claim.content_hash and not is_signed(claim, request, key, claim.content_hash):
         raise AuthError("signature")
     return key
@@ -201,13 +207,21 @@ def check_head(
 
 def _must_be_signed(headers: Headers) -> set[str]:
     """The names of a request's headers that decide what it means, in lower case."""
-    names = {name.lower() for name in headers}
-    decisive = {name for name in names if name.startswith(_DECISIVE_PREFIXES)}
-    decisive |= names & _DECISIVE
+    decisive = {name for name in map(str.lower, headers) if _decides(name)}
     codings = ",".join(headers.getall("Content-Encoding", ())).split(",")
     if any(coding.strip().lower() not in ("", IDENTITY) for coding in codings):
         decisive.add("content-encoding")
     return {"host", *decisive}
+
+
+def _repeated(headers: Headers) -> list[str]:
+    """Decisive headers that came more than once: two headers ``a`` and ``b`` are signed like one ``a,b``."""
+    names = {name for name in map(str.lower, headers) if _decides(name)}
+    return sorted(name for name in names if len(headers.getall(name)) > 1)
+
+
+def _decides(name: str) -> bool:
+    return name.startswith(_DECISIVE_PREFIXES) or name in _DECISIVE
 
 
 def believed(claim: Claim, headers: Headers) -> Headers:
@@ -311,7 +325,7 @@ def _canonical_path(path: str) -> str:
 
 def _canonical_headers(signed: str, headers: Headers) -> Iterator[str]:
     for name in signed.split(";"):
-        values = [" ".join(value.split()) for value in headers.getall(name, ())]
+        values = [_spaces(" ", value).strip(" ") for value in headers.getall(name, ())]
         yield f"{name}:{','.join(values)}"
 
 

@@ -6,6 +6,8 @@ else the address. Behind a trusted proxy the address is the one that its ``X-For
 Invariants:
 - A header is believed only on connections of a trusted proxy, and only what trusted proxies wrote into it: it
   is read from the right, up to the first address that is not a trusted proxy's.
+- Of an IPv6 network the senders share what a peer may use. What one sends is never taken for a repeat of what
+  another sent: for that each has its ``source``.
 - If the header cannot be parsed, the connection's own address is the peer.
 - Names of different kinds never collide.
 """
@@ -33,6 +35,8 @@ MAX_NAME = 200
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that name a peer. A /64 is the smallest network that is given to a customer
 (RFC 6177), and one machine may use all of its addresses, a new one for each connection (RFC 8981)."""
+NETWORK = f"/{IPV6_PREFIX}"
+"""How the name of such a peer ends."""
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
 
@@ -92,15 +96,27 @@ class Peers:
 
     def behind(self, headers: CIMultiDictProxy[str], proxy: str) -> str:
         """The peer of a request that came over a connection of this trusted proxy (its peer's name)."""
-        peer = proxy
+        address = self._address_behind(headers)
+        return proxy if address is None else _peer(address)
+
+    def source_of(self, peer: str, headers: CIMultiDictProxy[str], sender: str) -> str:
+        """The address of one of several senders that are one peer, "" where the peer is one sender.
+
+        ``sender``: of the connection.
+        """
+        if not peer.endswith(NETWORK) or " " in peer:  # names of other kinds have a blank
+            return ""
+        behind = self._address_behind(headers) if self.is_proxy(sender) else None
+        return str(behind or _address(sender))
+
+    def _address_behind(self, headers: CIMultiDictProxy[str]) -> Address | None:
+        """The sender's address by the header, None if it cannot be parsed."""
+        address = None
         for text in _hops(headers.getall(FORWARDED_FOR, ())):
             address = _address(_without_port(text))
-            if address is None:
-                return proxy
-            peer = _peer(address)
-            if not self._trusts(address):
+            if address is None or not self._trusts(address):
                 break
-        return peer
+        return address
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
@@ -144,4 +160,4 @@ def _peer(address: Address) -> str:
     if isinstance(address, ipaddress.IPv4Address) or address.is_link_local or address.is_loopback:
         return str(address)  # link-local: all machines of a network are in one /64
     bits = 128 - IPV6_PREFIX
-    return f"{ipaddress.IPv6Address(int(address) >> bits << bits)}/{IPV6_PREFIX}"
+    return f"{ipaddress.IPv6Address(int(address) >> bits << bits)}{NETWORK}"

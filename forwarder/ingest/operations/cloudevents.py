@@ -102,7 +102,7 @@ class _CloudEventsCall:
     async def take(self, body: bytes, lines: bool, lease: Lease, waiting: Waiting | None) -> Results:
         work = Work(lease.peer)
         events = cloudevents.steps(self._headers, body, lease, self._operation.bounds)
-        drafts, keys = await self._admit(events, lease.peer, work)
+        drafts, keys = await self._admit(events, f"{lease.peer} {lease.source}", work)
         await work.rest()
         lease.take_for_answer(answer_bytes(drafts, waiting))
         results = await self._put_once(drafts, keys, waiting, lease.peer, work)
@@ -125,7 +125,7 @@ class _CloudEventsCall:
         return said is not None and (preferred_wait(self._headers) > 0 or _wants_body(said) is not None)
 
     async def _admit(
-        self, events: Iterator[cloudevents.CloudEvent | Refusal | None], peer: str, work: Work
+        self, events: Iterator[cloudevents.CloudEvent | Refusal | None], sender: str, work: Work
     ) -> tuple[list[Draft | Refusal], list[bytes]]:
         """Every event admitted or refused, and by what it is known again."""
         wall, name, api = self._operation.clock.wall(), self._route.name, self._route.api
@@ -144,7 +144,7 @@ class _CloudEventsCall:
             else:
                 draft = _admit(api, event, wall, trace, next(ids))
                 drafts.append(draft)
-                keys.append(b"" if type(draft) is Refusal else cloudevents.identity(peer, name, event))
+                keys.append(b"" if type(draft) is Refusal else cloudevents.identity(sender, name, event))
         return drafts, keys
 
     async def _put_once(

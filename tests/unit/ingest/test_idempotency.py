@@ -341,5 +341,13 @@ def test_a_peer_alone_may_use_all_the_memory_and_gives_way_to_others() -> None:
 
 def test_a_key_that_is_too_long_is_refused_with_its_bound() -> None:
     assert values_of({"Idempotency-Key": "k" * 255}, names_batch=False)
-    with pytest.raises(BadRequest, match="at most 255 characters, got 256"):
+    with pytest.raises(BadRequest, match="at most 255 bytes, got 256"):
         values_of({"Idempotency-Key": "k" * 256}, names_batch=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "size"), [("é" * 128, 256), ("😀" * 64, 256), ("k" + "\udcff" * 255, 256)], ids=["2", "4", "1"]
+)
+def test_a_key_is_bounded_in_bytes_and_not_in_characters(key: str, size: int) -> None:
+    with pytest.raises(BadRequest, match=f"at most 255 bytes, got {size}"):
+        values_of({"Idempotency-Key": key}, names_batch=False)

@@ -134,3 +134,42 @@ async def test_a_proxy_on_our_unix_socket_may_name_peers(tmp_path: Path) -> None
     assert await peers_of(None, ["unix"], "192.0.2.1", listen=path) == {"192.0.2.1"}
     (user,) = await peers_of(None, [], "192.0.2.1", listen=path)
     assert user.startswith("unix user ")
+
+
+@pytest.mark.parametrize(
+    "peer", ["192.0.2.1", "certificate spiffe://a/64", "sender a/64", "unix user 64", "fe80::1"]
+)
+def test_a_peer_that_is_one_sender_has_no_source(peer: str) -> None:
+    assert TRUSTED.source_of(peer, forwarded("2001:db8::1"), "10.0.0.1") == ""
+
+
+def test_the_source_is_the_address_of_the_header_of_a_trusted_proxy_only() -> None:
+    network, header = "2001:db8::/64", forwarded("2001:db8::1")
+    assert TRUSTED.source_of(network, header, "10.0.0.1") == "2001:db8::1"
+    assert TRUSTED.source_of(network, header, "2001:db8::9") == "2001:db8::9"
+
+
+IN_ONE_NETWORK = ("2001:db8::1", "2001:db8::2")
+
+
+@pytest.mark.parametrize("header", ["Idempotency-Key", "amz-sdk-invocation-id"])
+async def test_two_senders_of_one_ipv6_network_have_keys_of_their_own(header: str) -> None:
+    async with serving(trusted_proxies=["127.0.0.1"]) as ingest:
+        one, two = ({"X-Forwarded-For": each, header: "k"} for each in IN_ONE_NETWORK)
+        assert (await ingest.post(NATIVE, EVENT, one)).status == 202
+        assert (await ingest.post(NATIVE, [EVENT, EVENT], two)).status == 202
+        assert (await ingest.post(NATIVE, EVENT, one)).status == 202
+        assert (
+            await ingest.post(NATIVE, EVENT, {**two, "X-Forwarded-For": "[2001:DB8:0::2]:9"})
+        ).status == 422
+        assert ingest.count("orders") == 3
+        assert {event.peer for batch in ingest.batches() for event in batch.events} == {"2001:db8::/64"}
+
+
+async def test_the_same_cloudevent_of_two_senders_of_one_ipv6_network_is_two_events() -> None:
+    event = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t"}
+    async with serving(trusted_proxies=["127.0.0.1"]) as ingest:
+        for address in (*IN_ONE_NETWORK, *IN_ONE_NETWORK):
+            headers = {"Content-Type": "application/cloudevents+json", "X-Forwarded-For": address}
+            assert (await ingest.post("/v1/cloudevents/orders", event, headers)).status == 202
+        assert ingest.count("orders") == 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
+import sys
 import zlib
 from collections.abc import Sequence
 from contextlib import closing
@@ -231,3 +233,27 @@ async def test_stats_say_what_waits_and_what_nobody_will_send(
         ["idle", "0", "no"],
     ]
     assert rows[3][3] == "-"
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+async def test_a_dump_on_a_terminal_cannot_control_it_and_elsewhere_it_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_terminal: bool
+) -> None:
+    hostile = "a\x9b2J\u202eb\u2066\U000e0041"
+    (event,) = entries(1)
+    event.body = json.dumps(
+        {"Source": hostile, "DetailType": "d", "Detail": "{}"}, ensure_ascii=False
+    ).encode()
+    await filled(tmp_path, [event])
+    shown = io.BytesIO()
+    stdout = (Terminal if on_terminal else io.TextIOWrapper)(shown, encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["queue", "dump", str(tmp_path)]) == 0
+    (line,) = shown.getvalue().decode().splitlines()
+    assert line.isprintable() == on_terminal
+    assert hostile in json.dumps(json.loads(line), ensure_ascii=False)

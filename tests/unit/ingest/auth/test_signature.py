@@ -280,6 +280,24 @@ def test_a_signed_header_that_decides_is_let_in(headers: dict[str, str]) -> None
         assert reason(headers_with(signed, name, "changed")) == "signature"
 
 
+@pytest.mark.parametrize("name", ["ce-subject", "CE-Unknown", "Idempotency-Key", "X-Amz-Note"])
+def test_a_signed_header_that_was_cut_into_two_is_refused(name: str) -> None:
+    """Both have the same canonical form, and not the same meaning."""
+    signed = by_header(headers={**JSON_1_1, name: "a,b"})
+    assert reason(signed) == ""
+    headers = CIMultiDict(signed.headers)
+    del headers[name]
+    headers.extend([(name, "a"), (name.title(), "b")])
+    assert reason(signed._replace(headers=CIMultiDictProxy(headers))) == "signature"
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\u2028", "\x85", "\x1f", "\x0b"])
+def test_only_spaces_and_tabs_are_alike_in_a_signed_header(space: str) -> None:
+    signed = by_header(headers={**JSON_1_1, "ce-subject": "a b"})
+    assert reason(headers_with(signed, "ce-subject", "a \t b")) == ""
+    assert reason(headers_with(signed, "ce-subject", f"a{space}b")) == "signature"
+
+
 def test_identity_as_an_encoding_needs_no_signature() -> None:
     assert reason(added(by_header(), Content_Encoding="identity")) == ""
 
