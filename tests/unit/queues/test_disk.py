@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import threading
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -616,3 +617,29 @@ async def test_no_event_of_an_earlier_boot_expires_for_an_hour_whatever_the_wall
         assert queue.take_expired(clock.now - 86_400.0) == []
         assert len(queue) == 3
         await queue.aclose()
+
+
+async def test_a_dead_letter_that_is_written_after_the_close_is_not_damage_to_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """A disk that did not answer in time: the letter's write was on its way, and nobody waits for it."""
+    hangs = threading.Event()
+    async with stored(tmp_path) as storage:
+        queue, letters = queue_in(storage), DeadLetters(storage, max_bytes=1 << 30, max_age=1e9)
+        await queue.open()
+        await letters.open()
+        await put_in(queue, events(10))
+        taken = await take(queue, 10)
+        storage.submit(lambda connection: hangs.wait(30))
+        dead = [Dead(event, "rejected", "other", "no") for event in taken[7:]]
+        gone = [each.event for each in dead]
+        keeping = asyncio.ensure_future(letters.keep("orders", dead, queue.removal_for(gone)))
+        await asyncio.sleep(0)
+        await queue.aclose()
+        hangs.set()
+        await keeping
+        queue.settle(Settlement(gone=gone))  # as the worker does that waited
+        assert len(queue) == 7, "what the last ledger counts"
+    async with opened(tmp_path) as (queue, metrics):
+        assert ids(await take_all(queue)) == ids(taken[:7])
+        assert (metrics.recovered, metrics.dropped["damaged"]) == (7, 0)
