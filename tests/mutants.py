@@ -918,8 +918,8 @@ MUTATIONS = [
     mutation(
         "nobody knows is taken for a yes",
         "forwarder/targets/questions.py",
-        "if results.status is CallStatus.REFUSED else Answer.UNANSWERED\n",
-        "if results.status is CallStatus.REFUSED else Answer.EXISTS\n",
+        "if results.code in _REFUSES_NAME else Answer.UNANSWERED\n",
+        "if results.code in _REFUSES_NAME else Answer.EXISTS\n",
         EVENTBRIDGE,
         "nobody_knows",
     ),
