@@ -411,6 +411,14 @@ MUTATIONS = [
         "right_before_the_close",
     ),
     mutation(
+        "storage: a file that was emptied is noticed by nobody",
+        "forwarder/storage/identity.py",
+        "if size(path) < before and",
+        "if False and",
+        "tests/unit/storage/test_replaced.py",
+        "empties_in_place",
+    ),
+    mutation(
         "storage: another file's log is our own",
         "forwarder/storage/held.py",
         "            self._take_away_own_log()\n",
