@@ -411,6 +411,22 @@ MUTATIONS = [
         "right_before_the_close",
     ),
     mutation(
+        "clock: what was read with a wrong clock keeps its wrong age",
+        "forwarder/queues/ages.py",
+        "        before, self._to_wall = self._to_wall, self._watch.offset\n",
+        "        before = self._to_wall\n",
+        "tests/unit/queues/test_disk.py",
+        "once_it_is_put_right",
+    ),
+    mutation(
+        "a dead letter on its way at the close is counted as there by the next start",
+        "forwarder/queues/disk.py",
+        "self._purge.is_running or self._leaving:",
+        "self._purge.is_running:",
+        "tests/unit/queues/test_disk.py",
+        "written_after_the_close",
+    ),
+    mutation(
         "storage: a file that was emptied is noticed by nobody",
         "forwarder/storage/identity.py",
         "if size(path) < before and",

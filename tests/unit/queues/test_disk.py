@@ -643,3 +643,32 @@ async def test_a_dead_letter_that_is_written_after_the_close_is_not_damage_to_th
     async with opened(tmp_path) as (queue, metrics):
         assert ids(await take_all(queue)) == ids(taken[:7])
         assert (metrics.recovered, metrics.dropped["damaged"]) == (7, 0)
+
+
+@pytest.mark.parametrize("ahead", [20 * 86_400.0, -20 * 86_400.0], ids=["ahead", "behind"])
+async def test_events_that_were_read_with_a_wrong_clock_have_their_right_age_once_it_is_put_right(
+    tmp_path: Path, ahead: float
+) -> None:
+    """Those that wait in memory, and those in flight at that moment."""
+    clock = HandClock(5_000.0, wall_ahead=1_700_000_000.0)
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, clock=clock, boot="first")
+        await queue.open()
+        await put_in(queue, events(30, received_at=clock.now))
+        await queue.aclose()
+    written = clock.wall()
+    clock.now, clock.wall_ahead = 100.0, written + 60.0 - 100.0 + ahead
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, clock=clock, boot="second")
+        await queue.open()
+        flying = await take(queue, 10)
+        clock.now, clock.wall_ahead = 400.0, clock.wall_ahead - ahead
+        queue.age_again()
+        queue.settle(Settlement(retry=flying))
+        ages = {round(clock.now - event.received_at) for event in queue.waiting()}
+        assert ages == {360}
+        clock.now += 3_700.0
+        assert queue.knows_ages
+        assert queue.take_expired(clock.now - 86_400.0) == []
+        assert len(queue.take_expired(clock.now - 4_000.0)) == 30
+        await queue.aclose()
