@@ -33,6 +33,14 @@ LASTING = frozenset(
 """Errors of a path or an address that stay until a person changes something: no restart mends them."""
 
 
+def size(path: Path) -> int:
+    """In bytes; 0 where nobody can say."""
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
 def identity(path: Path) -> Identity | None:
     """Of what is at this path now; None when nothing is. Raises OSError when that cannot be found out."""
     try:

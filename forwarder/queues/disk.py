@@ -143,6 +143,7 @@ class DiskQueue:
         self._boot = boot
         self._number = 0
         self._closed = False
+        self._leaving: set[int] = set()  # by identity: their removal may be written at any moment
         self._ages = RowAges(clock, watch or ClockWatch(clock))
         self._settling = Settling(storage, self._read_ahead)
         self._held = HeldRows(self._settling)
@@ -232,12 +233,18 @@ class DiskQueue:
         return batch
 
     def settle(self, settlement: Settlement) -> None:
+        if self._leaving:
+            self._leaving.difference_update(map(id, (*settlement.gone, *settlement.retry)))
+        if self._closed:  # a dead letter whose write took longer than the stop waits
+            self._tail.shrink(len(settlement.gone), memory_bytes(settlement.gone))
+            return
         self._front.settle(settlement)
         self._held.settle(settlement.gone)
         self._parking.spill()
         self._read_ahead()
 
     def removal_for(self, events: Sequence[Event]) -> Removal:
+        self._leaving.update(map(id, events))
         return removal_for(events, self._held.of)
 
     def take_expired(self, received_before: float) -> list[Event]:
@@ -363,7 +370,7 @@ class DiskQueue:
     def _totals(self) -> Work[None]:
         """Spare the next start the counting, if we know what will be there."""
         number, events, size = self._number, self._tail.events, self._tail.bytes
-        if self._writing.events or self._purge.is_running:
+        if self._writing.events or self._purge.is_running or self._leaving:
             return lambda connection: None
         return lambda connection: registry.write_totals(connection, number, events, size)
 

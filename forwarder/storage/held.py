@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-from forwarder.files import identity
-from forwarder.storage.connection import Connection, cut_log
+from forwarder.files import identity, size
+from forwarder.storage.connection import Connection, connect, cut_log
 from forwarder.storage.errors import StorageError
 from forwarder.storage.file import (
     LOCK_NAME,
@@ -89,7 +89,34 @@ class HeldFile:
     def unlock(self) -> None:
         self._locks.close()
 
-    # When the paths lead elsewhere.
+    # When somebody else changes the files.
+
+    def note_sizes(self) -> None:
+        """Every write is done."""
+        self._files.note_sizes()
+
+    def emptied(self) -> StorageError | None:
+        """Damage, if a file is shorter than it was after the last write, and can no longer be read whole.
+
+        Another connection looks, because this one may have in memory what is gone from the file.
+        """
+        shorter = self._files.shorter()
+        if not shorter or (problem := self._unreadable()) is None:
+            return None
+        names = ", ".join(path.name for path in shorter)
+        return StorageError("damaged", f"emptied or cut while in use: {names} ({problem})", "read")
+
+    def _unreadable(self) -> str | None:
+        """What another connection finds wrong with the file; None if nothing."""
+        if not size(self.path):  # SQLite would delete the log of an empty file
+            return "the file is empty"
+        try:
+            with closing(connect(self.path, "mode=ro")) as connection:
+                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            return str(error)
+        # Sound if what was cut off is in the log, or if somebody brought the log into the file.
+        return None if found == "ok" else " ".join(str(found).split())
 
     def missing(self) -> list[Path]:
         """The paths that no longer lead to the open files. Raises StorageError when nobody can say."""

@@ -207,14 +207,17 @@ class Storage:
     def _serve(self) -> None:
         while (group := self._inbox.next_group(LOOK_SECONDS)) is not None:
             try:
+                self._compare_sizes()  # before a commit makes a file that was emptied long again
                 self._look()
                 if group:
                     self._commit(group)
                 self._full.relieve()
                 self._trouble.flush()
+                self._held.note_sizes()
             except BaseException:  # the thread ends here, but nobody waits for ever
                 self._tell([Done(job.future, None, _is_closed()) for job in group])
                 raise
+        self._compare_sizes()
         self._look(last=True)
         with suppress(sqlite3.Error):  # the file is whole without this, and a full disk may refuse it
             # A script, since a single execute() stops after the first freed page.
@@ -274,6 +277,12 @@ class Storage:
         self._looked_at = now
         if not self._compare_paths():
             self._full.look()
+
+    def _compare_sizes(self) -> None:
+        """See that nobody emptied the files, and take over what can be read if somebody did."""
+        if (problem := self._held.emptied()) is not None:
+            self._trouble.note(problem)
+            self._reopen(problem)
 
     def _compare_paths(self) -> bool:
         """See that the open files are at their paths, and write them there anew if not; whether it did."""

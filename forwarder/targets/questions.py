@@ -32,6 +32,10 @@ _UNASKABLE = frozenset(
 )
 """What endpoints answer that do not know the question: stubs, and gateways that only take events."""
 
+_REFUSES_NAME = frozenset({"ValidationException", "ValidationError", "SerializationException"})
+"""AWS's word that it refuses this very question. A call that is called too large (413) is not among them: a
+question is small, so that only somebody on the way says so."""
+
 
 def answer_of(results: Results) -> Answer:
     """What DescribeEventBus was answered. A refusal on the way to credentials is no answer.
@@ -49,7 +53,7 @@ def answer_of(results: Results) -> Answer:
         return Answer.DENIED
     if results.code in _UNASKABLE:
         return Answer.UNASKABLE
-    return Answer.DENIED if results.status is CallStatus.REFUSED else Answer.UNANSWERED
+    return Answer.DENIED if results.code in _REFUSES_NAME else Answer.UNANSWERED
 
 
 class Judge:

@@ -73,7 +73,9 @@ class SourceTrouble(Exception):
     def __init__(self, code: str, source: str, cause: str, cure: str) -> None:
         self.code = code
         self.source = source
-        short = cause if len(cause) <= MAX_CAUSE else cause[: MAX_CAUSE - 1] + "…"
+        # A program's output ends with a line's end, and the SDK's sentences with a full stop.
+        line = " ".join(cause.split()).rstrip(" .")
+        short = line if len(line) <= MAX_CAUSE else line[: MAX_CAUSE - 1] + "…"
         self.sentence = f"{in_words(source)}: {short}"
         self.cure = cure
         super().__init__(f"{self.sentence}. {cure}.")

@@ -168,6 +168,8 @@ class _Unpacker:
     def _not_packed(self, problem: zlib.error) -> str:
         if self._size:
             return f"The {self._coding} body is damaged after {self._size} bytes: {problem}."
+        if self._bits == _GZIP_BITS and self._packed.startswith(GZIP_MAGIC):
+            return f"The {self._coding} body is damaged: {problem}. Send it again."
         begins = self._packed[:4].hex(" ")
         return (
             f"The body is not {self._coding}, as Content-Encoding says: it begins with the bytes {begins} "

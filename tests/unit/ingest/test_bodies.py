@@ -127,6 +127,16 @@ async def test_gzip_that_does_not_unpack_is_400(path: str, headers: dict[str, st
         assert ingest.count() == 0
 
 
+@pytest.mark.parametrize("at", [-8, -1, 15], ids=["checksum", "length", "data"])
+async def test_gzip_that_was_damaged_on_its_way_is_not_said_to_be_something_else(at: int) -> None:
+    damaged = bytearray(PACKED)
+    damaged[at] ^= 0xFF
+    async with serving() as ingest:
+        answer = await ingest.post(NATIVE, bytes(damaged), GZIP)
+        assert answer.status == 400
+        assert "The gzip body is damaged" in answer.body.decode()
+
+
 async def test_several_gzip_members_are_one_body() -> None:
     body = json.dumps(EVENT).encode()
     async with serving() as ingest:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import threading
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -615,4 +616,59 @@ async def test_no_event_of_an_earlier_boot_expires_for_an_hour_whatever_the_wall
         clock.wall_ahead += 30 * 86_400.0
         assert queue.take_expired(clock.now - 86_400.0) == []
         assert len(queue) == 3
+        await queue.aclose()
+
+
+async def test_a_dead_letter_that_is_written_after_the_close_is_not_damage_to_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """A disk that did not answer in time: the letter's write was on its way, and nobody waits for it."""
+    hangs = threading.Event()
+    async with stored(tmp_path) as storage:
+        queue, letters = queue_in(storage), DeadLetters(storage, max_bytes=1 << 30, max_age=1e9)
+        await queue.open()
+        await letters.open()
+        await put_in(queue, events(10))
+        taken = await take(queue, 10)
+        storage.submit(lambda connection: hangs.wait(30))
+        dead = [Dead(event, "rejected", "other", "no") for event in taken[7:]]
+        gone = [each.event for each in dead]
+        keeping = asyncio.ensure_future(letters.keep("orders", dead, queue.removal_for(gone)))
+        await asyncio.sleep(0)
+        await queue.aclose()
+        hangs.set()
+        await keeping
+        queue.settle(Settlement(gone=gone))  # as the worker does that waited
+        assert len(queue) == 7, "what the last ledger counts"
+    async with opened(tmp_path) as (queue, metrics):
+        assert ids(await take_all(queue)) == ids(taken[:7])
+        assert (metrics.recovered, metrics.dropped["damaged"]) == (7, 0)
+
+
+@pytest.mark.parametrize("ahead", [20 * 86_400.0, -20 * 86_400.0], ids=["ahead", "behind"])
+async def test_events_that_were_read_with_a_wrong_clock_have_their_right_age_once_it_is_put_right(
+    tmp_path: Path, ahead: float
+) -> None:
+    """Those that wait in memory, and those in flight at that moment."""
+    clock = HandClock(5_000.0, wall_ahead=1_700_000_000.0)
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, clock=clock, boot="first")
+        await queue.open()
+        await put_in(queue, events(30, received_at=clock.now))
+        await queue.aclose()
+    written = clock.wall()
+    clock.now, clock.wall_ahead = 100.0, written + 60.0 - 100.0 + ahead
+    async with stored(tmp_path) as storage:
+        queue = queue_in(storage, clock=clock, boot="second")
+        await queue.open()
+        flying = await take(queue, 10)
+        clock.now, clock.wall_ahead = 400.0, clock.wall_ahead - ahead
+        queue.age_again()
+        queue.settle(Settlement(retry=flying))
+        ages = {round(clock.now - event.received_at) for event in queue.waiting()}
+        assert ages == {360}
+        clock.now += 3_700.0
+        assert queue.knows_ages
+        assert queue.take_expired(clock.now - 86_400.0) == []
+        assert len(queue.take_expired(clock.now - 4_000.0)) == 30
         await queue.aclose()

@@ -175,3 +175,41 @@ async def test_a_ballast_that_was_deleted_is_made_again(storage: Storage, direct
             await asyncio.sleep(0.01)
     assert storage.trouble is None
     assert os.stat(directory / "forwarder.ballast").st_size > 0
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["while it runs", "right before the close"])
+@pytest.mark.parametrize("name", ["forwarder.db", "forwarder.db-wal"])
+async def test_a_file_that_somebody_empties_in_place_is_damage_that_is_said(
+    storage: Storage, directory: Path, name: str, looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``> file``: it is the same file at the same path, so that only its size tells."""
+    monkeypatch.setattr(owner, "LOOK_SECONDS", 0.02 if looks else 3600.0)
+    await storage.close()
+    again = Storage(directory, linger=0.0)
+    await again.open()
+    await again.run(note)
+    await asyncio.sleep(0.1)
+    with capture_logs() as lines:
+        os.truncate(directory / name, 0)
+        if looks:
+            async with asyncio.timeout(10):
+                while not any("emptied" in str(line.get("damage")) for line in lines):
+                    await asyncio.sleep(0.01)
+            await again.run(note)
+        await again.close()
+    assert any("emptied" in str(line.get("damage")) for line in lines), lines
+    assert again.ended_by is None
+    with closing(sqlite3.connect(directory / "forwarder.db")) as connection:
+        assert connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+
+
+async def test_a_log_that_somebody_brings_into_its_file_is_no_damage(
+    storage: Storage, directory: Path
+) -> None:
+    with capture_logs() as lines, closing(sqlite3.connect(directory / "forwarder.db")) as connection:
+        assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        await asyncio.sleep(0.1)
+        await storage.run(note)
+    await storage.close()
+    assert not lines
+    assert notes(directory / "forwarder.db") == 51

@@ -470,6 +470,8 @@ async def test_a_broken_source_holds_by_name_and_cure_and_works_once_it_is_mende
                 assert any(words in results.message for words in (case.words, *ALSO.get(case.words, ())))
                 for words in (case.source, case.cure):
                     assert words in results.message
+                for oddity in ("\n", ".. ", " . "):
+                    assert oddity not in results.message, "what a program printed is one part of a sentence"
             assert aws.calls == []
             case.mends(stage)
             if stage.options["endpoint_url"] is None:

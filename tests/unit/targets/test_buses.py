@@ -103,6 +103,9 @@ class World:
         (same_for_all(CallStatus.HELD, 0, "tls", ""), Answer.UNANSWERED),
         (same_for_all(CallStatus.HELD, 0, "403", ""), Answer.UNANSWERED),
         (same_for_all(CallStatus.HELD, 0, "307", ""), Answer.UNANSWERED),
+        (same_for_all(CallStatus.REFUSED, 0, "413", ""), Answer.UNANSWERED),
+        (same_for_all(CallStatus.REFUSED, 0, "other", ""), Answer.UNANSWERED),
+        (same_for_all(CallStatus.REFUSED, 0, "RequestEntityTooLargeException", ""), Answer.UNANSWERED),
     ],
 )
 def test_three_answers_it_exists_it_does_not_and_nobody_knows(results: Results, answer: Answer) -> None:
