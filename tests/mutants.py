@@ -236,8 +236,8 @@ MUTATIONS = [
     ),
     mutation(
         "the first bytes of a head may take for ever",
-        "forwarder/ingest/http/connections.py",
-        "        self._beginning, self._head_bytes = data, len(data)\n",
+        "forwarder/ingest/http/incoming.py",
+        "        self._beginning, self.head_bytes = data, len(data)\n",
         "        self._beginning = data\n",
         CONNECTIONS,
         "slow_head",
@@ -2130,7 +2130,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: small chunks are held one by one",
-        "forwarder/ingest/http/connections.py",
+        "forwarder/ingest/http/incoming.py",
         "            join_chunks(payload, MOST_CHUNKS)\n",
         "            pass\n",
         PARSING,
@@ -2571,7 +2571,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: a read that cannot be kept is closed without an answer",
-        "forwarder/ingest/http/connections.py",
+        "forwarder/ingest/http/incoming.py",
         "            self.turn_away(problem or taken_back())\n",
         "            self.close()\n",
         "tests/unit/ingest/test_parsing.py",

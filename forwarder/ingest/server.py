@@ -37,9 +37,10 @@ from forwarder.ingest.errors import INTERNAL, MALFORMED, VERSION, BadRequest
 from forwarder.ingest.exchange import Exchange
 from forwarder.ingest.http.answers import is_plain, ready, refuse, respond
 from forwarder.ingest.http.browsers import check_origin, check_page, misdirected
-from forwarder.ingest.http.connections import Connection, headers_too_large
+from forwarder.ingest.http.connections import Connection
 from forwarder.ingest.http.cors import Cors
 from forwarder.ingest.http.handshakes import Handshakes
+from forwarder.ingest.http.incoming import headers_too_large
 from forwarder.ingest.http.inflow import Inflow
 from forwarder.ingest.http.peers import Peers, peer_of_sender
 from forwarder.ingest.http.seats import Holder, Seats
