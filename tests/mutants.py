@@ -1173,7 +1173,7 @@ MUTATIONS = [
     ),
     mutation(
         "a task that died is not noticed",
-        "forwarder/daemon/process.py",
+        "forwarder/daemon/tasks.py",
         "        if task.cancelled() and self._cancelling:\n",
         "        if task.cancelled():\n",
         STOP,
