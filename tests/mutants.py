@@ -2131,8 +2131,10 @@ MUTATIONS = [
     mutation(
         "abuse: small chunks are held one by one",
         "forwarder/ingest/http/incoming.py",
+        "        join_chunks(payload, MOST_CHUNKS)\n"
+        "        for _, payload in islice(self.queued, known, None):\n"
         "            join_chunks(payload, MOST_CHUNKS)\n",
-        "            pass\n",
+        "",
         PARSING,
         "held_as_one",
     ),
