@@ -1,4 +1,5 @@
 """The paths of the daemon's listeners: the servers route by them, and the client and the messages name them.
+Also where the sandbox listens, which its command says before it loads the sandbox.
 
 Paths of AWS's APIs are not here: ``apis`` has them.
 """
@@ -24,6 +25,11 @@ def events_of(target: str) -> str:
 HEALTH = "/health/"
 LIVE, READY = "/health/live", "/health/ready"
 METRICS, STATUS, HISTORY, CONFIG = "/metrics", "/status", "/history", "/config"
+
+# --- the sandbox
+
+SANDBOX = "127.0.0.1:2790"
+"""Where it listens unless told otherwise."""
 
 # --- the control socket
 

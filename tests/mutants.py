@@ -236,8 +236,8 @@ MUTATIONS = [
     ),
     mutation(
         "the first bytes of a head may take for ever",
-        "forwarder/ingest/http/connections.py",
-        "        self._beginning, self._head_bytes = data, len(data)\n",
+        "forwarder/ingest/http/incoming.py",
+        "        self._beginning, self.head_bytes = data, len(data)\n",
         "        self._beginning = data\n",
         CONNECTIONS,
         "slow_head",
@@ -1197,7 +1197,7 @@ MUTATIONS = [
     ),
     mutation(
         "a task that died is not noticed",
-        "forwarder/daemon/process.py",
+        "forwarder/daemon/tasks.py",
         "        if task.cancelled() and self._cancelling:\n",
         "        if task.cancelled():\n",
         STOP,
@@ -2154,9 +2154,11 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: small chunks are held one by one",
-        "forwarder/ingest/http/connections.py",
+        "forwarder/ingest/http/incoming.py",
+        "        join_chunks(payload, MOST_CHUNKS)\n"
+        "        for _, payload in islice(self.queued, known, None):\n"
         "            join_chunks(payload, MOST_CHUNKS)\n",
-        "            pass\n",
+        "",
         PARSING,
         "held_as_one",
     ),
@@ -2635,7 +2637,7 @@ MUTATIONS = [
     ),
     mutation(
         "abuse: a read that cannot be kept is closed without an answer",
-        "forwarder/ingest/http/connections.py",
+        "forwarder/ingest/http/incoming.py",
         "            self.turn_away(problem or taken_back())\n",
         "            self.close()\n",
         "tests/unit/ingest/test_parsing.py",

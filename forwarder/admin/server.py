@@ -23,11 +23,10 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
@@ -40,8 +39,8 @@ from forwarder.aiohttp_private import is_in_progress
 from forwarder.hosts import Hosts
 from forwarder.http2 import RefusesHttp2
 from forwarder.http_versions import Unspoken, check_version
+from forwarder.json_errors import Handler, Problem, code_of, errors_as_json
 from forwarder.listening import Listener, listen
-from forwarder.logs import limited
 from forwarder.metrics import Metrics
 from forwarder.urls import CONFIG, HEALTH, HISTORY, LIVE, METRICS, READY, STATUS
 
@@ -75,9 +74,6 @@ def page_pace() -> AnswerPace:
 def health_pace() -> AnswerPace:
     """For health checks: a probe waits a second or more for its answer, so a quarter never fails one."""
     return AnswerPace(rate=200.0, burst=100, longest=0.25)
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Newcomer(RefusesHttp2):
@@ -123,7 +119,12 @@ class AdminServer:
 
     def app(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._wait_turn, _errors_as_json, self._check_version, self._check_host]
+            middlewares=[
+                self._wait_turn,
+                errors_as_json("admin", _explained, HEADERS),
+                self._check_version,
+                self._check_host,
+            ]
         )
         app.add_routes(
             [
@@ -243,26 +244,14 @@ def _health(path: str, handler: Handler) -> list[web.RouteDef]:
     return [web.get(path, handler), web.options(path, handler)]
 
 
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _error(error.status, error.reason, allow)
-    except Exception:
-        log = structlog.get_logger("admin")
-        limited(log, "admin").error("admin request failed", path=request.path, exc_info=True)
-        return _error(500, "Internal Server Error", {})
-
-
-def _error(status: int, reason: str, headers: Mapping[str, str]) -> web.Response:
-    code = "".join(reason.split())
+def _explained(_request: web.Request, error: Exception) -> Problem | None:
+    if not isinstance(error, web.HTTPException):
+        return None
     messages = {
         404: f"No such page. There are /, {METRICS}, {LIVE}, {READY}, {STATUS}, {HISTORY} and {CONFIG}.",
         405: "The admin listener is read-only: use GET.",
     }
-    return _json({"error": {"code": code, "message": messages.get(status, reason)}}, status, headers)
+    return Problem(error.status, code_of(error), messages.get(error.status, error.reason))
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

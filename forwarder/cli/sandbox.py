@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from forwarder.cli.common import Arguments
 from forwarder.exit_codes import EXIT_OK, EXIT_USAGE
+from forwarder.urls import SANDBOX
 
 if TYPE_CHECKING:
     import argparse
-
-SANDBOX = "127.0.0.1:2790"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -41,6 +41,8 @@ _PORT_OF_SCHEME = re.compile(r"http://.*:80|https://.*:443").fullmatch
 class CorsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Which web pages may send to RUM's paths from a browser."""
 
+    # RUM is named in these settings because it is the one API of AWS that browsers call.
+
     origins: Annotated[
         list[str],
         Meta(

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from forwarder.control.operations import Operations, Stopping, UnknownTarget
 from forwarder.dead_letters import LettersFull, LettersGone, Wanted
+from forwarder.json_errors import Handler, Problem, code_of, errors_as_json
 from forwarder.listening import say_not_renewed, say_renewed
 from forwarder.model import QueueFull, QueueUnavailable
 from forwarder.queues.queue import Chosen
@@ -39,8 +39,6 @@ from forwarder.urls import (
 MODE = 0o600
 CLOSE_SECONDS = 5.0
 MAX_BODY_BYTES = 64 << 10
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _wanted = msgspec.json.Decoder(Wanted)
 _chosen = msgspec.json.Decoder(Chosen)
@@ -118,7 +116,9 @@ class ControlServer:
             await runner.cleanup()
 
     def _app(self) -> web.Application:
-        app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
+        app = web.Application(
+            middlewares=[errors_as_json("control", _explained, {})], client_max_size=MAX_BODY_BYTES
+        )
         app.add_routes(
             [
                 web.get(LISTENERS, self._tell_listeners),
@@ -172,25 +172,17 @@ class ControlServer:
         return _json({"purged": await self._controls.purge(wanted)})
 
 
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+def _explained(request: web.Request, error: Exception) -> Problem | None:
+    if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)):
         known = Chosen if "/queue/" in request.path else Wanted
         fields = ", ".join(known.__struct_fields__)
-        return _error(400, "BadRequest", f"{problem}; known fields: {fields}")
-    except tuple(_STATUS) as problem:
-        return _error(*_STATUS[type(problem)], str(problem))
-    except web.HTTPException as problem:
-        return _error(problem.status, "".join(problem.reason.split()), f"{request.method} {request.path}")
-    except Exception:
-        structlog.get_logger("control").exception("control request failed", path=request.path)
-        return _error(500, "InternalError", "the request could not be handled; the log says why")
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    return _json({"error": {"code": code, "message": message}}, status)
+        return Problem(400, "BadRequest", f"{error}; known fields: {fields}")
+    for kind, (status, code) in _STATUS.items():
+        if isinstance(error, kind):
+            return Problem(status, code, str(error))
+    if isinstance(error, web.HTTPException):
+        return Problem(error.status, code_of(error), f"{request.method} {request.path}")
+    return None
 
 
 def _json(content: Any, status: int = 200) -> web.Response:

@@ -4,7 +4,7 @@ Invariants:
 - Only this file and ``lanes`` know all packages; the order of start and stop is here and nowhere else.
 - Starting needs no AWS: a target without credentials, name or route is shown as held, and delivers within
   one probe once they appear.
-- Any task that ends unexpectedly stops the daemon, with its report and exit code 70.
+- Any task that ends unexpectedly (``tasks.py``) stops the daemon, with its report and exit code 70.
 - At the end every event is delivered, a dead letter, or counted as dropped: the report balances.
 """
 
@@ -36,6 +36,7 @@ from forwarder.daemon.senders import Senders
 from forwarder.daemon.start_errors import StartError, cannot_listen, cannot_open
 from forwarder.daemon.start_lines import say_inherited, say_memory_only, say_targets
 from forwarder.daemon.status import Status
+from forwarder.daemon.tasks import Tasks
 from forwarder.dead_letters import DeadLetters
 from forwarder.delivery.burial import sweep
 from forwarder.delivery.lane import Lane
@@ -102,10 +103,9 @@ class Daemon:
         operations = Operations([each.handle for each in self._built.values()], self._letters, self._clock)
         self._control = ControlServer(operations, config.storage.control_socket(), self._listeners)
         self._watch_numbers()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(self._give_up, lambda: self.stop_asked.is_set(), self._stored_events)
         self._ready = False
         self._failed = False
-        self._cancelling = False
         self._tell_change: Callable[[], None] = lambda: None
         self.ending = ""
         self.stop_asked = asyncio.Event()
@@ -238,13 +238,13 @@ class Daemon:
         for lane in self._lanes.values():
             self._start_lane(lane)
         if self._stored:  # else a broken disk costs no event its promise: dead letters wait in memory
-            self._spawn(self._storage.watch(), "storage")
-        self._spawn(self._metrics.run(), "metrics")
-        self._spawn(self._expire_letters(), "dead letters")
-        self._spawn(self.rereading.run(), "reading again")
+            self._tasks.start(self._storage.watch(), "storage")
+        self._tasks.start(self._metrics.run(), "metrics")
+        self._tasks.start(self._expire_letters(), "dead letters")
+        self._tasks.start(self.rereading.run(), "reading again")
         await warming  # before anybody can send, since nobody waits for it then
         await self._listen()
-        self._spawn(self._look_around(), "sockets and clock")
+        self._tasks.start(self._look_around(), "sockets and clock")
         say_inherited(self._given, self._config, {"ingest": self.ingest_address, "admin": self.admin_address})
         self._ready = True
         say_targets(self._built, self._config.targets)
@@ -282,12 +282,12 @@ class Daemon:
 
     def _start_lane(self, lane: Lane) -> None:
         for number in range(self._config.targets[lane.name].workers):
-            self._spawn(work(lane), f"{lane.name} worker {number}")
-        self._spawn(sweep(lane), f"{lane.name} sweep")
+            self._tasks.start(work(lane), f"{lane.name} worker {number}")
+        self._tasks.start(sweep(lane), f"{lane.name} sweep")
         target = self._built[lane.name].target
         if (remembered := self._built[lane.name].remembered) is not None:
-            self._spawn(remembered.run(), f"{lane.name} remembered names")
-        self._spawn(target.watch(lane.queue, lane.hold), f"{lane.name} names")
+            self._tasks.start(remembered.run(), f"{lane.name} remembered names")
+        self._tasks.start(target.watch(lane.queue, lane.hold), f"{lane.name} names")
 
     async def _listen(self) -> None:
         config, given = self._config, self._given.get
@@ -300,7 +300,7 @@ class Daemon:
             try:
                 await start()
             except OSError as problem:
-                await self._cancel_tasks()
+                await self._tasks.cancel(CLOSE_SECONDS)
                 await self._close_queues()  # what was delivered meanwhile is written
                 await self._close()
                 place = problem.place if isinstance(problem, CannotListen) else ""
@@ -321,24 +321,13 @@ class Daemon:
             for each in (self._control, self._admin, self._ingest):
                 await each.renew()
 
-    def _spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(job, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+    def _give_up(self) -> None:
+        """Stop with exit code 70: a task ended unexpectedly."""
+        self._failed = True
+        self.stop_asked.set()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled() and self._cancelling:
-            return
-        problem = None if task.cancelled() else task.exception()
-        if problem is not None or task.cancelled() or not self.stop_asked.is_set():
-            self._failed = True
-            if isinstance(problem, StorageError):  # a disk, and no bug of ours: the sentence says it
-                events = {name: len(queue) for name, queue in self._stored.items()}
-                self._log.error("storage failed; stopping", reason=str(problem), events=events)
-            else:
-                self._log.error("task ended unexpectedly; stopping", task=task.get_name(), exc_info=problem)
-            self.stop_asked.set()
+    def _stored_events(self) -> dict[str, int]:
+        return {name: len(queue) for name, queue in self._stored.items()}
 
     async def _expire_letters(self) -> None:
         while True:
@@ -371,7 +360,7 @@ class Daemon:
         await self._control.close()
         await self._unless_hurried(self._ingest.finish_requests(FINISH_REQUESTS_SECONDS))
         await self._drain(drain_timeout)  # 5
-        await self._cancel_tasks()  # 6: what is left is kept, or lost, as the queue says
+        await self._tasks.cancel(CLOSE_SECONDS)  # 6: what is left is kept, or lost, as the queue says
         await self._close_queues()
         await self._close()  # 7
         self._judge_storage()
@@ -393,14 +382,6 @@ class Daemon:
                 return
             await asyncio.sleep(DRAIN_LOOK_SECONDS)
 
-    async def _cancel_tasks(self) -> None:
-        self._cancelling = True
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:  # one may wait for a disk that does not answer
-            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
-
     async def _close_queues(self) -> None:
         """End the queues at once: one may wait for a server that does not answer, for so long."""
         await asyncio.gather(*map(self._close_queue, self._queues))
@@ -421,7 +402,7 @@ class Daemon:
             self._metrics.for_target(name).settled(dropped={"shutdown": lost})
 
     async def _close(self) -> None:
-        await self._cancel_tasks()
+        await self._tasks.cancel(CLOSE_SECONDS)
         await self._control.close()
         await self._ingest.close()
         for lane in self._lanes.values():

@@ -84,7 +84,7 @@ class DeadLetters:
         await self._storage.run(rows.make_tables)
         newest = await self._storage.run(rows.newest)
         self._watch.see(newest)
-        await self._change(rows.make_tables)
+        await self.expire()
 
     async def keep(self, target: str, dead: Sequence[Dead], removal: Removal | None = None) -> None:
         """Return when all are on the disk, and have left their queue there; StorageError when none is.

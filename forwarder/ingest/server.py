@@ -14,10 +14,8 @@ import asyncio
 import random
 import socket
 import ssl
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from http import HTTPStatus
 from time import perf_counter
 from typing import cast
 
@@ -26,7 +24,6 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
-from forwarder import descriptors
 from forwarder.config import IngestConfig
 from forwarder.hosts import Hosts
 from forwarder.http_versions import Unspoken, check_version
@@ -35,23 +32,19 @@ from forwarder.ingest.bindings import Bindings
 from forwarder.ingest.budget import Budget, Lease
 from forwarder.ingest.errors import INTERNAL, MALFORMED, VERSION, BadRequest
 from forwarder.ingest.exchange import Exchange
+from forwarder.ingest.http.acceptor import Acceptor
 from forwarder.ingest.http.answers import is_plain, ready, refuse, respond
 from forwarder.ingest.http.browsers import check_origin, check_page, misdirected
-from forwarder.ingest.http.connections import Connection, headers_too_large
+from forwarder.ingest.http.connections import Connection
 from forwarder.ingest.http.cors import Cors
-from forwarder.ingest.http.handshakes import Handshakes
-from forwarder.ingest.http.inflow import Inflow
+from forwarder.ingest.http.incoming import headers_too_large
 from forwarder.ingest.http.peers import Peers, peer_of_sender
-from forwarder.ingest.http.seats import Holder, Seats
-from forwarder.ingest.http.turned_away import MAX_TURNED_AWAY, Newcomer, TurnedAway
-from forwarder.ingest.http.unparsed import Parsing, Unparsed
 from forwarder.ingest.idempotency import IdempotencyCache
 from forwarder.ingest.operations.operation import Call, Operation
 from forwarder.ingest.paths import Paths
 from forwarder.ingest.refusals import Place, Refusals
 from forwarder.ingest.turns import Turns
 from forwarder.listening import Listener, listen
-from forwarder.logs import limited
 from forwarder.metrics import Metrics
 from forwarder.model import Chance, Clock
 from forwarder.receipts import Receipts
@@ -106,21 +99,13 @@ class IngestServer:
         )
         self._guard = guard
         self._unbound = metrics.unbound
+        self._acceptor = Acceptor(settings, budget, metrics, chance, tls)
         self._peers = Peers(settings.trusted_proxies)
-        self._seats = Seats(settings.max_connections, time.monotonic)
-        self._handshakes = tls and Handshakes(
-            tls, settings.read_timeout, metrics.senders, self._new_connection, self._seats, self.turned_away
-        )
         self._paths = Paths(bindings, clock, metrics.unbound, settings)
         self._cors = Cors(settings.cors) if settings.cors.origins else None
         self._log = structlog.get_logger("ingest")
         self._listener: Listener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._turned_away: set[TurnedAway] = set()
-        self._most_turned_away = MAX_TURNED_AWAY
-        self.unwritten: set[Connection] = set()
-        self._inflow = Inflow(lambda: [cast(Connection, each) for each in self._server.connections])
-        self._parsing = Parsing()
         self._in_flight = 0
         self._draining = False
 
@@ -131,7 +116,7 @@ class IngestServer:
 
     @property
     def connections(self) -> int:
-        return self._seats.taken
+        return self._acceptor.taken
 
     async def start(self, given: Sequence[socket.socket] = ()) -> None:
         """Listen, on the given sockets if there are any. Raises CannotListen.
@@ -141,8 +126,10 @@ class IngestServer:
         self._loop = asyncio.get_running_loop()
         self._server = web.Server(self._handle, request_factory=self._begin)
         settings = self._settings
-        self._limit_connections()
-        self._listener = await listen(settings.listen, self._connect, given, reuse_port=settings.reuse_port)
+        self._acceptor.open(self._server)
+        self._listener = await listen(
+            settings.listen, self._acceptor.accept, given, reuse_port=settings.reuse_port
+        )
         self.address, self.addresses = self._listener.address, self._listener.addresses
         self._hosts = Hosts(self._listener.addresses, settings.hosts)
         self._sweep()
@@ -167,110 +154,26 @@ class IngestServer:
         ends = self._loop.time() + grace
         while self._is_busy() and self._loop.time() < ends:  # noqa: ASYNC110 - a slow head sets no event
             await asyncio.sleep(POLL_SECONDS)
-        for connection in list(self._server.connections):  # nothing may be taken after the drain
-            cast(Connection, connection).hang_up()
+        for connection in self._acceptor.connections():  # nothing may be taken after the drain
+            connection.hang_up()
 
     async def close(self) -> None:
         """Close the connections, and cancel what is still in flight."""
         self.stop_accepting()
-        if self._handshakes is not None:
-            self._handshakes.close()
+        self._acceptor.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._server.pre_shutdown()
             await self._server.shutdown(timeout=CLOSE_SECONDS)
-            for other in list(self._turned_away):
-                other.cut()
+            self._acceptor.cut_turned_away()
 
     def _is_busy(self) -> bool:
-        return self._in_flight > 0 or any(
-            cast(Connection, connection).busy for connection in self._server.connections
-        )
-
-    def _limit_connections(self) -> None:
-        """Leave descriptors for admin, storage and AWS, whatever is sent here."""
-        wanted, files = self._settings.max_connections, descriptors.limit()
-        self._seats.limit = descriptors.for_connections(wanted, files)
-        self._most_turned_away = min(MAX_TURNED_AWAY, (files - self._seats.limit) // 3)
-        if files < (needed := descriptors.needed_for(wanted)):
-            self._log.warning(
-                "open files limit is too low for ingest.max_connections",
-                limit=files,
-                needed=needed,
-                max_connections=wanted,
-                used=self._seats.limit,
-            )
-
-    def _connect(self) -> asyncio.Protocol:
-        if self._handshakes is not None:
-            return self._handshakes.begin()
-        if self._seats.taken >= self._seats.limit:
-            return Newcomer(self._choose)
-        return self._new_connection()
-
-    def _choose(self, peer: str) -> asyncio.Protocol:
-        return self._new_connection() if self._seats.make_room(peer) else self.turned_away()
-
-    def _new_connection(self, before: Holder | None = None) -> Connection:
-        return Connection(
-            self._server,
-            self._loop,
-            max_head=self._settings.max_header_bytes,
-            keep_alive=self._settings.keep_alive,
-            host=self,
-            before=before,
-        )
-
-    # --- what connections need
-
-    def seat(self, connection: Connection) -> bool:
-        if connection.before is not None:  # it is the same connection
-            self._seats.give_back(connection.before, connection.peer)
-        return self._seats.take(connection, connection.peer)
-
-    def lost(self, connection: Connection) -> None:
-        self._seats.give_back(connection, connection.peer)
-
-    def turned_away(self) -> TurnedAway:
-        self._http.refused_connections += 1
-        return TurnedAway(self._turned_away, self._chance, self._most_turned_away)
-
-    def came(self, size: int, peer: str) -> None:
-        self._inflow.came(size, peer)
-
-    def has_time(self, peer: str, size: int) -> bool:
-        return self._parsing.has_time(peer, size)
-
-    def parse_later(self, unparsed: Unparsed) -> None:
-        self._parsing.later(unparsed)
-
-    def lease_ahead(self, peer: str, revoke: Callable[[], None]) -> Lease:
-        lease = Lease(self._budget, peer)
-        lease.revocable(revoke)
-        return lease
-
-    def malformed(self, status: int) -> None:
-        self._http.malformed(status)
-        if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            self._unbound.add_refused("invalid")
-
-    def unread(self) -> None:
-        self._http.unread_answers += 1
-
-    # ---
+        return self._in_flight > 0 or any(each.busy for each in self._acceptor.connections())
 
     def _sweep(self) -> None:
-        now, timeout = self._loop.time(), self._settings.read_timeout
-        for each in self._server.connections:
-            cast(Connection, each).cut_when_slow(now - timeout)
-        for connection in list(self.unwritten):
-            connection.cut_when_unread(now, timeout)
+        now = self._loop.time()
+        self._acceptor.sweep(now)
         self._exchange.arrivals.sweep(now)
-        self._http.displaced_connections = self._seats.displaced
-        if descriptors.are_used_up():
-            self._http.descriptors_used_up += 1
-            log = limited(self._log, "open files")
-            log.error("open files limit reached", limit=descriptors.limit(), connections=self._seats.taken)
         pause = min(SWEEP_SECONDS, self._settings.read_timeout * MAX_SWEEP_SHARE)
         self._sweeper = self._loop.call_later(pause, self._sweep)
 

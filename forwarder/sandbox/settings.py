@@ -15,9 +15,9 @@ from forwarder.apis.api import Api
 from forwarder.apis.put_events import PutEvents
 from forwarder.apis.put_project_events import PutProjectEvents
 from forwarder.apis.put_rum_events import PutRumEvents
+from forwarder.urls import SANDBOX
 
 BUILT_IN: tuple[type[Api], ...] = (PutEvents, PutRumEvents, PutProjectEvents)
-DEFAULT_LISTEN = "127.0.0.1:2790"
 
 
 class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     PutEvents' limit, by AWS's formula. ``upstream`` is the URL of another EventBridge that gets the calls no
     fault hits. ``keep`` off: only count what arrives. ``apis``: those that it answers."""
 
-    listen: str | tuple[str, ...] = DEFAULT_LISTEN
+    listen: str | tuple[str, ...] = SANDBOX
     upstream: str | None = None
     require_auth: bool = False
     keep: bool = True

@@ -2,7 +2,8 @@
 
 Invariants:
 - Unknown does not mean "exists": no event is sent to a bus before AWS answers, unless it cannot be asked.
-- A failed question (throttled, unavailable, no credentials) changes no verdict, and asking backs off.
+- A failed question (throttled, unavailable, no credentials) changes no verdict, and asking backs off
+  (``answering.py``).
 - If the endpoint does not support the question, or may not describe a bus, events are sent unverified.
 - Three kinds of questions take turns, each at a separate rate: names known to exist and configured ones,
   again; unknown names, peer by peer; missing names, again, peer by peer.
@@ -22,7 +23,8 @@ from collections.abc import Callable, Collection, Iterable
 
 from forwarder.apis.put_events import DEFAULT_BUS, ENDPOINT_NAME, NO_GLOBAL_ENDPOINTS
 from forwarder.apis.wire import region_of_arn
-from forwarder.model import Batch, Chance, Results, full_jitter
+from forwarder.model import Batch, Chance, Results
+from forwarder.targets.answering import Answering
 from forwarder.targets.arns import Arns
 from forwarder.targets.barred import MISSING, UNCALLABLE, Barred, Heard
 from forwarder.targets.names import BURST, MAX_KNOWN, MAX_WAITING, PER_SECOND, UNKNOWN, display_name
@@ -36,12 +38,6 @@ MAX_BUS_NAME = 256
 AGAIN_PER_SECOND, AGAIN_BURST = 5.0, 100.0
 MISSING_PER_SECOND, MISSING_BURST = 1.0, 20.0
 DENIED_AGAIN_SECONDS = 3600.0
-SLOW_ANSWER_SECONDS = 5.0
-"""A question that waits longer than this is not being answered."""
-
-BACKOFF_BASE, BACKOFF_CAP = 0.2, 30.0
-GIVE_UP_FAILURES = 3
-"""After so many failures a stop waits for no further answer."""
 
 
 class BusNames:
@@ -71,10 +67,9 @@ class BusNames:
         self._verify = verify
         self._every = every
         self._missing_again = min(every, probe)
-        self._backoff_cap = min(BACKOFF_CAP, probe)
         self._region = region
         self._now = now
-        self._chance = chance
+        self._answering = Answering(probe, chance)
         self.alone = len(self._configured) == 1 and not default
         self.barred = Barred(self._configured, alone=self.alone, probe=probe, cap=cap)
         self._existing: OrderedDict[str, None] = OrderedDict()
@@ -90,11 +85,6 @@ class BusNames:
             self._next_unknown,
             self._next_missing,
         ]
-        self._answered = False
-        self._failures = 0
-        self._trouble = ""
-        self._resumes_at = 0.0
-        self._asked_at: float | None = None
         self._unaskable = ""
         self._unsaved: dict[str, bool] = {}
         self.deliveries = Deliveries(now, wall)
@@ -140,8 +130,8 @@ class BusNames:
             return f"event bus {bus}: {bar.message if bar is not None else ''}"
         if why == MISSING:
             return f"event bus {bus} does not exist in {self._region or 'the configured endpoint'}"
-        if self._failures:
-            return f"cannot verify event bus {bus}: {self._trouble}"
+        if self._answering.is_failing:
+            return f"cannot verify event bus {bus}: {self._answering.trouble}"
         return f"AWS has not been asked yet whether event bus {bus} exists"
 
     def why(self, name: str) -> str:
@@ -170,8 +160,8 @@ class BusNames:
             notes.append(f"{ELSEWHERE}: {display_name(self.elsewhere)}")
         if notes:
             notes.append(f"events delivered unverified: {self.unverified}")
-        if self._failures:
-            notes.append(f"cannot verify event buses: {self._trouble}")
+        if self._answering.is_failing:
+            notes.append(f"cannot verify event buses: {self._answering.trouble}")
         return "; ".join(notes)
 
     def held(self) -> str | None:
@@ -184,7 +174,7 @@ class BusNames:
         self.barred.hurry(now)
         self._missing_turns.hurry()
         self._missing_bucket.fill()
-        self._resumes_at = 0.0
+        self._answering.hurry()
         for name in [*self._denied, *self._configured.intersection(self._missing)]:
             self._agenda.add(name, now)
         self.wanted()
@@ -202,7 +192,7 @@ class BusNames:
         return heard._replace(opened=[name for name in heard.opened if not self._is_closed(name)])
 
     def is_asking(self) -> bool:
-        return self._asked_at is not None or self.wait() <= 0 or self.barred.is_probing(self._now())
+        return self._answering.is_under_way or self.wait() <= 0 or self.barred.is_probing(self._now())
 
     @property
     def has_answers(self) -> bool:
@@ -219,30 +209,29 @@ class BusNames:
     @property
     def pending(self) -> bool:
         now = self._now()
-        if self._failures >= GIVE_UP_FAILURES:
+        if self._answering.is_given_up:
             return False
-        if self._asked_at is not None:
-            return now - self._asked_at < SLOW_ANSWER_SECONDS
+        if self._answering.is_under_way:
+            return not self._answering.is_slow(now)
         return self._unknown_turns.wait(now) <= 0 or any(map(self._is_unknown, self._configured))
 
     def is_answering(self, now: float) -> bool:
         """Whether questions are being answered. So they are not until the first answer has come."""
-        slow = self._asked_at is not None and now - self._asked_at > SLOW_ANSWER_SECONDS
-        return self._answered and not self._failures and not slow
+        return self._answering.is_working(now)
 
     # --- what the asker does
 
     def next_question(self) -> Question | None:
         """The question to ask now. It is under way from here on, until ``learn``."""
         now = self._now()
-        if now < self._resumes_at:
+        if self._answering.wait(now) > 0:
             return None
         for kind in list(self._kinds):
             question = kind(now)
             if question is not None:
                 self._kinds.remove(kind)
                 self._kinds.append(kind)
-                self._asked_at = now
+                self._answering.ask(now)
                 self.deliveries.ask(question.name)
                 return question
         return None
@@ -256,7 +245,7 @@ class BusNames:
         waits = [self._unknown_turns.wait(now), self._agenda.wait(now)]
         if len(self._missing_turns):
             waits.append(max(self._missing_turns.wait(now), self._missing_bucket.wait(now)))
-        return min(max(0.0, self._resumes_at - now, min(waits)), self.barred.wait(now))
+        return min(max(self._answering.wait(now), min(waits)), self.barred.wait(now))
 
     def learn(
         self, question: Question, answer: Answer, sentence: str = "", delay: float = 0.0, arn: str = ""
@@ -264,11 +253,11 @@ class BusNames:
         """Record the answer to a question. ``delay``: seconds that AWS asked us to wait, if it did; ``arn``:
         of the bus that exists, which is as good as configured where its name is."""
         now, name = self._now(), question.name
-        self._asked_at = None
         self.questions[answer] += 1
         if answer is Answer.UNANSWERED:
-            return self._unanswered(question, sentence, delay, now)
-        self._answered, self._failures, self._trouble, self._resumes_at = True, 0, "", 0.0
+            self._answering.failed(sentence, delay, now)
+            return self._unanswered(question, now)
+        self._answering.answered()
         if answer is Answer.UNASKABLE:
             new, self._unaskable = not self._unaskable, sentence
             self._unknown_turns.clear()
@@ -423,12 +412,8 @@ class BusNames:
         self._missing_bucket.take(now)
         return Question(turn.name, "missing", turn)
 
-    def _unanswered(self, question: Question, sentence: str, delay: float, now: float) -> Learned:
-        """No answer: the question is asked again after a pause, behind the others of its kind."""
-        self._failures += 1
-        self._trouble = sentence
-        pause = full_jitter(self._failures, BACKOFF_BASE, self._backoff_cap, self._chance)
-        self._resumes_at = now + max(pause, min(delay, BACKOFF_CAP) * (1 + self._chance() / 10))
+    def _unanswered(self, question: Question, now: float) -> Learned:
+        """No answer: the question is asked again after the pause, behind the others of its kind."""
         name, turn = question.name, question.turn
         if turn is None:
             self._agenda.add(name, now)

@@ -11,7 +11,7 @@ import pytest
 
 from forwarder.model import QueueUnavailable
 from forwarder.queues.queue import Settlement
-from tests.support.kinds_of_queues import kind_of_queue
+from tests.support.kinds_of_queues import Journal, Wanted, kind_of_queue
 from tests.support.puts import put_in
 from tests.support.queues import events, ids
 
@@ -49,7 +49,7 @@ async def test_a_line_that_a_kill_cut_is_dropped_and_spoils_no_other(tmp_path: P
         with open(queue._path, "ab") as file:
             file.write(b'{"id":"cut')
         await queue.aclose()
-        again: Any = await make_queue._open("t0", queue._front._limits, 100, 10**9, queue._clock)  # type: ignore[attr-defined]
+        assert isinstance(make_queue, Journal)
+        again: Any = await make_queue.open("t0", Wanted(queue._front._limits, clock=queue._clock))
         await put_in(again, later)
-        make_queue._names[id(again)] = "t0"  # type: ignore[attr-defined]
         assert await make_queue.left(again) == ids([*kept, *later])

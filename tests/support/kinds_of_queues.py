@@ -7,10 +7,14 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from forwarder.clock import ClockWatch
 from forwarder.metrics import TargetMetrics
@@ -23,53 +27,55 @@ from forwarder.queues.queue import Queue, Settlement
 from forwarder.storage import Storage
 from forwarder.storage.ballast import Ballast
 from tests.support.clocks import LoopClock
+from tests.support.queues import name_in
 from tests.support.third_queue import registered
 
 LIMITS = Limits(max_events=10, max_bytes=1000, max_event_bytes=1000, max_wait=0.02)
 
 
-def name_in(body: bytes, key: bytes) -> str:
-    """The name in a test's body: what is before its first colon."""
-    return body.partition(b":")[0].decode() if b":" in body else ""
+@dataclass(frozen=True)
+class Wanted:
+    """What a test asks of the queue that it gets."""
+
+    limits: Limits = LIMITS
+    max_events: int = 100
+    max_bytes: int = 10**9
+    clock: Clock = field(default_factory=LoopClock)
+    names: Names | None = None
 
 
-class Kind(Protocol):
+WITHOUT_BOUNDS = partial(Wanted, max_events=10**9, max_bytes=10**12)
+
+
+class Kind(ABC):
     """Makes queues of one kind."""
 
-    async def __call__(
-        self,
-        limits: Limits = LIMITS,
-        *,
-        max_events: int = 100,
-        max_bytes: int = 10**9,
-        clock: Clock | None = None,
-        names: Names | None = None,
-    ) -> Queue: ...
+    async def __call__(self, limits: Limits = LIMITS, **wanted: Any) -> Queue:
+        """``wanted``: as in ``Wanted``."""
+        return await self.make(Wanted(limits, **wanted))
 
+    @abstractmethod
+    async def make(self, wanted: Wanted) -> Queue:
+        """A new queue, open."""
+
+    @abstractmethod
     async def left(self, queue: Queue) -> list[str]:
         """Close the queue: the ids of the events it had, lost or kept."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Leave nothing behind."""
 
 
-class Memory:
-    async def __call__(
-        self,
-        limits: Limits = LIMITS,
-        *,
-        max_events: int = 100,
-        max_bytes: int = 10**9,
-        clock: Clock | None = None,
-        names: Names | None = None,
-    ) -> Queue:
+class Memory(Kind):
+    async def make(self, wanted: Wanted) -> Queue:
         return MemoryQueue(
-            limits,
-            max_events=max_events,
-            max_bytes=max_bytes,
-            clock=clock or LoopClock(),
+            wanted.limits,
+            max_events=wanted.max_events,
+            max_bytes=wanted.max_bytes,
+            clock=wanted.clock,
             metrics=TargetMetrics("t"),
-            names=names,
+            names=wanted.names,
         )
 
     async def left(self, queue: Queue) -> list[str]:
@@ -78,61 +84,65 @@ class Memory:
     async def close(self) -> None: ...
 
 
-class Disk:
-    """All of its queues in one file. ``front_bytes``: small, so that most events are on the disk only."""
+class Kept(Kind):
+    """Queues that a next process opens again, by the name of their target."""
 
-    def __init__(self, directory: Path, front_bytes: int = 16 << 20) -> None:
-        self._directory = directory
-        self._front_bytes = front_bytes
-        self._storage: Storage | None = None
+    def __init__(self) -> None:
+        self._numbers = count()
         self._names: dict[int, str] = {}
 
-    async def __call__(
-        self,
-        limits: Limits = LIMITS,
-        *,
-        max_events: int = 100,
-        max_bytes: int = 10**9,
-        clock: Clock | None = None,
-        names: Names | None = None,
-    ) -> Queue:
-        name = f"t{len(self._names)}"
-        queue = await self._open(name, limits, max_events, max_bytes, clock or LoopClock(), names)
+    async def make(self, wanted: Wanted) -> Queue:
+        return await self.open(f"t{next(self._numbers)}", wanted)
+
+    async def open(self, name: str, wanted: Wanted) -> Queue:
+        """The queue of this target, with what an earlier one kept."""
+        queue = await self.build(name, wanted)
+        await queue.open()
         self._names[id(queue)] = name
         return queue
 
-    async def _open(
-        self,
-        name: str,
-        limits: Limits,
-        max_events: int,
-        max_bytes: int,
-        clock: Clock,
-        names: Names | None = None,
-    ) -> DiskQueue:
+    @abstractmethod
+    async def build(self, name: str, wanted: Wanted) -> Queue:
+        """The queue of this target, not open yet."""
+
+    async def end(self) -> None:
+        """What the end of a process does between two queues."""
+
+    async def left(self, queue: Queue) -> list[str]:
+        assert await queue.aclose() == []
+        await self.end()
+        return await take_everything(await self.open(self._names[id(queue)], WITHOUT_BOUNDS()))
+
+
+class Disk(Kept):
+    """All of its queues in one file. ``front_bytes``: small, so that most events are on the disk only."""
+
+    def __init__(self, directory: Path, front_bytes: int = 16 << 20) -> None:
+        super().__init__()
+        self._directory = directory
+        self._front_bytes = front_bytes
+        self._storage: Storage | None = None
+
+    async def build(self, name: str, wanted: Wanted) -> Queue:
         if self._storage is None:
             self._storage = Storage(self._directory, linger=0.0, ballast=Ballast(self._directory, 0))
             await self._storage.open()
         queue = DiskQueue(
             name,
-            limits,
+            wanted.limits,
             self._storage,
-            max_events=max_events,
-            max_bytes=max_bytes,
-            clock=clock,
+            max_events=wanted.max_events,
+            max_bytes=wanted.max_bytes,
+            clock=wanted.clock,
             metrics=TargetMetrics(name),
             front_bytes=self._front_bytes,
-            names=names,
+            names=wanted.names,
             name_of=name_in,
         )
-        await queue.open()
         return queue
 
-    async def left(self, queue: Queue) -> list[str]:
-        assert await queue.aclose() == []
+    async def end(self) -> None:
         await self.close()
-        again = await self._open(self._names[id(queue)], LIMITS, 10**9, 10**12, LoopClock())
-        return await take_everything(again)
 
     async def close(self) -> None:
         if self._storage is not None:
@@ -140,59 +150,37 @@ class Disk:
             self._storage = None
 
 
-class Journal:
+class Journal(Kept):
     """The queue of docs/adding-a-queue.md, in one directory."""
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self._directory = directory
         self._registered = registered()
         self._registered.__enter__()
         self._opened: list[Any] = []
-        self._names: dict[int, str] = {}
 
-    async def __call__(
-        self,
-        limits: Limits = LIMITS,
-        *,
-        max_events: int = 100,
-        max_bytes: int = 10**9,
-        clock: Clock | None = None,
-        names: Names | None = None,
-    ) -> Queue:
-        target = f"t{len(self._names)}"
-        queue = await self._open(target, limits, max_events, max_bytes, clock or LoopClock(), names)
-        self._names[id(queue)] = target
-        return queue
-
-    async def _open(
-        self, target: str, limits: Limits, events: int, size: int, clock: Clock, names: Names | None = None
-    ) -> Queue:
+    async def build(self, name: str, wanted: Wanted) -> Queue:
         parts = QueueParts(
-            target=target,
+            target=name,
             target_kind="eventbridge",
-            limits=limits,
-            max_events=events,
-            max_bytes=size,
-            clock=clock,
-            watch=ClockWatch(clock),
-            metrics=TargetMetrics(target),
+            limits=wanted.limits,
+            max_events=wanted.max_events,
+            max_bytes=wanted.max_bytes,
+            clock=wanted.clock,
+            watch=ClockWatch(wanted.clock),
+            metrics=TargetMetrics(name),
             storage=Storage(self._directory),
             codec=STORED_JSON,
-            names=names,
+            names=wanted.names,
             name_of=name_in,
             boot="",
         )
         kind = QUEUES["journal"]
         options: Any = kind.options
         queue = kind.build(options(directory=str(self._directory)), parts)
-        await queue.open()
         self._opened.append(queue)
         return queue
-
-    async def left(self, queue: Queue) -> list[str]:
-        assert await queue.aclose() == []
-        again = await self._open(self._names[id(queue)], LIMITS, 10**9, 10**12, LoopClock())
-        return await take_everything(again)
 
     async def close(self) -> None:
         for queue in self._opened:

@@ -1,21 +1,13 @@
-"""Connections: bytes until they are a request, and answers until the socket has taken them.
+"""Connections: a place for each, and answers until the socket has taken them.
 
-aiohttp's low-level server answers malformed requests in plain text. It waits for a slow head as long as for
-an idle connection, and bounds each header but not all of them together. Here each of these has a bound and an
-answer in JSON.
+``incoming.py`` has the other half: bytes until they are a request.
 
 Invariants:
 - At most ``max_connections`` are served. When all are in use, an idle one is closed for the new one
   (``Seats``). If none may be closed, the new one is answered with 503 and closed.
 - An answer's lease lasts until the socket has taken all of it. A peer that reads nothing of it for
   ``read_timeout`` is cut off. The next request of the connection begins only after that.
-- Requests that come while one is handled (pipelined) are in the budget, and reading pauses.
-- A read that takes long to parse is parsed in pieces, each in a turn of its peer; reading pauses meanwhile.
-- Nothing is parsed while aiohttp's buffers are full, so its parser never holds more than one piece unleased.
 - An idle connection holds nothing of its last request and answer.
-- A head that is not complete ``read_timeout`` after its first byte is answered with 408, one that is larger
-  than ``max_header_bytes`` with 431; then the connection is closed.
-- Where nothing says which dialect the peer speaks, the error has the members of all dialects. It is counted.
 """
 
 from __future__ import annotations
@@ -23,55 +15,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Protocol, cast
 
-from aiohttp import StreamReader, web
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp import web
 
-from forwarder.aiohttp_private import HttpConnection, forget_chunks, forget_exception, join_chunks
-from forwarder.http2 import Http2Refusal, is_preface, may_be_preface
-from forwarder.ingest.budget import Lease, taken_back
-from forwarder.ingest.dialects import unknown
-from forwarder.ingest.errors import (
-    HEADERS_TOO_LARGE,
-    INTERNAL,
-    MALFORMED,
-    TIMEOUT,
-    BadRequest,
-)
-from forwarder.ingest.http.answers import refuse
+from forwarder.ingest.budget import Lease
+from forwarder.ingest.http.incoming import Incoming, Reader
 from forwarder.ingest.http.manners import Manners
 from forwarder.ingest.http.peers import peer_of_address, peer_of_certificate, sender_of
 from forwarder.ingest.http.seats import Holder
-from forwarder.ingest.http.turned_away import LINGER, TOO_MANY, TurnedAway, become, raw_answer
-from forwarder.ingest.http.unparsed import PIECE, Unparsed
-
-BODY_LINGER = 3.0
-"""Seconds that the rest of a refused body is read and forgotten, so that its sender reads our answer."""
+from forwarder.ingest.http.turned_away import TOO_MANY, TurnedAway, become, raw_answer
 
 SILENT_SECONDS = 5.0
 """For so long a connection may say nothing before it goes when others of its own peer wait."""
 
-LARGE_READ = 16 * 1024
-"""Bytes that come in one go from which on they are counted against what one turn of the loop may bring."""
 
-MOST_CHUNKS = 32
-"""Chunks of a body that are held one by one. More are joined: a chunk of one byte holds 50 to 100 bytes."""
-
-
-def headers_too_large(limit: int) -> BadRequest:
-    message = f"The request's headers are larger than {limit} bytes (ingest.max_header_bytes)."
-    return BadRequest(431, HEADERS_TOO_LARGE, message, close=True)
-
-
-TOO_SLOW = BadRequest(408, TIMEOUT, "The request's headers did not arrive in time (ingest.read_timeout).")
-
-
-class Host(Protocol):
-    """What a connection needs of the server.
+class Host(Reader, Protocol):
+    """What a connection needs of the server, beside what reading does.
 
     ``unwritten``: those whose socket has not taken all of an answer.
     """
@@ -85,53 +45,22 @@ class Host(Protocol):
 
     def turned_away(self) -> TurnedAway: ...
 
-    def came(self, size: int, peer: str) -> None:
-        """So many bytes came in one go."""
-
-    def has_time(self, peer: str, size: int) -> bool:
-        """Whether a piece of a read of ``size`` bytes may be parsed in this turn of the loop."""
-
-    def parse_later(self, unparsed: Unparsed) -> None: ...
-
-    def lease_ahead(self, peer: str, revoke: Callable[[], None]) -> Lease:
-        """For what a peer sends ahead of its turn; ``revoke`` forgets it."""
-
-    def malformed(self, status: int) -> None: ...
-
     def unread(self) -> None:
         """An answer was given up that its peer did not read."""
 
 
-class Connection(HttpConnection):
-    """aiohttp's connection, with bounds on the head of a request and errors in JSON."""
+class Connection(Incoming):
+    """One of the data listener's, from its first byte to its last."""
 
     __slots__ = (
-        "_ahead",
-        "_beginning",
-        "_cut",
-        "_head_bytes",
-        "_head_since",
-        "_held_back",
         "_host",
-        "_http2",
         "_made_at",
-        "_payload",
-        "_spoke",
-        "_unparsed",
         "_unread",
         "_unread_since",
         "_wait_end",
-        "_wire",
         "before",
-        "ended",
-        "entered",
-        "handling",
-        "head_too_large",
-        "is_lost",
         "lease",
         "manners",
-        "max_head",
-        "peer",
         "pieces",
         "proven_peer",
         "sender",
@@ -147,34 +76,16 @@ class Connection(HttpConnection):
         host: Host,
         before: Holder | None = None,
     ) -> None:
-        super().__init__(server, loop, max_head=max_head, keep_alive=keep_alive, linger=BODY_LINGER)
-        self.max_head = max_head
+        super().__init__(server, loop, max_head=max_head, keep_alive=keep_alive, reader=host)
         self.before = before  # what had this connection's place until now: its TLS handshake
         self._host = host
-        self._head_bytes = 0
-        self._head_since = 0.0
-        self._payload: StreamReader = EMPTY_PAYLOAD
-        self._cut = False
-        self.handling = False  # from the head of a request to the end of its handler
-        self.ended = False  # the peer said its last, and may still listen
-        self.entered = False  # the request that is being handled had its turn (see ``Turns``)
-        self.head_too_large = False
-        self.is_lost = False
         self.sender = ""
-        self.peer = ""
         self.proven_peer = ""  # of a client certificate
         self.lease: Lease | None = None  # of the request that is being handled, until its answer is written
         self.pieces = 0  # of answers that were written in pieces
         self.manners = Manners()
         self._wait_end: Callable[[], None] | None = None
-        self._wire: asyncio.Transport | None = None
         self._made_at = 0.0
-        self._spoke = False
-        self._beginning = b""
-        self._http2: Http2Refusal | None = None
-        self._held_back = False
-        self._ahead: Lease | None = None
-        self._unparsed: Unparsed | None = None
         self._unread = (0, 0)
         self._unread_since = 0.0
 
@@ -198,7 +109,6 @@ class Connection(HttpConnection):
             if not self._host.seat(self):
                 become(wire, self._host.turned_away())
                 return
-            self._wire = wire
             self._made_at = self.loop.time()
             wire.set_write_buffer_limits(
                 high=1, low=0
@@ -219,197 +129,8 @@ class Connection(HttpConnection):
         self._host.lost(self)
         self._host.unwritten.discard(self)
         super().connection_lost(exc)
-        self._end_ahead()
-        if self._unparsed is not None:
-            self._unparsed.forget()
         if not self.in_progress:
             self.end_lease()
-
-    def data_received(self, data: bytes) -> None:
-        if len(data) > LARGE_READ:
-            self._host.came(len(data), self.peer)
-        if self._cut or self.is_closing:
-            return  # read and forgotten, so that our last word is not lost to a reset
-        if not self._spoke:
-            data, self._beginning = self._beginning + data, b""
-            if may_be_preface(data):
-                self._wait_for_more(data)
-                return
-        if self._http2 is not None or (not self._spoke and is_preface(data)):
-            self._refuse_http2(data)
-            return
-        self._spoke = True
-        if self._unparsed is not None:
-            if data:
-                self._parse_later(data)  # it was read before reading paused
-        elif not data:
-            self._parse(data)  # aiohttp resumes its parser
-        else:
-            self._parse_in_pieces(data)
-
-    def _parse(self, data: bytes) -> None:
-        if self.handling or self.queued or not self._payload.is_eof():
-            self._feed(data)
-            begun = self.handling or self.in_progress
-            if self.queued and (begun or len(self.queued) > 1):
-                self._came_ahead(len(data))
-            return
-        if not self._head_bytes:
-            self._head_since = self.loop.time()
-        self._head_bytes += len(data)
-        self._feed(data)
-        if len(self.queued) > 1:
-            self._came_ahead(len(data))
-        if self._head_bytes > self.max_head:
-            self.loop.call_soon(self._check_head)  # after the request was begun, if this completed one
-
-    def _wait_for_more(self, data: bytes) -> None:
-        """So few bytes begin HTTP/1 or HTTP/2; their sender has the time of a head from the first one on.
-
-        They are counted again with the rest of the head.
-        """
-        if not self._head_bytes:
-            self._head_since = self.loop.time()
-        self._beginning, self._head_bytes = data, len(data)
-
-    def _refuse_http2(self, data: bytes) -> None:
-        """Answer in HTTP/2 that it is not supported; a peer that stops midway is cut off like a slow head."""
-        if self._http2 is None:
-            self._http2, self._spoke = Http2Refusal(), True
-            if not self._head_bytes:
-                self._head_since = self.loop.time()
-            self._head_bytes += len(data)
-        answer = self._http2.feed(data)
-        if self.transport is not None:
-            self.transport.write(answer)
-        if self._http2.done:
-            self._cut, self._head_bytes = True, 0
-            self._host.malformed(505)
-            self.loop.call_later(LINGER, self.force_close)
-
-    # --- what takes long to parse
-
-    def _feed(self, data: bytes) -> None:
-        """Parse this, then join what came in many small chunks."""
-        payload, known = self.queued[-1][1] if self.queued else self._payload, len(self.queued)
-        super().data_received(data)
-        join_chunks(payload, MOST_CHUNKS)
-        for _, payload in islice(self.queued, known, None):
-            join_chunks(payload, MOST_CHUNKS)
-
-    def _parse_in_pieces(self, data: bytes) -> None:
-        """Parse all of it now, unless this turn of the loop has parsed for long."""
-        for start in range(0, len(data), PIECE):
-            if self.is_full or not self._host.has_time(self.peer, len(data)):
-                self._parse_later(data[start:])
-                return
-            self._parse(data[start : start + PIECE])  # no copy where this is all of it
-            if self._cut or self.is_closing:
-                return
-
-    def _parse_later(self, data: bytes) -> None:
-        if self._unparsed is None:
-            lease = self._host.lease_ahead(self.peer, self._drop_unparsed)
-            self._unparsed = Unparsed(lease, self._parse_next)
-            self.pause_socket()
-        try:
-            self._unparsed.keep(data)
-        except BadRequest as problem:
-            self._drop_unparsed(problem)
-            return
-        if not self.is_full:
-            self._host.parse_later(self._unparsed)
-
-    def _parse_next(self) -> bool:
-        """Parse a piece; whether more may be parsed."""
-        unparsed = self._unparsed
-        assert unparsed is not None
-        try:
-            if not self._cut and not self.is_closing:
-                self._parse(unparsed.next_piece())
-        except BaseException:
-            if self._wire is not None:
-                self._wire.abort()
-            raise
-        if self._unparsed is unparsed and (self._cut or self.is_closing or not unparsed):
-            self._end_unparsed()
-        return self._unparsed is unparsed and not self.is_full
-
-    def _end_unparsed(self) -> None:
-        """All of it is parsed, or nothing more will be."""
-        if self._unparsed is not None:
-            self._unparsed.forget()
-            self._unparsed = None
-        if not (self.is_full or self._held_back):
-            self.resume_socket()
-        if self.ended and not self.is_lost:
-            self.loop.call_soon(self._check_end)  # after the request was begun, if this completed one
-
-    def _drop_unparsed(self, problem: BadRequest | None = None) -> None:
-        """There is no memory for it: refuse the request that it belongs to, and read no more."""
-        payload = self.queued[-1][1] if self.queued else self._payload
-        if not payload.is_eof():
-            if self.queued or self.handling:  # else it is answered, and its rest is only read away
-                problem = problem or taken_back()
-                problem.close = True  # what follows is not read
-                payload.set_exception(problem)
-            self._cut = True
-        elif self.queued or self.handling or self.in_progress:
-            self._drop_ahead()
-        else:  # not even the head is parsed
-            self.turn_away(problem or taken_back())
-        self._end_unparsed()
-
-    def may_resume(self) -> bool:
-        """What was read before is parsed first."""
-        if self._unparsed is None:
-            return True
-        if not self.is_full:
-            self._host.parse_later(self._unparsed)
-        return False
-
-    # --- what comes ahead of its turn
-
-    def _came_ahead(self, size: int) -> None:
-        """Lease what was pipelined, and read no more until its turn comes."""
-        if self._ahead is None:
-            self._ahead = self._host.lease_ahead(self.peer, self._drop_ahead)
-        try:
-            self._ahead.take(size)
-        except BadRequest:
-            self._drop_ahead()
-            self._end_ahead()
-            return
-        if not self.queue_is_full:
-            self.pause_for_queued()
-
-    def _drop_ahead(self) -> None:
-        """Forget what was pipelined, and close after the answer to the request whose turn it is."""
-        first = 0 if self.handling or self.in_progress else 1
-        while len(self.queued) > first:
-            _, payload = self.queued.pop()
-            forget_chunks(payload)
-            self._host.malformed(429)
-        self._head_bytes = 0
-        self.ended = True
-        self.close()
-
-    def _end_ahead(self) -> None:
-        if self._ahead is not None:
-            self._ahead.end()
-            self._ahead = None
-
-    def hold_back(self) -> None:
-        """Read nothing for some turns of the loop: too much came in one."""
-        if not self.is_full:
-            self._held_back = True
-            self.pause_socket()
-
-    def go_on(self) -> None:
-        if self._held_back:
-            self._held_back = False
-            if not self.is_full:
-                self.resume_socket()
 
     # --- its answer
 
@@ -422,12 +143,7 @@ class Connection(HttpConnection):
         finally:
             if self.lease is not None and not self._unwritten():
                 self.end_lease()
-            if isinstance(self._payload.exception(), BadRequest):
-                # The request was refused for it. Else aiohttp, which reads and forgets the rest of the body
-                # so that the peer gets the answer, would meet it and reset the connection.
-                forget_exception(self._payload)
-            if self._payload.is_eof():
-                forget_chunks(self._payload)  # of a body that was refused unread
+            self.forget_body()
 
     def pause_writing(self) -> None:
         """The socket did not take all of an answer."""
@@ -440,10 +156,10 @@ class Connection(HttpConnection):
         super().resume_writing()
 
     def _unwritten(self) -> int:
-        if self._wire is None or self.is_lost:
+        if self.wire is None or self.is_lost:
             return 0
         try:
-            return self._wire.get_write_buffer_size()
+            return self.wire.get_write_buffer_size()
         except AttributeError:  # asyncio's, over TLS, once it is closed
             return 0
 
@@ -465,9 +181,9 @@ class Connection(HttpConnection):
             self.lease.revocable(self._cut_off)
 
     def _cut_off(self) -> None:
-        if self._wire is not None:
+        if self.wire is not None:
             self._host.unread()
-            self._wire.abort()
+            self.wire.abort()
 
     # --- its place
 
@@ -475,62 +191,28 @@ class Connection(HttpConnection):
         """Whether it may be closed for another (see ``Seats``)."""
         if self.is_lost:
             return None
-        if not self._spoke:
+        if not self.spoke:
             return (0, self._made_at) if fair or now - self._made_at >= SILENT_SECONDS else None
-        idle = not self.busy and not self.queued and self._unparsed is None
-        if idle and self.is_idle:
+        if self.is_at_rest:
             return 0, self.idle_until
         if not fair:
             return None
-        if self._head_bytes or not self._payload.is_eof():
-            return 1, self._head_since
-        return (2, self._head_since) if self._wait_end is not None else None
+        if self.is_coming:
+            return 1, self.head_since
+        return (2, self.head_since) if self._wait_end is not None else None
 
     def leave(self) -> None:
         """Close for another's sake: at once, or after an answer that is given now instead of later."""
         if self._wait_end is not None:
             self.ended = True
             self._wait_end()
-        elif self._wire is not None:
-            if self._head_bytes:  # it gets no time to read this: descriptors may be short
+        elif self.wire is not None:
+            if self.head_bytes:  # it gets no time to read this: descriptors may be short
                 self._host.malformed(TOO_MANY.status)
-                self._wire.write(raw_answer(TOO_MANY))
+                self.wire.write(raw_answer(TOO_MANY))
             self.force_close()
-            if not self._head_bytes:
-                self._wire.abort()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Asked for after every body: nearly always there was no pause, and nothing to parse again."""
-        if self.body_is_full:
-            super().resume_reading(resume_parser)
-
-    def eof_received(self) -> bool:  # type: ignore[override] # aiohttp narrowed what asyncio allows
-        """The peer closed its side: what it sent whole is still answered (aiohttp would hang up on it).
-
-        Not over TLS, where asyncio knows no half of a connection.
-        """
-        self.ended = True
-        self.loop.call_soon(self._check_end)  # after the request was begun, if there is one
-        return self.transport is None or self.transport.get_extra_info("sslcontext") is None
-
-    def begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
-        """A head is complete; it was small if all that came for it was, and came for it alone."""
-        self.handling = True
-        self.entered = False
-        self._payload = payload
-        if self._ahead is not None and not self.queued:
-            self._end_ahead()  # from here on it is the request's
-            if self.queue_is_full:
-                self.resume_for_queued()
-        if not 0 < self._head_bytes <= self.max_head:
-            size = sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
-            self.head_too_large = size > self.max_head
-        self._head_bytes = 0
-
-    @property
-    def busy(self) -> bool:
-        """Between the first byte of a request and the end of its handler."""
-        return self.handling or self._head_bytes > 0
+            if not self.head_bytes:
+                self.wire.abort()
 
     def hang_up(self) -> None:
         """Close now, or after the request that is being handled.
@@ -541,50 +223,3 @@ class Connection(HttpConnection):
             self.force_close()
         else:
             self.close()
-
-    def cut_when_slow(self, before: float) -> None:
-        """Turn away a peer whose head began before that moment and is still not complete."""
-        if not self._head_bytes or self._head_since >= before:
-            return
-        if not self.handling and not self.queued and not self._cut:
-            self.turn_away(TOO_SLOW)
-
-    def turn_away(self, problem: BadRequest) -> None:
-        """Say this, then close, giving the peer a moment to read it."""
-        self._cut = True
-        self._head_bytes = 0
-        self._host.malformed(problem.status)
-        if self.transport is not None:
-            self.transport.write(raw_answer(problem))
-            self.loop.call_later(LINGER, self.force_close)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """What aiohttp says by itself: nearly always that the peer does not speak HTTP."""
-        self.handling = False
-        self._cut = True  # of a head that is too large there may be more to come
-        if isinstance(exc, LineTooLong):
-            problem = headers_too_large(self.max_head)
-        elif status < 500:
-            line = (message or "").partition("\n")[0].rstrip(": ")
-            problem = BadRequest(status, MALFORMED, f"This is not a valid HTTP request: {line}.")
-        else:
-            problem = BadRequest(status, INTERNAL, "The request could not be handled.")
-        problem.close = True
-        self._host.malformed(problem.status)
-        return refuse(unknown.DIALECT, problem)
-
-    def _check_end(self) -> None:
-        if self._unparsed is not None:
-            return  # asked again when that is parsed
-        if not self.handling or not self._payload.is_eof():
-            self.force_close()
-
-    def _check_head(self) -> None:
-        if self._head_bytes > self.max_head and not self._cut:
-            self.turn_away(headers_too_large(self.max_head))

@@ -9,7 +9,8 @@ from typing import cast
 import pytest
 
 from forwarder.ingest.budget import Budget, Lease
-from forwarder.ingest.http.connections import MOST_CHUNKS, Connection
+from forwarder.ingest.http.connections import Connection
+from forwarder.ingest.http.incoming import MOST_CHUNKS
 from forwarder.ingest.http.unparsed import PIECE, SMALL_READ, Parsing, Unparsed
 from forwarder.ingest.slices import SLICE_SECONDS
 from tests.support.ingest import EVENT, NATIVE, Ingest, request, serving, until
