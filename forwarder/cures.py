@@ -71,7 +71,7 @@ OF_SET_ASIDE: Mapping[str, Cure] = {
         "forwardereventssetaside",
     ),
     "unknown": Cure(
-        "Wait for AWS's answer. If none comes, run `forwarder doctor` to check the network and the credentials.",
+        "Wait for AWS's answer. If none comes, check network and credentials with `forwarder doctor`.",
         "forwardereventssetaside",
     ),
     "uncallable": Cure(
