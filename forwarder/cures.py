@@ -71,7 +71,7 @@ OF_SET_ASIDE: Mapping[str, Cure] = {
         "forwardereventssetaside",
     ),
     "unknown": Cure(
-        "Wait for AWS's answer. If none comes, look at the state of the target.",
+        "Wait for AWS's answer. If none comes, check network and credentials with `forwarder doctor`.",
         "forwardereventssetaside",
     ),
     "uncallable": Cure(

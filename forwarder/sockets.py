@@ -217,7 +217,9 @@ def is_local(address: str) -> bool:
         return True
     host = address.rpartition(":")[0].strip("[]")
     try:
-        return ipaddress.ip_address(host).is_loopback
+        found = ipaddress.ip_address(host)
+        # Python 3.13 calls ::ffff:127.0.0.1 loopback, and earlier releases do not.
+        return found.is_loopback and getattr(found, "ipv4_mapped", None) is None
     except ValueError:  # a name; only one has a meaning everywhere (RFC 6761)
         return host.lower() == LOCALHOST
 

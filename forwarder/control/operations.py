@@ -53,7 +53,8 @@ class TargetHandle(msgspec.Struct, frozen=True):
     """The parts of one target that an operator can act on. ``batch_of``: see there. ``name_of``: the bus, app
     monitor or project of an event, from its body and its key. ``metrics`` counts what is purged. ``hurry``:
     asks again about its names and credentials; ``is_asking`` while an answer is about to come.
-    ``codec``: how the bodies of its events are encoded."""
+    ``codec``: how the bodies of its events are encoded. ``aside``: why events wait while the
+    target is open, and what to do."""
 
     name: str
     queue: Queue
@@ -65,6 +66,7 @@ class TargetHandle(msgspec.Struct, frozen=True):
     hurry: Callable[[], None] = lambda: None
     is_asking: Callable[[], bool] = lambda: False
     codec: int = STORED_JSON
+    aside: Callable[[], tuple[str, str]] = lambda: ("", "")
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -327,13 +329,17 @@ def _has_outcome(target: TargetHandle, since: float) -> bool:
 
 def _state(target: TargetHandle) -> dict[str, Any]:
     gate, queue = target.gate.view(), target.queue.view()
+    if gate.state is State.OPEN:
+        message, remedy = target.aside()
+    else:
+        message, remedy = gate.message, cure(gate.state, gate.reason).text
     return {
         "target": target.name,
         "state": gate.state,
         "reason": gate.reason,
         "since": gate.since_wall,
-        "message": gate.message,
-        "cure": "" if gate.state is State.OPEN else cure(gate.state, gate.reason).text,
+        "message": message,
+        "cure": remedy,
         "waiting": queue.waiting_events,
         "in_flight": queue.in_flight_events,
     }

@@ -66,7 +66,13 @@ class TargetParts(msgspec.Struct, frozen=True):
             target.hurry,
             target.is_asking,
             target.api.codec.stored,
+            self._aside,
         )
+
+    def _aside(self) -> tuple[str, str]:
+        """Why events wait while the target is open, and the cure."""
+        cure = self.set_aside.cure()
+        return self.set_aside.sentence(), cure.text if cure is not None else ""
 
 
 def build(shared: Shared, name: str) -> TargetParts:

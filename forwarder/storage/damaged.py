@@ -48,12 +48,16 @@ def _connect(path: Path) -> Connection:
         if path.stat().st_size:
             log = Path(f"{path}-wal")
             complete = not log.exists() or not log.stat().st_size
-            if not complete and not has_index(path) and not os.access(path.parent, os.W_OK):
+            if not complete and not has_index(path) and not _may_write(path.parent):
                 return connect_unshared(path)
             return connect(path, "mode=ro&immutable=1" if complete else "mode=ro")
     except FileNotFoundError:
         pass
     return connect(Path(), "mode=memory")
+
+
+def _may_write(directory: Path) -> bool:
+    return os.access(directory, os.W_OK, effective_ids=True)
 
 
 def _with_log(path: Path, source: Path, scratch: Path, damage: Damage) -> Path:

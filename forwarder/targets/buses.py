@@ -70,7 +70,7 @@ class BusNames:
         self._region = region
         self._now = now
         self._answering = Answering(probe, chance)
-        self.alone = len(self._configured) == 1 and not default
+        self.alone = len(frozenset(configured)) == len(self._configured) == 1 and not default
         self.barred = Barred(self._configured, alone=self.alone, probe=probe, cap=cap)
         self._existing: OrderedDict[str, None] = OrderedDict()
         self._denied: OrderedDict[str, None] = OrderedDict()

@@ -216,6 +216,25 @@ async def test_a_flush_asks_about_a_missing_bus_and_prints_what_came_of_it(
         assert await place.arrived("eventbridge") == dict.fromkeys(names, 1)
 
 
+async def test_a_flush_of_an_open_target_prints_why_events_stay_set_aside(
+    place: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"buses": ["shop", "till"], "verify_interval": "600s"}
+    await place.make_bus("till")
+    async with daemon_in(place, **LONG, orders=options):
+        for_shop = {**event("eventbridge", "a"), "EventBusName": "shop"}
+        await place.send("eventbridge", [for_shop])
+        await operate(place, "flush", "eventbridge")
+        first, second = printed(capsys)
+        assert first == (
+            "orders: open, 1 event queued: 1 event is set aside: event bus shop does not exist in eu-west-1"
+        )
+        assert second.startswith("  cure: Create it, or correct the name")
+        await place.make_bus("shop")
+        await operate(place, "flush", "eventbridge")
+        assert printed(capsys) == ["orders: open, 0 events queued"]
+
+
 async def test_a_flush_waits_for_an_outcome_but_not_for_long(
     place: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -355,7 +355,9 @@ async def test_a_sender_that_closes_its_side_still_hears_the_answer() -> None:
         await peer.send(request(NATIVE, EVENT))
         peer.writer.write_eof()
         answer = await peer.answer()
-        assert (answer.status, answer.headers["connection"]) == (202, "close")
+        assert answer.status == 202
+        # From Python 3.12 on aiohttp handles a request at once, before the end of the stream is seen.
+        assert answer.headers.get("connection", "close") == "close"
         assert await peer.is_closed()
         await peer.close()
 
@@ -443,9 +445,9 @@ async def test_a_unix_socket_serves_its_group_and_goes_away(tmp_path: Path) -> N
 
 async def test_a_unix_socket_left_by_a_killed_process_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "ingest.sock"
-    left = await asyncio.start_unix_server(lambda reader, writer: None, path)
-    left.close()
-    await left.wait_closed()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+        left.listen()
     assert path.exists()
     async with serving(listen=f"unix:{path}") as ingest:
         assert (await ingest.post(NATIVE, EVENT)).status == 202

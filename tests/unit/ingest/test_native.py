@@ -115,7 +115,7 @@ async def test_events_of_which_none_was_taken_are_400_with_a_result_each() -> No
         (b"[1,]", "not valid JSON"),
         (b'{"Source":"\xff"}', "JSON"),
         (b'{"a":1}\n{"a":2}', "None of the 2 events was accepted."),
-        (b"[" * 5000, "nested too deeply"),
+        (b"[" * 100_000, "nested too deeply"),
         (b"[]", "no events"),
         (b"7", "Expected `object`"),
         (b'[{"Sauce":"x"}]', "Sauce"),

@@ -17,6 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder.storage import Connection, Storage, StorageError, file, open_read_only
+from forwarder.storage.damaged import open_damaged
 
 
 def fill(connection: Connection) -> None:
@@ -296,6 +297,23 @@ async def test_a_read_only_copy_with_a_log_but_no_index_of_it_is_readable(direct
         with somebody_else(), open_read_only(copy) as connection:
             assert count(connection) == 300
         assert sorted(copy.iterdir()) == before
+        copy.chmod(0o755)
+    await storage.close()
+
+
+async def test_a_damaged_copy_is_read_where_the_effective_user_may_not_write(directory: Path) -> None:
+    storage = Storage(directory)
+    await storage.open()
+    await storage.run(fill)
+    with tempfile.TemporaryDirectory() as name:
+        copy, scratch = Path(name) / "copy", Path(name) / "scratch"
+        copy.mkdir()
+        Path(name).chmod(0o755)
+        for path in (storage.path, Path(f"{storage.path}-wal")):
+            shutil.copyfile(path, copy / path.name)
+        copy.chmod(0o555)
+        with somebody_else(), open_damaged(copy / file.FILE_NAME, scratch) as connection:
+            assert count(connection) == 300
         copy.chmod(0o755)
     await storage.close()
 

@@ -520,7 +520,8 @@ def test_one_configured_bus_that_is_missing_holds_its_target() -> None:
 
 
 @pytest.mark.parametrize(
-    ("configured", "default"), [(("orders", "bills"), False), (("orders",), True), ((), True)]
+    ("configured", "default"),
+    [(("orders", "bills"), False), (("orders", "default"), False), (("orders",), True), ((), True)],
 )
 def test_where_other_names_are_sent_to_a_missing_bus_holds_nobody(
     configured: tuple[str, ...], default: bool
