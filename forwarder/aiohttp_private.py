@@ -216,7 +216,7 @@ def _problems(
         connection = connections(web.Server(_handle), loop=loop, **_options(8190, 75.0, 3.0))
         body = bodies(connection, 2**16, loop=loop)
     except (AttributeError, TypeError) as error:
-        return [*found, f"{connections.__name__} or {bodies.__name__} cannot be made: {error}"]
+        return [*found, f"{connections.__name__} or {bodies.__name__} cannot be created: {error}"]
     found += [*missing(connection, _STATE), *missing(body, _BODY)]
     return found or [*_unlike(body)]
 
@@ -227,7 +227,7 @@ def _unlike(body: StreamReader) -> Iterator[str]:
     body.feed_data(b"b")
     join_chunks(body, 1)
     if len(body._buffer) != 1 or body.read_nowait() != b"ab":
-        yield f"{type(body).__name__} does not keep a body in _buffer"
+        yield f"{type(body).__name__} has no member _buffer for the body"
 
 
 async def _handle(_request: web.BaseRequest) -> web.StreamResponse:

@@ -79,7 +79,7 @@ class ClockWatch:
         expire, since the wall clock ages some of them."""
         queues = f"no event of {', '.join(waiting)} expires" if waiting else ""
         if self.is_doubted:
-            held_back = " and ".join(filter(None, ("no dead letter is deleted for its age", queues)))
+            held_back = " and ".join(filter(None, ("dead letters are not deleted by age", queues)))
             return f"{self._reason}; {held_back} for {self._minutes(self._doubted_until)}"
         proven_at = self._started_at + DOUBTED_SECONDS
         if not queues or self._clock.monotonic() >= proven_at:

@@ -26,7 +26,7 @@ def missing(owner: object, members: Mapping[str, Form]) -> Iterator[str]:
             continue
         fits = isinstance(value, form) if isinstance(form, type) else form(value)
         if not fits:
-            yield f"{member} of {name} has another form: {value!r:.100}"
+            yield f"{member} of {name} is not what is expected: {value!r:.100}"
 
 
 def changed_methods(

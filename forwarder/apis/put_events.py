@@ -251,7 +251,7 @@ class PutEvents:
     service: ClassVar[str] = "events"
     title: ClassVar[str] = "EventBridge"
     sdk_id: ClassVar[str] = "EVENTBRIDGE"
-    calls: ClassVar[str] = "PutEvents (and answers DescribeEventBus)"
+    calls: ClassVar[str] = "PutEvents, and it answers DescribeEventBus"
     noun: ClassVar[str] = "event bus"
     bound_by: ClassVar[str] = "buses"
     target: ClassVar[str] = "AWSEvents.PutEvents"
@@ -352,9 +352,7 @@ class PutEvents:
     def _admit(self, entry: Entry, arrived_at: float, endpoint_id: str, id: str) -> Draft | Refusal:
         key = _endpoint_key(endpoint_id)
         if key is None:
-            return _invalid(
-                "EndpointId", f"it must have the form of an id, of 1 to {MAX_ENDPOINT_ID} characters"
-            )
+            return _invalid("EndpointId", f"it must be an endpoint ID of 1 to {MAX_ENDPOINT_ID} characters")
         if key and not self.global_endpoints:
             return Refusal(VALIDATION, NO_GLOBAL_ENDPOINTS, "global_endpoint")
         refusal = _wrong_form(entry) or self._wrong_region(entry.EventBusName)

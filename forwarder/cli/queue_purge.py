@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from forwarder.queues.queue import Bury, Chosen, NameOf
 
 ROOM = (
-    "nothing was moved: {events} would take {bytes} bytes in the dead letters, and {room} are free. Export "
+    "nothing was moved: as dead letters, {events} need {bytes} bytes, and only {room} bytes are free. Export "
     "and purge dead letters, raise storage.dead_letters.max_bytes, choose fewer events, or delete the "
     "events with --delete --yes"
 )

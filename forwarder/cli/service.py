@@ -38,7 +38,7 @@ STEPS = {
     217: "User= does not exist",
     226: "the sandbox of systemd cannot be set up: a path in it may be missing",
     233: "RuntimeDirectory= cannot be made",
-    238: "StateDirectory= cannot be made",
+    238: "the directory of StateDirectory= cannot be created",
     243: "a credential cannot be loaded",
 }
 

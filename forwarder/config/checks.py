@@ -129,7 +129,7 @@ def _two_defaults(targets: Mapping[str, Any]) -> Iterator[Problem]:
             if first != name:
                 yield Problem(
                     f"targets.{name}.default",
-                    f"{first} is already the default of this kind {_place(options)}",
+                    f"{first} is already the default target of this kind {_place(options)}",
                     about=tuple(f"targets.{each}.{field}" for each in (name, first) for field in _PLACED),
                 )
 
@@ -219,7 +219,7 @@ def _senders(ingest: IngestConfig) -> Iterator[Problem]:
         yield Problem(
             "ingest.auth.allow_unauthenticated",
             "must not be true together with ingest.auth.tokens, ingest.auth.access_keys or "
-            "ingest.tls.client_ca, which ask who sends: remove it, or them",
+            "ingest.tls.client_ca, which authenticate senders: remove this setting, or remove those",
         )
     if not ingest.is_for_all:
         for path, each in ingest.listen.places("ingest.listen"):
@@ -248,6 +248,6 @@ def _control(config: Config) -> Iterator[Problem]:
         yield Problem(
             "storage.path",
             "must have at most "
-            f"{MAX_PATH_BYTES - size + len(os.fsencode(config.storage.parent()))} bytes, because the path of "
-            f"the unix socket {path} may have at most {MAX_PATH_BYTES} bytes, and has {size}",
+            f"{MAX_PATH_BYTES - size + len(os.fsencode(config.storage.parent()))} bytes: the unix socket "
+            f"{path} has a path of {size} bytes, and Linux allows {MAX_PATH_BYTES}",
         )

@@ -130,7 +130,7 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
     key: Annotated[FilePath, Meta(description="Private key of the certificate, without a password.")]
     client_ca: Annotated[
         FilePath | None,
-        Meta(description="Authorities; each client must have a certificate that one of them signed."),
+        Meta(description="Certificate authorities; each client needs a certificate signed by one of them."),
     ] = None
 
     def problems(self) -> Iterator[Problem]:
@@ -169,7 +169,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: Annotated[
         Duration,
         Meta(
-            description="How long a connection may be idle; make it longer than in load balancers in front."
+            description="How long a connection may be idle; must be longer than in load balancers in front."
         ),
     ] = Duration(75.0)
     hosts: Annotated[

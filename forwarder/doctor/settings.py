@@ -50,7 +50,7 @@ def _pages(config: Config) -> Iterator[Finding]:
             "ingest.browsers",
             f"a browser that can reach {config.ingest.listen.text} lets any web page send events with the "
             "daemon's credentials",
-            "Set it to refuse, and list the origins of your own pages in ingest.cors.origins.",
+            "Set it to `refuse`, and list the origins of your own pages in ingest.cors.origins.",
         )
 
 

@@ -75,7 +75,10 @@ def _in_words(directory: Path, problem: OSError) -> tuple[str, str]:
     if problem.errno == errno.EDQUOT:
         return sentence, f"Raise the disk quota of user {os.geteuid()}, or delete files of this user there."
     if problem.errno == errno.EROFS:
-        return sentence, "Mount the file system for writing, or set storage.path to another one."
+        return (
+            sentence,
+            "Mount the file system for writing, or set storage.path to a directory on another file system.",
+        )
     if problem.errno == errno.EIO:
         return sentence, "Check the disk and the kernel's log: writes fail."
     if problem.errno in (errno.EACCES, errno.EPERM):
@@ -103,7 +106,7 @@ def _parent(parent: Path) -> Iterator[Finding]:
             "warn",
             ABOUT,
             f"{parent} belongs to user {about.st_uid}, who can rename or remove the daemon's directory",
-            f"Give it to user {os.geteuid()}, or set storage.path to a directory of that user.",
+            f"Make user {os.geteuid()} its owner, or set storage.path to a directory of that user.",
         )
     if about.st_mode & WRITABLE and not about.st_mode & stat.S_ISVTX:
         yield Finding(

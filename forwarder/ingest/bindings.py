@@ -150,9 +150,7 @@ class Bound(Generic[A]):
 
     def _in_two_accounts(self, name: str, routes: Sequence[Route[A]]) -> Refusal:
         places = " and ".join(route.name for route in routes)
-        message = (
-            f"{self._noun} {name[:MAX_NAME]!r} is bound to {places} in different accounts: send its ARN."
-        )
+        message = f"{self._noun} {name[:MAX_NAME]!r} exists in the accounts of {places}: send its ARN."
         return Refusal(NOT_FOUND, message, "unknown_target")
 
     def _wrong_region(self, name: str, what: str, routes: dict[str, Route[A]]) -> Refusal:

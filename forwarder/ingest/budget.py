@@ -222,7 +222,7 @@ def _held(lease: Lease) -> int:
 def taken_back() -> BadRequest:
     """Why a body is refused that was still arriving when another peer needed its memory."""
     message = (
-        "The memory for requests is short, and goes first to senders that use less of it. Try again later, "
-        "send fewer or smaller bodies at once, or raise ingest.memory_budget."
+        "The memory for requests is used up, and senders that use less of it are served first. Try again "
+        "later, send fewer or smaller bodies at once, or raise ingest.memory_budget."
     )
     return BadRequest(429, THROTTLING, message, reason=MEMORY)

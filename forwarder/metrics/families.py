@@ -127,7 +127,7 @@ FAMILIES = tuple(
         ("calls_total", "counter", (*_T, "outcome"), "Calls to AWS, by outcome.", True),
         ("batch_events", "summary", _T, "Events per call.", True),
         ("batch_bytes", "summary", _T, "Bytes per call, as the API counts them.", True),
-        ("batch_flushes_total", "counter", (*_T, "reason"), "Batches sent, by what made them due.", False),
+        ("batch_flushes_total", "counter", (*_T, "reason"), "Batches sent, by what triggered them.", False),
         ("send_duration_seconds", "histogram", _T, "Duration of calls to AWS.", True),
         (
             "event_failures_total",

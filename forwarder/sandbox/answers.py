@@ -35,7 +35,7 @@ _WORDS: dict[FaultKind, tuple[int, str, str]] = {
     "credentials": (403, "ExpiredTokenException", EXPIRED),
     "access_denied": (400, "AccessDeniedException", _DENIED),
     "not_found": (400, "ResourceNotFoundException", "The resource does not exist."),
-    "redirect": (307, "TemporaryRedirect", "Moved for a while."),
+    "redirect": (307, "TemporaryRedirect", "Temporarily moved."),
     "entry": (200, "InternalServerException", "Internal failure."),
 }
 

@@ -45,12 +45,12 @@ from forwarder.sandbox.record import Record
 from forwarder.sandbox.rum import Rum
 from forwarder.sandbox.settings import SandboxSettings
 
-REFUSED = "This event asked to be refused."
+REFUSED = "The event's data asked the sandbox to refuse it."
 _ENTRY_WORDS: dict[Word, tuple[Callable[[type[Api]], str], str]] = {
-    "reject": (entry_rejection, "This event asked to be rejected."),
-    "fail-once": (entry_failure, "This event asked to fail."),
-    "fail-twice": (entry_failure, "This event asked to fail."),
-    "throttle-once": (entry_throttle, "This event asked to be throttled."),
+    "reject": (entry_rejection, "The event's data asked the sandbox to reject it."),
+    "fail-once": (entry_failure, "The event's data asked the sandbox to fail it."),
+    "fail-twice": (entry_failure, "The event's data asked the sandbox to fail it."),
+    "throttle-once": (entry_throttle, "The event's data asked the sandbox to throttle it."),
 }
 
 

@@ -62,7 +62,7 @@ class Control:
         api, since = request.query.get("api"), request.query.get("since", "0")
         kinds = [each.kind for each in self._cloud.services]
         if (api is not None and api not in kinds) or not since.isdecimal():
-            return _bad(f"api must be one of {', '.join(kinds)}, and since the number of an event")
+            return _bad(f"api must be one of {', '.join(kinds)}, and since must be the number of an event")
         dropped = request.query.get("dropped") == "true"
         lines = self._cloud.record.lines(api, int(since), dropped)
         answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

@@ -75,7 +75,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         if self.operation == DESCRIBE and self.fault in NEEDS_RESULTS:
-            raise ValueError(f"{DESCRIBE} answers without results, so there is no {self.fault} for it")
+            raise ValueError(
+                f"the fault {self.fault} needs one result per event, which answers of {DESCRIBE} do not have"
+            )
 
     def check(self, apis: Sequence[type[Api]]) -> None:
         """Raise ValueError when these APIs have no such fault."""
@@ -88,7 +90,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.api is not None and self.fault in NEEDS_RESULTS and not has_results(kinds[self.api]):
             operation = kinds[self.api].operation
             raise ValueError(
-                f"{operation} answers without results, so there is no {self.fault} for {self.api}"
+                f"the fault {self.fault} needs one result per event, which answers of {operation} do not have"
             )
 
     def concerns(self, api: type[Api], operation: str) -> bool:

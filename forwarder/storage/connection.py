@@ -99,9 +99,7 @@ def no_room(connection: Connection) -> StorageError:
     if connection.full is not None:
         return connection.full
     most = number(connection, "max_page_count") * PAGE_BYTES
-    sentence = (
-        f"the storage is full: storage.max_bytes is reached ({most} bytes, of which the last are a reserve)"
-    )
+    sentence = f"the storage is full: storage.max_bytes is reached ({most} bytes, including a reserve)"
     return StorageError("full", sentence, "write", "max_bytes")
 
 

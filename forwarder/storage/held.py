@@ -104,7 +104,7 @@ class HeldFile:
         if not shorter or (problem := self._unreadable()) is None:
             return None
         names = ", ".join(path.name for path in shorter)
-        return StorageError("damaged", f"emptied or cut while in use: {names} ({problem})", "read")
+        return StorageError("damaged", f"emptied or truncated while in use: {names} ({problem})", "read")
 
     def _unreadable(self) -> str | None:
         """What another connection finds wrong with the file; None if nothing."""

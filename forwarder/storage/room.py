@@ -68,7 +68,7 @@ class Room:
         if number == errno.EROFS:
             return "read_only", f"the file system of {self._directory} is read-only"
         if number == errno.EDQUOT:
-            who = f"user {os.geteuid()}, group {os.getegid()} or the project"
+            who = f"user {os.geteuid()}, of group {os.getegid()} or of the directory's project"
             return "user_quota", f"the disk quota of {who} is used up on the file system of {self._directory}"
         if number == errno.ENOSPC and _inodes(self._directory) == 0:
             return "inodes", f"the file system of {self._directory} has no free inode"

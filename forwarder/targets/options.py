@@ -88,7 +88,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
     probe: Annotated[
         Duration,
-        Meta(description="Pause before the first try of a held target."),
+        Meta(description="How long a target is held before the first attempt to send again."),
     ] = Duration(30.0)
     probe_cap: Annotated[Duration, Meta(description="Longest pause between tries.")] = Duration(300.0)
 
@@ -150,7 +150,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     endpoint_url: Annotated[
         str | None,
-        Meta(description="Endpoint to use instead of AWS's; required for Evidently, which AWS ended."),
+        Meta(description="Endpoint to use instead of AWS's; required for Evidently (AWS ended the service)."),
     ] = None
     profile: Annotated[str | None, Meta(description="Profile of the shared AWS files, for credentials.")] = (
         None
@@ -168,9 +168,8 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     transport: Annotated[
         Literal["auto", "fast", "plain"],
         Meta(
-            description="`fast` repeats a call that the SDK prepared, and holds the target if that is "
-            "impossible; `plain` lets the SDK make every call; `auto` uses `fast` if possible, "
-            "else `plain`."
+            description="`plain`: the SDK makes every call. `fast`: calls are copies of one that the SDK "
+            "prepared; where that is impossible, nothing is sent. `auto`: `fast` if possible, else `plain`."
         ),
     ] = "auto"
     queue: Annotated[
@@ -190,7 +189,7 @@ class TargetOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = "queued"
     queue_limits: QueueLimits = msgspec.field(default_factory=QueueLimits)
     hold: Hold = msgspec.field(default_factory=Hold)
-    workers: Annotated[Count, Meta(description="Most calls in flight.")] = 32
+    workers: Annotated[Count, Meta(description="The maximum number of calls in flight.")] = 32
     min_workers: Annotated[
         Count,
         Meta(

@@ -18,8 +18,8 @@ BUNDLES = "AWS_CA_BUNDLE, else ca_bundle of the profile, else REQUESTS_CA_BUNDLE
 IGNORED_BUNDLES = "SSL_CERT_FILE, SSL_CERT_DIR and CURL_CA_BUNDLE do not count"
 BY_BUNDLE = f"Add your authority to the file of {BUNDLES}; {IGNORED_BUNDLES}"
 BY_CERTIFI = (
-    "For this source no setting adds an authority (AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE do not count): use a "
-    "certificate of a public authority, or http:// on a loopback address"
+    "This source trusts only public certificate authorities, whatever AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE "
+    "say: use a certificate of one of them, or http:// on a loopback address"
 )
 
 

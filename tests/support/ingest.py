@@ -31,6 +31,9 @@ EVENT = {"Source": "shop", "DetailType": "order", "Detail": {"n": 1}}
 ENTRY = {"Source": "shop", "DetailType": "order", "Detail": '{"n":1}'}
 NATIVE = "/v1/targets/orders/events"
 PUT_EVENTS = {"X-Amz-Target": "AWSEvents.PutEvents", "Content-Type": "application/x-amz-json-1.1"}
+PATIENCE = 60.0
+"""Seconds until a test gives up, long enough for a machine that does much else."""
+
 LIMITS = Limits(max_events=10, max_bytes=1_048_575, max_event_bytes=1_048_575, max_wait=0.1)
 
 
@@ -78,7 +81,7 @@ class Peer:
 
     async def answer(self, *, to: str = "POST") -> Answer:
         """The next answer; its body by Content-Length."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             head = await self.reader.readuntil(b"\r\n\r\n")
             first, *lines = head.decode().split("\r\n")[:-2]
             headers = {}
@@ -91,7 +94,7 @@ class Peer:
 
     async def is_closed(self) -> bool:
         """Wait until the server closes; anything it still says is an error."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             try:
                 return await self.reader.read() == b""
             except ConnectionResetError:
@@ -298,6 +301,6 @@ def code(answer: Answer) -> str:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)

@@ -65,7 +65,7 @@ def test_a_member_of_another_form_is_shown() -> None:
             super().__init__(*args, **kwargs)
             self._messages = []  # type: ignore[assignment]
 
-    assert "_messages of Listing has another form: []" in problem(connections=Listing)
+    assert "_messages of Listing is not what is expected: []" in problem(connections=Listing)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,7 +98,7 @@ def test_a_body_that_is_buffered_in_another_way_is_named() -> None:
         def feed_data(self, data: bytes, size: int = 0) -> bool:
             return False
 
-    assert "Elsewhere does not keep a body in _buffer" in problem(bodies=Elsewhere)
+    assert "Elsewhere has no member _buffer for the body" in problem(bodies=Elsewhere)
 
 
 def test_options_that_aiohttp_does_not_know_are_named() -> None:
@@ -106,7 +106,7 @@ def test_options_that_aiohttp_does_not_know_are_named() -> None:
         def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
             super().__init__(manager, loop=loop)
 
-    assert "cannot be made" in problem(connections=Older)
+    assert "cannot be created" in problem(connections=Older)
 
 
 def test_a_request_without_its_version_inside_is_read_by_the_documented_one() -> None:

@@ -53,8 +53,8 @@ def _seconds(tag: int, time: bytes) -> float:
     if tag == UTC_TIME:  # two digits of the year: 50 to 99 are of the last century
         text = ("19" if text[:2] >= "50" else "20") + text
     elif tag != GENERALIZED_TIME:
-        raise ValueError("the certificate has no end")
+        raise ValueError("the certificate is cut off: its last line is missing")
     try:
         return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise ValueError("the certificate has no end") from None
+        raise ValueError("the certificate is cut off: its last line is missing") from None

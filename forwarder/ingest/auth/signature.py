@@ -121,7 +121,7 @@ def _of_query(request: Request) -> Claim:
     pairs = [pair.partition("=")[::2] for pair in request.query.split("&")]
     given = {name: unquote(value) for name, value in pairs if name.startswith("X-Amz-")}
     if len(given) != sum(name.startswith("X-Amz-") for name, _ in pairs) or not given.keys() >= {*_OF_QUERY}:
-        raise AuthError("malformed", f"A signed query must have {', '.join(_OF_QUERY)}, each once.")
+        raise AuthError("malformed", f"A signed query must have each of these once: {', '.join(_OF_QUERY)}.")
     if given["X-Amz-Algorithm"] != ALGORITHM or not re.fullmatch("[1-9][0-9]{0,5}", given["X-Amz-Expires"]):
         message = f"X-Amz-Algorithm must be {ALGORITHM}, and X-Amz-Expires a number of seconds."
         raise AuthError("malformed", message)
@@ -251,7 +251,9 @@ def _has_one_reading(headers: Headers) -> bool:
 def _check_time(claim: Claim, now: float, skew: float) -> None:
     signed_at = _seconds(claim.time)
     if signed_at is None or claim.time[:8] != claim.day:
-        raise AuthError("malformed", f"{DATE} must be like 20261121T123000Z, with the day of the credential.")
+        raise AuthError(
+            "malformed", f"{DATE} must be like 20261121T123000Z, on the same day as in the Credential."
+        )
     if signed_at > now + skew:
         raise AuthError("clock", f"Signature not yet current: {claim.time} is later than this host's clock.")
     if signed_at + (skew if claim.lifetime is None else claim.lifetime) < now:

@@ -101,8 +101,8 @@ class _Arrival:
         seconds = now - self._began
         if self._size < (seconds - RATE_GRACE) * MIN_RATE:
             message = (
-                f"Only {self._size} bytes of the body arrived in {seconds:.0f} seconds. It must arrive at "
-                f"{MIN_RATE:.0f} bytes a second or more after the first {RATE_GRACE:.0f} seconds. Send the "
+                f"Only {self._size} bytes of the body arrived in {seconds:.0f} seconds. After the first "
+                f"{RATE_GRACE:.0f} seconds, at least {MIN_RATE:.0f} bytes a second must arrive. Send the "
                 "body once all of it is ready."
             )
             self._end(BadRequest(408, TIMEOUT, message, close=True, reason=TOO_SLOW))

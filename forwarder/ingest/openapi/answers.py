@@ -97,7 +97,8 @@ SCHEMAS: dict[str, Schema] = {
         refusals=_RANGES,
         __type={
             **_CODE,
-            "description": ("Only when the dialect is not known, such as for headers that are too large."),
+            "description": "Sent only when the request's format is unknown, for example when its headers are "
+            "too large.",
         },
         message=_TEXT,
     ),

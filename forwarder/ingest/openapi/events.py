@@ -28,7 +28,7 @@ CLOUDEVENT: Schema = {
         "id": _needed(),
         "source": _needed(pattern=f"^(?!{RESERVED_PATTERN})[^{attributes.FORBIDDEN}]*$"),
         "type": _needed(maxLength=MAX_DETAIL_TYPE),
-        "subject": {"description": "An ARN becomes the entry's Resources."},
+        "subject": {"description": "If it is an ARN, it becomes the only item of the entry's Resources."},
         "time": {"description": "RFC 3339. Becomes the entry's Time; by default the time of arrival."},
         BUS: {
             "description": "The event's bus. If omitted: the target's bus if it has "

@@ -34,7 +34,7 @@ _XML_SERVICES = frozenset({"s3", "s3express", "s3-object-lambda", "s3-outposts",
 """What the calls of services are signed for whose protocol is REST with XML."""
 
 _ONLY_JSON = (
-    "NAME came in the protocol {}, and is accepted here only in AWS JSON 1.1 (a POST with the header "
+    "NAME was sent with the protocol {}. Only AWS JSON 1.1 is accepted here (a POST with the header "
     "X-Amz-Target). Configure the client to use AWS JSON 1.1, or send native events to "
     f"{EVENTS_PATH}."
 )
@@ -182,7 +182,7 @@ def _every_service(apis: Sequence[type[Api]]) -> str:
     return (
         "This endpoint is an event forwarder, not AWS: it accepts "
         f"{_listed([api.operation for api in apis], 'and')}. NAME must go to AWS. AWS_ENDPOINT_URL moves "
-        f"every service here: set {_listed([endpoint_variable(api) for api in apis], 'or')} instead, see "
+        f"every service here. Set {_listed([endpoint_variable(api) for api in apis], 'or')} instead: "
         f"{CLIENTS_PAGE}."
     )
 

@@ -50,7 +50,7 @@ def test_two_defaults_of_one_kind_in_one_region_are_refused() -> None:
       a: {kind: bus, region: eu-west-1, default: true}
       b: {kind: bus, region: eu-west-1, default: true}
     """
-    assert problems(text) == ["targets.b.default: a is already the default of this kind in eu-west-1"]
+    assert problems(text) == ["targets.b.default: a is already the default target of this kind in eu-west-1"]
 
 
 @pytest.mark.parametrize("again", ["orders", "arn:aws:events:eu-west-1:000000000000:event-bus/orders"])
@@ -156,8 +156,8 @@ def test_the_control_socket_must_have_a_path_that_the_system_takes(length: int, 
     path = "/" + "x" * (length - 1)
     found = problems(f"{{storage: {{path: {path}}}, targets: {{a: {{kind: bus}}}}}}")
     socket = f"{path}/data/control.sock"
-    why = f"the path of the unix socket {socket} may have at most 107 bytes, and has {len(socket)}"
-    assert found == ([] if good else [f"storage.path: must have at most 89 bytes, because {why}"])
+    why = f"the unix socket {socket} has a path of {len(socket)} bytes, and Linux allows 107"
+    assert found == ([] if good else [f"storage.path: must have at most 89 bytes: {why}"])
 
 
 @pytest.mark.parametrize(("listen", "good"), [("127.0.0.1:2780", True), ("unix:/run/in.sock", False)])

@@ -316,12 +316,12 @@ async def test_who_reads_nothing_of_its_answer_is_cut_off(tmp_path: Path) -> Non
 
 
 async def test_who_reads_its_answer_slowly_has_all_of_it(tmp_path: Path) -> None:
-    async with serving(listen=f"unix:{tmp_path}/s", read_timeout=0.4) as ingest:
+    async with serving(listen=f"unix:{tmp_path}/s", read_timeout=1.0) as ingest:
         one = await deaf(ingest, request(NATIVE, MANY))
         whole = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not whole.endswith(b"}"):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
                 whole += await asyncio.get_running_loop().sock_recv(one, 100_000)
         assert whole.startswith(b"HTTP/1.1 202")
         assert ingest.metrics.http.unread_answers == 0

@@ -273,7 +273,7 @@ async def test_a_call_in_a_protocol_of_smithy_is_told_so_and_never_that_what_is_
         assert answer.headers["content-type"].startswith(media)
         assert b"UnknownOperationException" in answer.body
         if operation == "PutEvents":
-            assert f"AWSEvents.PutEvents came in the protocol {protocol}".encode() in answer.body
+            assert f"AWSEvents.PutEvents was sent with the protocol {protocol}".encode() in answer.body
             assert b"must go to AWS" not in answer.body
         else:
             assert b"of EventBridge it accepts only PutEvents" in answer.body

@@ -130,7 +130,8 @@ def check(attributes: Attributes, longest: int) -> Generator[None, None, None]:
     length = sum([_length(value) for value in attributes.values()])
     if length > longest:
         message = (
-            f"The attributes have {length} characters; a call of its target has at most {longest} bytes."
+            f"The attributes have {length} characters, but a call of this target can have only {longest} "
+            "bytes."
         )
         raise InvalidEvent(message, "too_large")
     for name in REQUIRED:
