@@ -712,10 +712,18 @@ MUTATIONS = [
     mutation(
         "losses at the stop are not counted",
         "forwarder/daemon/process.py",
-        '            self._metrics.for_target(name).settled(dropped={"shutdown": lost})\n',
-        "            pass\n",
+        '        if lost:\n            self._metrics.for_target(name).settled(dropped={"shutdown": lost})\n',
+        "",
         STOP,
         "unreachable",
+    ),
+    mutation(
+        "a dead letter on its way at the stop of a memory queue is counted as lost, too",
+        "forwarder/queues/memory.py",
+        "if id(event) not in self._leaving]",
+        "]",
+        "tests/contract/test_queues.py",
+        "lost_as_well",
     ),
     mutation(
         "a cancel is swallowed in a call",

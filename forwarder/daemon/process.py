@@ -363,6 +363,7 @@ class Daemon:
         await self._tasks.cancel(CLOSE_SECONDS)  # 6: what is left is kept, or lost, as the queue says
         await self._close_queues()
         await self._close()  # 7
+        self._count_unwritten()
         self._judge_storage()
         self._refusal_log.look(self._clock.monotonic(), last=True)
         return self._report()  # 8
@@ -413,9 +414,16 @@ class Daemon:
                     if each.remembered is not None:
                         await each.remembered.save()
                 await self._storage.close()
+                await self._tasks.cancel(CLOSE_SECONDS)  # dead letters on their way are written by now
         except TimeoutError:
             self._log.error("storage did not respond and was not closed")
         await self._admin.close()
+
+    def _count_unwritten(self) -> None:
+        """Events whose dead letters could not be written, and that no queue keeps either, are lost."""
+        for name, queue in self._queues.items():
+            if not queue.durable and (lost := queue.forget()):
+                self._metrics.for_target(name).settled(dropped={"shutdown": lost})
 
     def _judge_storage(self) -> None:
         """What a storage that is no longer at its path had is lost, unless somebody finds it."""

@@ -4,6 +4,8 @@ Invariants:
 - A put reserves the room for all of its events, or takes none. A large put is added in slices, one in a
   turn of the event loop; what is still to be added counts against the bounds, and is refused by ``aclose``.
 - An event that was taken and not settled is still in the queue, inside the bound, and returned by ``aclose``.
+  Not so one that is being written as a dead letter then: it stays in the queue until ``settle`` or
+  ``forget``, so that it is never counted as both dropped and dead.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ class MemoryQueue:
         self._shares = None if names is None else Shares(names, self._bounds, clock)
         self._front = Front(limits, clock, names, None if self._shares is None else self._shares.move)
         self._pending_events = self._pending_bytes = 0
-        self._closed = False
+        self._closed = self._forgotten = False
+        self._leaving: dict[int, Event] = {}  # by identity: they may be written as dead letters at any moment
 
     async def open(self) -> None:
         """Nothing is left from an earlier process."""
@@ -150,10 +153,17 @@ class MemoryQueue:
         return self._front.take()
 
     def settle(self, settlement: Settlement) -> None:
+        if self._closed:  # a dead letter whose write took longer than the stop waits
+            for event in settlement.gone:
+                del self._leaving[id(event)]
+            return
+        if self._leaving:
+            for event in (*settlement.gone, *settlement.retry):
+                self._leaving.pop(id(event), None)
         self._front.settle(settlement)
 
     def removal_for(self, events: Sequence[Event]) -> None:
-        return None
+        self._leaving.update((id(event), event) for event in events)
 
     def take_expired(self, received_before: float) -> list[Event]:
         return self._front.take_expired(received_before)
@@ -208,13 +218,19 @@ class MemoryQueue:
 
     async def aclose(self) -> list[Event]:
         self._closed = True
-        return self._front.close()
+        return [event for event in self._front.close() if id(event) not in self._leaving]
 
     def forget(self) -> int:
-        return 0
+        lost, self._forgotten = self._late, True
+        return lost
+
+    @property
+    def _late(self) -> int:
+        """Events of the closed queue that are still on their way to the dead letters."""
+        return len(self._leaving) if self._closed and not self._forgotten else 0
 
     def __len__(self) -> int:
-        return len(self._front)
+        return len(self._front) + self._late
 
     def room(self) -> int:
         return self._bounds.room(len(self) + self._pending_events, self.memory)
@@ -228,7 +244,7 @@ class MemoryQueue:
         return QueueView(
             waiting_events=front.waiting_events,
             waiting_bytes=front.waiting_bytes,
-            in_flight_events=front.taken_events,
+            in_flight_events=front.taken_events + self._late,
             in_flight_bytes=front.taken_bytes,
             capacity_events=self._bounds.max_events,
             capacity_bytes=self._bounds.max_bytes,

@@ -200,8 +200,11 @@ class Queue(Protocol):
     async def aclose(self) -> list[Event]:
         """End the queue, once no worker holds events of it. Returns the events that are lost by that.
 
-        Afterwards ``len`` and ``view`` say what is kept for the next start.
+        Events that may be written as dead letters at any moment (``removal_for`` was called, ``settle`` was
+        not) are not among the lost, and may be settled later. Afterwards ``len`` and ``view`` say what is
+        kept for the next start, and these.
         """
 
     def forget(self) -> int:
-        """The daemon's storage is gone, with what the closed queue kept there: how many events that were."""
+        """The daemon's storage is gone or not waited for any longer, with what the closed queue had there or
+        on its way there: how many events that were."""

@@ -75,6 +75,12 @@ def translate(error: sqlite3.Error) -> StorageError:
     return StorageError(reason, f"{sentence} ({error})", _operation(error, reason))
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether it says that the files are damaged; not so where they could only not be opened or read now."""
+    short = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHORT_READ
+    return short or translate(error).reason == "damaged"
+
+
 def _operation(error: sqlite3.Error, reason: str) -> str:
     name = getattr(error, "sqlite_errorname", "")
     found = (operation for part, operation in _OPERATIONS.items() if part in name)

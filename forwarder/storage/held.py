@@ -15,7 +15,7 @@ from pathlib import Path
 
 from forwarder.files import identity, size
 from forwarder.storage.connection import Connection, connect, cut_log
-from forwarder.storage.errors import StorageError
+from forwarder.storage.errors import StorageError, is_damage
 from forwarder.storage.file import (
     LOCK_NAME,
     cannot_use,
@@ -100,21 +100,24 @@ class HeldFile:
 
         Another connection looks, because this one may have in memory what is gone from the file.
         """
-        shorter = self._files.shorter()
+        try:
+            shorter = self._files.shorter()
+        except OSError:  # nobody can look now, which the comparison of the paths says
+            return None
         if not shorter or (problem := self._unreadable()) is None:
             return None
         names = ", ".join(path.name for path in shorter)
         return StorageError("damaged", f"emptied or truncated while in use: {names} ({problem})", "read")
 
     def _unreadable(self) -> str | None:
-        """What another connection finds wrong with the file; None if nothing."""
+        """What another connection finds wrong with the file; None if nothing, or if it cannot look now."""
         if not size(self.path):  # SQLite would delete the log of an empty file
             return "the file is empty"
         try:
             with closing(connect(self.path, "mode=ro")) as connection:
                 (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.Error as error:
-            return str(error)
+            return str(error) if is_damage(error) else None
         # Sound if what was cut off is in the log, or if somebody brought the log into the file.
         return None if found == "ok" else " ".join(str(found).split())
 

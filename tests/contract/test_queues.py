@@ -415,6 +415,21 @@ async def test_close_ends_every_wait(make_queue: Kind) -> None:
         assert await asyncio.gather(*waiting) == [False] * 3
 
 
+async def test_a_dead_letter_that_is_written_after_the_close_is_not_lost_as_well(make_queue: Kind) -> None:
+    """A disk that did not answer in time: its worker settles when the stop no longer waits for it."""
+    queue = await make_queue()
+    await put_in(queue, events(10))
+    batch = queue.take()
+    assert batch is not None
+    gone = batch.events[7:]
+    queue.removal_for(gone)
+    lost = await queue.aclose()
+    assert len(lost) + len(queue) == len(lost) + queue.view().events == 10
+    queue.settle(Settlement(gone=gone))
+    assert len(lost) + len(queue) == len(lost) + queue.view().events == 7
+    assert not {each.id for each in gone}.intersection(each.id for each in lost)
+
+
 async def test_a_cancelled_waiter_passes_its_wake_up_on(make_queue: Kind) -> None:
     queue = await make_queue(Limits(10, 1000, 1000, 60.0))
     await put_in(queue, events(1))

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import signal
 import socket
+import threading
 
 import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from forwarder.daemon import process
 from tests.support.events import KINDS, TARGETS, event, events, markers
 from tests.support.harness import DEADLINE, Settings, World, daemon_of, until
 from tests.support.processes import Process, daemon_beside
@@ -207,6 +209,40 @@ async def test_events_in_the_hands_of_workers_that_died_are_counted_as_lost(plac
     assert balances(ledger)
     assert ledger["dropped"] == 30
     assert {line.get("lost") for line in lines if line["event"] == "stopped; some events were lost"} == {30}
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["answers late", "does not answer"])
+async def test_a_dead_letter_whose_disk_is_slower_than_the_stop_is_counted_once(
+    place: World, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    monkeypatch.setattr(process, "CLOSE_SECONDS", 0.3)
+    may_write = threading.Event()
+    await place.order({"fault": "entry", "code": "MalformedDetail", "api": "eventbridge"})
+    with capture_logs() as lines:
+        async with daemon_of(place, shutdown={"drain_timeout": "200ms"}) as daemon:
+            daemon._storage.submit(lambda connection: may_write.wait(60))
+            await place.send("eventbridge", events("eventbridge", markers(3)))
+
+            async def dying() -> bool:
+                return await place.injected("eventbridge", "entry") > 0
+
+            await until(dying, "AWS rejects them", 5)
+            if answers:
+                close = daemon._ingest.close
+
+                async def answer() -> None:  # the queues are closed by now, and the storage is not
+                    may_write.set()
+                    await close()
+
+                monkeypatch.setattr(daemon._ingest, "close", answer)
+            code = await daemon.stop()
+            may_write.set()
+            await daemon._storage.close()
+    (ledger,) = [line for line in lines if line["event"] == "ledger" and line["target"] == "orders"]
+    assert balances(ledger)
+    assert (ledger["dead_lettered"], ledger["dropped"]) == ((3, 0) if answers else (0, 3))
+    assert code == (0 if answers else 3)
+    assert not [line for line in lines if line["event"] == "task ended unexpectedly; stopping"]
 
 
 async def test_a_daemon_that_cannot_have_its_port_or_its_storage_says_so_and_starts_nothing(

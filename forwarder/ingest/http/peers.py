@@ -106,8 +106,9 @@ class Peers:
         """
         if not peer.endswith(NETWORK) or " " in peer:  # names of other kinds have a blank
             return ""
-        behind = self._address_behind(headers) if self.is_proxy(sender) else None
-        return str(behind or _address(sender))
+        if not self.is_proxy(sender):
+            return sender  # parsed for no request: that would cost each of them some microseconds
+        return str(self._address_behind(headers) or _address(sender))
 
     def _address_behind(self, headers: CIMultiDictProxy[str]) -> Address | None:
         """The sender's address by the header, None if it cannot be parsed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import sqlite3
@@ -14,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from forwarder import logs
-from forwarder.storage import Connection, Storage, StorageError, owner
+from forwarder.storage import Connection, Storage, StorageError, held, owner
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +209,39 @@ async def test_a_log_that_somebody_brings_into_its_file_is_no_damage(
 ) -> None:
     with capture_logs() as lines, closing(sqlite3.connect(directory / "forwarder.db")) as connection:
         assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        await asyncio.sleep(0.1)
+        await storage.run(note)
+    await storage.close()
+    assert not lines
+    assert notes(directory / "forwarder.db") == 51
+
+
+async def test_a_directory_that_nobody_may_look_into_for_a_moment_ends_no_storage(
+    storage: Storage, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> os.stat_result:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "lstat", denied)
+        await asyncio.sleep(0.1)
+    await storage.run(note)
+    assert notes(directory / "forwarder.db") == 51
+
+
+async def test_a_shorter_file_that_cannot_be_looked_at_now_is_not_taken_for_damage(
+    storage: Storage, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor is free, or a program holds the file: that is no word about what the file holds."""
+
+    def cannot(path: Path, options: str) -> Connection:
+        with closing(sqlite3.connect(directory / "nothing" / "there")) as connection:
+            raise AssertionError(connection)
+
+    with capture_logs() as lines, monkeypatch.context() as patch:
+        patch.setattr(held, "connect", cannot)
+        with closing(sqlite3.connect(directory / "forwarder.db")) as connection:
+            assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
         await asyncio.sleep(0.1)
         await storage.run(note)
     await storage.close()
