@@ -256,10 +256,11 @@ class PutRumEvents:
         key = self._native_key(event)
         if isinstance(key, Refusal):
             return key
-        details = self._native_text(event.details, "details")
+        beside = sum(map(_length, (event.details, event.metadata, event.SessionMetadata)))
+        details = self._native_text(event.details, "details", beside - _length(event.details))
         if isinstance(details, Refusal):
             return details
-        metadata = self._native_text(event.metadata, "metadata")
+        metadata = self._native_text(event.metadata, "metadata", beside - _length(event.metadata))
         if isinstance(metadata, Refusal):
             return metadata
         rum_event = RumEvent(
@@ -269,7 +270,7 @@ class PutRumEvents:
             details=details,
             metadata=metadata,
         )
-        return self._admit(rum_event, key, sys.intern(read_monitor(key)), "", id)
+        return self._admit(rum_event, key, sys.intern(read_monitor(key)), "", id, are_objects=True)
 
     @staticmethod
     def name_of(body: bytes, key: bytes) -> str:
@@ -303,7 +304,8 @@ class PutRumEvents:
             if len(self.app_monitors) != 1:
                 return _required("AppMonitorId", f" as the target has {len(self.app_monitors)} app monitors")
             monitor = self.app_monitors[0]
-        metadata = self._native_text(event.SessionMetadata, "SessionMetadata")
+        beside = _length(event.details) + _length(event.metadata)
+        metadata = self._native_text(event.SessionMetadata, "SessionMetadata", beside)
         if isinstance(metadata, Refusal):
             return metadata
         envelope = _Envelope(
@@ -314,15 +316,20 @@ class PutRumEvents:
             Alias=event.Alias,
             SessionMetadata=metadata,
         )
-        return self._wrong_envelope(envelope, "AppMonitorId") or interned(self._key(envelope))
+        return self._wrong_envelope(envelope, "AppMonitorId", is_object=True) or interned(self._key(envelope))
 
     def _key(self, envelope: _Envelope) -> bytes:
         if self.merge:
             envelope.BatchId = None
         return serialise(envelope)
 
-    def _admit(self, event: RumEvent, key: bytes, monitor: str, where: str, id: str) -> Draft | Refusal:
-        """``where`` names the event before the field, where there are several. The timestamp is set here."""
+    def _admit(
+        self, event: RumEvent, key: bytes, monitor: str, where: str, id: str, *, are_objects: bool = False
+    ) -> Draft | Refusal:
+        """``where`` names the event before the field, where there are several. The timestamp is set here.
+
+        ``are_objects``: its texts have been judged.
+        """
         details, metadata, most = event.details, event.metadata, self.max_event_bytes
         if details is not None and _is_longer(details, most):
             return self._too_large(f"{where}details", details)
@@ -332,9 +339,9 @@ class PutRumEvents:
             return _uuid_refusal(f"{where}id", event.id)
         if event.type is None or not 0 < len(event.type) <= MAX_TYPE:
             return Refusal(VALIDATION, f"{where}type must have 1 to {MAX_TYPE} characters.")
-        if details is None or not is_json_object(details):
+        if details is None or not (are_objects or is_json_object(details, len(metadata or ""))):
             return _text_refusal(f"{where}details", details)
-        if metadata is not None and not is_json_object(metadata):
+        if metadata is not None and not (are_objects or is_json_object(metadata, len(details))):
             return _text_refusal(f"{where}metadata", metadata)
         timestamp = _timestamp(event.timestamp, f"{where}timestamp")
         if isinstance(timestamp, Refusal):
@@ -343,7 +350,10 @@ class PutRumEvents:
         body = serialise(event)
         return Draft(body, size(body), key, monitor, id)
 
-    def _wrong_envelope(self, envelope: _Envelope, monitor_field: str) -> Refusal | None:
+    def _wrong_envelope(
+        self, envelope: _Envelope, monitor_field: str, *, is_object: bool = False
+    ) -> Refusal | None:
+        """``is_object``: its SessionMetadata has been judged."""
         user = envelope.UserDetails
         ids = {
             monitor_field: envelope.Id,
@@ -361,12 +371,12 @@ class PutRumEvents:
             return None
         if _is_longer(metadata, self.max_event_bytes):
             return self._too_large("SessionMetadata", metadata)
-        return None if is_json_object(metadata) else _text_refusal("SessionMetadata", metadata)
+        return None if is_object or is_json_object(metadata) else _text_refusal("SessionMetadata", metadata)
 
-    def _native_text(self, raw: msgspec.Raw, field: str) -> str | Refusal | None:
+    def _native_text(self, raw: msgspec.Raw, field: str, beside: int) -> str | Refusal | None:
         if bytes(raw).strip() in (b"", b"null"):
             return None
-        text = object_text(raw, self.max_event_bytes)
+        text = object_text(raw, self.max_event_bytes, beside)
         return text or Refusal(VALIDATION, f"{field} {not_an_object(raw)}.")
 
     def _too_large(self, field: str, text: str) -> Refusal:
@@ -378,6 +388,10 @@ class PutRumEvents:
             "event (batch.max_event_bytes)."
         )
         return Refusal(VALIDATION, message, "too_large")
+
+
+def _length(raw: msgspec.Raw) -> int:
+    return memoryview(raw).nbytes
 
 
 def _is_longer(text: str, most: int) -> bool:

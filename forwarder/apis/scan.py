@@ -11,16 +11,22 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from itertools import accumulate
+from operator import add
 from typing import NamedTuple
 
 CHUNK = 32 * 1024
-_PIECE = 256
-_PEELS = 4
+_PIECE = 512
 
 _SIGNS = b'"[]{},'
 _OTHERS = bytes(sorted(set(range(256)) - set(_SIGNS)))
 _SQUARE = bytes.maketrans(b"{}", b"[]")
-_STEPS = bytes.maketrans(b"[]", b"\x01\xff")
+_BITS = bytes.maketrans(b"[]", b"10")
+_PROFILES = [
+    tuple(accumulate(1 if byte >> bit & 1 else -1 for bit in range(7, -1, -1))) for byte in range(256)
+]
+"""Of eight brackets, an opening one a bit of 1: how many levels higher it is after each of them."""
+_CHANGE = bytes(profile[-1] % 256 for profile in _PROFILES)
+_HIGHEST = bytes(max(0, *profile) for profile in _PROFILES)
 _drop_leaves = re.compile(rb"\[,*+\]").sub
 _runs = re.compile(rb"\[+|\]+|,+").findall
 _tokens = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{},]', re.DOTALL).finditer
@@ -187,17 +193,16 @@ def is_deeper(data: bytes, limit: int) -> bool:
         for start in range(0, len(found), _PIECE):
             piece = found[start : start + _PIECE]
             opening = piece.count(b"[")
-            if depth + opening > limit and _reaches(piece, depth, limit):
+            if depth + opening > limit and _highest(piece, depth) > limit:
                 return True
             depth += 2 * opening - len(piece)
     return False
 
 
-def _reaches(piece: bytes, depth: int, limit: int) -> bool:
-    """Whether these brackets, from that depth on, go beyond the limit."""
-    peeled = piece
-    for peels in range(1, _PEELS + 1):  # each takes the innermost level off
-        peeled = peeled.replace(b"[]", b"")
-        if depth + peeled.count(b"[") + peels <= limit:
-            return False
-    return max(accumulate(memoryview(piece.translate(_STEPS)).cast("b"), initial=depth)) > limit
+def _highest(piece: bytes, depth: int) -> int:
+    """The highest level within these brackets, which begin at that depth; eight of them in one look-up."""
+    length = -(-len(piece) // 8)
+    packed = int(piece.translate(_BITS).ljust(8 * length, b"0"), 2).to_bytes(length, "big")
+    before = accumulate(memoryview(packed.translate(_CHANGE)).cast("b"), initial=depth)
+    highest: int = max(map(add, before, packed.translate(_HIGHEST)))
+    return highest

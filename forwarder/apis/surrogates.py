@@ -31,8 +31,9 @@ _OTHERS = {
     for digits in _DIGITS
 }
 _BACKSLASHES, _HELD = b"\\\\", b"\0\0"
-_SLICE, _BEGINNING = 128 * 1024, 3
-"""Bytes that are searched in a step; bytes of an escape that may lie in front of the next slice."""
+_SLICE, _BEGINNING, _ESCAPE = 128 * 1024, 3, 6
+"""Bytes that are looked at in a step; bytes of an escape that may lie in front of the next slice, and all of
+its bytes."""
 
 Steps = Generator[None, None, T]
 
@@ -158,22 +159,46 @@ def _masked(data: bytes) -> Steps[_Masked | None]:
         found.update(_surrogates.findall(data, start, start + _SLICE + _BEGINNING))
         yield
     for digits in _DIGITS if found else ():
-        free = not _OTHERS[digits].search(data)
-        yield
-        if free:
+        if (yield from _is_free(digits, data)):
             lower, upper = digits[:1], digits[1:]
             pairs = [(old, (lower if old[:1] == b"d" else upper) + old[1:]) for old in found]
             return _Masked((yield from _exchange(data, pairs)), digits, pairs)
     return None
 
 
+def _is_free(digits: bytes, data: bytes) -> Steps[bool]:
+    """Whether no character of the text is one of those that these digits stand for."""
+    for start in range(0, len(data), _SLICE):
+        if _OTHERS[digits].search(data, start, start + _SLICE + _BEGINNING):
+            return False
+        yield
+    return True
+
+
 def _exchange(data: bytes, pairs: list[tuple[bytes, bytes]]) -> Steps[bytes]:
     """Escapes that begin with one of these digits begin with the others."""
-    held = _BACKSLASHES in data
-    if held:
-        data = data.replace(_BACKSLASHES, _HELD)
+    exchanged = []
+    start = 0
+    while start < len(data):
+        part = data[start : _end_of_slice(data, start)]
+        start += len(part)
+        held = _BACKSLASHES in part
+        if held:
+            part = part.replace(_BACKSLASHES, _HELD)
+        for old, new in pairs:
+            part = part.replace(b"\\u" + old, b"\\u" + new)
+        exchanged.append(part.replace(_HELD, _BACKSLASHES) if held else part)
         yield
-    for old, new in pairs:
-        data = data.replace(b"\\u" + old, b"\\u" + new)
-        yield
-    return data.replace(_HELD, _BACKSLASHES) if held else data
+    return b"".join(exchanged)
+
+
+def _end_of_slice(data: bytes, start: int) -> int:
+    """The end of a slice that begins at ``start``, behind an escape and never inside of one."""
+    end = start + _SLICE
+    last = data.rfind(b"\\", end - _ESCAPE, end)
+    if end >= len(data) or last < start:
+        return end
+    before = data[start : last + 1]
+    if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:  # it is escaped itself
+        return end
+    return last + (_ESCAPE if data[last + 1 : last + 2] == b"u" else 2)

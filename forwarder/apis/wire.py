@@ -241,12 +241,15 @@ def interned(key: bytes) -> bytes:
     return _keys.setdefault(key, key)
 
 
-def is_json_object(text: str) -> bool:
-    """Whether the text is valid JSON, an object, and at most MAX_DEPTH levels deep."""
+def is_json_object(text: str, beside: int = 0) -> bool:
+    """Whether the text is valid JSON, an object, and at most MAX_DEPTH levels deep.
+
+    ``beside``: characters of texts that are judged in the same step. All of them share what may be deep.
+    """
     if text[:1] != "{" and text.lstrip(_SPACE)[:1] != "{":
         return False
     try:
-        _check_json(text)
+        _check_json(text, beside)
     except RecursionError:
         return False
     except ValueError:
@@ -254,7 +257,7 @@ def is_json_object(text: str) -> bool:
     return True
 
 
-def object_text(raw: msgspec.Raw, longest: int = ANY_LENGTH) -> str | None:
+def object_text(raw: msgspec.Raw, longest: int = ANY_LENGTH, beside: int = 0) -> str | None:
     """The text of a JSON object that came as an object or as a string; None when it is neither.
 
     ``raw`` must come from a decoder, which has seen to it that it is JSON, but not that it is UTF-8. What is
@@ -264,12 +267,12 @@ def object_text(raw: msgspec.Raw, longest: int = ANY_LENGTH) -> str | None:
         text = str(raw, "utf-8").strip()  # a copy: the Raw itself would keep the whole body alive
         if text.startswith('"'):
             text = _text.decode(text)
-            return text if len(text) > longest or is_json_object(text) else None
+            return text if len(text) > longest or is_json_object(text, beside) else None
     except (ValueError, RecursionError):
         return None
     if len(text) > longest:
         return text
-    return text if text.startswith("{") and not _is_too_deep(text) else None
+    return text if text.startswith("{") and not _is_too_deep(text, beside) else None
 
 
 def not_an_object(raw: msgspec.Raw) -> str:
@@ -293,7 +296,7 @@ def raw_members(data: bytes) -> dict[str, msgspec.Raw] | None:
         return None
 
 
-def _check_json(text: str) -> None:
+def _check_json(text: str, beside: int = 0) -> None:
     """Raise ValueError when the text is no JSON, RecursionError when it is deeper than MAX_DEPTH.
 
     Python 3.11 counts msgspec's levels among its own, and leaves fewer of them than EventBridge takes.
@@ -301,7 +304,7 @@ def _check_json(text: str) -> None:
     try:
         _raw.decode(text)
     except RecursionError:
-        if len(text) > _DEEP_TEXT or _is_too_deep(text):
+        if len(text) + beside > _DEEP_TEXT or _is_too_deep(text, beside):
             raise
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(limit + MAX_DEPTH)
@@ -310,7 +313,7 @@ def _check_json(text: str) -> None:
         finally:
             sys.setrecursionlimit(limit)
     else:
-        if _is_too_deep(text):
+        if not _stack_decided() and _is_too_deep(text, beside):
             raise RecursionError
 
 
@@ -326,10 +329,15 @@ def _is_json_with_half_pairs(text: str) -> bool:
     return True
 
 
-def _is_too_deep(text: str) -> bool:
+def _is_too_deep(text: str, beside: int) -> bool:
     """Of a text that was decoded, or is not too long for a look at every bracket."""
     if len(text) < 2 * MAX_DEPTH:
         return False
-    if len(text) > _DEEP_TEXT and _STACK_DECIDES and sys.getrecursionlimit() <= MAX_DEPTH:
+    if len(text) + beside > _DEEP_TEXT and _stack_decided():
         return False
     return is_deeper(text.encode(), MAX_DEPTH)
+
+
+def _stack_decided() -> bool:
+    """Whether no text with more levels than MAX_DEPTH is ever decoded."""
+    return _STACK_DECIDES and sys.getrecursionlimit() <= MAX_DEPTH

@@ -146,6 +146,54 @@ def carried(make: Callable[[int], str], *, escaped: bool = False) -> Iterator[Na
         yield f"{name}, a whole event", carrier(make(size // 2 if grows else size))
 
 
+def waves(size: int, depth: int, height: int) -> str:
+    """JSON that goes up and down, again and again, just below the deepest level that there may be."""
+    wave = nested(0, "[", "]", "", height)
+    base = "[" * depth
+    return repeated(wave, size, '{"a":' + base, "]" * depth + "}")
+
+
+def deep_waves() -> Iterator[Named]:
+    for depth, height in ((905, 90), (960, 37), (990, 8)):
+        yield from carried(lambda size: waves(size, depth, height))  # noqa: B023
+    content = waves(EVENT, 905, 90)
+    said = text(content)
+    event = f'"type":"t","details":{said},"metadata":{said}'
+    yield "RUM, three texts", wire.native("web", f'{{{event},"SessionMetadata":{said}}}'.encode())
+    call = f'{{{RUM_CALL},"SessionMetadata":{said},"RumEvents":[{{"id":"{UUID}","timestamp":1,{event}}}]}}'
+    yield "PutRumEvents, three texts", Request(f"/appmonitors/{MONITOR}", call.encode(), JSON)
+
+
+def halves() -> Iterator[Named]:
+    """Half a surrogate behind what looks like one, or is changed together with it."""
+    for label, unit in (
+        ("backslashes", "\\\\"),
+        ("escaped backslashes before a u", "\\\\u"),
+        ("private use", "\ue000"),
+        ("pairs", "\\ud83d\\ude00"),
+    ):
+        for size in (ROOM // 2, ROOM // 4, EVENT):
+            content = '{"a":"' + unit * ((size - 100) // len(unit.encode())) + '\\ud800"}'
+            for name, carrier in CARRIERS.items():
+                if not name.startswith("Put"):
+                    yield f"{name}, {label}, {size:,} bytes", carrier(content)
+
+
+def long_attributes() -> Iterator[Named]:
+    for name in ("source", "dataschema", "datacontenttype", "subject", "dataref"):
+        for label, unit in (
+            ("é", "é"),
+            ("blanks", " "),
+            ("percent signs", "%41"),
+            ("charsets", "; charset="),
+        ):
+            long = unit * ((EVENT - 400) // len(unit.encode()))
+            event = f'{{{cloud()},"{name}":"{long}","data":{{}}}}'.replace(
+                '"source":"/abuse",' if name == "source" else "\0", ""
+            )
+            yield f"{name} of {label}", Request(CLOUDEVENTS, event.encode(), STRUCTURED)
+
+
 # --- what is not a content
 
 

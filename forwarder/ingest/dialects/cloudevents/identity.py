@@ -21,6 +21,8 @@ from forwarder.ingest.dialects.cloudevents.attributes import URIS, Value, moment
 from forwarder.ingest.dialects.cloudevents.modes import CloudEvent, is_json, plain_media
 
 _IDENTITY_BYTES = 16
+_LONGEST_URI = 64 * 1024
+"""Characters. No header is as long (``ingest.max_header_bytes``), so a longer URI comes in one form only."""
 _JSON_TYPE = "application/json"
 _ASCII = ascii_letters + digits + punctuation
 _encode = msgspec.json.Encoder().encode
@@ -55,7 +57,7 @@ def _known_as(name: str, value: Value) -> str:
     text = _string(value)
     if text in ("True", "False"):
         return text.lower()
-    if name in URIS and not (text.isascii() and " " not in text):
+    if name in URIS and len(text) <= _LONGEST_URI and not (text.isascii() and " " not in text):
         return quote(text, safe=_ASCII)
     return text
 
