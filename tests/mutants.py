@@ -1054,7 +1054,7 @@ MUTATIONS = [
     mutation(
         "events beyond the share are accepted",
         "forwarder/ingest/shares.py",
-        "    return await _refuse(route, drafts, limited, peer) if limited else drafts\n",
+        "    return await _with_refusals(drafts, refused) if refused else drafts\n",
         "    return drafts\n",
         NAMES,
         "beyond_the_share",
@@ -2197,8 +2197,8 @@ MUTATIONS = [
     mutation(
         "abuse: what is found to exist stays in the total of the share",
         "forwarder/queues/shares.py",
-        "            self._limit(peer, sign * events, sign * size)\n",
-        "            _move(self._limited, peer, sign * events, sign * size)\n",
+        "            self._limit(key[1], sign * amount[0], sign * amount[1])\n",
+        "            _move(self._limited, key[1], sign * amount[0], sign * amount[1])\n",
         "tests/unit/queues/test_shares.py",
     ),
     mutation(

@@ -4,22 +4,27 @@ Invariants:
 - Only names that are not open and have a share are asked about, once each; other events cost a look-up per
   name.
 - A refused event costs its neighbours nothing.
-- However many names a request has, they are looked at in slices.
+- However many names and events a request has, they are looked at in slices.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
 
 from forwarder.ingest.bindings import Route
 from forwarder.ingest.errors import THROTTLING, BadRequest
 from forwarder.model import EVENT_OVERHEAD_BYTES, GROUP_OVERHEAD_BYTES, Draft, Refusal
 
+T = TypeVar("T")
+
 SET_ASIDE_FULL = "set_aside_full"
 SLICE = 1_000
-"""Names that are looked at in one turn of the event loop."""
+"""Names or events that are looked at in one turn of the event loop."""
+
+JUDGED = 200
+"""Names that the queue is asked about in one turn: each refusal is a sentence of its own."""
 
 MAX_CLOSED_NAMES = 1_000
 """Names of one request that are not open: on the disk each has a row for itself."""
@@ -39,24 +44,22 @@ async def within_share(
     known = route.at_aws
     if known is None:
         return drafts
+    too_many = _too_many(route)
+    refused: dict[str, Refusal] = {}
     limited: set[str] = set()
-    too_many: set[str] = set()
     closed = 0
-    for number, name in enumerate(names, 1):
-        if number % SLICE == 0:
-            await asyncio.sleep(0)
-        if known.is_open(name, peer):
-            continue
-        closed += 1
-        if closed > MAX_CLOSED_NAMES:
-            too_many.add(name)
-        elif known.has_share(name):
-            limited.add(name)
-    if too_many:
-        drafts = [
-            _too_many(route) if type(draft) is Draft and draft.name in too_many else draft for draft in drafts
-        ]
-    return await _refuse(route, drafts, limited, peer) if limited else drafts
+    async for some in _slices(list(names), SLICE):
+        for name in some:
+            if known.is_open(name, peer):
+                continue
+            closed += 1
+            if closed > MAX_CLOSED_NAMES:
+                refused[name] = too_many
+            elif known.has_share(name):
+                limited.add(name)
+    if limited:
+        refused |= await _without_room(route, drafts, limited, peer)
+    return await _with_refusals(drafts, refused) if refused else drafts
 
 
 def _too_many(route: Route[Any]) -> Refusal:
@@ -67,29 +70,46 @@ def _too_many(route: Route[Any]) -> Refusal:
     return Refusal(THROTTLING, message, SET_ASIDE_FULL)
 
 
-async def _refuse(
+async def _without_room(
     route: Route[Any], drafts: Sequence[Draft | Refusal], limited: set[str], peer: str
-) -> Sequence[Draft | Refusal]:
-    """Each name is judged together with what this very request brings for those before it."""
-    wanted: dict[str, list[int]] = {}
-    for place, draft in enumerate(drafts):
-        if isinstance(draft, Draft) and draft.name in limited:
-            wanted.setdefault(draft.name, []).append(place)
-    results = list(drafts)
+) -> dict[str, Refusal]:
+    """By name: why no more can wait. A name is judged with what the request brings for those before it."""
+    wanted: dict[str, tuple[int, int]] = {}
+    async for some in _slices(drafts, SLICE):
+        for draft in some:
+            if type(draft) is Draft and draft.name in limited:
+                count, held = wanted.get(draft.name, (0, 0))
+                wanted[draft.name] = count + 1, held + _memory(draft)
+    refused: dict[str, Refusal] = {}
     events = size = 0
-    for number, (name, places) in enumerate(wanted.items(), 1):
-        if number % SLICE == 0:
-            await asyncio.sleep(0)
-        more = sum(_memory(draft) for place in places if isinstance(draft := drafts[place], Draft))
-        problem = route.queue.share_refusal(name, peer, events + len(places), size + more)
-        if problem is None:
-            events += len(places)
-            size += more
-        else:
-            refusal = Refusal(THROTTLING, f"Target {route.name}: {problem}.", SET_ASIDE_FULL)
-            for place in places:
-                results[place] = refusal
+    async for names in _slices(list(wanted), JUDGED):
+        for name in names:
+            count, held = wanted[name]
+            problem = route.queue.share_refusal(name, peer, events + count, size + held)
+            if problem is None:
+                events += count
+                size += held
+            else:
+                refused[name] = Refusal(THROTTLING, f"Target {route.name}: {problem}.", SET_ASIDE_FULL)
+    return refused
+
+
+async def _with_refusals(
+    drafts: Sequence[Draft | Refusal], refused: dict[str, Refusal]
+) -> Sequence[Draft | Refusal]:
+    """Each draft, or the refusal of its name."""
+    results: list[Draft | Refusal] = []
+    async for some in _slices(drafts, SLICE):
+        results += [refused.get(draft.name, draft) if type(draft) is Draft else draft for draft in some]
     return results
+
+
+async def _slices(whole: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
+    """So many at a time, each in a turn of the event loop of its own."""
+    for start in range(0, len(whole), size):
+        if start:
+            await asyncio.sleep(0)
+        yield whole[start : start + size]
 
 
 def refuse_whole(results: Sequence[str | Refusal]) -> None:

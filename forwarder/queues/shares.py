@@ -5,11 +5,13 @@ Invariants:
   part of it. Events already in the queue are never removed for this.
 - A peer that is alone may use the whole share.
 - The names that count may change at any time. They are recomputed at most once a second, and only if all
-  events that are set aside would exceed the share.
+  events that are set aside would exceed the share. Many are recomputed in slices, one in a turn of the event
+  loop; until then the others count as they did.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar
 
 from forwarder.model import Clock, Names
@@ -24,6 +26,9 @@ HARD = 1.25
 LOOK_AGAIN_SECONDS = 1.0
 FEW_NAMES = 100
 """So many are looked at each time."""
+
+SLICE = 1_000
+"""Names that are looked at in one turn of the event loop."""
 
 K = TypeVar("K")
 Amount = tuple[int, int]
@@ -43,6 +48,7 @@ class Shares:
         self._used: Amount = NOTHING  # the sum of these
         self._counted: set[tuple[str, str]] = set()
         self._looked_at = float("-inf")
+        self._left: list[tuple[str, str]] = []  # to be looked at in the turns after this one
 
     def move(self, name: str, peer: str, events: int, size: int) -> None:
         """So many more are set aside for this name, or are on their way (negative: fewer)."""
@@ -89,17 +95,31 @@ class Shares:
 
     def _look_again(self) -> None:
         """Recompute which names count: an outage may have ended, or an answer may have arrived."""
+        if len(self._of) <= FEW_NAMES:
+            self._look_at(list(self._of))
+            return
         now = self._clock.monotonic()
-        if len(self._of) > FEW_NAMES and now < self._looked_at + LOOK_AGAIN_SECONDS:
+        if self._left or now < self._looked_at + LOOK_AGAIN_SECONDS:
             return
         self._looked_at = now
-        for key, (events, size) in self._of.items():
-            name, peer = key
-            counts = self._names.has_share(name)
-            if counts is (key in self._counted):
+        self._left = list(self._of)
+        self._look_on()
+
+    def _look_on(self) -> None:
+        some = self._left[-SLICE:]
+        del self._left[-SLICE:]
+        self._look_at(some)
+        if self._left:
+            asyncio.get_running_loop().call_soon(self._look_on)
+
+    def _look_at(self, keys: list[tuple[str, str]]) -> None:
+        for key in keys:
+            amount = self._of.get(key)
+            counts = amount is not None and self._names.has_share(key[0])
+            if amount is None or counts is (key in self._counted):
                 continue
             sign = 1 if counts else -1
-            self._limit(peer, sign * events, sign * size)
+            self._limit(key[1], sign * amount[0], sign * amount[1])
             (self._counted.add if counts else self._counted.discard)(key)
 
 

@@ -37,6 +37,8 @@ RUM_CALL = (
     f'"BatchId":"{UUID}","AppMonitorDetails":{{"id":"{MONITOR}","version":"1"}},'
     f'"UserDetails":{{"userId":"{UUID}","sessionId":"{UUID}"}}'
 )
+NATIVE = '"Source":"a","DetailType":"b","Detail":{}'
+BUS_ARNS = "arn:aws:events:eu-west-1:111122223333:event-bus/"
 CLOUD = '"specversion":"1.0","source":"/abuse","type":"t"'
 
 _IDS = count(1)
@@ -213,6 +215,26 @@ def many_events(unit: str, number: int | None = None) -> Iterator[Named]:
     yield "PutRumEvents", Request(f"/appmonitors/{MONITOR}", rum, JSON)
     yield "PutProjectEvents", Request("/events/projects/shop", some('{"events":[', "]}"), JSON)
     yield "CloudEvents batch", Request(CLOUDEVENTS, some("[", "]"), BATCH)
+
+
+def many_names() -> Iterator[Named]:
+    """Events that each name another bus, none of which is known; again when no more of them can wait."""
+    for again in range(2):
+        for label, name in (("names", f"n{again}"), ("ARNs", f"{BUS_ARNS}a{again}")):
+            for target in ("orders", "kept"):
+                events = [f'{{{NATIVE},"EventBusName":"{name}-{number}"}}' for number in range(60_000)]
+                body = f"[{','.join(events)}]".encode()
+                yield f"{label} at {target}, time {again + 1}", wire.native(target, body)
+        lines = [f'{{{NATIVE},"EventBusName":"l{again}-{number}"}}' for number in range(60_000)]
+        yield (
+            f"NDJSON, time {again + 1}",
+            Request("/v1/targets/orders/events", "\n".join(lines).encode(), LINES),
+        )
+        clouds = [
+            f'{{{CLOUD},"id":"{number}","eventbusname":"c{again}-{number}"}}' for number in range(60_000)
+        ]
+        batch = f"[{','.join(clouds)}]".encode()
+        yield f"CloudEvents batch, time {again + 1}", Request(CLOUDEVENTS, batch, BATCH)
 
 
 def many_members() -> Iterator[Named]:

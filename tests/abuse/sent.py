@@ -36,13 +36,17 @@ def steps_of(daemon: Daemon, request: Request) -> tuple[float, wire.Answer]:
     return best, answer
 
 
-def one_by_one(daemon: Daemon, family: Family, *, say: bool = False) -> list[Figure]:
-    """Every input of the family, alone: the worst of each figure, and the input that it was."""
+def one_by_one(daemon: Daemon, family: Family, *, say: bool = False, stays: bool = False) -> list[Figure]:
+    """Every input of the family, alone: the worst of each figure, and the input that it was.
+
+    ``stays``: its events wait for good, so that nothing waits for them to leave.
+    """
     time_ms, time_of, memory, memory_of = 0.0, "", peak_memory(daemon), ""
     too_long = []
     for label, made in family.inputs():
         request = made if family.is_packed else made.packed(6)
-        daemon.drain()
+        if not stays:
+            daemon.drain()
         daemon.reset()
         spent, answer = steps_of(daemon, request)
         assert daemon.alive, f"the daemon died of {label}"

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.abuse import wire
+from tests.abuse.bodies import many_names
+from tests.abuse.families import Family
 from tests.abuse.figures import Attack, Context, Figure, fairness, longest_turn, peak_memory
+from tests.abuse.sent import one_by_one
 from tests.abuse.stage import HERE, MIB, Daemon, Neighbour, a_stage
 from tests.abuse.wire import ATTACKER
 
@@ -186,8 +189,15 @@ def overload(queue: str) -> Callable[[Context], Iterator[Figure]]:
     return act
 
 
+def many_at_once(context: Context) -> Iterator[Figure]:
+    family = Family("events that each name another bus", "1, 2, 5", many_names)
+    with a_stage(NEW_BUS, tree=context.tree) as daemon:
+        yield from one_by_one(daemon, family, say=context.say, stays=True)
+
+
 def attacks() -> list[Attack]:
     return [
+        Attack("60,000 names of missing buses in one request", "1, 2, 5", many_at_once),
         *(
             Attack(f"{number:,} names of missing buses beside good events", "5", missing_names(number))
             for number in NAMES

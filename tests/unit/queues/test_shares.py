@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 from forwarder.queues.bounds import Bounds
-from forwarder.queues.shares import LOOK_AGAIN_SECONDS, SHARE, Shares
+from forwarder.queues.shares import LOOK_AGAIN_SECONDS, SHARE, SLICE, Shares
 
 
 class Time:
@@ -24,8 +25,10 @@ class Suspects:
 
     def __init__(self, *names: str) -> None:
         self.names = set(names)
+        self.asked = 0
 
     def has_share(self, name: str) -> bool:
+        self.asked += 1
         return name in self.names
 
     def reason(self, name: str) -> str:
@@ -49,3 +52,17 @@ async def test_what_peers_hold_is_counted_right_whatever_comes_goes_and_is_found
         assert why is None or f"{counted} events of {10 * counted} bytes are queued" in why
         refused += why is not None
     assert refused > 100
+
+
+async def test_many_names_are_looked_at_in_slices_and_all_of_them() -> None:
+    known = [f"n{number}" for number in range(10 * SLICE)]
+    names, time = Suspects(*known, "new"), Time()
+    shares = Shares(names, Bounds(max_events=SHARE * len(known), max_bytes=1 << 30), time)  # type: ignore[arg-type]
+    for name in known:
+        shares.move(name, "x", 1, 10)
+    names.names, names.asked = {"new"}, 0
+    assert shares.refusal("new", "x", SLICE + 1, 10), "those not looked at yet count as they did"
+    assert SLICE <= names.asked <= SLICE + 10
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert shares.refusal("new", "x", SLICE + 1, 10) is None
