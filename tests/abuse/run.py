@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -60,16 +60,24 @@ def tried(attack: Attack, context: Context) -> Result:
     return result
 
 
-def run(chosen: Sequence[Attack], context: Context) -> Iterator[Result]:
-    """The attacks that share a daemon first, on one; a new one where it died."""
+def run(chosen: Sequence[Attack], context: Context) -> list[Result]:
+    """The attacks that share a daemon, one after another; beside them the others, on daemons of their own."""
     sharing = [attack for attack in chosen if attack.shares]
-    while sharing:
-        with contextlib.suppress(OSError), a_stage(tree=context.tree) as daemon:
-            while sharing and daemon.alive:
-                yield tried(sharing.pop(0), replace(context, shared=daemon))
     alone = [attack for attack in chosen if not attack.shares]
     with ThreadPoolExecutor(context.at_once) as pool:
-        yield from pool.map(partial(tried, context=context), alone)
+        shared = pool.submit(on_one_daemon, sharing, context)
+        apart = pool.map(partial(tried, context=context), alone)
+        return [*shared.result(), *apart]
+
+
+def on_one_daemon(sharing: Sequence[Attack], context: Context) -> list[Result]:
+    """A new one where it died."""
+    left, results = [*sharing], []
+    while left:
+        with contextlib.suppress(OSError), a_stage(tree=context.tree) as daemon:
+            while left and daemon.alive:
+                results.append(tried(left.pop(0), replace(context, shared=daemon)))
+    return results
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     context = Context(options.tree.resolve(), options.long, options.say, options.at_once)
     began = time.monotonic()
     seen = options.no_self_test or options.words or lifted.judge_sees(context)
-    results = list(run(chosen, context))
+    results = run(chosen, context)
     options.json.write_text(
         json.dumps([result.as_json() for result in results], indent=1, ensure_ascii=False)
     )
