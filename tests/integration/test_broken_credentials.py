@@ -64,6 +64,7 @@ async def test_a_token_file_that_is_missing_is_all_that_status_and_log_say_until
                 assert "Check the token file" in said
                 source.token_file.write_text("token")
                 await place.all_arrive(kind, names)
+                await place.settled(kind)  # the answer is there too
                 status = await place.status(kind)
                 assert status["state"] == "open"
                 assert status["credentials_source"] == "a role, by a web identity token (IRSA)"
