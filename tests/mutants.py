@@ -720,7 +720,7 @@ MUTATIONS = [
     mutation(
         "a dead letter on its way at the stop of a memory queue is counted as lost, too",
         "forwarder/queues/memory.py",
-        "if id(event) not in self._leaving]",
+        "if event not in self._leaving]",
         "]",
         "tests/contract/test_queues.py",
         "lost_as_well",
@@ -1054,7 +1054,7 @@ MUTATIONS = [
     mutation(
         "events beyond the share are accepted",
         "forwarder/ingest/shares.py",
-        "    return await _with_refusals(drafts, refused) if refused else drafts\n",
+        "    return (yield from _with_refusals(drafts, refused)) if refused else drafts\n",
         "    return drafts\n",
         NAMES,
         "beyond_the_share",
@@ -1653,7 +1653,7 @@ MUTATIONS = [
     mutation(
         "a header of AWS need not be signed",
         "forwarder/ingest/auth/signature.py",
-        "    if unsigned := sorted(_must_be_signed(request.headers) - signed):\n",
+        '    if unsigned := sorted({"host", *decisive, *_codings(request.headers)} - signed):\n',
         "    if unsigned := []:\n",
         SIGNATURES,
         "not_signed",
@@ -2354,7 +2354,7 @@ MUTATIONS = [
     mutation(
         "a signed header may be cut into two",
         "forwarder/ingest/auth/signature.py",
-        "    if repeated := _repeated(request.headers):\n",
+        "    if repeated := sorted(name for name in decisive if len(request.headers.getall(name)) > 1):\n",
         "    if repeated := []:\n",
         SIGNATURES,
         "cut_into_two",

@@ -37,7 +37,7 @@ STEPS = {
     216: "Group= or SupplementaryGroups= does not exist",
     217: "User= does not exist",
     226: "the sandbox of systemd cannot be set up: a path in it may be missing",
-    233: "RuntimeDirectory= cannot be made",
+    233: "the directory of RuntimeDirectory= cannot be created",
     238: "the directory of StateDirectory= cannot be created",
     243: "a credential cannot be loaded",
 }

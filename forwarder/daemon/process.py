@@ -103,12 +103,12 @@ class Daemon:
         operations = Operations([each.handle for each in self._built.values()], self._letters, self._clock)
         self._control = ControlServer(operations, config.storage.control_socket(), self._listeners)
         self._watch_numbers()
-        self._tasks = Tasks(self._give_up, lambda: self.stop_asked.is_set(), self._stored_events)
+        self.stop_asked = asyncio.Event()
+        self._tasks = Tasks(self._give_up, self.stop_asked.is_set, self._stored_events)
         self._ready = False
         self._failed = False
         self._tell_change: Callable[[], None] = lambda: None
         self.ending = ""
-        self.stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
 
     # --- build

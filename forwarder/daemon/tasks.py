@@ -54,9 +54,8 @@ class Tasks:
             return
         problem = None if task.cancelled() else task.exception()
         if problem is not None or task.cancelled() or not self._is_stopping():
-            if isinstance(problem, StorageError):  # a disk, and no bug of ours: the sentence says it
-                events = dict(self._stored())
-                self._log.error("storage failed; stopping", reason=str(problem), events=events)
+            if isinstance(problem, StorageError):  # the disk's fault: its message is enough
+                self._log.error("storage failed; stopping", reason=str(problem), events=self._stored())
             else:
                 self._log.error("task ended unexpectedly; stopping", task=task.get_name(), exc_info=problem)
             self._ended()

@@ -47,7 +47,7 @@ FORGOTTEN_AT_ONCE = 500
 """Answers that are too old and are forgotten in one step: 1 ms. 28,000 would take 50 ms."""
 
 Scope = tuple[str, ...]
-"""Who asks for what: peer, operation, target, name, and which sender of the peer."""
+"""Within what a key is unique: peer, operation, target, name, and the sender where a peer is several."""
 Key = tuple[Scope, str, str]
 Waits = Callable[[Callable[[], None]], AbstractContextManager[None]]
 """Within its ``with`` block the argument is called when the peer is gone."""

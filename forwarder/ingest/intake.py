@@ -81,7 +81,7 @@ async def _judge(
         drafts = within_limits(route, drafts)
         names = names_in(drafts)
     if names:
-        drafts = await within_share(route, drafts, names, peer)
+        drafts = await (work or Work(peer)).through(within_share(route, drafts, names, peer))
     if work is not None:
         await work.rest()
     return drafts

@@ -4,13 +4,12 @@ Invariants:
 - Only names that are not open and have a share are asked about, once each; other events cost a look-up per
   name.
 - A refused event costs its neighbours nothing.
-- However many names and events a request has, they are looked at in slices.
+- However many names and events a request has, they are looked at in steps, for ``Work`` to pause between.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
 from forwarder.ingest.bindings import Route
@@ -18,13 +17,11 @@ from forwarder.ingest.errors import THROTTLING, BadRequest
 from forwarder.model import EVENT_OVERHEAD_BYTES, GROUP_OVERHEAD_BYTES, Draft, Refusal
 
 T = TypeVar("T")
+Steps = Generator[None, None, T]
 
 SET_ASIDE_FULL = "set_aside_full"
-SLICE = 1_000
-"""Names or events that are looked at in one turn of the event loop."""
-
-JUDGED = 200
-"""Names that the queue is asked about in one turn: each refusal is a sentence of its own."""
+STEP_EVENTS, STEP_NAMES = 1_000, 100
+"""Events and names that are looked at in one step. The queue may be asked about each name."""
 
 MAX_CLOSED_NAMES = 1_000
 """Names of one request that are not open: on the disk each has a row for itself."""
@@ -37,9 +34,9 @@ def names_in(drafts: Sequence[Draft | Refusal]) -> set[str]:
     return names
 
 
-async def within_share(
+def within_share(
     route: Route[Any], drafts: Sequence[Draft | Refusal], names: set[str], peer: str
-) -> Sequence[Draft | Refusal]:
+) -> Steps[Sequence[Draft | Refusal]]:
     """The drafts of these names, with a refusal in place of each for whose name no more can wait."""
     known = route.at_aws
     if known is None:
@@ -48,18 +45,19 @@ async def within_share(
     refused: dict[str, Refusal] = {}
     limited: set[str] = set()
     closed = 0
-    async for some in _slices(list(names), SLICE):
-        for name in some:
-            if known.is_open(name, peer):
-                continue
-            closed += 1
-            if closed > MAX_CLOSED_NAMES:
-                refused[name] = too_many
-            elif known.has_share(name):
-                limited.add(name)
+    for number, name in enumerate(names, 1):
+        if number % STEP_NAMES == 0:
+            yield
+        if known.is_open(name, peer):
+            continue
+        closed += 1
+        if closed > MAX_CLOSED_NAMES:
+            refused[name] = too_many
+        elif known.has_share(name):
+            limited.add(name)
     if limited:
-        refused |= await _without_room(route, drafts, limited, peer)
-    return await _with_refusals(drafts, refused) if refused else drafts
+        refused |= yield from _without_room(route, drafts, limited, peer)
+    return (yield from _with_refusals(drafts, refused)) if refused else drafts
 
 
 def _too_many(route: Route[Any]) -> Refusal:
@@ -70,46 +68,41 @@ def _too_many(route: Route[Any]) -> Refusal:
     return Refusal(THROTTLING, message, SET_ASIDE_FULL)
 
 
-async def _without_room(
+def _without_room(
     route: Route[Any], drafts: Sequence[Draft | Refusal], limited: set[str], peer: str
-) -> dict[str, Refusal]:
+) -> Steps[dict[str, Refusal]]:
     """By name: why no more can wait. A name is judged with what the request brings for those before it."""
     wanted: dict[str, tuple[int, int]] = {}
-    async for some in _slices(drafts, SLICE):
-        for draft in some:
+    for start in range(0, len(drafts), STEP_EVENTS):
+        for draft in drafts[start : start + STEP_EVENTS]:
             if type(draft) is Draft and draft.name in limited:
                 count, held = wanted.get(draft.name, (0, 0))
                 wanted[draft.name] = count + 1, held + _memory(draft)
+        yield
     refused: dict[str, Refusal] = {}
     events = size = 0
-    async for names in _slices(list(wanted), JUDGED):
-        for name in names:
-            count, held = wanted[name]
-            problem = route.queue.share_refusal(name, peer, events + count, size + held)
-            if problem is None:
-                events += count
-                size += held
-            else:
-                refused[name] = Refusal(THROTTLING, f"Target {route.name}: {problem}.", SET_ASIDE_FULL)
+    for number, (name, (count, held)) in enumerate(wanted.items(), 1):
+        if number % STEP_NAMES == 0:
+            yield
+        problem = route.queue.share_refusal(name, peer, events + count, size + held)
+        if problem is None:
+            events += count
+            size += held
+        else:
+            refused[name] = Refusal(THROTTLING, f"Target {route.name}: {problem}.", SET_ASIDE_FULL)
     return refused
 
 
-async def _with_refusals(
+def _with_refusals(
     drafts: Sequence[Draft | Refusal], refused: dict[str, Refusal]
-) -> Sequence[Draft | Refusal]:
+) -> Steps[Sequence[Draft | Refusal]]:
     """Each draft, or the refusal of its name."""
     results: list[Draft | Refusal] = []
-    async for some in _slices(drafts, SLICE):
+    for start in range(0, len(drafts), STEP_EVENTS):
+        some = drafts[start : start + STEP_EVENTS]
         results += [refused.get(draft.name, draft) if type(draft) is Draft else draft for draft in some]
+        yield
     return results
-
-
-async def _slices(whole: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
-    """So many at a time, each in a turn of the event loop of its own."""
-    for start in range(0, len(whole), size):
-        if start:
-            await asyncio.sleep(0)
-        yield whole[start : start + size]
 
 
 def refuse_whole(results: Sequence[str | Refusal]) -> None:

@@ -51,6 +51,7 @@ from forwarder.queues.cutting import ROW_EVENTS
 from forwarder.queues.front import Front
 from forwarder.queues.gathering import Gathering, tell
 from forwarder.queues.held import HeldRows
+from forwarder.queues.leaving import Leaving
 from forwarder.queues.parking import Parking, parked_as
 from forwarder.queues.pieces import Piece, pieces_of
 from forwarder.queues.queue import Bury, Chosen, Letters, NameOf, Page, Settlement
@@ -143,7 +144,7 @@ class DiskQueue:
         self._boot = boot
         self._number = 0
         self._closed = False
-        self._leaving: set[int] = set()  # by identity: their removal may be written at any moment
+        self._leaving = Leaving()
         self._ages = RowAges(clock, watch or ClockWatch(clock))
         self._settling = Settling(storage, self._read_ahead)
         self._held = HeldRows(self._settling)
@@ -233,8 +234,7 @@ class DiskQueue:
         return batch
 
     def settle(self, settlement: Settlement) -> None:
-        if self._leaving:
-            self._leaving.difference_update(map(id, (*settlement.gone, *settlement.retry)))
+        self._leaving.end(settlement)
         if self._closed:  # a dead letter whose write took longer than the stop waits
             self._tail.shrink(len(settlement.gone), memory_bytes(settlement.gone))
             return
@@ -244,7 +244,7 @@ class DiskQueue:
         self._read_ahead()
 
     def removal_for(self, events: Sequence[Event]) -> Removal:
-        self._leaving.update(map(id, events))
+        self._leaving.add(events)
         return removal_for(events, self._held.of)
 
     def take_expired(self, received_before: float) -> list[Event]:

@@ -30,6 +30,7 @@ from forwarder.model import (
 from forwarder.queues.bounds import Bounds
 from forwarder.queues.building import QueueOptions, QueueParts
 from forwarder.queues.front import Front
+from forwarder.queues.leaving import Leaving
 from forwarder.queues.queue import Bury, Chosen, Letters, Page, Settlement
 from forwarder.queues.shares import Shares
 from forwarder.waiters import ignore_outcome
@@ -84,8 +85,8 @@ class MemoryQueue:
         self._shares = None if names is None else Shares(names, self._bounds, clock)
         self._front = Front(limits, clock, names, None if self._shares is None else self._shares.move)
         self._pending_events = self._pending_bytes = 0
-        self._closed = self._forgotten = False
-        self._leaving: dict[int, Event] = {}  # by identity: they may be written as dead letters at any moment
+        self._closed = False
+        self._leaving = Leaving()
 
     async def open(self) -> None:
         """Nothing is left from an earlier process."""
@@ -153,17 +154,12 @@ class MemoryQueue:
         return self._front.take()
 
     def settle(self, settlement: Settlement) -> None:
-        if self._closed:  # a dead letter whose write took longer than the stop waits
-            for event in settlement.gone:
-                del self._leaving[id(event)]
-            return
-        if self._leaving:
-            for event in (*settlement.gone, *settlement.retry):
-                self._leaving.pop(id(event), None)
-        self._front.settle(settlement)
+        self._leaving.end(settlement)
+        if not self._closed:  # else a dead letter whose write took longer than the stop waits
+            self._front.settle(settlement)
 
     def removal_for(self, events: Sequence[Event]) -> None:
-        self._leaving.update((id(event), event) for event in events)
+        self._leaving.add(events)
 
     def take_expired(self, received_before: float) -> list[Event]:
         return self._front.take_expired(received_before)
@@ -218,16 +214,15 @@ class MemoryQueue:
 
     async def aclose(self) -> list[Event]:
         self._closed = True
-        return [event for event in self._front.close() if id(event) not in self._leaving]
+        return [event for event in self._front.close() if event not in self._leaving]
 
     def forget(self) -> int:
-        lost, self._forgotten = self._late, True
-        return lost
+        return self._leaving.forget() if self._closed else 0
 
     @property
     def _late(self) -> int:
         """Events of the closed queue that are still on their way to the dead letters."""
-        return len(self._leaving) if self._closed and not self._forgotten else 0
+        return len(self._leaving) if self._closed else 0
 
     def __len__(self) -> int:
         return len(self._front) + self._late

@@ -33,8 +33,8 @@ _UNASKABLE = frozenset(
 """What endpoints answer that do not know the question: stubs, and gateways that only take events."""
 
 _REFUSES_NAME = frozenset({"ValidationException", "ValidationError", "SerializationException"})
-"""AWS's word that it refuses this very question. A call that is called too large (413) is not among them: a
-question is small, so that only somebody on the way says so."""
+"""Codes by which AWS refuses the question itself. 413 (too large) is not among them: a question is small,
+so a proxy says it."""
 
 
 def answer_of(results: Results) -> Answer:

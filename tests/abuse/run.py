@@ -61,7 +61,7 @@ def tried(attack: Attack, context: Context) -> Result:
 
 
 def run(chosen: Sequence[Attack], context: Context) -> list[Result]:
-    """The attacks that share a daemon, one after another; beside them the others, on daemons of their own."""
+    """Attacks that share a daemon run one after another. The others run at the same time, each on its own."""
     sharing = [attack for attack in chosen if attack.shares]
     alone = [attack for attack in chosen if not attack.shares]
     with ThreadPoolExecutor(context.at_once) as pool:

@@ -17,7 +17,7 @@ from tests.support.queues import events, ids
 
 
 class Full(io.FileIO):
-    """The first bytes of a line are written, then there is no space."""
+    """A disk that is full after the first bytes of a line."""
 
     def write(self, data: Any) -> int:
         super().write(bytes(data)[:5])

@@ -19,7 +19,7 @@ HOST = "events.example.com"
 
 
 class Silence:
-    """Who asks for a name waits; once it is over, every name is this machine's."""
+    """Look-ups of HOST hang until this is over. Then HOST is this machine."""
 
     def __init__(self) -> None:
         self.over = threading.Event()

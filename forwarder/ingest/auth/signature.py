@@ -195,9 +195,11 @@ def check_head(
         raise AuthError("scope", f"Credential should be scoped to correct service: '{service}'.")
     _check_time(claim, now, skew)
     signed = set(claim.signed_headers.split(";"))
-    if unsigned := sorted(_must_be_signed(request.headers) - signed):
+    decisive = {name for name in map(str.lower, request.headers) if _decides(name)}
+    if unsigned := sorted({"host", *decisive, *_codings(request.headers)} - signed):
         raise AuthError("signature", f"These headers must be signed: {', '.join(unsigned)[:MAX_NAMED]}.")
-    if repeated := _repeated(request.headers):
+    # Two headers ``a`` and ``b`` are signed like one ``a,b``.
+    if repeated := sorted(name for name in decisive if len(request.headers.getall(name)) > 1):
         message = f"In a signed request, these headers must be sent once: {', '.join(repeated)[:MAX_NAMED]}."
         raise AuthError("signature", message)
     if claim.content_hash and not is_signed(claim, request, key, claim.content_hash):
@@ -205,22 +207,14 @@ def check_head(
     return key
 
 
-def _must_be_signed(headers: Headers) -> set[str]:
-    """The names of a request's headers that decide what it means, in lower case."""
-    decisive = {name for name in map(str.lower, headers) if _decides(name)}
+def _codings(headers: Headers) -> list[str]:
+    """Content-Encoding, where it decides what the body means."""
     codings = ",".join(headers.getall("Content-Encoding", ())).split(",")
-    if any(coding.strip().lower() not in ("", IDENTITY) for coding in codings):
-        decisive.add("content-encoding")
-    return {"host", *decisive}
-
-
-def _repeated(headers: Headers) -> list[str]:
-    """Decisive headers that came more than once: two headers ``a`` and ``b`` are signed like one ``a,b``."""
-    names = {name for name in map(str.lower, headers) if _decides(name)}
-    return sorted(name for name in names if len(headers.getall(name)) > 1)
+    return ["content-encoding"] if any(each.strip().lower() not in ("", IDENTITY) for each in codings) else []
 
 
 def _decides(name: str) -> bool:
+    """Whether a header of this name (in lower case) decides what a request means."""
     return name.startswith(_DECISIVE_PREFIXES) or name in _DECISIVE
 
 
